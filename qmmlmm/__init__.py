@@ -1,0 +1,1 @@
+"""QM/ML/MM simulations in one OpenMM System."""

@@ -1,0 +1,1 @@
+"""Figures and numbers from finished runs."""

@@ -1,0 +1,143 @@
+"""The contract between the coupling and anything that gives a region its energy.
+
+A *potential* holds settings only; it is immutable and picklable, and can serve many regions. Asked for an
+*evaluator* it returns the object that computes one region at one geometry after another and may keep what
+speeds this up (the last density, a loaded model).
+
+Everything here is in atomic units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from qmmlmm.units import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class RegionSpecification:
+    """What an evaluator is made for: the atoms of a region with its link hydrogens at the end.
+
+    Parameters
+    ----------
+    name : str
+        Name of the term, for messages.
+    atomic_numbers : (n,) int array
+    charge, multiplicity : int
+    """
+
+    name: str
+    atomic_numbers: IntArray
+    charge: int
+    multiplicity: int
+
+
+@dataclass(frozen=True)
+class ExternalField:
+    """The potential of all that surrounds a region, at one geometry.
+
+    It is a sum of compact charges and of a smooth rest:
+
+        phi(r) = sum_k q_k / |r - r_k| + sum_k g_k erf(a |r - r_k|) / |r - r_k| + smooth(r)
+
+    Without a box only the first sum is there. In a box the second has g_k = -q_k for the charges of the
+    surroundings inside the short-range cutoff, so that each acts by erfc(a r)/r, and for the region's own
+    reference charges only the second sum is there: it takes their nearest image, which is the region itself,
+    out of the smooth part.
+
+    Parameters
+    ----------
+    positions : (k, 3) float array, bohr
+    point_charges : (k,) float array, e
+    gaussian_charges : (k,) float array, e
+        Charges g_k of Gaussian distributions with exponent a^2; all zero without a box.
+    splitting : float or None, 1/bohr
+        The Ewald splitting parameter a; None without a box.
+    smooth_potential : callable or None
+        Maps points, (g, 3) bohr, to the smooth part, (g,) hartree/e, and its gradient, (g, 3)
+        hartree/(e bohr). None without a box.
+    """
+
+    positions: FloatArray
+    point_charges: FloatArray
+    gaussian_charges: FloatArray
+    splitting: float | None = None
+    smooth_potential: Callable[[FloatArray], tuple[FloatArray, FloatArray]] | None = None
+
+
+def _none() -> FloatArray:
+    return np.zeros((0, 3))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Energy of a region in its surroundings and what its forces are made of.
+
+    Parameters
+    ----------
+    energy : float, hartree
+        Energy of the region's electrons and nuclei, with their interaction with the external field. The
+        energy of the external charges among themselves is not in it.
+    gradient : (n, 3) float array, hartree/bohr
+        Derivative with respect to the positions of the region's atoms and link atoms, at a fixed external
+        field phi(r).
+    charge_gradient : (k, 3) float array, hartree/bohr
+        Derivative with respect to `ExternalField.positions`.
+    smooth_points : (g, 3) float array, bohr
+    smooth_charges : (g,) float array, e
+        The charge of the region as it felt the smooth part: the energy depends on the smooth part as
+        sum_g smooth_charges[g] * smooth(smooth_points[g]). From these the coupling derives the forces on the
+        surroundings; the forces on the region's own atoms are in `gradient`.
+    results : dict
+        Anything else worth reporting, such as dipole, SCF cycles or charges.
+    """
+
+    energy: float
+    gradient: FloatArray
+    charge_gradient: FloatArray = field(default_factory=_none)
+    smooth_points: FloatArray = field(default_factory=_none)
+    smooth_charges: FloatArray = field(default_factory=lambda: np.zeros(0))
+    results: dict[str, object] = field(default_factory=dict)
+
+
+class Evaluator(Protocol):
+    """Computes one region, at one geometry after another."""
+
+    def evaluate(self, positions: FloatArray, external_field: ExternalField | None) -> Evaluation:
+        """Return energy and derivatives.
+
+        Parameters
+        ----------
+        positions : (n, 3) float array, bohr
+            Of the region's atoms, then of its link atoms.
+        external_field : ExternalField or None
+            None with mechanical embedding.
+
+        Raises
+        ------
+        EvaluationError
+            If there is no trustworthy result. Never returns old or zero forces instead.
+        """
+        ...
+
+
+class RegionPotential(Protocol):
+    """The energy function of a region: settings, without state."""
+
+    @property
+    def level(self) -> str:
+        """``"QM"``, ``"ML"`` or ``"MM"``: the second part of a term's name."""
+        ...
+
+    @property
+    def embeddings(self) -> frozenset[str]:
+        """The embeddings that this potential can be used with."""
+        ...
+
+    def check(self, specification: RegionSpecification) -> None:
+        """Raise PotentialError or RegionError if the potential cannot treat this region."""
+        ...

@@ -1,0 +1,100 @@
+"""Regions: sets of atoms that are treated at one level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from qmmlmm.errors import RegionError, listed
+
+
+@dataclass(frozen=True, init=False)
+class Region:
+    """A set of atoms at one level, with its charge and multiplicity.
+
+    Parameters
+    ----------
+    name : str
+        Used in term names, messages and files, for example ``"ligand"``.
+    atoms : iterable of int
+        Indices of the atoms in the Topology; stored sorted. Virtual sites may be left out.
+    charge : int
+        Total charge, in elementary charges.
+    multiplicity : int
+        2S + 1: one for a singlet.
+    link_ratios : mapping of (int, int) to float, optional
+        For single cut bonds, keyed by (region atom, outside atom): where the link hydrogen sits, as a
+        fraction of the way from the region atom to the outside atom. Bonds that are not named follow the
+        rule of `qmmlmm.coupling.link_atoms`.
+
+    Raises
+    ------
+    RegionError
+        If the atoms are empty, duplicate or negative, or charge and multiplicity are not integers.
+    """
+
+    name: str
+    atoms: tuple[int, ...]
+    charge: int
+    multiplicity: int
+    link_ratios: Mapping[tuple[int, int], float]
+
+    def __init__(
+        self,
+        name: str,
+        atoms: Iterable[int],
+        charge: int = 0,
+        multiplicity: int = 1,
+        *,
+        link_ratios: Mapping[tuple[int, int], float] | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip() or "/" in name or name == "MM":
+            raise RegionError(
+                f"the name of a region is a non-empty string without '/' that is not 'MM', got {name!r}"
+            )
+        given = list(atoms)
+        wrong = [a for a in given if isinstance(a, bool) or not isinstance(a, int | np.integer)]
+        if wrong:
+            raise RegionError(f"atoms of region {name!r} are integer indices, got {listed(map(repr, wrong))}")
+        indices = sorted(int(a) for a in given)
+        if not indices:
+            raise RegionError(
+                f"region {name!r} has no atoms; use qmmlmm.select, which refuses an empty selection"
+            )
+        if indices[0] < 0:
+            raise RegionError(f"region {name!r}: atom indices start at 0, got {indices[0]}")
+        duplicates = sorted({a for a, b in zip(indices, indices[1:], strict=False) if a == b})
+        if duplicates:
+            raise RegionError(f"region {name!r} lists atoms more than once: {listed(duplicates)}")
+        for label, value in (("charge", charge), ("multiplicity", multiplicity)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise RegionError(f"region {name!r}: {label} is an integer, got {value!r}")
+        if multiplicity < 1:
+            raise RegionError(
+                f"region {name!r}: multiplicity is 2S + 1 and at least 1, got {multiplicity}; "
+                "a singlet has multiplicity 1"
+            )
+        ratios = {(int(q), int(m)): float(g) for (q, m), g in (link_ratios or {}).items()}
+        for bond, ratio in ratios.items():
+            if not 0.0 < ratio < 1.0:
+                raise RegionError(
+                    f"region {name!r}: the link ratio of bond {bond} lies between 0 and 1 "
+                    f"(a C-C bond capped with hydrogen has about 0.71), got {ratio}"
+                )
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "atoms", tuple(indices))
+        object.__setattr__(self, "charge", int(charge))
+        object.__setattr__(self, "multiplicity", int(multiplicity))
+        object.__setattr__(self, "link_ratios", MappingProxyType(ratios))
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+    def __repr__(self) -> str:
+        return (
+            f"Region({self.name!r}, {len(self.atoms)} atoms, charge={self.charge}, "
+            f"multiplicity={self.multiplicity})"
+        )

@@ -1,0 +1,1 @@
+"""OpenMM: regions taken out of a force field, terms put in, selections."""

@@ -1,0 +1,1 @@
+"""Quantum chemistry with PySCF: the only importer of pyscf."""

@@ -1,0 +1,1 @@
+"""What a run needs around an OpenMM Simulation: reporters and run directories."""

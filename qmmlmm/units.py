@@ -1,0 +1,44 @@
+"""Conversion factors between OpenMM's units and atomic units.
+
+Every factor used in qmmlmm is defined here and nowhere else.
+
+Notes
+-----
+Source: CODATA 2018 (Tiesinga et al., Rev. Mod. Phys. 93, 025010 (2021)) for the bohr, the hartree and the
+Avogadro constant. They agree with the Coulomb constant that OpenMM uses, 138.93545764438198 kJ nm/(mol e^2),
+to 4e-10; a test holds this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from openmm import unit
+
+BOHR_IN_NM = 0.0529177210903
+AVOGADRO = 6.02214076e23
+HARTREE_IN_JOULE = 4.3597447222071e-18
+HARTREE_IN_KJ_PER_MOL = HARTREE_IN_JOULE * AVOGADRO * 1e-3
+ANGSTROM_IN_BOHR = 0.1 / BOHR_IN_NM
+
+NM_IN_BOHR = 1.0 / BOHR_IN_NM
+FORCE_AU_IN_OPENMM = HARTREE_IN_KJ_PER_MOL / BOHR_IN_NM
+"""One hartree/bohr in kJ/(mol nm)."""
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+def in_unit(value: Any, default: unit.Unit) -> Any:
+    """Return the bare number or array of a Quantity or of a number already in OpenMM's default unit.
+
+    Parameters
+    ----------
+    value : Quantity, float or array
+        What the user gave.
+    default : openmm.unit.Unit
+        Unit of the result, and of a bare number.
+    """
+    return value.value_in_unit(default) if unit.is_quantity(value) else value
