@@ -141,3 +141,17 @@ class RegionPotential(Protocol):
     def check(self, specification: RegionSpecification) -> None:
         """Raise PotentialError or RegionError if the potential cannot treat this region."""
         ...
+
+
+class EvaluatedPotential(RegionPotential, Protocol):
+    """A potential that runs in Python, through `openmm.PythonForce`."""
+
+    def create_evaluator(self, specification: RegionSpecification) -> Evaluator:
+        """Return a fresh evaluator for one region.
+
+        Raises
+        ------
+        PotentialError, RegionError
+            As `check`.
+        """
+        ...

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,7 +39,7 @@ class Region:
     atoms: tuple[int, ...]
     charge: int
     multiplicity: int
-    link_ratios: Mapping[tuple[int, int], float]
+    link_ratios: Mapping[tuple[int, int], float] = field(hash=False)
 
     def __init__(
         self,
@@ -88,7 +87,7 @@ class Region:
         object.__setattr__(self, "atoms", tuple(indices))
         object.__setattr__(self, "charge", int(charge))
         object.__setattr__(self, "multiplicity", int(multiplicity))
-        object.__setattr__(self, "link_ratios", MappingProxyType(ratios))
+        object.__setattr__(self, "link_ratios", ratios)
 
     def __len__(self) -> int:
         return len(self.atoms)
