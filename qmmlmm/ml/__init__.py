@@ -1,1 +1,1 @@
-"""Machine-learned potentials."""
+"""Machine-learned potentials: wrapped, saved, loaded, and put into OpenMM."""

@@ -1,0 +1,226 @@
+"""The signed energy expression: a list of terms, each a potential on a region with a coefficient."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from qmmlmm.coupling.boundary_charges import check_scheme
+from qmmlmm.coupling.potential import RegionPotential
+from qmmlmm.coupling.region import Region
+from qmmlmm.errors import HamiltonianError, listed, nearest
+
+EMBEDDINGS = ("mechanical", "electrostatic")
+
+COEFFICIENT_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Term:
+    """A potential on a region, with a coefficient and a way to feel the surroundings.
+
+    Parameters
+    ----------
+    potential : PySCFPotential, MLPotential, OpenMMPotential
+        Or any object that follows `qmmlmm.coupling.potential.EvaluatedPotential`.
+    region : Region
+    coefficient : float
+        Sign and weight in the Hamiltonian.
+    embedding : {"electrostatic", "mechanical"}
+        ``electrostatic``: the potential feels the field of all charges around the region and acts back on them;
+        the region has no charges in the force field. ``mechanical``: the potential sees the region alone; the
+        region keeps its force field charges for its interaction with the rest.
+    boundary_charges : {"rcd", "rc", "shift", "zero"}
+        What the region feels of the charge of the outside atom on a cut bond, see
+        `qmmlmm.coupling.boundary_charges.redistribute`. The default keeps total charge and bond dipoles and
+        leaves no charge next to the link atom.
+    force_group : int, optional
+        OpenMM force group, 0 to 31. By default each term gets a group of its own.
+    name : str, optional
+        Key in `term_energies`; by default the region's name and the level, for example ``"ligand/ML"``.
+
+    Raises
+    ------
+    HamiltonianError
+        If an argument is not one of those above.
+    """
+
+    potential: RegionPotential
+    region: Region
+    coefficient: float = field(default=1.0, kw_only=True)
+    embedding: str = field(kw_only=True)
+    boundary_charges: str = field(default="rcd", kw_only=True)
+    force_group: int | None = field(default=None, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.region, Region):
+            raise HamiltonianError(
+                f"a term needs a Region, got {type(self.region).__name__}; write "
+                'Region("ligand", select(topology, "resname LIG"), charge=0, multiplicity=1)'
+            )
+        if not all(hasattr(self.potential, needed) for needed in ("level", "embeddings", "check")):
+            raise HamiltonianError(
+                f"a term needs a potential such as PySCFPotential or MLPotential, got {type(self.potential).__name__}"
+            )
+        if isinstance(self.coefficient, bool) or not isinstance(self.coefficient, int | float):
+            raise HamiltonianError(f"the coefficient of a term is a number, got {self.coefficient!r}")
+        if not math.isfinite(self.coefficient) or self.coefficient == 0.0:
+            raise HamiltonianError(
+                f"the coefficient of a term is finite and not zero, got {self.coefficient}; leave the term out instead"
+            )
+        if self.embedding not in EMBEDDINGS:
+            raise HamiltonianError(
+                f"unknown embedding {self.embedding!r}; the embeddings are {', '.join(EMBEDDINGS)}."
+                f"{nearest(str(self.embedding), EMBEDDINGS)}"
+            )
+        if self.embedding not in self.potential.embeddings:
+            raise HamiltonianError(
+                f"this {self.potential.level} potential has no {self.embedding} embedding; it can do: "
+                f"{listed(sorted(self.potential.embeddings))}"
+            )
+        check_scheme(self.boundary_charges)
+        if self.force_group is not None and self.force_group not in range(32):
+            raise HamiltonianError(f"force groups are 0 to 31, got {self.force_group!r}")
+
+
+@dataclass(frozen=True, init=False)
+class Hamiltonian:
+    """A sum of terms, checked to be one energy.
+
+    Atoms that are in no region are described by the force field alone. Regions either do not overlap, or one
+    lies inside another as a correction. The coefficients of an outermost region add up to one: its force field
+    energy is replaced. Those of a region inside another add up to zero: the inner terms correct each other and
+    see identical surroundings.
+
+    Parameters
+    ----------
+    terms : iterable of Term
+
+    Raises
+    ------
+    HamiltonianError
+        If regions overlap in part, the coefficients do not add up, or terms of one region differ in embedding.
+
+    Examples
+    --------
+    The three ways of writing one list::
+
+        Hamiltonian([Term(qm, site, embedding="electrostatic")])                          # QM/MM
+        Hamiltonian([Term(ml, site, embedding="electrostatic")])                          # ML/MM
+        Hamiltonian([
+            Term(ml, site, embedding="electrostatic"),                                    # QM/ML/MM
+            Term(qm, core, embedding="electrostatic"),
+            Term(ml, core, embedding="electrostatic", coefficient=-1.0),
+        ])
+    """
+
+    terms: tuple[Term, ...]
+
+    def __init__(self, terms: Iterable[Term]) -> None:
+        given = tuple(terms)
+        if not given:
+            raise HamiltonianError("a Hamiltonian needs at least one Term")
+        wrong = [type(t).__name__ for t in given if not isinstance(t, Term)]
+        if wrong:
+            raise HamiltonianError(f"a Hamiltonian is a list of Term objects, got {listed(wrong)}")
+        object.__setattr__(self, "terms", given)
+        self._check_names()
+        self._check_regions()
+        self._check_sums()
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The different regions, in the order of the terms."""
+        return tuple(dict.fromkeys(term.region for term in self.terms))
+
+    @property
+    def outermost(self) -> tuple[Region, ...]:
+        """The regions that lie in no other one: those taken out of the force field."""
+        return tuple(region for region in self.regions if self.parent(region) is None)
+
+    def parent(self, region: Region) -> Region | None:
+        """Return the smallest other region that holds all atoms of this one, if any."""
+        atoms = set(region.atoms)
+        around = [r for r in self.regions if r is not region and atoms < set(r.atoms)]
+        return min(around, key=len, default=None)
+
+    def embedding(self, region: Region) -> str:
+        """Return the embedding of a region's terms."""
+        return next(term.embedding for term in self.terms if term.region == region)
+
+    def term_names(self) -> tuple[str, ...]:
+        """Return the names of the terms, all different, in order."""
+        names: list[str] = []
+        for term in self.terms:
+            name = term.name or f"{term.region.name}/{_signed(term.coefficient)}{term.potential.level}"
+            count = 2
+            unique = name
+            while unique in names:
+                unique = f"{name}#{count}"
+                count += 1
+            names.append(unique)
+        return tuple(names)
+
+    def _check_names(self) -> None:
+        given = Counter(term.name for term in self.terms if term.name is not None)
+        twice = [name for name, count in given.items() if count > 1]
+        if twice or "MM" in given:
+            raise HamiltonianError(
+                f"names of terms are different from each other and from 'MM', got {listed(twice or ['MM'])}"
+            )
+        regions = Counter(region.name for region in self.regions)
+        twice = [name for name, count in regions.items() if count > 1]
+        if twice:
+            raise HamiltonianError(f"different regions have the same name: {listed(twice)}")
+
+    def _check_regions(self) -> None:
+        regions = self.regions
+        for k, first in enumerate(regions):
+            for second in regions[k + 1 :]:
+                a, b = set(first.atoms), set(second.atoms)
+                if a == b:
+                    raise HamiltonianError(
+                        f"regions {first.name!r} and {second.name!r} have the same atoms but differ in name, charge, "
+                        "multiplicity or link ratios; use one Region object for both terms"
+                    )
+                if a & b and not (a < b or b < a):
+                    raise HamiltonianError(
+                        f"regions {first.name!r} and {second.name!r} overlap in part, on atoms {listed(sorted(a & b))}; "
+                        "regions do not overlap, or one lies inside the other"
+                    )
+
+    def _check_sums(self) -> None:
+        for region in self.regions:
+            terms = [term for term in self.terms if term.region == region]
+            for label, values in (
+                ("embedding", {term.embedding for term in terms}),
+                ("boundary_charges", {term.boundary_charges for term in terms}),
+            ):
+                if len(values) > 1:
+                    raise HamiltonianError(
+                        f"the terms of region {region.name!r} differ in {label}: {listed(sorted(values))}; all terms "
+                        "of a region see the same surroundings"
+                    )
+            total = sum(term.coefficient for term in terms)
+            parent = self.parent(region)
+            if parent is None and abs(total - 1.0) > COEFFICIENT_TOLERANCE:
+                raise HamiltonianError(
+                    f"the coefficients of region {region.name!r} add up to {total:g}; they must add up to 1, because "
+                    "the region's energy in the force field is replaced by these terms"
+                )
+            if parent is not None and abs(total) > COEFFICIENT_TOLERANCE:
+                raise HamiltonianError(
+                    f"region {region.name!r} lies inside region {parent.name!r}, but its coefficients add up to "
+                    f"{total:g}; a correction such as QM - ML adds up to 0"
+                )
+
+
+def _signed(coefficient: float) -> str:
+    if coefficient == 1.0:
+        return ""
+    if coefficient == -1.0:
+        return "-"
+    return f"{coefficient:g}*"

@@ -1,0 +1,118 @@
+"""From the positions of all particles to those of a region with its link atoms, and back for the forces."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qmmlmm.coupling.layout import TermLayout
+
+
+def nearest_image(displacements: Tensor, box: Tensor) -> Tensor:
+    """Return displacements between periodic images that are closest, for pairs well inside half a box.
+
+    Parameters
+    ----------
+    displacements : (n, 3) tensor, bohr
+    box : (3, 3) tensor, bohr
+        Rows are OpenMM's reduced box vectors.
+    """
+    result = displacements - torch.round(displacements[:, 2:3] / box[2, 2]) * box[2]
+    result = result - torch.round(result[:, 1:2] / box[1, 1]) * box[1]
+    return result - torch.round(result[:, 0:1] / box[0, 0]) * box[0]
+
+
+class RegionGeometry(torch.nn.Module):
+    """Positions of a region's sites and of derived charges, with the chain rule of both.
+
+    A region is made whole around its anchor atom: whichever images the positions hold, each atom is taken
+    where it is closest to the anchor. This needs a region that is smaller than half the box.
+
+    Parameters
+    ----------
+    layout : TermLayout
+    """
+
+    def __init__(self, layout: TermLayout) -> None:
+        super().__init__()
+        self.periodic = layout.periodic
+        self.n_particles = layout.n_particles
+        self.anchor = int(layout.anchor)
+        self.register_buffer("atoms", torch.tensor(layout.atoms))
+        self.register_buffer("link_hosts", torch.tensor(layout.link_bonds[:, 0]))
+        self.register_buffer("link_partners", torch.tensor(layout.link_bonds[:, 1]))
+        self.register_buffer("link_ratios", torch.tensor(layout.link_ratios)[:, None])
+        if layout.surroundings is not None:
+            bonds = torch.tensor(layout.surroundings.derived_bonds)
+            fractions = torch.tensor(layout.surroundings.derived_fractions)
+        else:
+            bonds = torch.zeros((0, 2), dtype=torch.int64)
+            fractions = torch.zeros(0, dtype=torch.float64)
+        self.register_buffer("derived_origins", bonds[:, 0].contiguous())
+        self.register_buffer("derived_targets", bonds[:, 1].contiguous())
+        self.register_buffer("derived_fractions", fractions[:, None])
+
+    @torch.jit.export
+    def sites(self, positions: Tensor, box: Tensor) -> Tensor:
+        """Return the whole region's atoms and link atoms, (n_sites, 3) bohr.
+
+        Parameters
+        ----------
+        positions : (n_particles, 3) tensor, bohr
+        box : (3, 3) tensor, bohr
+            Not used without periodicity.
+        """
+        atoms = positions[self.atoms]
+        if self.periodic:
+            origin = atoms[self.anchor]
+            atoms = origin + nearest_image(atoms - origin, box)
+        if self.link_hosts.shape[0] == 0:
+            return atoms
+        hosts = atoms[self.link_hosts]
+        bonds = positions[self.link_partners] - hosts
+        if self.periodic:
+            bonds = nearest_image(bonds, box)
+        return torch.cat([atoms, hosts + self.link_ratios * bonds])
+
+    @torch.jit.export
+    def sources(self, positions: Tensor, box: Tensor) -> Tensor:
+        """Return the particles and the derived charges, (n_particles + n_derived, 3) bohr."""
+        if self.derived_origins.shape[0] == 0:
+            return positions
+        origins = positions[self.derived_origins]
+        bonds = positions[self.derived_targets] - origins
+        if self.periodic:
+            bonds = nearest_image(bonds, box)
+        return torch.cat([positions, origins + self.derived_fractions * bonds])
+
+    @torch.jit.export
+    def collect(self, site_gradient: Tensor, source_gradient: Tensor) -> Tensor:
+        """Carry gradients on sites and sources to the particles by the chain rule.
+
+        Parameters
+        ----------
+        site_gradient : (n_sites, 3) tensor, hartree/bohr
+        source_gradient : (n_particles + n_derived, 3) tensor, hartree/bohr
+            Or with no rows, if there are no surroundings.
+
+        Returns
+        -------
+        (n_particles, 3) tensor, hartree/bohr
+        """
+        if source_gradient.shape[0] == 0:
+            gradient = torch.zeros(
+                (self.n_particles, 3), dtype=site_gradient.dtype, device=site_gradient.device
+            )
+        else:
+            gradient = source_gradient[: self.n_particles].clone()
+            derived = source_gradient[self.n_particles :]
+            if derived.shape[0] > 0:
+                gradient.index_add_(0, self.derived_origins, (1.0 - self.derived_fractions) * derived)
+                gradient.index_add_(0, self.derived_targets, self.derived_fractions * derived)
+        n_atoms = self.atoms.shape[0]
+        gradient.index_add_(0, self.atoms, site_gradient[:n_atoms])
+        links = site_gradient[n_atoms:]
+        if links.shape[0] > 0:
+            gradient.index_add_(0, self.atoms[self.link_hosts], (1.0 - self.link_ratios) * links)
+            gradient.index_add_(0, self.link_partners, self.link_ratios * links)
+        return gradient

@@ -1,0 +1,246 @@
+"""Learned potentials of a region: wrapping, saving, loading."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Dict  # noqa: UP035  (TorchScript reads it)
+
+import torch
+from torch import Tensor
+
+from qmmlmm.coupling.layout import TermLayout
+from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.errors import PotentialError, listed
+from qmmlmm.ml.term_module import script_term
+
+FORMAT_VERSION = 1
+METADATA_FILE = "qmmlmm.json"
+EMBEDDINGS = ("mechanical", "electrostatic")
+
+
+class _FromPositions(torch.nn.Module):
+    """Gives a module of the form energy(positions) the form of the contract."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
+        return {"energy": self.module(inputs["positions"])}
+
+
+class _FromPositionsAndField(torch.nn.Module):
+    """Gives a module of the form energy(positions, potential, field) the form of the contract."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
+        return {"energy": self.module(inputs["positions"], inputs["potential"], inputs["field"])}
+
+
+class MLPotential:
+    """A learned potential: a TorchScript module and what it is valid for.
+
+    Parameters
+    ----------
+    module : torch.nn.Module or torch.jit.ScriptModule
+        Its ``forward`` takes one of three forms; all tensors are float64 and in atomic units:
+
+        - ``forward(positions) -> energy``
+        - ``forward(positions, potential, field) -> energy``
+        - ``forward(inputs: Dict[str, Tensor]) -> Dict[str, Tensor]`` with the inputs ``atomic_numbers`` (n,)
+          int64, ``charge`` (), ``multiplicity`` (), ``positions`` (n, 3) bohr and, with electrostatic embedding,
+          ``potential`` (n,) hartree/e and ``field`` (n, 3) hartree/(e bohr), which is minus its gradient. The
+          result holds ``energy`` in hartree.
+
+        The energy is differentiated by autograd, so every operation on positions, potential and field has to be
+        differentiable. Energies are absolute if the potential is to be corrected by a QM term.
+    elements : iterable of int, optional
+        Atomic numbers that the model knows.
+    atomic_numbers : iterable of int, optional
+        For a model of one molecule: its atoms in order, link hydrogens last. Exactly one of the two is given.
+    embeddings : iterable of {"mechanical", "electrostatic"}
+        A model of the form ``forward(positions)`` is mechanical.
+    charge, multiplicity : int, optional
+        For a model of one charge or spin state; None for a model that takes them as inputs.
+
+    Raises
+    ------
+    PotentialError
+        If the module cannot be turned into TorchScript, or the arguments do not fit together.
+    """
+
+    level = "ML"
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        elements: Iterable[int] | None = None,
+        atomic_numbers: Iterable[int] | None = None,
+        embeddings: Iterable[str] = ("mechanical",),
+        charge: int | None = 0,
+        multiplicity: int | None = 1,
+    ) -> None:
+        if (elements is None) == (atomic_numbers is None):
+            raise PotentialError(
+                "give either elements=[...], for a model that takes any molecule of these, or atomic_numbers=[...], "
+                "for a model of one molecule"
+            )
+        self.atomic_numbers = None if atomic_numbers is None else tuple(int(z) for z in atomic_numbers)
+        self.elements = frozenset(int(z) for z in (elements if elements is not None else self.atomic_numbers or ()))
+        self.embeddings = frozenset(embeddings)
+        self.charge = charge
+        self.multiplicity = multiplicity
+        if not self.elements or any(not 1 <= z <= 118 for z in self.elements):
+            raise PotentialError(f"atomic numbers are 1 to 118, got {listed(sorted(self.elements)) or 'none'}")
+        unknown = self.embeddings - set(EMBEDDINGS)
+        if unknown or not self.embeddings:
+            raise PotentialError(
+                f"embeddings are among {', '.join(EMBEDDINGS)}, got {listed(sorted(unknown)) or 'none'}"
+            )
+        self.module = _scripted(module)
+        if "electrostatic" in self.embeddings and _argument_names(module) == ["positions"]:
+            raise PotentialError(
+                "a module with forward(positions) does not feel the surroundings: use embeddings=['mechanical'], or "
+                "give it the form forward(positions, potential, field)"
+            )
+
+    def check(self, specification: RegionSpecification) -> None:
+        """Raise PotentialError if the model does not know this region's atoms, charge or multiplicity."""
+        numbers = [int(z) for z in specification.atomic_numbers]
+        unknown = sorted(set(numbers) - self.elements)
+        if unknown:
+            raise PotentialError(
+                f"term {specification.name!r}: the ML model does not know the elements with atomic numbers "
+                f"{listed(unknown)}; it was made for {listed(sorted(self.elements), 20)}"
+            )
+        if self.atomic_numbers is not None and tuple(numbers) != self.atomic_numbers:
+            raise PotentialError(
+                f"term {specification.name!r}: the ML model is for one molecule of {len(self.atomic_numbers)} atoms in "
+                f"the order {listed(self.atomic_numbers, 30)}; the region has {len(numbers)} atoms in the order "
+                f"{listed(numbers, 30)}"
+            )
+        for label, mine, asked in (
+            ("charge", self.charge, specification.charge),
+            ("multiplicity", self.multiplicity, specification.multiplicity),
+        ):
+            if mine is not None and mine != asked:
+                raise PotentialError(
+                    f"term {specification.name!r}: the ML model is for {label} {mine}, the region has {label} {asked}"
+                )
+
+    def term_module(self, layout: TermLayout) -> torch.jit.ScriptModule:
+        """Return one term of a System as TorchScript: positions in nm to energy and forces on all particles."""
+        return script_term(layout, self.module)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a TorchScript archive that `load` and `torch.jit.load` can read."""
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "elements": sorted(self.elements),
+            "atomic_numbers": self.atomic_numbers,
+            "embeddings": sorted(self.embeddings),
+            "charge": self.charge,
+            "multiplicity": self.multiplicity,
+            "units": "atomic units: bohr, hartree, e",
+        }
+        target = Path(path)
+        temporary = target.with_name(target.name + ".part")
+        torch.jit.save(self.module, str(temporary), _extra_files={METADATA_FILE: json.dumps(metadata)})
+        temporary.replace(target)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MLPotential:
+        """Read a model file.
+
+        Only TorchScript archives are read, never pickled Python objects: a model file cannot run code of its own
+        in Python.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        PotentialError
+            If it is not a model that `save` wrote.
+        """
+        source = Path(path)
+        if not source.is_file():
+            raise FileNotFoundError(f"no model file {str(source)!r}; the working directory is {os.getcwd()!r}")
+        advice = "write model files with MLPotential(module, ...).save(path)"
+        if not zipfile.is_zipfile(source):
+            raise PotentialError(f"{str(source)!r} is not a TorchScript archive; {advice}")
+        with zipfile.ZipFile(source) as archive:
+            names = archive.namelist()
+        if not any(name.endswith("/constants.pkl") for name in names):
+            raise PotentialError(
+                f"{str(source)!r} is not a TorchScript archive but looks like a pickle of torch.save, which could run "
+                f"any code and is not read; {advice}"
+            )
+        if not any(name.endswith(f"/extra/{METADATA_FILE}") for name in names):
+            raise PotentialError(
+                f"{str(source)!r} is TorchScript, but does not say which elements, embedding and units it is for; wrap "
+                f"it: MLPotential(torch.jit.load(path), elements=[...]).save(path)"
+            )
+        extra = {METADATA_FILE: ""}
+        try:
+            module = torch.jit.load(str(source), map_location="cpu", _extra_files=extra)
+        except RuntimeError as error:
+            raise PotentialError(f"{str(source)!r} cannot be read by torch {torch.__version__}: {error}") from error
+        metadata: Mapping[str, object] = json.loads(extra[METADATA_FILE])
+        version = metadata.get("format_version")
+        if version != FORMAT_VERSION:
+            raise PotentialError(
+                f"{str(source)!r} has the format version {version}, this qmmlmm reads {FORMAT_VERSION}; "
+                "save the model again with this version"
+            )
+        one_molecule = metadata["atomic_numbers"] is not None
+        return cls(
+            module,
+            elements=None if one_molecule else metadata["elements"],  # type: ignore[arg-type]
+            atomic_numbers=metadata["atomic_numbers"] if one_molecule else None,  # type: ignore[arg-type]
+            embeddings=metadata["embeddings"],  # type: ignore[arg-type]
+            charge=metadata["charge"],  # type: ignore[arg-type]
+            multiplicity=metadata["multiplicity"],  # type: ignore[arg-type]
+        )
+
+
+def _argument_names(module: torch.nn.Module) -> list[str]:
+    if isinstance(module, torch.jit.ScriptModule):
+        return [a.name for a in module.forward.schema.arguments if a.name != "self"]
+    code = type(module).forward.__code__
+    return list(code.co_varnames[1 : code.co_argcount])
+
+
+def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
+    if not isinstance(module, torch.nn.Module):
+        raise PotentialError(f"an ML potential wraps a torch.nn.Module, got {type(module).__name__}")
+    names = _argument_names(module)
+    if names == ["positions"]:
+        module = _FromPositions(module)
+    elif names == ["positions", "potential", "field"]:
+        module = _FromPositionsAndField(module)
+    elif names != ["inputs"]:
+        raise PotentialError(
+            "forward of an ML module takes (positions), (positions, potential, field) or (inputs), "
+            f"this one takes ({listed(names)})"
+        )
+    module = copy.deepcopy(module).eval()  # the user's own module stays trainable
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    try:
+        return torch.jit.script(module)
+    except Exception as error:  # noqa: BLE001  torch raises many kinds, some without a class of their own
+        raise PotentialError(
+            f"the module cannot be turned into TorchScript: {error}; potentials that need Python run through "
+            "OpenMMMLPotential or an EvaluatedPotential of your own"
+        ) from error
