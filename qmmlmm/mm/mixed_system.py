@@ -1,0 +1,323 @@
+"""From a force field and a Hamiltonian to one ordinary System."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn
+
+import openmm
+from openmm import app, unit
+
+from qmmlmm.coupling.hamiltonian import Hamiltonian
+from qmmlmm.coupling.layout import TermLayout
+from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError
+from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.ml.term_module import TorchTerm
+from qmmlmm.ml.torch_force import create_torch_force, unavailable_because
+from qmmlmm.mm.python_force import EvaluatedTermInOpenMMUnits, TermCallback, create_python_force
+from qmmlmm.mm.removal import remove_regions
+from qmmlmm.mm.term_layouts import (
+    ResolvedRegion,
+    build_layouts,
+    link_bond_table,
+    particle_labels,
+    regions_to_remove,
+    resolve_region,
+)
+
+MLBackend = Literal["auto", "torchforce", "pythonforce"]
+
+MM = "MM"
+"""Key of the force field in `MixedSystem.term_energies`."""
+
+
+@dataclass(frozen=True)
+class MixedSystem:
+    """An OpenMM System with its terms, as `create_mixed_system` returns it.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+    system : openmm.System
+        Ordinary: any integrator, platform, reporter, barostat and serialiser works on it. Biases and barostats
+        may be added before a Context is made.
+    hamiltonian : Hamiltonian
+    force_groups : mapping of str to int
+        Force group of each term.
+    layouts : mapping of str to TermLayout
+        Each term, resolved: its atoms, link atoms and surroundings.
+    regions : tuple of ResolvedRegion
+    """
+
+    topology: app.Topology
+    system: openmm.System
+    hamiltonian: Hamiltonian
+    force_groups: Mapping[str, int]
+    layouts: Mapping[str, TermLayout]
+    regions: tuple[ResolvedRegion, ...]
+    _forces: Mapping[str, int] = field(repr=False)
+    _callbacks: Mapping[str, TermCallback] = field(repr=False)
+
+    def term_energies(self, context: openmm.Context) -> dict[str, unit.Quantity]:
+        """Return the energy of the force field and of each term, with its coefficient.
+
+        The energies add up to the potential energy. Forces that were added to `system` later count as "MM". A QM
+        term whose geometry has not changed since its last evaluation is not computed again.
+
+        Parameters
+        ----------
+        context : openmm.Context
+            Of `system`.
+
+        Returns
+        -------
+        dict of str to Quantity, kJ/mol
+            "MM" first, then the terms in the order of the Hamiltonian.
+
+        Raises
+        ------
+        EvaluationError
+            Or what else a term raised, in its original class.
+        """
+        try:
+            total = context.getState(energy=True).getPotentialEnergy()
+            energies = {name: self._energy(context, name) for name in self.force_groups}
+        except openmm.OpenMMException as error:
+            self.raise_original(error)
+        mm = total
+        for energy in energies.values():
+            mm = mm - energy
+        return {MM: mm, **energies}
+
+    def _energy(self, context: openmm.Context, name: str) -> unit.Quantity:
+        group = self.force_groups[name]
+        sharing = [force for force in self.system.getForces() if force.getForceGroup() == group]
+        if len(sharing) == 1:
+            return context.getState(energy=True, groups={group}).getPotentialEnergy()
+        return self._separate(context, name)
+
+    def _separate(self, context: openmm.Context, name: str) -> unit.Quantity:
+        """Return the energy of a term that shares its force group, from a Context of its own."""
+        system = openmm.System()
+        for index in range(self.system.getNumParticles()):
+            system.addParticle(self.system.getParticleMass(index))
+        state = context.getState(positions=True)
+        system.setDefaultPeriodicBoxVectors(*state.getPeriodicBoxVectors())
+        xml = openmm.XmlSerializer.serialize(self.system.getForce(self._forces[name]))
+        system.addForce(openmm.XmlSerializer.deserialize(xml))
+        own = openmm.Context(system, openmm.VerletIntegrator(0.001), context.getPlatform())
+        own.setPositions(state.getPositions(asNumpy=True))
+        return own.getState(energy=True).getPotentialEnergy()
+
+    def results(self, name: str) -> dict[str, object]:
+        """Return what the evaluator of a QM term reported at its last evaluation.
+
+        Parameters
+        ----------
+        name : str
+            Of the term, for example ``"ligand/QM"``.
+
+        Raises
+        ------
+        HamiltonianError
+            If there is no such term, or it does not run in Python.
+        """
+        callback = self._callbacks.get(name)
+        computation = None if callback is None else callback.computation
+        if not isinstance(computation, EvaluatedTermInOpenMMUnits):
+            raise HamiltonianError(
+                f"no results for {name!r}; terms with results are: "
+                f"{', '.join(n for n, c in self._callbacks.items() if isinstance(c.computation, EvaluatedTermInOpenMMUnits))}"
+            )
+        last = computation.term.last
+        return {} if last is None else dict(last.results)
+
+    def evaluations(self, name: str) -> int:
+        """Return how often a term that runs in Python was really computed, cached answers not counted."""
+        if name not in self._callbacks:
+            raise HamiltonianError(
+                f"term {name!r} does not run in Python; those that do are: {', '.join(self._callbacks)}"
+            )
+        return self._callbacks[name].evaluations
+
+    def raise_original(self, error: BaseException) -> NoReturn:
+        """Raise the exception of the term that ended a simulation, in its original class.
+
+        OpenMM turns exceptions in terms, Ctrl-C among them, into an `OpenMMException`. Use it as::
+
+            try:
+                simulation.step(1000)
+            except openmm.OpenMMException as error:
+                mixed.raise_original(error)
+
+        Parameters
+        ----------
+        error : BaseException
+            Raised again as it is, if no term failed.
+        """
+        for callback in self._callbacks.values():
+            original, callback.failure = callback.failure, None
+            if original is not None and original is not error:
+                raise original from error
+        raise error
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the System was made of, for a report or a JSON file."""
+        labels = particle_labels(self.topology)
+        terms = []
+        for (name, layout), term in zip(self.layouts.items(), self.hamiltonian.terms, strict=True):
+            terms.append(
+                {
+                    "name": name,
+                    "region": term.region.name,
+                    "level": term.potential.level,
+                    "potential": repr(term.potential),
+                    "coefficient": term.coefficient,
+                    "embedding": term.embedding,
+                    "boundary_charges": term.boundary_charges,
+                    "force_group": self.force_groups[name],
+                    "backend": type(self.system.getForce(self._forces[name])).__name__,
+                    "atoms": len(layout.atoms),
+                    "link_atoms": len(layout.link_bonds),
+                }
+            )
+        return {
+            "particles": self.system.getNumParticles(),
+            "regions": [
+                {
+                    "name": found.region.name,
+                    "atoms": [int(a) for a in found.atoms],
+                    "charge": found.region.charge,
+                    "multiplicity": found.region.multiplicity,
+                    "link_bonds": link_bond_table(found, labels),
+                }
+                for found in self.regions
+            ],
+            "terms": terms,
+        }
+
+
+def create_mixed_system(
+    topology: app.Topology,
+    system: openmm.System,
+    hamiltonian: Hamiltonian,
+    *,
+    remove_constraints: bool = True,
+    ml_backend: MLBackend = "auto",
+) -> MixedSystem:
+    """Put the terms of a Hamiltonian in the place of the force field of their regions.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        With all bonds of the regions.
+    system : openmm.System
+        From ForceField, Amber, CHARMM or GROMACS files: the force field alone. It is not changed. Add biases,
+        restraints and barostats to the System that is returned.
+    hamiltonian : Hamiltonian
+    remove_constraints : bool
+        Whether constraints between two atoms of a region go, so that the potential decides about the bond.
+    ml_backend : {"auto", "torchforce", "pythonforce"}
+        How ML terms run; "auto" takes TorchForce, or with one warning PythonForce where the plug-in cannot be
+        loaded.
+
+    Returns
+    -------
+    MixedSystem
+
+    Raises
+    ------
+    UnsupportedSystemError
+        If the System holds what cannot be treated correctly.
+    RegionError, PotentialError, HamiltonianError
+        If a region or potential does not fit.
+    """
+    if not isinstance(hamiltonian, Hamiltonian):
+        raise HamiltonianError(f"the third argument is a Hamiltonian, got {type(hamiltonian).__name__}")
+    if ml_backend not in ("auto", "torchforce", "pythonforce"):
+        raise HamiltonianError(f"ml_backend is 'auto', 'torchforce' or 'pythonforce', got {ml_backend!r}")
+    n_atoms, n_particles = topology.getNumAtoms(), system.getNumParticles()
+    if n_atoms != n_particles:
+        raise UnsupportedSystemError(
+            f"the Topology has {n_atoms} atoms and the System {n_particles} particles; hand in the pair that belongs "
+            "together (with Modeller, the Topology after addExtraParticles)"
+        )
+    labels = particle_labels(topology)
+    resolved = {region: resolve_region(region, topology, system, labels) for region in hamiltonian.regions}
+    removals = regions_to_remove(hamiltonian, resolved)
+    layouts = build_layouts(system, hamiltonian, resolved)
+    for term, layout in zip(hamiltonian.terms, layouts, strict=True):
+        term.potential.check(layout.specification)
+    mixed = remove_regions(system, removals, remove_constraints=remove_constraints)
+    groups = _assign_groups(mixed, hamiltonian)
+    backend = _choose_backend(hamiltonian, ml_backend)
+    names = hamiltonian.term_names()
+    forces: dict[str, int] = {}
+    callbacks: dict[str, TermCallback] = {}
+    for term, name, layout, group in zip(hamiltonian.terms, names, layouts, groups, strict=True):
+        if isinstance(term.potential, MLPotential) and backend == "torchforce":
+            force = create_torch_force(term.potential.term_module(layout), layout.periodic)
+        else:
+            if isinstance(term.potential, MLPotential):
+                callback = TermCallback(TorchTerm(name, term.potential.term_module(layout)))
+            else:
+                callback = TermCallback(EvaluatedTermInOpenMMUnits(EvaluatedTerm(layout, term.potential)))
+            callbacks[name] = callback
+            force = create_python_force(callback, layout.periodic)
+        force.setName(name)
+        force.setForceGroup(group)
+        forces[name] = mixed.addForce(force)
+    return MixedSystem(
+        topology=topology,
+        system=mixed,
+        hamiltonian=hamiltonian,
+        force_groups=dict(zip(names, groups, strict=True)),
+        layouts=dict(zip(names, layouts, strict=True)),
+        regions=tuple(resolved.values()),
+        _forces=forces,
+        _callbacks=callbacks,
+    )
+
+
+def _assign_groups(system: openmm.System, hamiltonian: Hamiltonian) -> list[int]:
+    """Return a force group for each term: the one asked for, or a free one."""
+    taken = {force.getForceGroup() for force in system.getForces()}
+    taken.update(
+        force.getReciprocalSpaceForceGroup()
+        for force in system.getForces()
+        if isinstance(force, openmm.NonbondedForce) and force.getReciprocalSpaceForceGroup() >= 0
+    )
+    taken.update(term.force_group for term in hamiltonian.terms if term.force_group is not None)
+    free = [group for group in range(32) if group not in taken]
+    groups: list[int] = []
+    for term in hamiltonian.terms:
+        if term.force_group is not None:
+            groups.append(term.force_group)
+            continue
+        if not free:
+            raise HamiltonianError(
+                "OpenMM has 32 force groups and all are in use; give terms that may share one the same force_group"
+            )
+        groups.append(free.pop(0))
+    return groups
+
+
+def _choose_backend(hamiltonian: Hamiltonian, ml_backend: MLBackend) -> str:
+    if ml_backend == "pythonforce" or not any(
+        isinstance(t.potential, MLPotential) for t in hamiltonian.terms
+    ):
+        return "pythonforce"
+    reason = unavailable_because()
+    if reason is None:
+        return "torchforce"
+    if ml_backend == "torchforce":
+        raise HamiltonianError(f"ML terms cannot run through TorchForce: {reason}")
+    warnings.warn(
+        f"ML terms run through openmm.PythonForce, because TorchForce is not available: {reason}",
+        QmmlmmWarning,
+        stacklevel=3,
+    )
+    return "pythonforce"

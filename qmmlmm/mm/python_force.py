@@ -1,0 +1,147 @@
+"""Terms that run in Python, as callbacks of `openmm.PythonForce`.
+
+OpenMM turns an exception in a callback into an OpenMMException that has lost its class. So a callback keeps
+the original, and `MixedSystem.raise_original` raises it again.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+import weakref
+from typing import Protocol
+
+import numpy as np
+import openmm
+from openmm import unit
+
+from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.errors import NonFiniteError, listed
+from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
+
+_NO_BOX = np.eye(3)
+
+# All live callbacks by key. A copy of a System (copy.deepcopy, XmlSerializer, CustomCVForce) made in this
+# process shares the callback, its SCF density and its cache; in another process the term is built anew.
+_live: weakref.WeakValueDictionary[str, TermCallback] = weakref.WeakValueDictionary()
+
+
+class ComputesInOpenMMUnits(Protocol):
+    """Energy and forces of one term: positions and box in nm to kJ/mol and kJ/(mol nm), with the coefficient."""
+
+    @property
+    def name(self) -> str:
+        """Name of the term."""
+        ...
+
+    def compute_openmm(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
+        """Return energy and forces on all particles."""
+        ...
+
+
+class EvaluatedTermInOpenMMUnits:
+    """Gives an `EvaluatedTerm` OpenMM's units and its coefficient.
+
+    Parameters
+    ----------
+    term : EvaluatedTerm
+    """
+
+    def __init__(self, term: EvaluatedTerm) -> None:
+        self.term = term
+
+    @property
+    def name(self) -> str:
+        """Name of the term."""
+        return self.term.name
+
+    def compute_openmm(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
+        """Return energy, kJ/mol, and forces, kJ/(mol nm), of positions and box in nm."""
+        energy, gradient = self.term.compute(positions * NM_IN_BOHR, box * NM_IN_BOHR)
+        coefficient = self.term.layout.coefficient
+        return coefficient * energy * HARTREE_IN_KJ_PER_MOL, -coefficient * FORCE_AU_IN_OPENMM * gradient
+
+
+class TermCallback:
+    """The function that a PythonForce calls.
+
+    Parameters
+    ----------
+    computation : ComputesInOpenMMUnits
+    key : str, optional
+        Identifies the callback in this process.
+
+    Attributes
+    ----------
+    failure : BaseException or None
+        The exception that ended the last call, if one did.
+    evaluations : int
+        How often the term was really computed.
+    """
+
+    def __init__(self, computation: ComputesInOpenMMUnits, key: str | None = None) -> None:
+        self.computation = computation
+        self.key = key or uuid.uuid4().hex
+        self.failure: BaseException | None = None
+        self.evaluations = 0
+        self._lock = threading.Lock()
+        self._cached: tuple[FloatArray, FloatArray, float, FloatArray] | None = None
+        _live[self.key] = self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_find_or_build, (self.key, self.computation))
+
+    def __call__(self, state: openmm.State) -> tuple[float, FloatArray]:
+        """Return energy, kJ/mol, and forces, kJ/(mol nm), on all particles."""
+        self.failure = None
+        try:
+            positions = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+            try:
+                box = np.array(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
+            except openmm.OpenMMException:
+                box = _NO_BOX
+            return self.compute(positions, box)
+        except BaseException as error:
+            self.failure = error
+            # OpenMM keeps the text alone.
+            step = state.getStepCount()
+            error.add_note(f"raised in term {self.computation.name!r} at step {step} of the simulation")
+            raise RuntimeError(f"{type(error).__name__} at step {step}: {error}") from error
+
+    def compute(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
+        """Return energy and forces, from the cache if nothing has moved since the last call.
+
+        Raises
+        ------
+        NonFiniteError
+            If a position is not a number.
+        EvaluationError
+            If the term cannot be computed.
+        """
+        with self._lock:
+            if self._cached is not None:
+                old_positions, old_box, energy, forces = self._cached
+                if np.array_equal(positions, old_positions) and np.array_equal(box, old_box):
+                    return energy, forces.copy()
+            self._cached = None
+            wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+            if len(wrong):
+                raise NonFiniteError(
+                    f"positions that are not numbers reached term {self.computation.name!r}, on atoms {listed(wrong)}; "
+                    "the simulation was unstable before: use a smaller step or minimise first"
+                )
+            energy, forces = self.computation.compute_openmm(positions, box)
+            self.evaluations += 1
+            self._cached = (positions, box, energy, forces)
+            return energy, forces.copy()
+
+
+def _find_or_build(key: str, computation: ComputesInOpenMMUnits) -> TermCallback:
+    return _live.get(key) or TermCallback(computation, key)
+
+
+def create_python_force(callback: TermCallback, periodic: bool) -> openmm.PythonForce:
+    """Return a PythonForce on all particles that calls `callback`."""
+    force = openmm.PythonForce(callback)
+    force.setUsesPeriodicBoundaryConditions(periodic)
+    return force

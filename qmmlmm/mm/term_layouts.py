@@ -1,0 +1,308 @@
+"""Terms of a Hamiltonian resolved against a Topology and a System."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from openmm import app
+
+from qmmlmm.coupling.boundary_charges import redistribute
+from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
+from qmmlmm.coupling.layout import Surroundings, TermLayout
+from qmmlmm.coupling.link_atoms import LinkBond, find_link_bonds, topological_center
+from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.coupling.region import Region
+from qmmlmm.errors import QmmlmmWarning, RegionError, UnsupportedSystemError, listed
+from qmmlmm.mm.electrostatics import ElectrostaticsSettings, electrostatics_settings, force_field_charges
+from qmmlmm.mm.removal import Embedding, RegionToRemove
+from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
+from qmmlmm.units import BOHR_IN_NM, FloatArray, IntArray
+
+SHORT_RANGE_REACH = 4.0
+"""alpha times the short-range cutoff: erfc(4) = 1.5e-8, so that nothing happens when an atom crosses it."""
+
+CHARGE_MISFIT = 0.01
+"""Charge (e) by which force field and region may differ, without cut bonds, before there is a warning."""
+
+
+@dataclass(frozen=True)
+class ResolvedRegion:
+    """A region of the Hamiltonian in a System.
+
+    Parameters
+    ----------
+    region : Region
+    atoms : (n_atoms,) int array
+        Without virtual sites.
+    particles : tuple of int
+        With the virtual sites that belong to the atoms.
+    bonds : tuple of (int, int)
+        Of the Topology, inside the region.
+    link_bonds : tuple of LinkBond
+    atomic_numbers : (n_atoms + n_links,) int array
+    anchor : int
+        Position in `atoms`.
+    """
+
+    region: Region
+    atoms: IntArray
+    particles: tuple[int, ...]
+    bonds: tuple[tuple[int, int], ...]
+    link_bonds: tuple[LinkBond, ...]
+    atomic_numbers: IntArray
+    anchor: int
+
+
+def particle_labels(topology: app.Topology) -> list[str]:
+    """Return how messages name the atoms: residue, its number, atom name and index."""
+    return [
+        f"{atom.residue.name}{atom.residue.id}:{atom.name} (index {atom.index})" for atom in topology.atoms()
+    ]
+
+
+def resolve_region(
+    region: Region, topology: app.Topology, system: openmm.System, labels: Sequence[str]
+) -> ResolvedRegion:
+    """Return a region with its cut bonds and virtual sites.
+
+    Raises
+    ------
+    RegionError, UnsupportedSystemError
+        If atoms are out of range, a cut is not allowed, a virtual site is cut, or bonds are missing.
+    """
+    n = system.getNumParticles()
+    outside = [a for a in region.atoms if a >= n]
+    if outside:
+        raise RegionError(
+            f"region {region.name!r} has atom indices beyond the last particle {n - 1}: {listed(outside)}; "
+            "was it made for another Topology?"
+        )
+    numbers = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
+    particles = complete_with_virtual_sites(system, region.atoms)
+    atoms = [p for p in particles if not system.isVirtualSite(p)]
+    nameless = [labels[a] for a in atoms if numbers[a] == 0]
+    if nameless:
+        raise RegionError(
+            f"region {region.name!r} has atoms without an element in the Topology: {listed(nameless)}; set atom.element"
+        )
+    if not atoms:
+        raise RegionError(
+            f"region {region.name!r} holds virtual sites only: {listed(labels[p] for p in particles)}"
+        )
+    orders = [(b[0].index, b[1].index, _bond_order(b)) for b in topology.bonds()]
+    _check_bonds_known(region.name, atoms, orders, system, labels)
+    links = find_link_bonds(region.name, atoms, orders, numbers, region.link_ratios, labels)
+    inside = set(atoms)
+    bonds = tuple((a, b) for a, b, _ in orders if a in inside and b in inside)
+    return ResolvedRegion(
+        region=region,
+        atoms=np.array(atoms, dtype=np.int64),
+        particles=particles,
+        bonds=bonds,
+        link_bonds=links,
+        atomic_numbers=np.array([numbers[a] for a in atoms] + [1] * len(links), dtype=np.int64),
+        anchor=topological_center(atoms, bonds),
+    )
+
+
+def _bond_order(bond: app.topology.Bond) -> float | None:
+    if bond.order is not None:
+        return float(bond.order)
+    if bond.type is app.Aromatic:
+        return 1.5
+    return None
+
+
+def _check_bonds_known(
+    name: str,
+    atoms: Sequence[int],
+    bonds: Sequence[tuple[int, int, float | None]],
+    system: openmm.System,
+    labels: Sequence[str],
+) -> None:
+    """Raise if the force field bonds an atom of the region that has no bond in the Topology."""
+    known = {a for bond in bonds for a in bond[:2]}
+    lonely = set(atoms) - known
+    if not lonely:
+        return
+    in_force_field: list[tuple[int, int]] = [
+        tuple(system.getConstraintParameters(k)[:2]) for k in range(system.getNumConstraints())
+    ]
+    for force in system.getForces():
+        if isinstance(force, openmm.HarmonicBondForce):
+            in_force_field += [tuple(force.getBondParameters(k)[:2]) for k in range(force.getNumBonds())]
+    bonded = sorted(lonely.intersection(a for pair in in_force_field for a in pair))
+    if bonded:
+        raise UnsupportedSystemError(
+            f"region {name!r}: the Topology has no bonds for {listed(labels[a] for a in bonded)}, but the System "
+            "has; cut bonds could not be found. Add them with topology.addBond, or read a file that has them "
+            "(CONECT records, prmtop, PSF)"
+        )
+
+
+def regions_to_remove(
+    hamiltonian: Hamiltonian, resolved: dict[Region, ResolvedRegion]
+) -> list[RegionToRemove]:
+    """Return what has to be taken out of the force field.
+
+    Raises
+    ------
+    RegionError
+        If two of these regions are bonded to each other.
+    """
+    removed: list[RegionToRemove] = []
+    owner: dict[int, str] = {}
+    for region in hamiltonian.outermost:
+        found = resolved[region]
+        owner.update(dict.fromkeys(found.particles, region.name))
+    for region in hamiltonian.outermost:
+        found = resolved[region]
+        for link in found.link_bonds:
+            if link.m1 in owner:
+                raise RegionError(
+                    f"regions {region.name!r} and {owner[link.m1]!r} are bonded to each other by the atoms {link.q1} "
+                    f"and {link.m1}; make them one region"
+                )
+        embedding: Embedding = (
+            "electrostatic" if hamiltonian.embedding(region) == "electrostatic" else "mechanical"
+        )
+        removed.append(RegionToRemove(region.name, found.particles, embedding, found.bonds))
+    return removed
+
+
+def _reference_charges(found: ResolvedRegion, charges: FloatArray, system: openmm.System) -> FloatArray:
+    """Return charges of the region's atoms that add up to its total charge, virtual sites on their first parent."""
+    position = {int(atom): k for k, atom in enumerate(found.atoms)}
+    reference = charges[found.atoms].copy()
+    for particle in found.particles:
+        host = particle
+        while system.isVirtualSite(host):
+            host = system.getVirtualSite(host).getParticle(0)
+        if host != particle:
+            reference[position[host]] += charges[particle]
+    reference += (found.region.charge - reference.sum()) / len(reference)
+    return reference
+
+
+def build_layouts(
+    system: openmm.System, hamiltonian: Hamiltonian, resolved: dict[Region, ResolvedRegion]
+) -> list[TermLayout]:
+    """Return the layout of each term.
+
+    Parameters
+    ----------
+    system : openmm.System
+        With the force field's own charges.
+    hamiltonian : Hamiltonian
+    resolved : dict of Region to ResolvedRegion
+    """
+    periodic = system.usesPeriodicBoundaryConditions()
+    electrostatic = [
+        region for region in hamiltonian.regions if hamiltonian.embedding(region) == "electrostatic"
+    ]
+    surroundings: dict[tuple[Region, str], Surroundings] = {}
+    if electrostatic:
+        settings = electrostatics_settings(system)
+        if periodic != settings.periodic:
+            raise UnsupportedSystemError(
+                f"a Force of the System is periodic, but its NonbondedForce uses {settings.method}; "
+                "electrostatic embedding in a box needs PME"
+            )
+        charges = force_field_charges(system)
+        felt = charges.copy()
+        references = {}
+        for region in electrostatic:
+            found = resolved[region]
+            _warn_of_misfit(found, charges)
+            references[region] = _reference_charges(found, charges, system)
+        outermost = [region for region in hamiltonian.outermost if region in references]
+        for region in outermost:
+            felt[list(resolved[region].particles)] = 0.0
+            felt[resolved[region].atoms] = references[region]
+        for term in hamiltonian.terms:
+            key = (term.region, term.boundary_charges)
+            if term.region in references and key not in surroundings:
+                others = outermost if term.region in outermost else [term.region]
+                surroundings[key] = _surroundings(resolved, term, charges, felt, references, others, settings)
+    layouts = []
+    for term, name in zip(hamiltonian.terms, hamiltonian.term_names(), strict=True):
+        found = resolved[term.region]
+        position = {int(atom): k for k, atom in enumerate(found.atoms)}
+        layouts.append(
+            TermLayout(
+                specification=RegionSpecification(
+                    name, found.atomic_numbers, term.region.charge, term.region.multiplicity
+                ),
+                coefficient=float(term.coefficient),
+                n_particles=system.getNumParticles(),
+                atoms=found.atoms,
+                anchor=found.anchor,
+                link_bonds=np.array(
+                    [(position[b.q1], b.m1) for b in found.link_bonds], dtype=np.int64
+                ).reshape(-1, 2),
+                link_ratios=np.array([b.ratio for b in found.link_bonds], dtype=float),
+                periodic=periodic,
+                surroundings=surroundings.get((term.region, term.boundary_charges)),
+            )
+        )
+    return layouts
+
+
+def _warn_of_misfit(found: ResolvedRegion, charges: FloatArray) -> None:
+    total = float(charges[list(found.particles)].sum())
+    allowed = CHARGE_MISFIT if not found.link_bonds else 0.5
+    if abs(total - found.region.charge) > allowed:
+        warnings.warn(
+            f"region {found.region.name!r} has charge {found.region.charge}, but {total:+.3f} e in the force field; "
+            "check its charge and the protonation of its residues. The surroundings are kept as they are",
+            QmmlmmWarning,
+            stacklevel=5,
+        )
+
+
+def _surroundings(
+    resolved: dict[Region, ResolvedRegion],
+    term: Term,
+    charges: FloatArray,
+    felt: FloatArray,
+    references: dict[Region, FloatArray],
+    counted_once: Sequence[Region],
+    settings: ElectrostaticsSettings,
+) -> Surroundings:
+    """Return the charges that the region of a term feels.
+
+    `charges` are the force field's; in `felt` all outermost embedded regions have their reference charges.
+    """
+    region = term.region
+    found = resolved[region]
+    outside = felt.copy()
+    excess = float(charges[list(found.particles)].sum()) - region.charge
+    outside[list(found.particles)] = 0.0
+    boundary = redistribute(outside, found.link_bonds, excess, term.boundary_charges, region.name)
+    source = np.concatenate([boundary.charges, boundary.derived_charges])
+    source[found.atoms] = references[region]
+    reference = np.zeros(len(felt))
+    for other in counted_once:
+        reference[resolved[other].atoms] = references[other]
+    alpha = 0.0 if settings.alpha is None else settings.alpha * BOHR_IN_NM
+    return Surroundings(
+        source_charges=source,
+        derived_bonds=boundary.derived_bonds,
+        derived_fractions=boundary.derived_fractions,
+        reference_charges=reference,
+        splitting=alpha,
+        grid=settings.grid or (0, 0, 0),
+        short_range_cutoff=SHORT_RANGE_REACH / alpha if alpha else float("inf"),
+    )
+
+
+def link_bond_table(found: ResolvedRegion, labels: Sequence[str]) -> list[dict[str, object]]:
+    """Return the cut bonds of a region for a report."""
+    return [
+        {"region_atom": labels[b.q1], "outside_atom": labels[b.m1], "ratio": round(b.ratio, 6)}
+        for b in found.link_bonds
+    ]
