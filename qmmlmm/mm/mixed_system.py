@@ -112,8 +112,8 @@ class MixedSystem:
         own.setPositions(state.getPositions(asNumpy=True))
         return own.getState(energy=True).getPotentialEnergy()
 
-    def results(self, name: str) -> dict[str, object]:
-        """Return what the evaluator of a QM term reported at its last evaluation.
+    def evaluated_term(self, name: str) -> EvaluatedTerm:
+        """Return a term that runs in Python, to label geometries with it or to look at its field.
 
         Parameters
         ----------
@@ -123,16 +123,24 @@ class MixedSystem:
         Raises
         ------
         HamiltonianError
-            If there is no such term, or it does not run in Python.
+            If there is no such term, or it is a TorchScript module.
         """
-        callback = self._callbacks.get(name)
-        computation = None if callback is None else callback.computation
-        if not isinstance(computation, EvaluatedTermInOpenMMUnits):
+        computations = {key: callback.computation for key, callback in self._callbacks.items()}
+        evaluated = {
+            key: computation.term
+            for key, computation in computations.items()
+            if isinstance(computation, EvaluatedTermInOpenMMUnits)
+        }
+        if name not in evaluated:
             raise HamiltonianError(
-                f"no results for {name!r}; terms with results are: "
-                f"{', '.join(n for n, c in self._callbacks.items() if isinstance(c.computation, EvaluatedTermInOpenMMUnits))}"
+                f"term {name!r} is not computed by an evaluator in Python; terms that are: "
+                f"{', '.join(evaluated) or 'none'}"
             )
-        last = computation.term.last
+        return evaluated[name]
+
+    def results(self, name: str) -> dict[str, object]:
+        """Return what the evaluator of a term reported at its last evaluation, as `evaluated_term` finds it."""
+        last = self.evaluated_term(name).last
         return {} if last is None else dict(last.results)
 
     def evaluations(self, name: str) -> int:

@@ -1,0 +1,143 @@
+"""Charges and Ewald parameters of a System's force field."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from openmm import unit
+
+from qmmlmm.errors import UnsupportedSystemError
+from qmmlmm.units import FloatArray, in_unit
+
+_MINIMUM_GRID = 6
+_METHODS = {
+    openmm.NonbondedForce.NoCutoff: "NoCutoff",
+    openmm.NonbondedForce.CutoffNonPeriodic: "CutoffNonPeriodic",
+    openmm.NonbondedForce.CutoffPeriodic: "CutoffPeriodic",
+    openmm.NonbondedForce.Ewald: "Ewald",
+    openmm.NonbondedForce.PME: "PME",
+    openmm.NonbondedForce.LJPME: "LJPME",
+}
+
+
+@dataclass(frozen=True)
+class ElectrostaticsSettings:
+    """How the Coulomb interactions of a System are summed.
+
+    Parameters
+    ----------
+    method : str
+        ``"NoCutoff"``, ``"Ewald"``, ``"PME"`` or ``"LJPME"``.
+    cutoff : float or None, nm
+        Of the short-range part; None without a box.
+    alpha : float or None, 1/nm
+        Ewald splitting parameter; None without a box.
+    grid : (int, int, int) or None
+        Points of the PME mesh along the three box vectors; None without a box.
+    """
+
+    method: str
+    cutoff: float | None = None
+    alpha: float | None = None
+    grid: tuple[int, int, int] | None = None
+
+    @property
+    def periodic(self) -> bool:
+        """Whether there is a box."""
+        return self.alpha is not None
+
+
+def nonbonded_force(system: openmm.System) -> openmm.NonbondedForce:
+    """Return the only NonbondedForce of a System.
+
+    Raises
+    ------
+    UnsupportedSystemError
+        If there is none or more than one.
+    """
+    found = [force for force in system.getForces() if isinstance(force, openmm.NonbondedForce)]
+    if len(found) != 1:
+        raise UnsupportedSystemError(
+            f"the charges of the force field are read from the only NonbondedForce, and this System has "
+            f"{len(found)}; use a System with exactly one, or mechanical embedding"
+        )
+    return found[0]
+
+
+def force_field_charges(system: openmm.System) -> FloatArray:
+    """Return the force-field charges of all particles.
+
+    Parameters
+    ----------
+    system : openmm.System
+
+    Returns
+    -------
+    (n_particles,) float array, e
+
+    Raises
+    ------
+    UnsupportedSystemError
+        If there is not exactly one NonbondedForce.
+    """
+    force = nonbonded_force(system)
+    charges = (force.getParticleParameters(i)[0] for i in range(force.getNumParticles()))
+    return np.array([in_unit(charge, unit.elementary_charge) for charge in charges], dtype=np.float64)
+
+
+def electrostatics_settings(system: openmm.System) -> ElectrostaticsSettings:
+    """Return how a System sums its Coulomb interactions, with the Ewald parameters OpenMM will use.
+
+    Parameters
+    ----------
+    system : openmm.System
+        The mesh follows from its default box, as in OpenMM.
+
+    Raises
+    ------
+    UnsupportedSystemError
+        If there is not exactly one NonbondedForce, or it uses a reaction field, or only a part of the
+        Ewald sum, or its explicit PME parameters are incomplete.
+
+    Notes
+    -----
+    Source: OpenMM user guide, section 19.6.4 (particle mesh Ewald), and ``NonbondedForceImpl::
+    calcPMEParameters``. Parameters given by ``setPMEParameters`` win over the rule. Platforms may round the
+    mesh up; the Reference platform uses these numbers. Plain Ewald gets the mesh that PME would have.
+    """
+    force = nonbonded_force(system)
+    method = _METHODS[force.getNonbondedMethod()]
+    if method == "NoCutoff":
+        return ElectrostaticsSettings(method)
+    if method.startswith("Cutoff"):
+        raise UnsupportedSystemError(
+            f"the NonbondedForce uses {method}, a reaction field, in which the potential of the surroundings "
+            "is not defined at a region; use PME with a box or NoCutoff without one, or mechanical embedding"
+        )
+    if not force.getIncludeDirectSpace():
+        raise UnsupportedSystemError(
+            "the NonbondedForce leaves out its direct space part, so that its charges do not act by "
+            "Coulomb's law; call setIncludeDirectSpace(True), or use mechanical embedding"
+        )
+    cutoff = float(in_unit(force.getCutoffDistance(), unit.nanometer))
+    given_alpha, *given_grid = force.getPMEParameters()
+    alpha = float(in_unit(given_alpha, unit.nanometer**-1))
+    if alpha != 0.0:
+        if min(given_grid) < 1:
+            raise UnsupportedSystemError(
+                f"setPMEParameters was given alpha = {alpha:g}/nm with the grid {tuple(given_grid)}; give "
+                "all three grid sizes as well, or alpha = 0 to have them chosen from the error tolerance"
+            )
+        nx, ny, nz = (int(n) for n in given_grid)
+        return ElectrostaticsSettings(method, cutoff, alpha, (nx, ny, nz))
+    tolerance = float(force.getEwaldErrorTolerance())
+    alpha = math.sqrt(-math.log(2.0 * tolerance)) / cutoff
+    box = system.getDefaultPeriodicBoxVectors()
+    edges = [float(in_unit(vector, unit.nanometer)[axis]) for axis, vector in enumerate(box)]
+    nx, ny, nz = (
+        max(_MINIMUM_GRID, math.ceil(2.0 * alpha * edge / (3.0 * tolerance**0.2))) for edge in edges
+    )
+    return ElectrostaticsSettings(method, cutoff, alpha, (nx, ny, nz))
