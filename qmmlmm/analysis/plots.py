@@ -1,0 +1,212 @@
+"""Figures of a run.
+
+Each `plot_x` draws data into Axes, its own if none are given, and returns them; save them with
+``axes.figure.savefig(path)``. No display is needed, and pyplot is not touched.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from openmm import unit
+
+from qmmlmm.analysis.tables import EnergyTable, TableError
+from qmmlmm.units import FloatArray, in_unit
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
+MM_COLOUR = "#8c8c8c"
+LEVEL_COLOURS = {"QM": "#d55e00", "ML": "#0072b2", "MM": MM_COLOUR}
+MORE_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+DIFFERENCE_COLOUR = "#6a3d9a"
+MOST_MARKED_POINTS = 60
+MOST_WIDE_POINTS = 500
+
+
+def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
+    """Plot how the energy of each level moves along a run.
+
+    Absolute energies of the levels differ by orders of magnitude and have no common zero, so each curve is
+    the deviation from its own mean, which the legend names. The force field has many more atoms and moves
+    more: it has its own axis on the right. A subtracted term is drawn as the energy that is subtracted, and
+    left out where the same energy is also added.
+
+    Parameters
+    ----------
+    table : EnergyTable
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    Axes
+        The left ones; the right ones, if any, are their twin.
+    """
+    ax = _axes(ax)
+    time = in_unit(table.time, unit.picosecond)
+    regional = [name for name in table.terms if name != "MM"]
+    colours = _colours(regional)
+    handles: list[Artist] = []
+    if "MM" in table.terms:
+        right = ax.twinx() if regional else ax
+        energy = in_unit(table.terms["MM"], unit.kilojoule_per_mole)
+        handles += right.plot(
+            time, energy - energy.mean(), color=MM_COLOUR, label=_with_mean("MM", energy), **_style(time, 1.0)
+        )
+        right.set_ylabel("MM: deviation from mean (kJ/mol)", color="#606060")
+        right.tick_params(axis="y", colors="#606060")
+        if regional:
+            # The region is what one looks for: its curves lie on top.
+            ax.set_zorder(right.get_zorder() + 1)
+            ax.patch.set_visible(False)
+            _balance(right)
+    for name in regional:
+        energy = in_unit(table.terms[name], unit.kilojoule_per_mole)
+        region, _, level = name.rpartition("/")
+        label = name
+        if level.startswith("-"):
+            energy = -energy
+            twin = table.terms.get(f"{region}/{level[1:]}")
+            if twin is not None and np.allclose(energy, in_unit(twin, unit.kilojoule_per_mole)):
+                continue  # the same curve again: the region is its own core
+            label = f"{region}/{level[1:]} (subtracted)"
+        # Curves that agree lie on each other; the wider one shows below the narrower one.
+        style = {
+            **_style(time, 2.4 if level.endswith("ML") else 1.2),
+            "zorder": 2 if level.endswith("ML") else 3,
+        }
+        handles += ax.plot(
+            time,
+            energy - energy.mean(),
+            color=colours[name],
+            linestyle=(0, (4, 2)) if level.startswith("-") else "-",
+            label=_with_mean(label, energy),
+            **style,
+        )
+    if regional:
+        ax.set_ylabel("regions: deviation from mean (kJ/mol)")
+        _balance(ax)
+    ax.set_xlabel("time (ps)")
+    ax.set_title("Energy of each level, single run", loc="left")
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.0, -0.2), ncols=2, frameon=False)
+    return ax
+
+
+def plot_difference(time: Any, difference: Any, ax: Axes | None = None) -> Axes:
+    """Plot QM - ML along a run with its mean and standard deviation.
+
+    Parameters
+    ----------
+    time : (n,) Quantity or float array, ps
+    difference : (n,) Quantity or float array, kJ/mol
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    Axes
+
+    Notes
+    -----
+    The mean may be a large number when the zero of energy of the ML model is not that of the QM method; it
+    moves no atom. What counts is how far the points scatter around it.
+    """
+    ax = _axes(ax)
+    times: FloatArray = np.asarray(in_unit(time, unit.picosecond), dtype=float)
+    values: FloatArray = np.asarray(in_unit(difference, unit.kilojoule_per_mole), dtype=float)
+    if times.shape != values.shape or times.ndim != 1 or not times.size:
+        raise TableError(
+            f"time and difference are one-dimensional and of one length, got {times.shape} and {values.shape}"
+        )
+    mean = float(values.mean())
+    handles: list[Artist] = [
+        ax.axhline(mean, color=DIFFERENCE_COLOUR, linewidth=1.0, label=f"mean {mean:,.2f} kJ/mol")
+    ]
+    if values.size > 1:
+        spread = float(values.std(ddof=1))
+        handles.append(
+            ax.axhspan(
+                mean - spread,
+                mean + spread,
+                color=DIFFERENCE_COLOUR,
+                alpha=0.15,
+                linewidth=0,
+                label=f"standard deviation {spread:.2f} kJ/mol",
+            )
+        )
+    handles += ax.plot(
+        times,
+        values,
+        color=DIFFERENCE_COLOUR,
+        label=f"QM - ML, {values.size} {'point' if values.size == 1 else 'points'}",
+        **_style(times, 1.4),
+    )
+    ax.set_xlabel("time (ps)")
+    ax.set_ylabel("QM - ML (kJ/mol)")
+    ax.ticklabel_format(axis="y", useOffset=False)
+    ax.set_title("Difference of the levels, single run", loc="left")
+    ax.legend(handles=handles[::-1], loc="upper left", bbox_to_anchor=(0.0, -0.2), ncols=3, frameon=False)
+    return ax
+
+
+def save_run_figure(table: EnergyTable, path: str | os.PathLike[str]) -> None:
+    """Save the one figure of a run: the energy of each level, and QM - ML of each corrected region.
+
+    Parameters
+    ----------
+    table : EnergyTable
+    path : str or path
+        Its ending chooses the format: png, pdf, svg.
+    """
+    from matplotlib.figure import Figure
+
+    regions = table.corrected_regions()
+    panels = 1 + len(regions)
+    figure = Figure(figsize=(8.0, 4.0 + 3.0 * len(regions)), layout="constrained")
+    ratios = [1.25] + [1.0] * len(regions)
+    axes = figure.subplots(panels, 1, squeeze=False, height_ratios=ratios)[:, 0]
+    plot_term_energies(table, axes[0])
+    for region, ax in zip(regions, axes[1:], strict=True):
+        plot_difference(table.time, table.difference(region), ax)
+        ax.set_title(f"{region}: QM - ML, single run", loc="left")
+    figure.savefig(path, dpi=150)
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(8.0, 4.5), layout="constrained").subplots()
+
+
+def _colours(names: list[str]) -> dict[str, str]:
+    """Return one colour per term: the level's for the first region of a level, others for further ones."""
+    more = iter(MORE_COLOURS * len(names))
+    taken: dict[str, str] = {}
+    for name in names:
+        level = name.rpartition("/")[2].removeprefix("-")
+        colour = LEVEL_COLOURS.get(level, "")
+        subtracted = "/-" in name
+        others = {taken[other] for other in taken if ("/-" in other) == subtracted}
+        taken[name] = colour if colour and colour not in others else next(more)
+    return taken
+
+
+def _with_mean(name: str, energy: FloatArray) -> str:
+    return f"{name}, mean {energy.mean():,.1f} kJ/mol"
+
+
+def _style(time: FloatArray, width: float) -> dict[str, Any]:
+    marked = len(time) <= MOST_MARKED_POINTS
+    width = width if len(time) <= MOST_WIDE_POINTS else 0.5 * width
+    return {"linewidth": width, "marker": "o" if marked else None, "markersize": 3.5}
+
+
+def _balance(ax: Axes) -> None:
+    """Put zero, the mean, in the middle, so that the zeros of both axes coincide."""
+    most = max((float(np.abs(line.get_ydata()).max()) for line in ax.get_lines()), default=0.0) or 1.0
+    ax.set_ylim(-1.1 * most, 1.1 * most)

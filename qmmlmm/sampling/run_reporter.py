@@ -1,0 +1,78 @@
+"""The one reporter of a run, which keeps several in order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import openmm
+from openmm import app
+
+from qmmlmm.sampling.reporters import ProgressReporter, checked_interval, steps_to_next
+
+
+class RunReporter:
+    """Reports to several reporters in a fixed order, which a Simulation does not promise.
+
+    Parameters
+    ----------
+    *reporters : reporters with a method ``close``
+    """
+
+    def __init__(self, *reporters: Any) -> None:
+        self._reporters = reporters
+        self._due: list[Any] = []
+
+    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
+        """Return when the first of them is due, and what those need that are due then."""
+        wanted = [reporter.describeNextReport(simulation) for reporter in self._reporters]
+        steps = min(want["steps"] for want in wanted)
+        due = [want["steps"] == steps for want in wanted]
+        self._due = [reporter for reporter, now in zip(self._reporters, due, strict=True) if now]
+        include = {name for want, now in zip(wanted, due, strict=True) if now for name in want["include"]}
+        return {"steps": steps, "periodic": None, "include": sorted(include)}
+
+    def report(self, simulation: app.Simulation, state: openmm.State) -> None:
+        """Let those report that are due."""
+        for reporter in self._due:
+            reporter.report(simulation, state)
+
+    def pause(self) -> None:
+        """Finish the line of the progress display."""
+        for reporter in self._reporters:
+            if isinstance(reporter, ProgressReporter):
+                reporter.close()
+
+    def close(self) -> None:
+        """Close them all."""
+        with contextlib.ExitStack() as stack:  # all are closed, even if one of them fails
+            for reporter in self._reporters:
+                stack.callback(reporter.close)
+
+
+class CheckpointReporter:
+    """Calls a function that saves a checkpoint.
+
+    Parameters
+    ----------
+    interval : int
+        In steps.
+    save : callable
+        Takes the Simulation.
+    """
+
+    def __init__(self, interval: int, save: Callable[[app.Simulation], None]) -> None:
+        self._interval = checked_interval("checkpoint_interval", interval)
+        self._save = save
+
+    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
+        """Return when the next checkpoint is due."""
+        return {"steps": steps_to_next(self._interval, simulation), "periodic": None, "include": []}
+
+    def report(self, simulation: app.Simulation, state: openmm.State) -> None:
+        """Save."""
+        self._save(simulation)
+
+    def close(self) -> None:
+        """Nothing is kept open."""

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import openmm
+import pytest
+
+from qmmlmm.errors import NonFiniteError, QmmlmmWarning
+from qmmlmm.sampling.checkpoint import forget_older, load_checkpoint, save_checkpoint
+from qmmlmm.sampling.errors import RunDirectoryError
+
+
+def positions_of(simulation):
+    return np.array(simulation.context.getState(positions=True).getPositions(asNumpy=True))
+
+
+@pytest.fixture
+def saved(argon, tmp_path):
+    """A folder with checkpoints at steps 10 and 20."""
+    simulation = argon.simulation()
+    for _ in range(2):
+        simulation.step(10)
+        save_checkpoint(simulation, tmp_path)
+    return simulation, tmp_path
+
+
+def test_a_checkpoint_continues_the_very_same_trajectory(saved, argon):
+    simulation, folder = saved
+    simulation.step(15)
+    # Made after those steps: the Reference platform has one random generator for all Contexts of a process.
+    again = argon.simulation(ready=False)
+    assert load_checkpoint(again, folder) == "checkpoint.chk"
+    assert again.currentStep == 20
+    again.step(15)
+    np.testing.assert_array_equal(positions_of(simulation), positions_of(again))
+
+
+def test_openmm_itself_can_load_the_checkpoint_and_the_state(saved, argon):
+    simulation, folder = saved
+    again = argon.simulation(ready=False)
+    again.loadCheckpoint(str(folder / "checkpoint.chk"))
+    np.testing.assert_array_equal(positions_of(simulation), positions_of(again))
+    again.loadState(str(folder / "state.xml"))
+    np.testing.assert_array_equal(positions_of(simulation), positions_of(again))
+    assert again.currentStep == 20
+
+
+def test_progress_names_step_and_time(saved):
+    _, folder = saved
+    progress = json.loads((folder / "progress.json").read_text())
+    assert progress["step"] == 20
+    assert progress["time (ps)"] == pytest.approx(0.08)
+
+
+def test_openmm_loads_a_checkpoint_that_was_cut_short_without_an_error(saved, argon):
+    # Why there is a checksum. If this fails, OpenMM has become stricter and the checksum can go.
+    _, folder = saved
+    content = (folder / "checkpoint.chk").read_bytes()
+    again = argon.simulation(ready=False)
+    again.context.loadCheckpoint(content[: len(content) // 2])
+    assert again.currentStep == 20
+
+
+@pytest.mark.parametrize("damage", ["short", "bit"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(saved, argon, damage):
+    _, folder = saved
+    path = folder / "checkpoint.chk"
+    content = bytearray(path.read_bytes())
+    if damage == "short":
+        del content[len(content) // 2 :]
+    else:
+        content[1000] ^= 1
+    path.write_bytes(content)
+    again = argon.simulation(ready=False)
+    with pytest.warns(QmmlmmWarning, match=r"checkpoint.chk.previous at step 10, because .*damaged"):
+        assert load_checkpoint(again, folder) == "checkpoint.chk.previous"
+
+
+def test_a_kill_while_saving_leaves_a_checkpoint_that_loads_in_silence(saved, argon):
+    _, folder = saved
+    (folder / "checkpoint.chk").unlink()
+    again = argon.simulation(ready=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_checkpoint(again, folder) == "checkpoint.chk.previous"
+    assert again.currentStep == 10
+
+
+def test_on_another_platform_the_state_is_used_with_a_warning(saved, argon):
+    simulation, folder = saved
+    again = argon.simulation("CPU", ready=False)
+    with pytest.warns(QmmlmmWarning, match=r"state.xml at step 20, because .*different Platform"):
+        assert load_checkpoint(again, folder) == "state.xml"
+    np.testing.assert_array_equal(positions_of(simulation), positions_of(again))
+
+
+def test_without_any_checkpoint_the_failure_is_named(saved, argon):
+    _, folder = saved
+    forget_older(folder)
+    for name in ("checkpoint.chk", "state.xml"):
+        (folder / name).write_text("nonsense")
+    with pytest.raises(
+        RunDirectoryError, match=r"no checkpoint that can be loaded: checkpoint.chk: .*damaged"
+    ):
+        load_checkpoint(argon.simulation(ready=False), folder)
+
+
+def test_positions_that_are_not_finite_are_never_saved(saved):
+    simulation, folder = saved
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    positions = positions_of(simulation)
+    positions[3, 1] = np.nan
+    simulation.context.setPositions(positions)
+    with pytest.raises(NonFiniteError, match=r"positions of atoms 3 are not finite at step 20"):
+        save_checkpoint(simulation, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_state_of_another_system_is_refused(saved):
+    _, folder = saved
+    system = openmm.System()
+    system.addParticle(1.0)
+    context = openmm.Context(
+        system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+    )
+
+    other = SimpleNamespace(context=context, currentStep=0)
+    with pytest.raises(RunDirectoryError, match="no checkpoint that can be loaded"):
+        load_checkpoint(other, folder)
