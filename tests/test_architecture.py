@@ -121,8 +121,7 @@ def test_the_coupling_knows_numpy_and_nothing_else():
     wrong = [
         shown(path, line, name)
         for path, name, line in all_imports()
-        if place(path) == "coupling"
-        and name.split(".")[0] not in {"numpy", "qmmlmm"} | set(sys.stdlib_module_names)
+        if place(path) == "coupling" and name.split(".")[0] not in {"numpy", "qmmlmm"} | set(sys.stdlib_module_names)
     ]
     assert not wrong
 

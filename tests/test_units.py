@@ -22,9 +22,7 @@ def coulomb_constant() -> float:
         system.addParticle(1.0)
         force.addParticle(1.0, 1.0, 0.0)
     system.addForce(force)
-    context = openmm.Context(
-        system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
-    )
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
     context.setPositions([[0, 0, 0], [1, 0, 0]])
     energy = context.getState(energy=True).getPotentialEnergy()
     return energy.value_in_unit(unit.kilojoule_per_mole)
@@ -32,10 +30,7 @@ def coulomb_constant() -> float:
 
 def test_hartree_times_bohr_is_the_coulomb_constant_of_openmm():
     # In atomic units two unit charges at one bohr have one hartree.
-    assert (
-        pytest.approx(coulomb_constant(), rel=COULOMB_TOLERANCE)
-        == units.HARTREE_IN_KJ_PER_MOL * units.BOHR_IN_NM
-    )
+    assert pytest.approx(coulomb_constant(), rel=COULOMB_TOLERANCE) == units.HARTREE_IN_KJ_PER_MOL * units.BOHR_IN_NM
 
 
 def test_the_bohr_is_that_of_openmm_up_to_its_older_codata_set():
@@ -51,9 +46,7 @@ def test_the_hartree_is_that_of_openmm_up_to_its_older_codata_set():
 def test_derived_factors_follow_from_the_two():
     assert pytest.approx(units.NM_IN_BOHR * units.BOHR_IN_NM, rel=ROUND_OFF) == 1.0
     assert pytest.approx(units.ANGSTROM_IN_BOHR * units.BOHR_IN_NM * 10.0, rel=ROUND_OFF) == 1.0
-    assert pytest.approx(units.FORCE_AU_IN_OPENMM * units.BOHR_IN_NM, rel=ROUND_OFF) == (
-        units.HARTREE_IN_KJ_PER_MOL
-    )
+    assert pytest.approx(units.FORCE_AU_IN_OPENMM * units.BOHR_IN_NM, rel=ROUND_OFF) == (units.HARTREE_IN_KJ_PER_MOL)
     assert pytest.approx(2625.4996394799, rel=1e-13) == units.HARTREE_IN_KJ_PER_MOL
 
 

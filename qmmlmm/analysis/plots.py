@@ -122,9 +122,7 @@ def plot_difference(time: Any, difference: Any, ax: Axes | None = None) -> Axes:
             f"time and difference are one-dimensional and of one length, got {times.shape} and {values.shape}"
         )
     mean = float(values.mean())
-    handles: list[Artist] = [
-        ax.axhline(mean, color=DIFFERENCE_COLOUR, linewidth=1.0, label=f"mean {mean:,.2f} kJ/mol")
-    ]
+    handles: list[Artist] = [ax.axhline(mean, color=DIFFERENCE_COLOUR, linewidth=1.0, label=f"mean {mean:,.2f} kJ/mol")]
     if values.size > 1:
         spread = float(values.std(ddof=1))
         handles.append(

@@ -113,9 +113,7 @@ def read_energies(path: str | os.PathLike[str]) -> EnergyTable:
         or names[len(names) - len(tail) :] != tail
         or not all(name.endswith(TERM_UNIT) for name in term_columns)
     ):
-        raise TableError(
-            f"{file} is no table of term energies: its first line is {lines[0][:80] if lines else ''!r}"
-        )
+        raise TableError(f"{file} is no table of term energies: its first line is {lines[0][:80] if lines else ''!r}")
     if not lines[-1].endswith("\n"):  # the run is writing it just now, or was killed while it did
         lines.pop()
     rows = [_numbers(line, number, len(names), file) for number, line in enumerate(lines[1:], start=2)]

@@ -45,7 +45,7 @@ def check_scheme(scheme: str) -> None:
     """Raise HamiltonianError if `scheme` is not one of `SCHEMES`."""
     if scheme not in SCHEMES:
         raise HamiltonianError(
-            f"unknown boundary_charges {scheme!r}; the schemes are {', '.join(SCHEMES)}.{nearest(scheme, SCHEMES)}"
+            f"unknown boundary_charges {scheme!r}; the schemes are {', '.join(SCHEMES)}.{nearest(str(scheme), SCHEMES)}"
         )
 
 

@@ -153,15 +153,16 @@ class Hamiltonian:
 
     def term_names(self) -> tuple[str, ...]:
         """Return the names of the terms, all different, in order."""
+        given = {term.name for term in self.terms if term.name}
         names: list[str] = []
         for term in self.terms:
-            name = term.name or f"{term.region.name}/{_signed(term.coefficient)}{term.potential.level}"
+            name = f"{term.region.name}/{_signed(term.coefficient)}{term.potential.level}"
             count = 2
             unique = name
-            while unique in names:
+            while unique in names or unique in given:
                 unique = f"{name}#{count}"
                 count += 1
-            names.append(unique)
+            names.append(term.name or unique)
         return tuple(names)
 
     def _check_names(self) -> None:
@@ -188,8 +189,8 @@ class Hamiltonian:
                     )
                 if a & b and not (a < b or b < a):
                     raise HamiltonianError(
-                        f"regions {first.name!r} and {second.name!r} overlap in part, on atoms {listed(sorted(a & b))}; "
-                        "regions do not overlap, or one lies inside the other"
+                        f"regions {first.name!r} and {second.name!r} overlap in part, on atoms "
+                        f"{listed(sorted(a & b))}; regions do not overlap, or one lies inside the other"
                     )
 
     def _check_sums(self) -> None:

@@ -102,13 +102,11 @@ def find_link_bonds(
         q1, m1 = (a, b) if a in inside else (b, a)
         where = f"region {name!r} cuts the bond {labels[q1]} - {labels[m1]}"
         if order is not None and order > 1:
-            raise RegionError(
-                f"{where} of order {order:g}; cut a single bond between two sp3 carbons, such as CA-CB"
-            )
+            raise RegionError(f"{where} of order {order:g}; cut a single bond between two sp3 carbons, such as CA-CB")
         if 1 in (atomic_numbers[q1], atomic_numbers[m1]):
             raise RegionError(f"{where}: a bond to hydrogen cannot be cut; take both atoms into the region")
         cut.append((q1, m1))
-    cut.sort()
+    cut = sorted(set(cut))  # a Topology may list a bond twice
     hosts = [m1 for _, m1 in cut]
     shared = sorted({m for m in hosts if hosts.count(m) > 1})
     if shared:
@@ -127,7 +125,7 @@ def find_link_bonds(
             q1,
             m1,
             tuple(sorted(n for n in set(neighbours[m1]) if n not in inside)),
-            ratios.get((q1, m1), None) or link_ratio(atomic_numbers[q1], atomic_numbers[m1]),
+            ratios.get((q1, m1)) or link_ratio(atomic_numbers[q1], atomic_numbers[m1]),
         )
         for q1, m1 in cut
     )

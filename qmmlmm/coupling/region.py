@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -51,21 +52,17 @@ class Region:
         link_ratios: Mapping[tuple[int, int], float] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip() or "/" in name or name == "MM":
-            raise RegionError(
-                f"the name of a region is a non-empty string without '/' that is not 'MM', got {name!r}"
-            )
+            raise RegionError(f"the name of a region is a non-empty string without '/' that is not 'MM', got {name!r}")
         given = list(atoms)
         wrong = [a for a in given if isinstance(a, bool) or not isinstance(a, int | np.integer)]
         if wrong:
             raise RegionError(f"atoms of region {name!r} are integer indices, got {listed(map(repr, wrong))}")
         indices = sorted(int(a) for a in given)
         if not indices:
-            raise RegionError(
-                f"region {name!r} has no atoms; use qmmlmm.select, which refuses an empty selection"
-            )
+            raise RegionError(f"region {name!r} has no atoms; use qmmlmm.select, which refuses an empty selection")
         if indices[0] < 0:
             raise RegionError(f"region {name!r}: atom indices start at 0, got {indices[0]}")
-        duplicates = sorted({a for a, b in zip(indices, indices[1:], strict=False) if a == b})
+        duplicates = sorted({a for a, b in itertools.pairwise(indices) if a == b})
         if duplicates:
             raise RegionError(f"region {name!r} lists atoms more than once: {listed(duplicates)}")
         for label, value in (("charge", charge), ("multiplicity", multiplicity)):
@@ -93,7 +90,4 @@ class Region:
         return len(self.atoms)
 
     def __repr__(self) -> str:
-        return (
-            f"Region({self.name!r}, {len(self.atoms)} atoms, charge={self.charge}, "
-            f"multiplicity={self.multiplicity})"
-        )
+        return f"Region({self.name!r}, {len(self.atoms)} atoms, charge={self.charge}, multiplicity={self.multiplicity})"

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from qmmlmm.coupling.layout import TermLayout
-from qmmlmm.coupling.potential import Evaluation, EvaluatedPotential, ExternalField
+from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalField
 from qmmlmm.embedding.geometry import RegionGeometry
 from qmmlmm.embedding.surroundings_field import SurroundingsField
 from qmmlmm.errors import NonFiniteError, listed
 from qmmlmm.units import FloatArray
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a learned potential of a region is trained on, at one geometry.
+
+    Parameters
+    ----------
+    positions : (n, 3) float array, bohr
+        Of the region's atoms and link atoms.
+    potential : (n,) float array, hartree/e
+        Of the surroundings, at these positions; zeros with mechanical embedding, as are the next two.
+    potential_gradient : (n, 3) float array, hartree/(e bohr)
+    potential_curvature : (n, 3, 3) float array, hartree/(e bohr^2)
+    energy : float, hartree
+        Of the region with its interaction with the surroundings.
+    gradient : (n, 3) float array, hartree/bohr
+        Derivative of the energy at a fixed potential phi(r).
+    results : dict
+        Of the evaluator.
+    """
+
+    positions: FloatArray
+    potential: FloatArray
+    potential_gradient: FloatArray
+    potential_curvature: FloatArray
+    energy: float
+    gradient: FloatArray
+    results: dict[str, object]
 
 
 class EvaluatedTerm:
@@ -77,6 +108,25 @@ class EvaluatedTerm:
             splitting=field.splitting,
             smooth_potential=smooth_potential,
         )
+
+    def label(self, positions: FloatArray, box: FloatArray) -> Label:
+        """Return what a learned potential is trained on.
+
+        Parameters
+        ----------
+        positions : (n_particles, 3) float array, bohr
+        box : (3, 3) float array, bohr
+        """
+        if self._field is None:
+            sites = self._geometry.sites(torch.from_numpy(positions), torch.from_numpy(box)).numpy()
+            n = len(sites)
+            potential, slope, curvature = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 3, 3))
+            evaluation = self._evaluator.evaluate(sites, None)
+        else:
+            sites, field = self.external_field(positions, box)
+            potential, slope, curvature = (tensor.numpy() for tensor in self._field.potential())
+            evaluation = self._evaluator.evaluate(sites, field)
+        return Label(sites, potential, slope, curvature, evaluation.energy, evaluation.gradient, evaluation.results)
 
     def compute(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
         """Return the term's energy and its gradient on all particles, without the coefficient.

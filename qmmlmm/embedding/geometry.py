@@ -33,6 +33,14 @@ class RegionGeometry(torch.nn.Module):
     layout : TermLayout
     """
 
+    atoms: Tensor
+    link_hosts: Tensor
+    link_partners: Tensor
+    link_ratios: Tensor
+    derived_origins: Tensor
+    derived_targets: Tensor
+    derived_fractions: Tensor
+
     def __init__(self, layout: TermLayout) -> None:
         super().__init__()
         self.periodic = layout.periodic
@@ -100,9 +108,7 @@ class RegionGeometry(torch.nn.Module):
         (n_particles, 3) tensor, hartree/bohr
         """
         if source_gradient.shape[0] == 0:
-            gradient = torch.zeros(
-                (self.n_particles, 3), dtype=site_gradient.dtype, device=site_gradient.device
-            )
+            gradient = torch.zeros((self.n_particles, 3), dtype=site_gradient.dtype, device=site_gradient.device)
         else:
             gradient = source_gradient[: self.n_particles].clone()
             derived = source_gradient[self.n_particles :]

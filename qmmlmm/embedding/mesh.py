@@ -90,6 +90,18 @@ class EwaldMesh(torch.nn.Module):
     charges is in the potential: -pi / (V alpha^2) times the total charge.
     """
 
+    value_polynomials: Tensor
+    slope_polynomials: Tensor
+    curvature_polynomials: Tensor
+    moduli: Tensor
+    mx: Tensor
+    my: Tensor
+    mz: Tensor
+    offsets: Tensor
+    grid_sizes: Tensor
+    cached_box: Tensor
+    cached_influence: Tensor
+
     def __init__(self, splitting: float, grid: tuple[int, int, int]) -> None:
         super().__init__()
         self.splitting = float(splitting)
@@ -103,9 +115,7 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("slope_polynomials", torch.tensor(second))
         self.register_buffer("curvature_polynomials", torch.tensor(third))
         moduli = [spline_moduli(size, self.order) for size in (self.nx, self.ny, self.nz)]
-        product = (
-            moduli[0][:, None, None] * moduli[1][None, :, None] * moduli[2][None, None, : self.nz // 2 + 1]
-        )
+        product = moduli[0][:, None, None] * moduli[1][None, :, None] * moduli[2][None, None, : self.nz // 2 + 1]
         self.register_buffer("moduli", torch.tensor(product))
         self.register_buffer("mx", torch.tensor(np.fft.fftfreq(self.nx, 1.0 / self.nx)))
         self.register_buffer("my", torch.tensor(np.fft.fftfreq(self.ny, 1.0 / self.ny)))

@@ -56,16 +56,26 @@ def smeared_kernel(r: Tensor, splitting: float) -> tuple[Tensor, Tensor, Tensor]
     value = torch.erf(splitting * safe) / safe
     first = (gaussian - value) / safe
     second = -2.0 * first / safe - 2.0 * splitting * splitting * gaussian
-    # Taylor series of erf(x)/x; the next terms are below 1e-15 at x = 0.1.
+    # Taylor series of erf(x)/x; the next terms are below 1e-14 at x = 0.1.
     x2 = (splitting * r) ** 2
     c = 2.0 * splitting / math.sqrt(math.pi)
-    value0 = c * (1.0 - x2 / 3.0 + x2**2 / 10.0 - x2**3 / 42.0 + x2**4 / 216.0 - x2**5 / 1320.0)
+    value0 = c * (1.0 - x2 / 3.0 + x2**2 / 10.0 - x2**3 / 42.0 + x2**4 / 216.0 - x2**5 / 1320.0 + x2**6 / 9360.0)
     c2 = c * splitting * splitting
     slope0 = c2 * (
-        -2.0 / 3.0 + 4.0 * x2 / 10.0 - 6.0 * x2**2 / 42.0 + 8.0 * x2**3 / 216.0 - 10.0 * x2**4 / 1320.0
+        -2.0 / 3.0
+        + 4.0 * x2 / 10.0
+        - 6.0 * x2**2 / 42.0
+        + 8.0 * x2**3 / 216.0
+        - 10.0 * x2**4 / 1320.0
+        + 12.0 * x2**5 / 9360.0
     )
     second0 = c2 * (
-        -2.0 / 3.0 + 12.0 * x2 / 10.0 - 30.0 * x2**2 / 42.0 + 56.0 * x2**3 / 216.0 - 90.0 * x2**4 / 1320.0
+        -2.0 / 3.0
+        + 12.0 * x2 / 10.0
+        - 30.0 * x2**2 / 42.0
+        + 56.0 * x2**3 / 216.0
+        - 90.0 * x2**4 / 1320.0
+        + 132.0 * x2**5 / 9360.0
     )
     return (
         torch.where(near, value0, value),
@@ -84,6 +94,13 @@ class SurroundingsField(torch.nn.Module):
     layout : TermLayout
         With `surroundings`.
     """
+
+    charges: Tensor
+    reference: Tensor
+    own: Tensor
+    own_charges: Tensor
+    reference_sources: Tensor
+    active: Tensor
 
     def __init__(self, layout: TermLayout) -> None:
         super().__init__()
@@ -108,7 +125,9 @@ class SurroundingsField(torch.nn.Module):
         self.register_buffer("reference_sources", reference_sources)
         self.register_buffer("active", torch.nonzero((charges != 0) | (reference != 0))[:, 0])
         self.geometry = RegionGeometry(layout)
-        self.mesh = EwaldMesh(self.splitting if self.periodic else 1.0, surroundings.grid if self.periodic else (8, 8, 8))
+        self.mesh = EwaldMesh(
+            self.splitting if self.periodic else 1.0, surroundings.grid if self.periodic else (8, 8, 8)
+        )
         # Found by prepare().
         self.sources = torch.zeros(0, 3, dtype=torch.float64)
         self.sites = torch.zeros(0, 3, dtype=torch.float64)
@@ -131,9 +150,7 @@ class SurroundingsField(torch.nn.Module):
         self.sources = self.geometry.sources(positions, box)
         self._find_near()
         if self.periodic:
-            self.mesh_potential = self.mesh.convolve(
-                self.mesh.spread(self.sources, self.charges, None, box), box
-            )
+            self.mesh_potential = self.mesh.convolve(self.mesh.spread(self.sources, self.charges, None, box), box)
         return self.sites
 
     def _find_near(self) -> None:
@@ -209,9 +226,7 @@ class SurroundingsField(torch.nn.Module):
             value_sum = value_sum - own_value + mesh_value
             gradient = gradient - own_gradient + mesh_gradient
             curvature = (
-                curvature
-                - own_curvature
-                + self.mesh.gather_curvature(self.mesh_potential, self.sites, self.box)
+                curvature - own_curvature + self.mesh.gather_curvature(self.mesh_potential, self.sites, self.box)
             )
         return value_sum, gradient, curvature
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Dict  # noqa: UP035  (TorchScript reads it)
+from typing import Any, Dict, cast  # noqa: UP035  (TorchScript reads it)
 
 import torch
 from torch import Tensor
@@ -113,6 +114,17 @@ class MLPotential:
                 "give it the form forward(positions, potential, field)"
             )
 
+    def fingerprint(self) -> str:
+        """Return a hash of the model's code and numbers, the same for the same model in every process."""
+        digest = hashlib.sha256(self.module.code.encode())
+        for name, tensor in sorted(self.module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"MLPotential(elements={sorted(self.elements)}, fingerprint={self.fingerprint()!r})"
+
     def check(self, specification: RegionSpecification) -> None:
         """Raise PotentialError if the model does not know this region's atoms, charge or multiplicity."""
         numbers = [int(z) for z in specification.atomic_numbers]
@@ -214,7 +226,7 @@ class MLPotential:
 
 def _argument_names(module: torch.nn.Module) -> list[str]:
     if isinstance(module, torch.jit.ScriptModule):
-        return [a.name for a in module.forward.schema.arguments if a.name != "self"]
+        return [a.name for a in cast(Any, module).forward.schema.arguments if a.name != "self"]
     code = type(module).forward.__code__
     return list(code.co_varnames[1 : code.co_argcount])
 
@@ -239,7 +251,7 @@ def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
         return module
     try:
         return torch.jit.script(module)
-    except Exception as error:  # noqa: BLE001  torch raises many kinds, some without a class of their own
+    except Exception as error:
         raise PotentialError(
             f"the module cannot be turned into TorchScript: {error}; potentials that need Python run through "
             "OpenMMMLPotential or an EvaluatedPotential of your own"

@@ -26,6 +26,11 @@ class MechanicalTermModule(torch.nn.Module):
         Follows the contract of `qmmlmm.ml.MLPotential`.
     """
 
+    atomic_numbers: Tensor
+    charge: Tensor
+    multiplicity: Tensor
+    no_box: Tensor
+
     def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule) -> None:
         super().__init__()
         self.model = model
@@ -53,11 +58,14 @@ class MechanicalTermModule(torch.nn.Module):
         energy : () tensor, kJ/mol
         forces : (n_particles, 3) tensor, kJ/(mol nm)
         """
-        all_positions = positions.detach().to(torch.float64) * self.nm_in_bohr
-        vectors = self.no_box
-        if box is not None:
-            vectors = box.detach().to(torch.float64) * self.nm_in_bohr
-        sites = self.geometry.sites(all_positions, vectors).detach().requires_grad_(True)
+        # TorchForce hands in positions that require a gradient, and freezes the module, which drops detach().
+        with torch.no_grad():
+            all_positions = positions.to(torch.float64) * self.nm_in_bohr
+            vectors = self.no_box
+            if box is not None:
+                vectors = box.to(torch.float64) * self.nm_in_bohr
+            sites = self.geometry.sites(all_positions, vectors).clone()
+        sites = sites.requires_grad_(True)
         inputs: Dict[str, Tensor] = {  # noqa: UP006
             "atomic_numbers": self.atomic_numbers,
             "charge": self.charge,
@@ -68,11 +76,14 @@ class MechanicalTermModule(torch.nn.Module):
         gradient = torch.autograd.grad([energy], [sites])[0]
         if gradient is None:
             gradient = torch.zeros_like(sites)
-        nothing = torch.zeros((0, 3), dtype=torch.float64, device=sites.device)
-        total = self.geometry.collect(gradient.to(torch.float64), nothing)
-        if not bool(torch.isfinite(energy + total.sum())):
+        with torch.no_grad():
+            nothing = torch.zeros((0, 3), dtype=torch.float64, device=sites.device)
+            total = self.geometry.collect(gradient.to(torch.float64), nothing)
+            energy = energy.to(torch.float64) * self.energy_unit
+            forces = total * self.force_unit
+        if not bool(torch.isfinite(energy + forces.sum())):
             raise RuntimeError("NonFiniteError: energy or forces of the term are not numbers: " + self.name)
-        return energy.detach().to(torch.float64) * self.energy_unit, total * self.force_unit
+        return energy, forces
 
 
 class EmbeddedTermModule(torch.nn.Module):
@@ -91,6 +102,11 @@ class EmbeddedTermModule(torch.nn.Module):
     forces on the surroundings follow from the last two by the adjoint of the field, see `SurroundingsField`.
     """
 
+    atomic_numbers: Tensor
+    charge: Tensor
+    multiplicity: Tensor
+    no_box: Tensor
+
     def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule) -> None:
         super().__init__()
         self.model = model
@@ -107,14 +123,19 @@ class EmbeddedTermModule(torch.nn.Module):
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006, UP045
         """Return energy and forces in OpenMM's units, as `MechanicalTermModule.forward`."""
-        all_positions = positions.detach().to(torch.float64) * self.nm_in_bohr
-        vectors = self.no_box
-        if box is not None:
-            vectors = box.detach().to(torch.float64) * self.nm_in_bohr
-        sites = self.field.prepare(all_positions, vectors).detach().requires_grad_(True)
-        potential, slope, curvature = self.field.potential()
-        potential = potential.detach().requires_grad_(True)
-        field = (-slope).detach().requires_grad_(True)
+        # As in MechanicalTermModule: the leaves of the model's graph are clones made without a graph.
+        with torch.no_grad():
+            all_positions = positions.to(torch.float64) * self.nm_in_bohr
+            vectors = self.no_box
+            if box is not None:
+                vectors = box.to(torch.float64) * self.nm_in_bohr
+            sites = self.field.prepare(all_positions, vectors).clone()
+            value, slope, curvature = self.field.potential()
+            potential = value.clone()
+            field = -slope
+        sites = sites.requires_grad_(True)
+        potential = potential.requires_grad_(True)
+        field = field.requires_grad_(True)
         inputs: Dict[str, Tensor] = {  # noqa: UP006
             "atomic_numbers": self.atomic_numbers,
             "charge": self.charge,
@@ -135,19 +156,18 @@ class EmbeddedTermModule(torch.nn.Module):
             charges = by_potential
         if by_field is not None:
             dipoles = -by_field
-        once, once_sites, once_sources = self.field.reference_energy()
-        site_gradient = (
-            explicit
-            + charges[:, None] * slope
-            + torch.matmul(curvature, dipoles[:, :, None])[:, :, 0]
-            + once_sites
-        )
-        source_gradient = self.field.adjoint(charges, dipoles) + once_sources
-        total = self.field.geometry.collect(site_gradient, source_gradient)
-        energy = energy.detach().to(torch.float64) + once
-        if not bool(torch.isfinite(energy + total.sum())):
+        with torch.no_grad():
+            once, once_sites, once_sources = self.field.reference_energy()
+            site_gradient = (
+                explicit + charges[:, None] * slope + torch.matmul(curvature, dipoles[:, :, None])[:, :, 0] + once_sites
+            )
+            source_gradient = self.field.adjoint(charges, dipoles) + once_sources
+            total = self.field.geometry.collect(site_gradient, source_gradient)
+            energy = (energy.to(torch.float64) + once) * self.energy_unit
+            forces = total * self.force_unit
+        if not bool(torch.isfinite(energy + forces.sum())):
             raise RuntimeError("NonFiniteError: energy or forces of the term are not numbers: " + self.name)
-        return energy * self.energy_unit, total * self.force_unit
+        return energy, forces
 
 
 def script_term(layout: TermLayout, model: torch.jit.ScriptModule) -> torch.jit.ScriptModule:

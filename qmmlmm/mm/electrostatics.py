@@ -137,7 +137,5 @@ def electrostatics_settings(system: openmm.System) -> ElectrostaticsSettings:
     alpha = math.sqrt(-math.log(2.0 * tolerance)) / cutoff
     box = system.getDefaultPeriodicBoxVectors()
     edges = [float(in_unit(vector, unit.nanometer)[axis]) for axis, vector in enumerate(box)]
-    nx, ny, nz = (
-        max(_MINIMUM_GRID, math.ceil(2.0 * alpha * edge / (3.0 * tolerance**0.2))) for edge in edges
-    )
+    nx, ny, nz = (max(_MINIMUM_GRID, math.ceil(2.0 * alpha * edge / (3.0 * tolerance**0.2))) for edge in edges)
     return ElectrostaticsSettings(method, cutoff, alpha, (nx, ny, nz))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 import openmm
 from openmm import app, unit
 
 from qmmlmm.coupling.hamiltonian import Hamiltonian
 from qmmlmm.coupling.layout import TermLayout
+from qmmlmm.coupling.potential import EvaluatedPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError
 from qmmlmm.ml.ml_potential import MLPotential
@@ -111,6 +113,43 @@ class MixedSystem:
         own = openmm.Context(system, openmm.VerletIntegrator(0.001), context.getPlatform())
         own.setPositions(state.getPositions(asNumpy=True))
         return own.getState(energy=True).getPotentialEnergy()
+
+    def evaluation_times(self, context: openmm.Context, repeats: int = 3) -> dict[str, unit.Quantity]:
+        """Return what one evaluation of energy and forces costs, for the force field and each term.
+
+        Terms that run in Python report the mean of their evaluations so far and are not computed again; the
+        others are measured here at the present positions, which stay.
+
+        Parameters
+        ----------
+        context : openmm.Context
+            Of `system`, with positions.
+        repeats : int
+            Evaluations of which the shortest counts.
+
+        Returns
+        -------
+        dict of str to Quantity, ms
+            NaN for a Python term that was never evaluated.
+        """
+        positions = context.getState(positions=True).getPositions(asNumpy=True)
+        terms = set(self.force_groups.values())
+        groups = {MM: {f.getForceGroup() for f in self.system.getForces()} - terms}
+        groups.update({name: {group} for name, group in self.force_groups.items()})
+        times: dict[str, unit.Quantity] = {}
+        for name, chosen in groups.items():
+            if name in self._callbacks:
+                callback = self._callbacks[name]
+                seconds = callback.seconds / callback.evaluations if callback.evaluations else float("nan")
+            else:
+                seconds = float("inf")
+                for _ in range(repeats):
+                    context.setPositions(positions)
+                    start = time.perf_counter()
+                    context.getState(energy=True, forces=True, groups=chosen)
+                    seconds = min(seconds, time.perf_counter() - start)
+            times[name] = 1000.0 * seconds * unit.millisecond
+        return times
 
     def evaluated_term(self, name: str) -> EvaluatedTerm:
         """Return a term that runs in Python, to label geometries with it or to look at its field.
@@ -272,7 +311,9 @@ def create_mixed_system(
             if isinstance(term.potential, MLPotential):
                 callback = TermCallback(TorchTerm(name, term.potential.term_module(layout)))
             else:
-                callback = TermCallback(EvaluatedTermInOpenMMUnits(EvaluatedTerm(layout, term.potential)))
+                callback = TermCallback(
+                    EvaluatedTermInOpenMMUnits(EvaluatedTerm(layout, cast(EvaluatedPotential, term.potential)))
+                )
             callbacks[name] = callback
             force = create_python_force(callback, layout.periodic)
         force.setName(name)
@@ -314,9 +355,7 @@ def _assign_groups(system: openmm.System, hamiltonian: Hamiltonian) -> list[int]
 
 
 def _choose_backend(hamiltonian: Hamiltonian, ml_backend: MLBackend) -> str:
-    if ml_backend == "pythonforce" or not any(
-        isinstance(t.potential, MLPotential) for t in hamiltonian.terms
-    ):
+    if ml_backend == "pythonforce" or not any(isinstance(t.potential, MLPotential) for t in hamiltonian.terms):
         return "pythonforce"
     reason = unavailable_because()
     if reason is None:

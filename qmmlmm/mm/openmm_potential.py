@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,9 +51,7 @@ class OpenMMPotential:
 
     def __post_init__(self) -> None:
         if not isinstance(self.system, openmm.System):
-            raise PotentialError(
-                f"an OpenMMPotential needs an openmm.System, got {type(self.system).__name__}"
-            )
+            raise PotentialError(f"an OpenMMPotential needs an openmm.System, got {type(self.system).__name__}")
         if self.system.usesPeriodicBoundaryConditions():
             raise PotentialError(
                 "the System of an OpenMMPotential has a box; make it with nonbondedMethod=NoCutoff: the images of a "
@@ -84,7 +83,11 @@ class OpenMMPotential:
         return (_restore, (openmm.XmlSerializer.serialize(self.system), self.level, self.platform))
 
     def __repr__(self) -> str:
-        return f"OpenMMPotential({self.system.getNumParticles()} particles, platform={self.platform!r})"
+        digest = hashlib.sha256(openmm.XmlSerializer.serialize(self.system).encode()).hexdigest()[:16]
+        return (
+            f"OpenMMPotential({self.system.getNumParticles()} particles, platform={self.platform!r}, "
+            f"fingerprint={digest!r})"
+        )
 
 
 def _restore(xml: str, level: str, platform: str) -> OpenMMPotential:
@@ -222,6 +225,10 @@ class OpenMMMLPotential:
                 'OpenMMMLPotential(openmmml.MLPotential("mace", modelPath="site.model"))'
             )
 
+    def __repr__(self) -> str:
+        implementation = type(self.potential._impl).__name__
+        return f"OpenMMMLPotential({implementation}, options={dict(self.options)!r}, platform={self.platform!r})"
+
     def check(self, specification: RegionSpecification) -> None:
         """Elements, charge and multiplicity are checked by openmm-ml when the evaluator is made."""
 
@@ -241,7 +248,7 @@ class OpenMMMLPotential:
         options = {"charge": specification.charge, "multiplicity": specification.multiplicity, **self.options}
         try:
             system = self.potential.createSystem(topology, removeCMMotion=False, **options)
-        except Exception as error:  # noqa: BLE001  each potential of openmm-ml raises its own
+        except Exception as error:
             raise PotentialError(
                 f"term {specification.name!r}: openmm-ml cannot treat this region: {type(error).__name__}: {error}"
             ) from error

@@ -7,6 +7,7 @@ the original, and `MixedSystem.raise_original` raises it again.
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 import weakref
 from typing import Protocol
@@ -77,6 +78,8 @@ class TermCallback:
         The exception that ended the last call, if one did.
     evaluations : int
         How often the term was really computed.
+    seconds : float
+        Wall time of these evaluations together.
     """
 
     def __init__(self, computation: ComputesInOpenMMUnits, key: str | None = None) -> None:
@@ -84,6 +87,7 @@ class TermCallback:
         self.key = key or uuid.uuid4().hex
         self.failure: BaseException | None = None
         self.evaluations = 0
+        self.seconds = 0.0
         self._lock = threading.Lock()
         self._cached: tuple[FloatArray, FloatArray, float, FloatArray] | None = None
         _live[self.key] = self
@@ -130,7 +134,9 @@ class TermCallback:
                     f"positions that are not numbers reached term {self.computation.name!r}, on atoms {listed(wrong)}; "
                     "the simulation was unstable before: use a smaller step or minimise first"
                 )
+            start = time.perf_counter()
             energy, forces = self.computation.compute_openmm(positions, box)
+            self.seconds += time.perf_counter() - start
             self.evaluations += 1
             self._cached = (positions, box, energy, forces)
             return energy, forces.copy()

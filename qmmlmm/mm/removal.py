@@ -220,12 +220,8 @@ def _remove_from_nonbonded(
 
 
 def _remove_offsets(force: openmm.NonbondedForce, region_of: IntArray, electrostatic: bool) -> None:
-    particle_offsets = [
-        force.getParticleParameterOffset(k) for k in range(force.getNumParticleParameterOffsets())
-    ]
-    exception_offsets = [
-        force.getExceptionParameterOffset(k) for k in range(force.getNumExceptionParameterOffsets())
-    ]
+    particle_offsets = [force.getParticleParameterOffset(k) for k in range(force.getNumParticleParameterOffsets())]
+    exception_offsets = [force.getExceptionParameterOffset(k) for k in range(force.getNumExceptionParameterOffsets())]
     charged = {offset[0] for offset in (*particle_offsets, *exception_offsets) if offset[2] != 0.0}
     if electrostatic and charged:
         raise UnsupportedSystemError(
@@ -256,9 +252,7 @@ def _remove_constraints(system: openmm.System, region_of: IntArray) -> list[Pair
     return removed
 
 
-def _add_connectivity(
-    system: openmm.System, regions: Sequence[RegionToRemove], links: Iterable[Pair]
-) -> None:
+def _add_connectivity(system: openmm.System, regions: Sequence[RegionToRemove], links: Iterable[Pair]) -> None:
     """Add bonds without energy: those of the Topology, and what else the removed links held together."""
     parent: dict[int, int] = {}
 

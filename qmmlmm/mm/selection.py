@@ -333,9 +333,7 @@ class _Search:
         if self._box is not None:
             box = np.asarray(in_unit(self._box, unit.nanometer), dtype=np.float64)
             if box.shape != (3, 3) or not np.linalg.det(box) > 0.0:
-                raise SelectionError(
-                    f"box_vectors are three vectors that span a right-handed box, got {box.tolist()}"
-                )
+                raise SelectionError(f"box_vectors are three vectors that span a right-handed box, got {box.tolist()}")
             points, targets = _images_near_box(positions, reference, box, distance)
         # The tree looks for smaller distances only, and one that is equal counts here.
         bound = np.nextafter(distance, np.inf) + 1e-12

@@ -103,9 +103,7 @@ def check_force_class(index: int, force: openmm.Force, electrostatic: bool) -> N
         )
 
 
-def check_hidden_charges(
-    index: int, force: openmm.Force, charge_free: frozenset[int], region_of: IntArray
-) -> None:
+def check_hidden_charges(index: int, force: openmm.Force, charge_free: frozenset[int], region_of: IntArray) -> None:
     """Raise if a custom force gives charges to a region that is embedded electrostatically.
 
     Parameters

@@ -22,8 +22,8 @@ from qmmlmm.mm.removal import Embedding, RegionToRemove
 from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
 from qmmlmm.units import BOHR_IN_NM, FloatArray, IntArray
 
-SHORT_RANGE_REACH = 4.0
-"""alpha times the short-range cutoff: erfc(4) = 1.5e-8, so that nothing happens when an atom crosses it."""
+SHORT_RANGE_REACH = 4.5
+"""alpha times the short-range cutoff: erfc(4.5) = 2e-10, less than an SCF is converged to."""
 
 CHARGE_MISFIT = 0.01
 """Charge (e) by which force field and region may differ, without cut bonds, before there is a warning."""
@@ -59,9 +59,7 @@ class ResolvedRegion:
 
 def particle_labels(topology: app.Topology) -> list[str]:
     """Return how messages name the atoms: residue, its number, atom name and index."""
-    return [
-        f"{atom.residue.name}{atom.residue.id}:{atom.name} (index {atom.index})" for atom in topology.atoms()
-    ]
+    return [f"{atom.residue.name}{atom.residue.id}:{atom.name} (index {atom.index})" for atom in topology.atoms()]
 
 
 def resolve_region(
@@ -90,9 +88,7 @@ def resolve_region(
             f"region {region.name!r} has atoms without an element in the Topology: {listed(nameless)}; set atom.element"
         )
     if not atoms:
-        raise RegionError(
-            f"region {region.name!r} holds virtual sites only: {listed(labels[p] for p in particles)}"
-        )
+        raise RegionError(f"region {region.name!r} holds virtual sites only: {listed(labels[p] for p in particles)}")
     orders = [(b[0].index, b[1].index, _bond_order(b)) for b in topology.bonds()]
     _check_bonds_known(region.name, atoms, orders, system, labels)
     links = find_link_bonds(region.name, atoms, orders, numbers, region.link_ratios, labels)
@@ -144,9 +140,7 @@ def _check_bonds_known(
         )
 
 
-def regions_to_remove(
-    hamiltonian: Hamiltonian, resolved: dict[Region, ResolvedRegion]
-) -> list[RegionToRemove]:
+def regions_to_remove(hamiltonian: Hamiltonian, resolved: dict[Region, ResolvedRegion]) -> list[RegionToRemove]:
     """Return what has to be taken out of the force field.
 
     Raises
@@ -167,9 +161,7 @@ def regions_to_remove(
                     f"regions {region.name!r} and {owner[link.m1]!r} are bonded to each other by the atoms {link.q1} "
                     f"and {link.m1}; make them one region"
                 )
-        embedding: Embedding = (
-            "electrostatic" if hamiltonian.embedding(region) == "electrostatic" else "mechanical"
-        )
+        embedding: Embedding = "electrostatic" if hamiltonian.embedding(region) == "electrostatic" else "mechanical"
         removed.append(RegionToRemove(region.name, found.particles, embedding, found.bonds))
     return removed
 
@@ -201,9 +193,7 @@ def build_layouts(
     resolved : dict of Region to ResolvedRegion
     """
     periodic = system.usesPeriodicBoundaryConditions()
-    electrostatic = [
-        region for region in hamiltonian.regions if hamiltonian.embedding(region) == "electrostatic"
-    ]
+    electrostatic = [region for region in hamiltonian.regions if hamiltonian.embedding(region) == "electrostatic"]
     surroundings: dict[tuple[Region, str], Surroundings] = {}
     if electrostatic:
         settings = electrostatics_settings(system)
@@ -241,9 +231,7 @@ def build_layouts(
                 n_particles=system.getNumParticles(),
                 atoms=found.atoms,
                 anchor=found.anchor,
-                link_bonds=np.array(
-                    [(position[b.q1], b.m1) for b in found.link_bonds], dtype=np.int64
-                ).reshape(-1, 2),
+                link_bonds=np.array([(position[b.q1], b.m1) for b in found.link_bonds], dtype=np.int64).reshape(-1, 2),
                 link_ratios=np.array([b.ratio for b in found.link_bonds], dtype=float),
                 periodic=periodic,
                 surroundings=surroundings.get((term.region, term.boundary_charges)),

@@ -32,9 +32,7 @@ def package_versions() -> dict[str, str | None]:
 def describe_platform(context: openmm.Context) -> dict[str, Any]:
     """Return the name of the OpenMM platform and its properties, without paths."""
     used = context.getPlatform()
-    names = [
-        name for name in used.getPropertyNames() if not re.search("directory|compiler", name, re.IGNORECASE)
-    ]
+    names = [name for name in used.getPropertyNames() if not re.search("directory|compiler", name, re.IGNORECASE)]
     return {
         "name": used.getName(),
         "properties": {name: used.getPropertyValue(context, name) for name in names},

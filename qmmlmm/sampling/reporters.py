@@ -181,9 +181,7 @@ class TermEnergyReporter:
         found = read_header(path)
         if found is not None:
             # One evaluation; the engines return what they have at unchanged positions.
-            names = _column_names(
-                list(self._mixed.term_energies(simulation.context)), uses_periodic_box(simulation)
-            )
+            names = _column_names(list(self._mixed.term_energies(simulation.context)), uses_periodic_box(simulation))
             if found != names:
                 raise OutputFileError(_other_columns(str(path), found, names))
             self._header = names
@@ -228,8 +226,7 @@ def read_header(path: Path) -> list[str] | None:
     names = next(csv.reader([text[1:]])) if text.startswith("#") else []
     if tuple(names[:2]) != FIRST_COLUMNS or not set(LAST_COLUMNS) <= set(names):
         raise OutputFileError(
-            f"{path} is no table of term energies: its first line is {text[:80]!r}, expected "
-            '#"Step","Time (ps)",...'
+            f'{path} is no table of term energies: its first line is {text[:80]!r}, expected #"Step","Time (ps)",...'
         )
     return names
 
@@ -285,9 +282,7 @@ def _column_names(terms: list[str], periodic: bool) -> list[str]:
 
 def _row(values: list[Any], *, header: bool = False) -> str:
     text = io.StringIO()
-    csv.writer(text, quoting=csv.QUOTE_ALL if header else csv.QUOTE_MINIMAL, lineterminator="\n").writerow(
-        values
-    )
+    csv.writer(text, quoting=csv.QUOTE_ALL if header else csv.QUOTE_MINIMAL, lineterminator="\n").writerow(values)
     return "#" + text.getvalue() if header else text.getvalue()
 
 
@@ -338,9 +333,7 @@ class ProgressReporter:
         steps = simulation.currentStep - self._start[2]
         if steps > 0 and seconds > 0.0:
             speed = nanoseconds / seconds * SECONDS_PER_DAY
-            self._bar.set_postfix_str(
-                f"{speed:.3g} ns/day, {1e3 * seconds / steps:.3g} ms/step", refresh=False
-            )
+            self._bar.set_postfix_str(f"{speed:.3g} ns/day, {1e3 * seconds / steps:.3g} ms/step", refresh=False)
         self._bar.update(simulation.currentStep - self._first_step - self._bar.n)
         if self._bar.n >= self._total:
             self._bar.close()

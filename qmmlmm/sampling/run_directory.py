@@ -199,9 +199,7 @@ class RunDirectory:
         ):
             checked_interval(name, value)
         if trajectory_format not in FORMATS:
-            raise RunDirectoryError(
-                f"trajectory_format is one of {listed(FORMATS)}, got {trajectory_format!r}"
-            )
+            raise RunDirectoryError(f"trajectory_format is one of {listed(FORMATS)}, got {trajectory_format!r}")
         output = {
             "trajectory": f"trajectory.{trajectory_format}",
             "trajectory_interval": trajectory_interval,
@@ -221,9 +219,7 @@ class RunDirectory:
         self._reporter = RunReporter(
             # First, because it names the term that is not finite.
             TermEnergyReporter(energies, energy_interval, self._mixed, append=energies.exists()),
-            TrajectoryReporter(
-                trajectory, trajectory_interval, first_step=first_step, append=trajectory.exists()
-            ),
+            TrajectoryReporter(trajectory, trajectory_interval, first_step=first_step, append=trajectory.exists()),
             # Later than these: a checkpoint promises that what came before it is in the files.
             CheckpointReporter(checkpoint_interval, self.save_checkpoint),
             ProgressReporter(
@@ -305,9 +301,7 @@ class RunDirectory:
         loaded = load_checkpoint(simulation, self._path)
         step, first = simulation.currentStep, record["first_step"]
         interval = record["output"]["trajectory_interval"]
-        cut_trajectory(
-            self.trajectory_path, step // interval - first // interval, self._mixed.topology.getNumAtoms()
-        )
+        cut_trajectory(self.trajectory_path, step // interval - first // interval, self._mixed.topology.getNumAtoms())
         if self.energies_path.exists():
             cut_energies(self.energies_path, step)
         if loaded != CHECKPOINT_NAME:
@@ -315,9 +309,7 @@ class RunDirectory:
             self.save_checkpoint(simulation)
             forget_older(self._path)
         self._saved_step = step
-        self._write_record(
-            {**record, "sessions": [*record["sessions"], describe_session(simulation, self._seed)]}
-        )
+        self._write_record({**record, "sessions": [*record["sessions"], describe_session(simulation, self._seed)]})
         self._resumed = True
         return int(step - first)
 
@@ -364,9 +356,7 @@ class RunDirectory:
                 "directory, or remove this one"
             )
         found = [
-            name
-            for name in (ENERGIES_NAME, *(f"trajectory.{f}" for f in FORMATS))
-            if (self._path / name).exists()
+            name for name in (ENERGIES_NAME, *(f"trajectory.{f}" for f in FORMATS)) if (self._path / name).exists()
         ]
         if found:
             raise RunDirectoryError(
@@ -384,9 +374,7 @@ class RunDirectory:
         state = simulation.context.getState(positions=True, enforcePeriodicBox=True)
         positions = np.asarray(state.getPositions(asNumpy=True))
         if len(positions) > 1 and not np.ptp(positions, axis=0).any():  # OpenMM starts them at zero
-            raise RunDirectoryError(
-                "all atoms of the Simulation are at one place; set its positions before attach"
-            )
+            raise RunDirectoryError("all atoms of the Simulation are at one place; set its positions before attach")
         self._write_topology(state)
         save_checkpoint(simulation, self._path)
         self._saved_step = simulation.currentStep

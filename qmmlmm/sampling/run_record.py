@@ -35,8 +35,7 @@ def read_record(path: Path) -> dict[str, Any]:
     found = record.get("format") if isinstance(record, dict) else None
     if found != RECORD_FORMAT:
         raise RunDirectoryError(
-            f"{path} has format {found!r}, this version of qmmlmm reads {RECORD_FORMAT}; use the version "
-            "that wrote it"
+            f"{path} has format {found!r}, this version of qmmlmm reads {RECORD_FORMAT}; use the version that wrote it"
         )
     return dict(record)
 

@@ -40,9 +40,7 @@ class TrajectoryReporter:
         Continue a file that `cut_trajectory` has prepared.
     """
 
-    def __init__(
-        self, path: Path, report_interval: int, *, first_step: int = 0, append: bool = False
-    ) -> None:
+    def __init__(self, path: Path, report_interval: int, *, first_step: int = 0, append: bool = False) -> None:
         self._interval = checked_interval("report_interval", report_interval)
         self._path = path
         self._first_frame_step = (first_step // self._interval + 1) * self._interval
@@ -61,9 +59,7 @@ class TrajectoryReporter:
     def report(self, simulation: app.Simulation, state: openmm.State) -> None:
         """Write one frame."""
         if self._writer is None:
-            kind, target = (
-                (app.DCDFile, self._file) if self._format == "dcd" else (app.XTCFile, str(self._path))
-            )
+            kind, target = (app.DCDFile, self._file) if self._format == "dcd" else (app.XTCFile, str(self._path))
             self._writer = kind(
                 target,
                 simulation.topology,

@@ -27,9 +27,7 @@ def test_each_column_comes_back_with_its_unit(tmp_path):
     assert table.steps.tolist() == [10, 20]
     assert table.time.value_in_unit(unit.femtosecond) == pytest.approx([10, 20])
     assert list(table.terms) == ["MM", "site, left/ML", "site, left/QM", "site, left/-ML"]
-    np.testing.assert_array_equal(
-        table.terms["MM"].value_in_unit(unit.kilojoule_per_mole), np.array([-300.5, -301.0])
-    )
+    np.testing.assert_array_equal(table.terms["MM"].value_in_unit(unit.kilojoule_per_mole), np.array([-300.5, -301.0]))
     assert table.potential_energy.value_in_unit(unit.kilojoule_per_mole).tolist() == [-8311.0, -8312.5]
     assert table.temperature.value_in_unit(unit.kelvin).tolist() == [300.0, 301.0]
     assert table.volume is None
@@ -69,9 +67,7 @@ def test_a_damaged_row_is_named(tmp_path, row):
         read_energies(write(tmp_path / "energies.csv", [HEADER, ROWS[0], row, ROWS[1]]))
 
 
-@pytest.mark.parametrize(
-    "first", ["Step,Time", '#"Step","Temperature (K)"', HEADER.replace("MM (kJ/mol)", "MM")]
-)
+@pytest.mark.parametrize("first", ["Step,Time", '#"Step","Temperature (K)"', HEADER.replace("MM (kJ/mol)", "MM")])
 def test_another_table_is_refused(tmp_path, first):
     with pytest.raises(TableError, match="no table of term energies"):
         read_energies(write(tmp_path / "other.csv", [first, "1,2"]))

@@ -131,6 +131,12 @@ def test_an_unknown_scheme_is_refused():
         seen(np.zeros(N), "dipole")
 
 
+@pytest.mark.parametrize("scheme", [None, 3, ["rcd"]])
+def test_a_scheme_that_is_no_string_is_refused(scheme):
+    with pytest.raises(HamiltonianError, match="unknown boundary_charges"):
+        check_scheme(scheme)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_known_schemes_pass(scheme):
     check_scheme(scheme)

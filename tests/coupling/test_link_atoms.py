@@ -131,9 +131,7 @@ def test_a_cut_of_a_bond_to_hydrogen_is_refused(atoms):
 
 def test_two_links_on_one_outside_atom_are_refused():
     bonds = [(0, 1, None), (1, 2, None), (1, 3, None)]
-    with pytest.raises(
-        RegionError, match="'site' has two link atoms on one outside atom: X1; take that atom"
-    ):
+    with pytest.raises(RegionError, match="'site' has two link atoms on one outside atom: X1; take that atom"):
         links([0, 2], bonds=bonds)
 
 

@@ -59,9 +59,7 @@ def make_case(modeller, force_field, seed=1, **options):
     context.setPositions(positions)
     context.computeVirtualSites()
     positions = context.getState(positions=True).getPositions(asNumpy=True)._value
-    return SimpleNamespace(
-        topology=modeller.topology, system=system, positions=positions, force_field=force_field
-    )
+    return SimpleNamespace(topology=modeller.topology, system=system, positions=positions, force_field=force_field)
 
 
 def peptide_modeller():
@@ -89,9 +87,7 @@ def solvated(files, model, shape="cube", **options):
     length = {"cube": 1.85, "octahedron": 2.05}[shape]
     vectors = {
         "cube": np.eye(3),
-        "octahedron": np.array(
-            [[1, 0, 0], [1 / 3, 2 * np.sqrt(2) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]]
-        ),
+        "octahedron": np.array([[1, 0, 0], [1 / 3, 2 * np.sqrt(2) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]]),
     }[shape]
     modeller.addSolvent(
         force_field,

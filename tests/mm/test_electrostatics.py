@@ -9,9 +9,7 @@ from qmmlmm.errors import UnsupportedSystemError
 from qmmlmm.mm.electrostatics import ElectrostaticsSettings, electrostatics_settings, force_field_charges
 
 CUBE = np.diag([3.0, 3.5, 4.0])
-OCTAHEDRON = 4.1 * np.array(
-    [[1, 0, 0], [1 / 3, 2 * np.sqrt(2) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]]
-)
+OCTAHEDRON = 4.1 * np.array([[1, 0, 0], [1 / 3, 2 * np.sqrt(2) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]])
 TINY = np.diag([1.1, 1.2, 1.3])
 
 

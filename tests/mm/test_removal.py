@@ -86,15 +86,11 @@ def bonded_energy_inside(system, particles, positions):
         kind = type(force)
         if kind is openmm.HarmonicBondForce:
             terms = [bare(force.getBondParameters(k)) for k in range(force.getNumBonds())]
-            total += sum(
-                k / 2 * (geometry(positions[[i, j]]) - r) ** 2 for i, j, r, k in terms if {i, j} <= inside
-            )
+            total += sum(k / 2 * (geometry(positions[[i, j]]) - r) ** 2 for i, j, r, k in terms if {i, j} <= inside)
         elif kind is openmm.HarmonicAngleForce:
             terms = [bare(force.getAngleParameters(k)) for k in range(force.getNumAngles())]
             total += sum(
-                k / 2 * (geometry(positions[[i, j, m]]) - r) ** 2
-                for i, j, m, r, k in terms
-                if {i, j, m} <= inside
+                k / 2 * (geometry(positions[[i, j, m]]) - r) ** 2 for i, j, m, r, k in terms if {i, j, m} <= inside
             )
         elif kind is openmm.PeriodicTorsionForce:
             terms = [bare(force.getTorsionParameters(k)) for k in range(force.getNumTorsions())]
@@ -131,9 +127,7 @@ def bonded_energy_inside(system, particles, positions):
             terms = [force.getBondParameters(k) for k in range(force.getNumBonds())]
             names = [force.getPerBondParameterName(k) for k in range(force.getNumPerBondParameters())]
             assert names == ["sigma", "epsilon"]
-            total += sum(
-                lennard_jones(geometry(positions[[i, j]]), *v) for i, j, v in terms if {i, j} <= inside
-            )
+            total += sum(lennard_jones(geometry(positions[[i, j]]), *v) for i, j, v in terms if {i, j} <= inside)
     return total
 
 
@@ -194,9 +188,7 @@ def table_energy_inside(system, particles, positions):
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 @pytest.mark.parametrize("force_field", ["amber_vacuum", "charmm_vacuum"])
-def test_a_removed_molecule_takes_with_it_what_the_force_field_gives_it_alone(
-    force_field, embedding, request
-):
+def test_a_removed_molecule_takes_with_it_what_the_force_field_gives_it_alone(force_field, embedding, request):
     case = request.getfixturevalue(force_field)
     removed = remove_regions(case.system, [region(case, PEPTIDE, embedding)])
     alone = energy(isolated_molecule(case, PEPTIDE), case.positions[:22])
@@ -298,9 +290,7 @@ def nearest_images(positions, particles, box):
     result = positions.copy()
     for i in particles:
         shifts = [np.array(n) @ box for n in itertools.product((-1, 0, 1), repeat=3)]
-        result[i] = min(
-            (positions[i] + s for s in shifts), key=lambda r: np.sum((r - result[particles[0]]) ** 2)
-        )
+        result[i] = min((positions[i] + s for s in shifts), key=lambda r: np.sum((r - result[particles[0]]) ** 2))
     return result
 
 
@@ -342,9 +332,7 @@ def test_the_dispersion_mesh_of_ljpme_lets_go_of_a_region(tip4p_cube):
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
-def test_one_four_terms_across_a_cut_keep_lennard_jones_and_lose_charges_only_when_embedded(
-    amber_vacuum, embedding
-):
+def test_one_four_terms_across_a_cut_keep_lennard_jones_and_lose_charges_only_when_embedded(amber_vacuum, embedding):
     case = amber_vacuum
     removed = remove_regions(case.system, [region(case, SIDE_CHAIN, embedding)])
 
@@ -464,9 +452,7 @@ def test_the_given_system_is_unchanged_and_the_result_survives_serialisation(cha
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 @pytest.mark.parametrize("particles", [PEPTIDE, SIDE_CHAIN, tuple(range(31, 37))])
-def test_exclusions_agree_between_forces_so_that_the_cpu_platform_accepts_them(
-    charmm_cube, particles, embedding
-):
+def test_exclusions_agree_between_forces_so_that_the_cpu_platform_accepts_them(charmm_cube, particles, embedding):
     case = charmm_cube
     removed = remove_regions(case.system, [region(case, particles, embedding)])
     coulomb = nonbonded(removed)
@@ -498,9 +484,7 @@ def molecules(system):
     return sorted(context.getMolecules())
 
 
-@pytest.mark.parametrize(
-    "particles", [PEPTIDE, SIDE_CHAIN, tuple(range(22, 34)), (*SIDE_CHAIN, *range(22, 26))]
-)
+@pytest.mark.parametrize("particles", [PEPTIDE, SIDE_CHAIN, tuple(range(22, 34)), (*SIDE_CHAIN, *range(22, 26))])
 def test_openmm_finds_the_same_molecules_as_before(tip4p_cube, particles):
     case = tip4p_cube
     system = case.force_field.createSystem(
@@ -652,16 +636,12 @@ def custom_gb(exclusions=False, n=8):
 def test_implicit_solvent_is_kept_with_mechanical_and_refused_with_electrostatic_embedding(make):
     text = openmm.XmlSerializer.serialize(make())
     assert openmm.XmlSerializer.serialize(with_force(make()).getForce(1)) == text
-    with pytest.raises(
-        UnsupportedSystemError, match=r"implicit solvent.*use explicit solvent, or mechanical"
-    ):
+    with pytest.raises(UnsupportedSystemError, match=r"implicit solvent.*use explicit solvent, or mechanical"):
         with_force(make(), "electrostatic")
 
 
 def test_implicit_solvent_with_exclusions_is_refused():
-    with pytest.raises(
-        UnsupportedSystemError, match=r"has exclusions.*Generalized Born models of openmm.app"
-    ):
+    with pytest.raises(UnsupportedSystemError, match=r"has exclusions.*Generalized Born models of openmm.app"):
         with_force(custom_gb(exclusions=True))
 
 

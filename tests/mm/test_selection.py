@@ -157,9 +157,7 @@ def skewed_boxes(draw):
     """Boxes in OpenMM's reduced form, and others that are skewed up to twice as much."""
     ax, by, cz = (draw(st.floats(0.7, 2.0)) for _ in range(3))
     skew = st.one_of(st.sampled_from([-1.0, -0.5, 0.5, 1.0]), st.floats(-1.0, 1.0))
-    return np.array(
-        [[ax, 0, 0], [draw(skew) * ax, by, 0], [draw(skew) * ax, draw(skew) * by, cz]], dtype=np.float64
-    )
+    return np.array([[ax, 0, 0], [draw(skew) * ax, by, 0], [draw(skew) * ax, draw(skew) * by, cz]], dtype=np.float64)
 
 
 @settings(max_examples=60, deadline=None)

@@ -52,9 +52,7 @@ def test_atoms_that_cut_a_virtual_site_are_refused(atoms, message):
 
 
 def test_a_virtual_site_left_out_is_refused_by_the_check():
-    with pytest.raises(
-        UnsupportedSystemError, match=r"region 'water' cuts virtual site 3.*add particles 3 or"
-    ):
+    with pytest.raises(UnsupportedSystemError, match=r"region 'water' cuts virtual site 3.*add particles 3 or"):
         check_virtual_sites(two_waters(), (0, 1, 2), "water")
 
 

@@ -37,9 +37,7 @@ class Failure:
 class Argon:
     """Has what reporters and run directories need of a MixedSystem."""
 
-    def __init__(
-        self, *, spring: float = SPRING, periodic: bool = True, failure: Failure | None = None
-    ) -> None:
+    def __init__(self, *, spring: float = SPRING, periodic: bool = True, failure: Failure | None = None) -> None:
         self.topology = app.Topology()
         chain = self.topology.addChain()
         for _ in range(N_ATOMS):
@@ -75,9 +73,7 @@ class Argon:
     def simulation(self, platform: str = "Reference", *, ready: bool = True, seed: int = 5) -> app.Simulation:
         integrator = openmm.LangevinMiddleIntegrator(90.0, 1.0, TIMESTEP)
         integrator.setRandomNumberSeed(seed)
-        simulation = app.Simulation(
-            self.topology, self.system, integrator, openmm.Platform.getPlatformByName(platform)
-        )
+        simulation = app.Simulation(self.topology, self.system, integrator, openmm.Platform.getPlatformByName(platform))
         if ready:
             simulation.context.setPositions(self.positions())
             simulation.context.setVelocitiesToTemperature(90.0, seed)
@@ -85,8 +81,7 @@ class Argon:
 
     def term_energies(self, context: openmm.Context) -> dict[str, Any]:
         return {
-            name: context.getState(energy=True, groups={group}).getPotentialEnergy()
-            for name, group in TERMS.items()
+            name: context.getState(energy=True, groups={group}).getPotentialEnergy() for name, group in TERMS.items()
         }
 
     def describe(self) -> dict[str, Any]:

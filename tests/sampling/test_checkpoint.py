@@ -102,9 +102,7 @@ def test_without_any_checkpoint_the_failure_is_named(saved, argon):
     forget_older(folder)
     for name in ("checkpoint.chk", "state.xml"):
         (folder / name).write_text("nonsense")
-    with pytest.raises(
-        RunDirectoryError, match=r"no checkpoint that can be loaded: checkpoint.chk: .*damaged"
-    ):
+    with pytest.raises(RunDirectoryError, match=r"no checkpoint that can be loaded: checkpoint.chk: .*damaged"):
         load_checkpoint(argon.simulation(ready=False), folder)
 
 
@@ -123,9 +121,7 @@ def test_a_state_of_another_system_is_refused(saved):
     _, folder = saved
     system = openmm.System()
     system.addParticle(1.0)
-    context = openmm.Context(
-        system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
-    )
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
 
     other = SimpleNamespace(context=context, currentStep=0)
     with pytest.raises(RunDirectoryError, match="no checkpoint that can be loaded"):

@@ -66,9 +66,7 @@ def test_temperature_and_volume_equal_those_of_openmms_own_reporter(argon, tmp_p
     simulation.step(9)
     ours.close()
     rows = [line.split(",") for line in theirs.getvalue().splitlines()[1:]]
-    np.testing.assert_array_equal(
-        table(tmp_path / "ours.csv")[1][:, [0, 5, 6, 7]], np.array(rows, dtype=float)
-    )
+    np.testing.assert_array_equal(table(tmp_path / "ours.csv")[1][:, [0, 5, 6, 7]], np.array(rows, dtype=float))
 
 
 def test_temperature_counts_degrees_of_freedom_for_an_integrator_without_a_thermometer(argon, tmp_path):
@@ -111,9 +109,7 @@ def test_a_row_is_on_disk_as_soon_as_it_is_reported(argon, tmp_path):
     reporter.close()
 
 
-@pytest.mark.parametrize(
-    ("damage", "resumed_at"), [("", 5), ("10,0.04,-3.", 5), ("10", 9), ("9,0.03", 9), ("1", 9)]
-)
+@pytest.mark.parametrize(("damage", "resumed_at"), [("", 5), ("10,0.04,-3.", 5), ("10", 9), ("9,0.03", 9), ("1", 9)])
 def test_a_table_is_continued_without_rows_of_the_abandoned_future(argon, tmp_path, damage, resumed_at):
     path = tmp_path / "energies.csv"
     simulation, reporter = run_with_reporter(argon, path, 8)

@@ -149,9 +149,7 @@ def test_a_run_killed_at_random_times_resumes_as_though_nothing_had_happened(tmp
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), LookupError("geometry")])
-def test_a_failure_in_a_callback_reaches_the_user_with_its_class_and_the_run_resumes(
-    argon_module, tmp_path, error
-):
+def test_a_failure_in_a_callback_reaches_the_user_with_its_class_and_the_run_resumes(argon_module, tmp_path, error):
     failure = argon_module.Failure()
     failure.error = error
     argon = argon_module.Argon(failure=failure)
@@ -379,12 +377,8 @@ def test_a_second_process_is_refused_until_the_first_is_dead(argon, tmp_path):
     RunDirectory(tmp_path, argon).close()
 
 
-@pytest.mark.parametrize(
-    ("limit", "trajectory_format"), [(3000, "dcd"), (4500, "dcd"), (6000, "dcd"), (4500, "xtc")]
-)
-def test_a_full_disk_stops_the_run_with_an_error_and_the_run_resumes(
-    argon, tmp_path, trajectory_format, limit
-):
+@pytest.mark.parametrize(("limit", "trajectory_format"), [(3000, "dcd"), (4500, "dcd"), (6000, "dcd"), (4500, "xtc")])
+def test_a_full_disk_stops_the_run_with_an_error_and_the_run_resumes(argon, tmp_path, trajectory_format, limit):
     # A limit on the size of files stands in for the full disk: energies, trajectory and checkpoint hit it.
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[3])\n"

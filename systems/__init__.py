@@ -1,0 +1,1 @@
+"""Ready-made simulation systems for the examples and the tests of qmmlmm."""

@@ -1,0 +1,94 @@
+"""Ketosteroid isomerase (PDB 1OH0) with equilenin in water, as QMzyme ships it."""
+
+from pathlib import Path
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+from systems import package_data, reference
+from systems.coordinates import Coordinates
+from systems.package_data import PackageFile
+from systems.structure import Structure
+
+FOLDER = Path(__file__).resolve().parent
+
+# Residue indices (from zero) of Tyr16, Asp103 and equilenin in the two monomers.
+SITE_A = (15, 102, 262)
+SITE_B = (146, 233, 263)
+
+PRMTOP = PackageFile(
+    "qmzyme",
+    "0.1.2",
+    "QMzyme/data/1oh0_equ.prmtop",
+    "c672557b7ce6763bcd931d2ad90b9c95c92bca369ef42c4814974b262cae70f2",
+)
+RST7 = PackageFile(
+    "qmzyme",
+    "0.1.2",
+    "QMzyme/data/1oh0_equ.rst7",
+    "327d95a110b597819515445b9d89cac0c675675d8fc9049628831d70f84f7a49",
+)
+
+
+def build(
+    *,
+    nonbonded_method: object = app.PME,
+    nonbonded_cutoff: unit.Quantity = 0.9 * unit.nanometer,
+    constraints: object | None = app.HBonds,
+    rigid_water: bool = True,
+    ewald_error_tolerance: float = 5e-4,
+    hydrogen_mass: unit.Quantity | None = None,
+    remove_cm_motion: bool = True,
+) -> Structure:
+    """Build the enzyme with the coordinates of QMzyme's restart file.
+
+    Parameters
+    ----------
+    nonbonded_method : openmm.app constant
+        As in ``openmm.app.AmberPrmtopFile.createSystem``.
+    nonbonded_cutoff : Quantity, nm
+        Cutoff of Lennard-Jones and direct-space electrostatics.
+    constraints : openmm.app constant
+        app.HBonds, app.AllBonds, app.HAngles or None; water is ruled by rigid_water.
+    rigid_water : bool
+        False: water has the three harmonic bonds of the prmtop, hydrogen to hydrogen too.
+    ewald_error_tolerance : float
+        Sets OpenMM's alpha and mesh.
+    hydrogen_mass : Quantity, dalton
+        Heavier hydrogens outside water; None keeps the masses.
+    remove_cm_motion : bool
+        Add a CMMotionRemover.
+
+    Returns
+    -------
+    Structure
+        58,553 atoms; the ligands' residues are "EQU".
+
+    Raises
+    ------
+    systems.package_data.PackageDataError
+        The files of QMzyme are not at hand and cannot be fetched.
+    """
+    prmtop_path, rst7_path = package_data.find(PRMTOP, RST7)
+    restart = app.AmberInpcrdFile(str(rst7_path))
+    # The restart file has the box of the coordinates; the prmtop has that of the setup.
+    box = restart.getBoxVectors().value_in_unit(unit.nanometer)
+    positions = restart.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    coordinates = Coordinates(np.array(positions), np.array(box))
+    prmtop = app.AmberPrmtopFile(str(prmtop_path), periodicBoxVectors=coordinates.box_quantity)
+    system: openmm.System = prmtop.createSystem(
+        nonbondedMethod=nonbonded_method,
+        nonbondedCutoff=nonbonded_cutoff,
+        constraints=constraints,
+        rigidWater=rigid_water,
+        ewaldErrorTolerance=ewald_error_tolerance,
+        hydrogenMass=hydrogen_mass,
+        removeCMMotion=remove_cm_motion,
+    )
+    return Structure(prmtop.topology, system, coordinates.positions_quantity)
+
+
+def write_reference() -> None:
+    """Measure the built system and write ``reference.json``."""
+    reference.write_reference(FOLDER / "reference.json", {"default": build()}, {"default": "build()"})

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import numpy as np
+import openmm
+import pytest
+import torch
+
+from qmmlmm.embedding.mesh import EwaldMesh, spline_coefficients, spline_moduli
+
+OPENMM_TOLERANCE = 1e-9  # relative; both are double precision, and the sums hold a few thousand terms
+ROUND_OFF = 1e-13  # relative; two orders of the same sums
+DIFFERENCE = 1e-4  # bohr; central differences of a smooth potential
+DIFFERENCE_TOLERANCE = 1e-7  # relative; the third derivatives times DIFFERENCE^2 / 6 are 1e-9 here
+MADELUNG_TOLERANCE = 1e-6  # of the mesh used here: spacing 1/16 of the lattice constant, alpha 4 over it
+
+BOXES = {
+    "cubic": np.diag([2.0, 2.3, 2.6]),
+    "triclinic": np.array([[2.1, 0, 0], [-0.7, 2.0, 0], [0.8, -0.9, 2.2]]),
+    "octahedron": 2.5 * np.array([[1, 0, 0], [1 / 3, 2 * np.sqrt(2) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]]),
+}
+ALPHA = 3.5  # 1/nm
+# Even and odd. The even ones are fine enough that the Nyquist frequency, whose sign in a skewed box is a
+# matter of taste, carries exp(-33).
+GRIDS = [(36, 36, 40), (21, 25, 23)]
+
+
+def charges_and_places(total, box, count=25, seed=3):
+    rng = np.random.default_rng(seed)
+    charges = rng.uniform(-1, 1, count)
+    charges += (total - charges.sum()) / count
+    # Also outside the box, on both sides.
+    return charges, rng.uniform(-1.5, 2.5, (count, 3)) @ box
+
+
+def tensors(*arrays):
+    return [torch.tensor(np.asarray(a, dtype=float)) for a in arrays]
+
+
+def openmm_reciprocal(charges, places, box, alpha, grid):
+    """The reciprocal part of a NonbondedForce, in units of its Coulomb constant."""
+    system, force = openmm.System(), openmm.NonbondedForce()
+    system.setDefaultPeriodicBoxVectors(*box)
+    for charge in charges:
+        system.addParticle(1.0)
+        force.addParticle(charge, 1.0, 0.0)
+    force.setNonbondedMethod(openmm.NonbondedForce.PME)
+    force.setCutoffDistance(0.8)
+    force.setPMEParameters(alpha, *grid)
+    force.setReciprocalSpaceForceGroup(1)
+    system.addForce(force)
+    pair, coulomb = openmm.System(), openmm.NonbondedForce()
+    for _ in range(2):
+        pair.addParticle(1.0)
+        coulomb.addParticle(1.0, 1.0, 0.0)
+    pair.addForce(coulomb)
+    states = []
+    for each, positions, groups in ((system, places, {1}), (pair, np.eye(3)[:2] / np.sqrt(2.0), {0})):
+        integrator = openmm.VerletIntegrator(0.001)
+        context = openmm.Context(each, integrator, openmm.Platform.getPlatform("Reference"))
+        context.setPositions(positions)
+        states.append(context.getState(energy=True, forces=True, groups=groups))
+    constant = states[1].getPotentialEnergy()._value
+    return (
+        states[0].getPotentialEnergy()._value / constant,
+        states[0].getForces(asNumpy=True)._value / constant,
+    )
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=["even", "odd"])
+@pytest.mark.parametrize("total", [0.0, -3.0], ids=["neutral", "charged"])
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+def test_energy_and_forces_are_those_of_openmm(box, total, grid):
+    charges, places = charges_and_places(total, box)
+    expected, forces = openmm_reciprocal(charges, places, box, ALPHA, grid)
+    mesh = EwaldMesh(ALPHA, grid)  # in nm: the mesh knows no unit
+    x, q, vectors = tensors(places, charges, box)
+    potential, gradient = mesh.gather(mesh.convolve(mesh.spread(x, q, None, vectors), vectors), x, vectors)
+    # OpenMM counts the charges' own Gaussians as well, which the reciprocal sum contains.
+    own = ALPHA / np.sqrt(np.pi) * (charges**2).sum()
+    assert 0.5 * float(q @ potential) - own == pytest.approx(expected, rel=OPENMM_TOLERANCE)
+    np.testing.assert_allclose(
+        -(q[:, None] * gradient).numpy(), forces, rtol=0, atol=OPENMM_TOLERANCE * abs(forces).max()
+    )
+
+
+def test_rock_salt_has_its_madelung_constant():
+    # Source: Borwein, Borwein and Taylor, J. Math. Phys. 26, 2999 (1985).
+    expected = -1.7475645946331822
+    steps = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)], dtype=float)
+    charges = (-1.0) ** steps.sum(1)
+    box, alpha = 2.0 * np.eye(3), 2.0
+    mesh = EwaldMesh(alpha, (32, 32, 32))
+    x, q, vectors = tensors(steps + 0.3, charges, box)
+    potential, _ = mesh.gather(mesh.convolve(mesh.spread(x, q, None, vectors), vectors), x, vectors)
+    near = np.array([[a, b, c] for a in range(-4, 5) for b in range(-4, 5) for c in range(-4, 5)])
+    r = np.linalg.norm(near, axis=1)
+    signs = (-1.0) ** near[r > 0].sum(1)
+    short = (signs * torch.erfc(alpha * torch.tensor(r[r > 0])).numpy() / r[r > 0]).sum()
+    total = float(potential[0]) + short - 2.0 * alpha / np.sqrt(np.pi)
+    assert total == pytest.approx(expected, abs=MADELUNG_TOLERANCE)
+
+
+def filled_mesh(seed=5):
+    """A mesh with the potential of some charges, a skewed box in bohr, and points to look at."""
+    rng = np.random.default_rng(seed)
+    box = 9.0 * BOXES["triclinic"]
+    charges, places = charges_and_places(0.7, box, seed=seed)
+    mesh = EwaldMesh(0.35, (20, 21, 24))
+    x, q, vectors = tensors(places, charges, box)
+    potential = mesh.convolve(mesh.spread(x, q, None, vectors), vectors)
+    points = torch.tensor(rng.uniform(-1, 2, (12, 3)) @ box)
+    return mesh, potential, points, vectors
+
+
+def test_the_gradient_is_that_of_the_value():
+    mesh, potential, points, box = filled_mesh()
+    _, gradient = mesh.gather(potential, points, box)
+    for axis in range(3):
+        step = torch.zeros(3, dtype=torch.float64)
+        step[axis] = DIFFERENCE
+        above, _ = mesh.gather(potential, points + step, box)
+        below, _ = mesh.gather(potential, points - step, box)
+        numerical = ((above - below) / (2.0 * DIFFERENCE)).numpy()
+        scale = float(gradient.abs().max())
+        np.testing.assert_allclose(gradient[:, axis], numerical, rtol=0, atol=DIFFERENCE_TOLERANCE * scale)
+
+
+def test_the_curvature_is_that_of_the_gradient():
+    mesh, potential, points, box = filled_mesh()
+    curvature = mesh.gather_curvature(potential, points, box)
+    scale = float(curvature.abs().max())
+    for axis in range(3):
+        step = torch.zeros(3, dtype=torch.float64)
+        step[axis] = DIFFERENCE
+        _, above = mesh.gather(potential, points + step, box)
+        _, below = mesh.gather(potential, points - step, box)
+        numerical = ((above - below) / (2.0 * DIFFERENCE)).numpy()
+        np.testing.assert_allclose(curvature[:, :, axis], numerical, rtol=0, atol=DIFFERENCE_TOLERANCE * scale)
+    np.testing.assert_allclose(
+        curvature, curvature.transpose(1, 2), rtol=0, atol=ROUND_OFF * scale, err_msg="not symmetric"
+    )
+
+
+def test_spreading_charges_and_dipoles_is_the_adjoint_of_gathering_value_and_gradient():
+    mesh, _, points, box = filled_mesh()
+    generator = torch.Generator().manual_seed(7)
+    charges = torch.randn(12, generator=generator, dtype=torch.float64)
+    dipoles = torch.randn(12, 3, generator=generator, dtype=torch.float64)
+    anything = torch.randn(20, 21, 24, generator=generator, dtype=torch.float64)
+    value, gradient = mesh.gather(anything, points, box)
+    there = float((charges * value).sum() + (dipoles * gradient).sum())
+    back = float((mesh.spread(points, charges, dipoles, box) * anything).sum())
+    assert back == pytest.approx(there, rel=ROUND_OFF)
+
+
+def test_charges_and_test_charges_can_change_places():
+    mesh, _, points, box = filled_mesh()
+    generator = torch.Generator().manual_seed(8)
+    q = torch.randn(5, generator=generator, dtype=torch.float64)
+    w = torch.randn(7, generator=generator, dtype=torch.float64)
+    here, there = points[:5], points[5:]
+    one, _ = mesh.gather(mesh.convolve(mesh.spread(here, q, None, box), box), there, box)
+    other, _ = mesh.gather(mesh.convolve(mesh.spread(there, w, None, box), box), here, box)
+    assert float(w @ one) == pytest.approx(float(q @ other), rel=1e3 * ROUND_OFF)  # FFT round-off
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 12, 13])
+def test_the_size_of_the_chunks_does_not_matter(chunk):
+    mesh, potential, points, box = filled_mesh()
+    charges = torch.arange(12, dtype=torch.float64)
+    dipoles = torch.ones(12, 3, dtype=torch.float64)
+    whole = mesh.spread(points, charges, dipoles, box), *mesh.gather(potential, points, box)
+    mesh.chunk = chunk
+    parts = mesh.spread(points, charges, dipoles, box), *mesh.gather(potential, points, box)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=ROUND_OFF * float(one.abs().max()))
+
+
+def test_no_points_give_nothing():
+    mesh, potential, _, box = filled_mesh()
+    value, gradient = mesh.gather(potential, torch.zeros(0, 3, dtype=torch.float64), box)
+    assert value.shape == (0,)
+    assert gradient.shape == (0, 3)
+
+
+def test_torchscript_gives_the_same():
+    mesh, potential, points, box = filled_mesh()
+    scripted = torch.jit.script(EwaldMesh(0.35, (20, 21, 24)))
+    charges = torch.arange(12, dtype=torch.float64)
+    dipoles = torch.ones(12, 3, dtype=torch.float64)
+    for _ in range(3):  # the second and third time it runs what the first one profiled
+        for first, second in (
+            (mesh.spread(points, charges, dipoles, box), scripted.spread(points, charges, dipoles, box)),
+            (mesh.spread(points, charges, None, box), scripted.spread(points, charges, None, box)),
+            (mesh.convolve(potential, box), scripted.convolve(potential, box)),
+            (mesh.gather(potential, points, box)[0], scripted.gather(potential, points, box)[0]),
+            (mesh.gather(potential, points, box)[1], scripted.gather(potential, points, box)[1]),
+            (
+                mesh.gather_curvature(potential, points, box),
+                scripted.gather_curvature(potential, points, box),
+            ),
+        ):
+            np.testing.assert_allclose(first, second, rtol=0, atol=ROUND_OFF * float(first.abs().max()))
+
+
+def test_a_changed_box_is_noticed():
+    mesh, _, points, box = filled_mesh()
+    charges = torch.linspace(-1, 2, 12, dtype=torch.float64)
+    seen = []
+    for scale in (1.0, 1.02, 1.0):
+        vectors = scale * box
+        charged = mesh.spread(scale * points, charges, None, vectors)
+        fresh = EwaldMesh(0.35, (20, 21, 24)).convolve(charged, vectors)
+        seen.append(mesh.convolve(charged, vectors))
+        assert torch.equal(seen[-1], fresh)
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_changing_the_box_in_place_is_noticed_too():
+    mesh, potential, _, box = filled_mesh()
+    before = mesh.convolve(potential, box)
+    box *= 1.1
+    assert not torch.equal(before, mesh.convolve(potential, box))
+
+
+@pytest.mark.parametrize("order", [2, 3, 4, 5])
+def test_the_spline_weights_add_up_to_one_everywhere(order):
+    polynomials = spline_coefficients(order)
+    w = np.linspace(0, 1, 11)
+    total = (w[:, None] ** np.arange(order) @ polynomials).sum(1)
+    np.testing.assert_allclose(total, 1.0, rtol=0, atol=ROUND_OFF)
+
+
+def test_a_modulus_that_vanishes_is_the_mean_of_its_neighbours():
+    # M5(1..5) alternates to (1 - 11 + 11 - 1) / 24 = 0 at the Nyquist frequency of an even size.
+    moduli = spline_moduli(16, 5)
+    assert moduli[8] == pytest.approx(0.5 * (moduli[7] + moduli[9]), rel=ROUND_OFF)
+    assert (moduli > 1e-7).all()

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import openmm
+import pytest
+import torch
+
+from qmmlmm import Hamiltonian, MLPotential, OpenMMPotential, Region, Term, create_mixed_system
+from qmmlmm.embedding.surroundings_field import SurroundingsField, screened_kernel, smeared_kernel
+from qmmlmm.ml.term_module import EmbeddedTermModule
+from qmmlmm.units import NM_IN_BOHR
+
+PLAIN_TOLERANCE = 1e-10  # relative; round-off of a few thousand terms, where both codes truncate at erfc(6)
+TRUNCATION_TOLERANCE = 1e-8  # relative; erfc(4) = 1.5e-8 of single pairs, against forces of many
+STEP = 2e-5  # nm; its square times the third derivatives of 1/r at 0.2 nm is 1e-8 of the force
+DIFFERENCE_TOLERANCE = 1e-7  # of the largest force on the group of atoms; round-off of 1e-13 kJ/mol over STEP
+SPLITTING_TOLERANCE = 1e-7  # relative; the error of the meshes used, fifth order in alpha times spacing
+SAME_PHYSICS = 1e-12  # relative; the same sums in another order
+NO_NET_FORCE = 1e-12  # of the largest force; round-off
+KERNEL_TOLERANCE = 2e-13  # relative; erf(x)/x near x = 0.1, where the closed form cancels to 0.3 %
+
+SHAPES = ["cubic", "octahedron", "triclinic", None]
+CHARGES = [(0, 0), (1, 2)]  # of the region and of the ions
+
+
+def fixed(tools, charges, atomic_numbers=None):
+    return MLPotential(
+        tools.FixedCharges(charges),
+        atomic_numbers=[6] * len(charges) if atomic_numbers is None else atomic_numbers,
+        embeddings=["electrostatic"],
+        charge=None,
+    )
+
+
+def fixed_in_openmm(charges):
+    """The same fixed charges as a System of their own, in which they do not feel each other."""
+    system, force = openmm.System(), openmm.NonbondedForce()
+    for k, charge in enumerate(charges):
+        system.addParticle(1.0)
+        force.addParticle(charge, 1.0, 0.0)
+        for other in range(k):
+            force.addException(other, k, 0.0, 1.0, 0.0)
+    system.addForce(force)
+    return OpenMMPotential(system)
+
+
+def regions_of(case):
+    return [
+        Region(f"chain{k}", atoms, charge)
+        for k, (atoms, charge) in enumerate(zip(case.chains, case.region_charges, strict=True))
+    ]
+
+
+def assert_same(found, expected, tolerance):
+    assert found[0] == pytest.approx(expected[0], rel=tolerance)
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=tolerance * abs(expected[1]).max())
+
+
+@pytest.mark.parametrize(("region_charge", "ion_charge"), CHARGES, ids=["neutral", "charged"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_region_of_fixed_charges_gives_the_plain_force_field_back(tools, far_reach, shape, region_charge, ion_charge):
+    case = tools.solution(shape, region_charge, ion_charge)
+    (region,) = regions_of(case)
+    potential = fixed(tools, case.charges[: len(region)])
+    mixed = create_mixed_system(
+        case.topology,
+        case.system,
+        Hamiltonian([Term(potential, region, embedding="electrostatic")]),
+        ml_backend="torchforce",
+    )
+    plain = tools.energy_and_forces(case.system, case.positions)
+    assert_same(tools.energy_and_forces(mixed.system, case.positions), plain, PLAIN_TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_the_reach_of_the_short_range_part_is_long_enough(tools, shape):
+    case = tools.solution(shape, 1, 2)
+    (region,) = regions_of(case)
+    mixed = create_mixed_system(
+        case.topology,
+        case.system,
+        Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")]),
+        ml_backend="pythonforce",
+    )
+    plain = tools.energy_and_forces(case.system, case.positions)
+    assert_same(tools.energy_and_forces(mixed.system, case.positions), plain, TRUNCATION_TOLERANCE)
+
+
+@pytest.mark.parametrize("level", ["ML", "MM", "both"])
+@pytest.mark.parametrize("shape", ["triclinic", None])
+def test_two_regions_of_fixed_charges_count_each_other_once(tools, far_reach, shape, level):
+    case = tools.solution(shape, 1, 2, n_chains=2)
+    terms = []
+    for k, region in enumerate(regions_of(case)):
+        charges = case.charges[list(region.atoms)]
+        learned = level == "ML" or (level == "both" and k == 0)
+        potential = fixed(tools, charges) if learned else fixed_in_openmm(charges)
+        terms.append(Term(potential, region, embedding="electrostatic"))
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian(terms), ml_backend="torchforce")
+    plain = tools.energy_and_forces(case.system, case.positions)
+    assert_same(tools.energy_and_forces(mixed.system, case.positions), plain, PLAIN_TOLERANCE)
+
+
+def test_a_scaled_box_has_the_energy_and_forces_of_the_plain_force_field(tools, far_reach):
+    case = tools.solution("triclinic", 1, 2)
+    (region,) = regions_of(case)
+    mixed = create_mixed_system(
+        case.topology,
+        case.system,
+        Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")]),
+        ml_backend="torchforce",
+    )
+    seen = []
+    for system in (case.system, mixed.system):
+        integrator = openmm.VerletIntegrator(0.001)
+        context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
+        seen.append([])
+        for factor in (1.0, 1.03, 0.97, 1.0):  # as a barostat does, and back
+            context.setPeriodicBoxVectors(*(factor * case.box))
+            context.setPositions(factor * case.positions)
+            state = context.getState(energy=True, forces=True)
+            seen[-1].append((state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value))
+    for plain, found in zip(*seen, strict=True):
+        assert_same(found, plain, PLAIN_TOLERANCE)
+    assert seen[1][0][0] == seen[1][3][0] != seen[1][1][0]
+
+
+def embedded_module(tools, case, atoms, model, scheme="rcd", charge=0):
+    """A term as torch module: positions and box in nm to energy and forces."""
+    region = Region("site", atoms, charge)
+    n_links = sum((a in atoms) != (b in atoms) for a, b in chain_bonds(case))
+    potential = MLPotential(
+        model, atomic_numbers=[6] * len(atoms) + [1] * n_links, embeddings=["electrostatic"], charge=None
+    )
+    mixed = create_mixed_system(
+        case.topology,
+        case.system,
+        Hamiltonian([Term(potential, region, embedding="electrostatic", boundary_charges=scheme)]),
+        ml_backend="pythonforce",
+    )
+    layout = mixed.layouts["site/ML"]
+    return EmbeddedTermModule(layout, potential.module), layout
+
+
+def chain_bonds(case):
+    return [(bond[0].index, bond[1].index) for bond in case.topology.bonds()]
+
+
+def evaluate(module, positions, box):
+    energy, forces = module(torch.tensor(positions), torch.tensor(box))
+    return float(energy), forces.numpy()
+
+
+WHOLE, CUT = (0, 1, 2, 3, 4, 5), (0, 1, 2, 3)
+DIFFERENCE_CASES = {
+    "cubic box": ("cubic", 6.0, WHOLE, "rcd"),
+    "truncated octahedron": ("octahedron", 6.0, WHOLE, "rcd"),
+    "several images inside the cutoff": ("triclinic", 1.5, WHOLE, "rcd"),
+    "no box": (None, 6.0, WHOLE, "rcd"),
+    "cut bonds, rcd": ("triclinic", 6.0, CUT, "rcd"),
+    "cut bonds, shift": ("triclinic", 6.0, CUT, "shift"),
+    "cut bonds, rc, no box": (None, 6.0, CUT, "rc"),
+    "cut bonds, zero, several images": ("cubic", 1.5, CUT, "zero"),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENCE_CASES)
+def test_forces_of_a_polarisable_model_are_the_derivative_of_its_energy(tools, name):
+    shape, alpha, atoms, scheme = DIFFERENCE_CASES[name]
+    case = tools.solution(shape, 1, 2, alpha=alpha)
+    n_sites = len(atoms) + (atoms == CUT)
+    model = tools.Polarisable(np.linspace(-0.6, 0.8, n_sites))
+    module, layout = embedded_module(tools, case, atoms, model, scheme, charge=1)
+    assert len(layout.link_bonds) == n_sites - len(atoms)
+    _, forces = evaluate(module, case.positions, case.box)
+    outside = np.arange(6, len(case.charges))
+    away = case.positions[outside] - case.positions[2]
+    fractional = away @ np.linalg.inv(case.box)
+    if shape:
+        away = (fractional - np.round(fractional)) @ case.box
+    order = outside[np.argsort(np.linalg.norm(away, axis=1))]
+    rng = np.random.default_rng(4)
+    # Each coordinate of the chain with the hosts of a cut bond, then near and far atoms in random directions.
+    directions = [np.eye(len(forces) * 3)[k].reshape(-1, 3) for k in range(18)]
+    for group in (order[:4], order[-4:], order):
+        for _ in range(2):
+            direction = np.zeros_like(forces)
+            direction[group] = rng.standard_normal((len(group), 3))
+            directions.append(direction)
+    for direction in directions:
+        moved = np.abs(direction).sum(1) > 0
+        above, _ = evaluate(module, case.positions + STEP * direction, case.box)
+        below, _ = evaluate(module, case.positions - STEP * direction, case.box)
+        expected = -(above - below) / (2.0 * STEP)
+        # Without a charge, as the outside host has in the scheme "zero", an atom has no force of its own.
+        scale = max(np.linalg.norm(forces[moved], axis=1).max(), 1e-4 * abs(forces).max())
+        assert (forces * direction).sum() == pytest.approx(expected, abs=DIFFERENCE_TOLERANCE * scale)
+
+
+def test_without_a_box_the_net_force_vanishes(tools):
+    case = tools.solution(None)
+    module, _ = embedded_module(tools, case, WHOLE, tools.Polarisable(np.linspace(-0.6, 0.6, 6)))
+    _, forces = evaluate(module, case.positions, case.box)
+    assert abs(forces.sum(0)).max() < NO_NET_FORCE * abs(forces).max()
+
+
+@pytest.mark.parametrize("charge", [0, 1])
+def test_the_result_does_not_depend_on_the_splitting(tools, charge):
+    results = []
+    for factor, grid in ((1.0, (54, 54, 60)), (1.6, (90, 90, 96))):
+        case = tools.solution("triclinic", charge, 2 * charge, alpha=1.6 * factor, grid=grid)
+        model = tools.Polarisable(np.linspace(-0.6, 0.8, 6))
+        module, _ = embedded_module(tools, case, WHOLE, model, charge=charge)
+        results.append(evaluate(module, case.positions, case.box))
+    assert_same(results[1], results[0], SPLITTING_TOLERANCE)
+
+
+@pytest.mark.parametrize("atoms", [WHOLE, CUT], ids=["whole", "cut"])
+@pytest.mark.parametrize("shape", ["octahedron", None])
+def test_the_path_of_arrays_equals_the_path_of_torch(tools, shape, atoms):
+    case = tools.solution(shape, 0, 2)
+    region = Region("site", atoms)
+    charges = np.array([0.3, -0.8, 0.4, 0.1, 0.5, -0.2])[: len(atoms) + (atoms == CUT)]
+    numbers = [6] * len(atoms) + [1] * (atoms == CUT)
+    found = []
+    for potential in (fixed(tools, charges, numbers), fixed_in_openmm(charges)):
+        hamiltonian = Hamiltonian([Term(potential, region, embedding="electrostatic")])
+        mixed = create_mixed_system(case.topology, case.system, hamiltonian, ml_backend="pythonforce")
+        (name,) = mixed.layouts
+        group = {mixed.force_groups[name]}
+        found.append(tools.energy_and_forces(mixed.system, case.positions, groups=group))
+    assert_same(found[1], found[0], SAME_PHYSICS)
+
+
+def test_wrapping_every_atom_on_its_own_changes_nothing(tools):
+    case = tools.solution("triclinic", 1, 2)
+    module, _ = embedded_module(tools, case, WHOLE, tools.Polarisable(np.linspace(-0.6, 0.8, 6)), charge=1)
+    rng = np.random.default_rng(2)
+    moved = case.positions + rng.integers(-2, 3, case.positions.shape) @ case.box
+    assert_same(evaluate(module, moved, case.box), evaluate(module, case.positions, case.box), 1e2 * SAME_PHYSICS)
+
+
+def test_the_gradient_and_curvature_of_the_potential_are_its_derivatives(tools):
+    case = tools.solution("triclinic", 1, 2)
+    _, layout = embedded_module(tools, case, WHOLE, tools.FixedCharges(np.ones(6)), charge=1)
+    field = SurroundingsField(layout)
+    box = torch.tensor(case.box) * NM_IN_BOHR
+    sites = field.prepare(torch.tensor(case.positions) * NM_IN_BOHR, box).clone()
+    _, gradient, curvature = field.potential()
+    step = 1e-4
+    for axis in range(3):
+        sides = []
+        for sign in (1.0, -1.0):
+            # One site at a time: the region's own reference charges stay where they are.
+            value, slope = [], []
+            for k in range(len(sites)):
+                probe = sites[k : k + 1].clone()
+                probe[0, axis] += sign * step
+                v, g = potential_at(field, sites, probe)
+                value.append(v)
+                slope.append(g)
+            sides.append((torch.cat(value), torch.cat(slope)))
+        numerical = (sides[0][0] - sides[1][0]) / (2.0 * step)
+        scale = float(gradient.abs().max())
+        np.testing.assert_allclose(gradient[:, axis], numerical, rtol=0, atol=DIFFERENCE_TOLERANCE * scale)
+        numerical = (sides[0][1] - sides[1][1]) / (2.0 * step)
+        scale = float(curvature.abs().max())
+        np.testing.assert_allclose(curvature[:, :, axis], numerical, rtol=0, atol=DIFFERENCE_TOLERANCE * scale)
+
+
+def potential_at(field, sites, points):
+    """The potential at any points, put together from its definition: screened, smeared, smooth."""
+    delta = points[:, None] - field.near_positions[None]
+    r = delta.norm(dim=-1)
+    value, first, _ = screened_kernel(r, field.splitting)
+    q = field.near_charges()
+    total = value @ q
+    gradient = ((first / r * q)[:, :, None] * delta).sum(1)
+    delta = points[:, None] - sites[None, : field.n_atoms]
+    value, slope, _ = smeared_kernel(delta.norm(dim=-1), field.splitting)
+    total = total - value @ field.own_charges
+    gradient = gradient - ((slope * field.own_charges)[:, :, None] * delta).sum(1)
+    smooth, smooth_gradient = field.smooth_potential(points)
+    return total + smooth, gradient + smooth_gradient
+
+
+@pytest.mark.parametrize("x", [0.0, 1e-9, 1e-4, 0.05, 0.0999999, 0.1000001, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("splitting", [0.3, 2.0])
+def test_the_smeared_kernel_is_smooth_down_to_zero(splitting, x):
+    value, slope, second = smeared_kernel(torch.tensor([x / splitting], dtype=torch.float64), splitting)
+    coefficient = 2.0 * splitting / math.sqrt(math.pi)
+    # erf(x)/x = 2/sqrt(pi) sum (-1)^n x^(2n) / (n! (2n+1)), and derivatives term by term.
+    terms = [((-1) ** n / (math.factorial(n) * (2 * n + 1)), 2 * n) for n in range(40)]
+    expected = math.fsum(a * x**p for a, p in terms)
+    expected_slope = math.fsum(a * p * x ** (p - 2) for a, p in terms[1:])
+    expected_second = math.fsum(a * p * (p - 1) * x ** (p - 2) for a, p in terms[1:])
+    assert float(value) == pytest.approx(coefficient * expected, rel=KERNEL_TOLERANCE)
+    scale = coefficient * splitting**2
+    assert float(slope) == pytest.approx(scale * expected_slope, rel=KERNEL_TOLERANCE)
+    assert float(second) == pytest.approx(scale * expected_second, abs=KERNEL_TOLERANCE * scale)
+
+
+@pytest.mark.parametrize("splitting", [0.0, 0.3])
+def test_the_screened_kernel_has_the_derivatives_that_it_says(splitting):
+    r = torch.tensor([0.5, 2.0, 7.0], dtype=torch.float64, requires_grad=True)
+    value, first, second = screened_kernel(r, splitting)
+    (slope,) = torch.autograd.grad(value.sum(), r, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), r)
+    np.testing.assert_allclose(value.detach(), torch.erfc(splitting * r.detach()) / r.detach(), rtol=1e-15)
+    np.testing.assert_allclose(first.detach(), slope.detach(), rtol=SAME_PHYSICS)
+    np.testing.assert_allclose(second.detach(), curvature, rtol=SAME_PHYSICS)

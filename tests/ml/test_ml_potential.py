@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
+from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.errors import PotentialError
+from qmmlmm.ml.ml_potential import FORMAT_VERSION, METADATA_FILE
+
+POSITIONS = torch.tensor([[0.0, 0.1, 0.2], [1.5, 0.9, 0.0], [2.8, -0.2, 0.4]], dtype=torch.float64)
+POTENTIAL = torch.tensor([0.01, -0.02, 0.03], dtype=torch.float64)
+FIELD = torch.tensor([[0.01, 0.0, 0.02], [0.0, -0.01, 0.0], [0.02, 0.01, 0.0]], dtype=torch.float64)
+
+
+def inputs(embedded=True):
+    result = {
+        "atomic_numbers": torch.tensor([1, 8, 1]),
+        "charge": torch.tensor(-1.0, dtype=torch.float64),
+        "multiplicity": torch.tensor(2.0, dtype=torch.float64),
+        "positions": POSITIONS,
+    }
+    return result | ({"potential": POTENTIAL, "field": FIELD} if embedded else {})
+
+
+def energy(potential, embedded=True):
+    return float(potential.module(inputs(embedded))["energy"])
+
+
+def wrapped(models, form):
+    """A model of each form of forward, and the energy that its own module gives."""
+    both = ["mechanical", "electrostatic"]
+    if form == "positions":
+        module = models.Springs()
+        return module, MLPotential(module, elements=[1, 8]), float(module(POSITIONS))
+    if form == "field":
+        module = models.SpringsInField()
+        expected = float(module(POSITIONS, POTENTIAL, FIELD))
+        return module, MLPotential(module, elements=[1, 8], embeddings=["electrostatic"]), expected
+    module = models.Contract()
+    expected = float(module(inputs())["energy"])
+    potential = MLPotential(module, atomic_numbers=[1, 8, 1], embeddings=both, charge=None, multiplicity=None)
+    return module, potential, expected
+
+
+FORMS = ["positions", "field", "inputs"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_module_of_each_form_gives_its_energy(models, form):
+    _, potential, expected = wrapped(models, form)
+    assert energy(potential) == expected
+    assert potential.level == "ML"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_scripted_module_of_each_form_gives_its_energy(models, form):
+    module, potential, expected = wrapped(models, form)
+    settings = {"embeddings": potential.embeddings, "charge": None, "multiplicity": None}
+    again = MLPotential(torch.jit.script(module), elements=[1, 8], **settings)
+    assert energy(again) == pytest.approx(expected, rel=1e-15)  # the same operations, perhaps fused
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_model_survives_saving_and_loading(models, form, tmp_path):
+    _, potential, expected = wrapped(models, form)
+    path = tmp_path / "site.pt"
+    potential.save(path)
+    loaded = MLPotential.load(str(path))
+    assert energy(loaded) == expected
+    for setting in ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity"):
+        assert getattr(loaded, setting) == getattr(potential, setting)
+    assert [file.name for file in tmp_path.iterdir()] == ["site.pt"]  # no half-written file beside it
+
+
+def test_a_loaded_model_can_be_saved_again(models, tmp_path):
+    _, potential, expected = wrapped(models, "inputs")
+    potential.save(tmp_path / "one.pt")
+    MLPotential.load(tmp_path / "one.pt").save(tmp_path / "two.pt")
+    assert energy(MLPotential.load(tmp_path / "two.pt")) == expected
+
+
+def test_torch_itself_reads_the_file(models, tmp_path):
+    _, potential, expected = wrapped(models, "field")
+    potential.save(tmp_path / "site.pt")
+    extra = {METADATA_FILE: ""}
+    module = torch.jit.load(str(tmp_path / "site.pt"), _extra_files=extra)
+    assert float(module(inputs())["energy"]) == expected
+    metadata = json.loads(extra[METADATA_FILE])
+    assert metadata["format_version"] == FORMAT_VERSION
+    assert metadata["units"] == "atomic units: bohr, hartree, e"
+    assert metadata["elements"] == [1, 8]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_potential_survives_pickling(models, form):
+    _, potential, expected = wrapped(models, form)
+    copy = pickle.loads(pickle.dumps(potential))
+    assert energy(copy) == expected
+    assert copy.embeddings == potential.embeddings
+    assert copy.atomic_numbers == potential.atomic_numbers
+
+
+def test_the_users_own_module_stays_trainable(models):
+    module = models.SpringsInField()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    potential = MLPotential(module, elements=[1, 8], embeddings=["electrostatic"])
+    assert module.training
+    assert module.springs.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert not any(parameter.requires_grad for parameter in potential.module.parameters())
+    expected = energy(potential)
+    with torch.no_grad():
+        module.springs.strength.mul_(2.0)  # further training does not change the potential
+    assert energy(potential) == expected
+    assert before.keys() == module.state_dict().keys()
+
+
+def test_a_scripted_module_of_the_user_stays_trainable(models):
+    module = torch.jit.script(models.Contract())
+    MLPotential(module, elements=[1, 8])
+    assert module.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_the_model_is_in_evaluation_mode(models):
+    _, potential, _ = wrapped(models, "positions")
+    assert not potential.module.training
+
+
+@pytest.mark.parametrize("embedding", ["mechanical", "electrostatic"])
+def test_a_model_gets_charge_multiplicity_and_field_in_a_system(models, embedding):
+    case = models.solution(None)
+    potential = MLPotential(
+        models.Contract(),
+        elements=[1, 8],
+        embeddings=["mechanical", "electrostatic"],
+        charge=None,
+        multiplicity=None,
+    )
+    region = Region("mol", [0, 1, 2], 0, 3)
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([Term(potential, region, embedding=embedding)]))
+    found, forces = models.energy_and_forces(mixed.system, case.positions)
+    higher = Region("mol", [0, 1, 2], 0, 4)
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([Term(potential, higher, embedding=embedding)]))
+    other, _ = models.energy_and_forces(mixed.system, case.positions)
+    # 0.01 hartree times the sum of atomic numbers for one more in multiplicity
+    assert other - found == pytest.approx(0.1 * 2625.4996394798254, rel=1e-9)
+    assert abs(forces[0:3]).max() > 0
+
+
+# What is not a model.
+
+
+def specification(numbers=(1, 8, 1), charge=0, multiplicity=1):
+    return RegionSpecification("mol/ML", np.array(numbers), charge, multiplicity)
+
+
+def test_a_region_that_fits_passes(models):
+    MLPotential(models.Springs(), elements=[1, 8]).check(specification((8, 1, 1, 8)))
+    MLPotential(models.Springs(), atomic_numbers=[1, 8, 1]).check(specification())
+    anything = MLPotential(models.Springs(), elements=[1, 8], charge=None, multiplicity=None)
+    anything.check(specification(charge=-3, multiplicity=5))
+
+
+def test_an_element_that_the_model_does_not_know_is_refused(models):
+    with pytest.raises(
+        PotentialError,
+        match="'mol/ML': the ML model does not know the elements with atomic numbers 17, 35; it was made for 1, 8",
+    ):
+        MLPotential(models.Springs(), elements=[8, 1]).check(specification((35, 8, 17)))
+
+
+@pytest.mark.parametrize("numbers", [(8, 1, 1), (1, 8), (1, 8, 1, 1)])
+def test_atoms_in_another_order_are_refused(models, numbers):
+    with pytest.raises(
+        PotentialError,
+        match="one molecule of 3 atoms in the order 1, 8, 1; the region has . atoms in the order",
+    ):
+        MLPotential(models.Springs(), atomic_numbers=[1, 8, 1]).check(specification(numbers))
+
+
+def test_another_charge_is_refused(models):
+    with pytest.raises(PotentialError, match="the ML model is for charge 0, the region has charge -1"):
+        MLPotential(models.Springs(), elements=[1, 8]).check(specification(charge=-1))
+
+
+def test_another_multiplicity_is_refused(models):
+    with pytest.raises(PotentialError, match="the ML model is for multiplicity 1, the region has multiplicity 3"):
+        MLPotential(models.Springs(), elements=[1, 8]).check(specification(multiplicity=3))
+
+
+@pytest.mark.parametrize("given", [{}, {"elements": [1], "atomic_numbers": [1]}])
+def test_elements_or_one_molecule_has_to_be_given(models, given):
+    with pytest.raises(PotentialError, match=r"give either elements=\[...\], .* or atomic_numbers="):
+        MLPotential(models.Springs(), **given)
+
+
+@pytest.mark.parametrize("elements", [[], [0, 1], [119]])
+def test_elements_are_those_of_the_periodic_table(models, elements):
+    with pytest.raises(PotentialError, match="atomic numbers are 1 to 118, got"):
+        MLPotential(models.Springs(), elements=elements)
+
+
+@pytest.mark.parametrize(("embeddings", "named"), [(["electronic"], "electronic"), ([], "none")])
+def test_embeddings_are_those_that_exist(models, embeddings, named):
+    with pytest.raises(PotentialError, match=f"embeddings are among mechanical, electrostatic, got {named}"):
+        MLPotential(models.Contract(), elements=[1], embeddings=embeddings)
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_a_module_of_positions_alone_feels_no_field(models, scripted):
+    module = torch.jit.script(models.Springs()) if scripted else models.Springs()
+    with pytest.raises(PotentialError, match="does not feel the surroundings: use embeddings="):
+        MLPotential(module, elements=[1], embeddings=["electrostatic"])
+
+
+def test_something_that_is_no_module_is_refused():
+    with pytest.raises(PotentialError, match="wraps a torch.nn.Module, got function"):
+        MLPotential(test_something_that_is_no_module_is_refused, elements=[1])
+
+
+class OtherForm(torch.nn.Module):
+    def forward(self, coordinates, box):
+        return coordinates.sum() + box.sum()
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_a_forward_of_another_form_is_refused(scripted):
+    module = torch.jit.script(OtherForm()) if scripted else OtherForm()
+    with pytest.raises(PotentialError, match=r"this one takes \(coordinates, box\)"):
+        MLPotential(module, elements=[1])
+
+
+class NeedsPython(torch.nn.Module):
+    def forward(self, positions):
+        return torch.from_numpy(np.asarray(positions)).sum()
+
+
+def test_a_module_that_needs_python_is_refused_with_what_to_use_instead():
+    with pytest.raises(
+        PotentialError, match=r"cannot be turned into TorchScript: [\s\S]* an EvaluatedPotential of your own"
+    ):
+        MLPotential(NeedsPython(), elements=[1])
+
+
+# Files that are not models.
+
+
+def test_a_file_that_is_not_there_is_named_with_the_working_directory(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model file .*nothing.pt'; the working directory is"):
+        MLPotential.load(tmp_path / "nothing.pt")
+
+
+def test_a_folder_is_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model file"):
+        MLPotential.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"just text\n", b"\x80\x04N."])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    with pytest.raises(PotentialError, match=r"model.pt' is not a TorchScript archive; write model files with"):
+        MLPotential.load(path)
+
+
+def test_any_other_archive_is_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/readme.txt", "hello")
+    with pytest.raises(PotentialError, match="is not a TorchScript archive but looks like a pickle"):
+        MLPotential.load(path)
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return (Path.write_text, (Path(self.marker), "code was run"))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
+def test_a_pickle_is_refused_without_being_unpickled(tmp_path, zipped):
+    path, marker = tmp_path / "model.pt", tmp_path / "marker"
+    torch.save({"weights": Trap(marker)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(PotentialError, match="is not a TorchScript archive"):
+        MLPotential.load(path)
+    assert not marker.exists()
+    torch.load(path, weights_only=False)
+    assert marker.exists(), "the trap does not work, so that this test shows nothing"
+
+
+def test_a_pickle_that_is_put_into_a_model_file_is_not_unpickled_in_python(models, tmp_path):
+    good, bad, marker = tmp_path / "good.pt", tmp_path / "bad.pt", tmp_path / "marker"
+    MLPotential(models.Springs(), elements=[1]).save(good)
+    buffer = io.BytesIO()
+    pickle.dump(Trap(marker), buffer, protocol=2)
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w") as target:
+        for name in source.namelist():
+            data = buffer.getvalue() if name.endswith("/data.pkl") else source.read(name)
+            target.writestr(name, data)
+    with pytest.raises(PotentialError, match="cannot be read by torch 2"):
+        MLPotential.load(bad)
+    assert not marker.exists()
+
+
+def test_torchscript_that_does_not_say_what_it_is_for_is_refused(models, tmp_path):
+    path = tmp_path / "model.pt"
+    torch.jit.save(torch.jit.script(models.Springs()), str(path))
+    with pytest.raises(
+        PotentialError, match=r"is TorchScript, but does not say which elements, .* wrap it: MLPotential\("
+    ):
+        MLPotential.load(path)
+
+
+@pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1, None, "1"])
+def test_a_file_of_another_format_version_is_refused(models, tmp_path, version):
+    path = tmp_path / "model.pt"
+    extra = {METADATA_FILE: json.dumps({"format_version": version})}
+    torch.jit.save(torch.jit.script(models.Springs()), str(path), _extra_files=extra)
+    with pytest.raises(PotentialError, match=f"has the format version {version}, this qmmlmm reads 1; save"):
+        MLPotential.load(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"format_version": 1}'])
+def test_metadata_that_cannot_be_read_are_refused(models, tmp_path, text):
+    path = tmp_path / "model.pt"
+    torch.jit.save(torch.jit.script(models.Springs()), str(path), _extra_files={METADATA_FILE: text})
+    with pytest.raises(PotentialError, match=r"model.pt' .*(metadata|format version)"):
+        MLPotential.load(path)
+
+
+def test_a_truncated_model_file_is_refused(models, tmp_path):
+    path = tmp_path / "model.pt"
+    MLPotential(models.Springs(), elements=[1]).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(PotentialError, match="is not a TorchScript archive"):
+        MLPotential.load(path)

@@ -1,0 +1,603 @@
+"""The whole way: topology, system and Hamiltonian to one System, against energies known otherwise."""
+
+import copy
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import app, unit
+
+from qmmlmm import (
+    Hamiltonian,
+    MLPotential,
+    OpenMMMLPotential,
+    OpenMMPotential,
+    PySCFPotential,
+    Region,
+    Term,
+    create_mixed_system,
+    select,
+)
+from qmmlmm.coupling.potential import Evaluation
+from qmmlmm.errors import (
+    ConvergenceError,
+    HamiltonianError,
+    NonFiniteError,
+    PotentialError,
+    QmmlmmWarning,
+    RegionError,
+    UnsupportedSystemError,
+)
+from tests.mm.conftest import PEPTIDE, SIDE_CHAIN
+from tests.mm.test_removal import isolated_molecule
+
+# OpenMM adds some ten thousand terms of up to 1e4 kJ/mol in another order.
+ROUND_OFF_ENERGY = 1e-7  # kJ/mol
+ROUND_OFF_FORCE = 1e-6  # kJ/(mol nm)
+# OpenMM and the embedding both cut erfc(alpha r)/r off at alpha r = 4.5, 139 erfc(4.5)/0.8 = 3e-8 kJ/mol for a pair
+# of unit charges, of which some thousand are around the cutoff; alpha is rounded differently.
+CUTOFF_ENERGY = 1e-5  # kJ/mol
+CUTOFF_FORCE = 1e-4  # kJ/(mol nm)
+# Five-point differences with a step of 1e-4 nm on Reference: 1e-9 kJ/mol from a charge that crosses the cutoff.
+DIFFERENCE_STEP = 1e-4  # nm
+DIFFERENCE_FORCE = 5e-5  # kJ/(mol nm), relative to forces of some 500: 1e-7
+NET_FORCE = 5e-4  # kJ/(mol nm), 1e-8 hartree/bohr: without a box nothing but round-off is left
+QM_DIFFERENCE_FORCE = 0.05  # kJ/(mol nm), 1e-6 hartree/bohr: energies converged to 1e-11 hartree
+
+
+def context_of(system, positions, platform="Reference", integrator=None):
+    context = openmm.Context(
+        system, integrator or openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform(platform)
+    )
+    context.setPositions(positions)
+    return context
+
+
+def energy_and_forces(system, positions, platform="Reference"):
+    state = context_of(system, positions, platform).getState(energy=True, forces=True)
+    return (
+        state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
+        state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer),
+    )
+
+
+def tight_pme(case):
+    """The same System with so large an alpha that nothing is left at the cutoff."""
+    system = copy.deepcopy(case.system)
+    for force in system.getForces():
+        if isinstance(force, openmm.NonbondedForce):
+            force.setPMEParameters(4.5 / 0.8, 48, 48, 48)
+    return system
+
+
+def without_lennard_jones(system, particles):
+    """Take the Lennard-Jones interactions of some particles out of a System, and return it."""
+    inside = set(particles)
+    force = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    for particle in inside:
+        charge, sigma, _ = force.getParticleParameters(particle)
+        force.setParticleParameters(particle, charge, sigma, 0.0)
+    for index in range(force.getNumExceptions()):
+        a, b, charge, sigma, _ = force.getExceptionParameters(index)
+        if a in inside and b in inside:
+            force.setExceptionParameters(index, a, b, charge, sigma, 0.0)
+    return system
+
+
+class BondedSprings(torch.nn.Module):
+    """A region that any engine can compute: springs on all pairs, and fixed charges in the potential."""
+
+    def __init__(self, charges, embedded=True):
+        super().__init__()
+        self.register_buffer("charges", torch.tensor(charges))
+
+    def forward(self, positions: torch.Tensor, potential: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+        n = positions.shape[0]
+        pairs = torch.triu_indices(n, n, 1)
+        r = torch.sqrt(((positions[pairs[0]] - positions[pairs[1]]) ** 2).sum(-1))
+        return 0.001 * ((r - 4.0) ** 2).sum() + (self.charges * potential).sum()
+
+
+class EvaluatedSprings:
+    """The energy of BondedSprings, written once more in numpy, as a QM program would be called."""
+
+    level = "QM"
+    embeddings = frozenset({"electrostatic"})
+
+    def __init__(self, charges):
+        self.charges = np.array(charges)
+
+    def check(self, specification):
+        pass
+
+    def create_evaluator(self, specification):
+        return self
+
+    def evaluate(self, positions, external_field):
+        from qmmlmm.mm.openmm_potential import charges_in_field
+
+        i, j = np.triu_indices(len(positions), 1)
+        bonds = positions[i] - positions[j]
+        r = np.linalg.norm(bonds, axis=1)
+        pull = (0.002 * (r - 4.0) / r)[:, None] * bonds
+        gradient = np.zeros_like(positions)
+        np.add.at(gradient, i, pull)
+        np.subtract.at(gradient, j, pull)
+        inside = charges_in_field(positions, self.charges, external_field)
+        return Evaluation(
+            0.001 * ((r - 4.0) ** 2).sum() + inside.energy,
+            gradient + inside.gradient,
+            inside.charge_gradient,
+            inside.smooth_points,
+            inside.smooth_charges,
+        )
+
+
+class PolarisableModel(torch.nn.Module):
+    """Charges that depend on the geometry, dipoles and polarisabilities: every kind of response."""
+
+    def forward(self, positions: torch.Tensor, potential: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+        n = positions.shape[0]
+        center = positions.mean(0)
+        r2 = ((positions - center) ** 2).sum(-1)
+        charges = 0.1 * torch.sin(0.3 * r2 + torch.arange(n))
+        dipoles = 0.05 * (positions - center)
+        return (
+            0.002 * (r2 - 9.0).square().sum() / n
+            + (charges * potential).sum()
+            - (dipoles * field).sum()
+            - 0.5 * (3.0 * field.square().sum(-1)).sum()
+        )
+
+
+def central_differences(mixed, name, positions, atoms, step=DIFFERENCE_STEP):
+    """Five-point differences of one term; the force field has steps of its own where pairs cross its cutoff."""
+    context = context_of(mixed.system, positions)
+    group = {mixed.force_groups[name]}
+    result = np.zeros((len(atoms), 3))
+    for k, atom in enumerate(atoms):
+        for axis in range(3):
+            for shift, weight in ((-2, -1), (-1, 8), (1, -8), (2, 1)):
+                moved = positions.copy()
+                moved[atom, axis] += shift * step
+                context.setPositions(moved)
+                context.computeVirtualSites()
+                energy = context.getState(energy=True, groups=group).getPotentialEnergy()._value
+                result[k, axis] += weight * energy / (12.0 * step)
+    return result
+
+
+def term_forces(mixed, name, positions):
+    group = {mixed.force_groups[name]}
+    state = context_of(mixed.system, positions).getState(forces=True, groups=group)
+    return state.getForces(asNumpy=True)._value
+
+
+# --- a term that repeats the force field gives back the force field ---
+
+
+@pytest.mark.parametrize("embedding", ["mechanical", "electrostatic"])
+@pytest.mark.parametrize("name", ["amber_vacuum", "charmm_vacuum"])
+def test_a_term_that_repeats_the_force_field_gives_back_the_force_field_without_a_box(name, embedding, request):
+    case = request.getfixturevalue(name)
+    if name == "charmm_vacuum" and embedding == "electrostatic":
+        # CHARMM36 from ForceField keeps Lennard-Jones in custom forces and charges in the NonbondedForce.
+        assert any(isinstance(f, openmm.CustomNonbondedForce) for f in case.system.getForces())
+    potential = OpenMMPotential(isolated_molecule(case, PEPTIDE))
+    region = Region("peptide", PEPTIDE)
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([Term(potential, region, embedding=embedding)]))
+    energy, forces = energy_and_forces(case.system, case.positions)
+    mixed_energy, mixed_forces = energy_and_forces(mixed.system, case.positions)
+    assert mixed_energy == pytest.approx(energy, abs=ROUND_OFF_ENERGY)
+    np.testing.assert_allclose(mixed_forces, forces, atol=ROUND_OFF_FORCE)
+
+
+@pytest.mark.parametrize("embedding", ["mechanical", "electrostatic"])
+@pytest.mark.parametrize("name", ["tip4p_cube", "tip4p_octahedron"])
+def test_a_term_that_repeats_the_force_field_gives_back_the_force_field_under_pme(name, embedding, request):
+    case = request.getfixturevalue(name)
+    # The peptide is longer than the cutoff, its own Lennard-Jones pairs in the potential have none.
+    system = without_lennard_jones(tight_pme(case), PEPTIDE)
+    potential = OpenMMPotential(without_lennard_jones(isolated_molecule(case, PEPTIDE), range(22)))
+    mixed = create_mixed_system(
+        case.topology, system, Hamiltonian([Term(potential, Region("peptide", PEPTIDE), embedding=embedding)])
+    )
+    energy, forces = energy_and_forces(system, case.positions)
+    mixed_energy, mixed_forces = energy_and_forces(mixed.system, case.positions)
+    assert mixed_energy == pytest.approx(energy, abs=CUTOFF_ENERGY)
+    np.testing.assert_allclose(mixed_forces, forces, atol=CUTOFF_FORCE)
+
+
+def test_two_embedded_regions_that_repeat_the_force_field_give_it_back(tip4p_cube):
+    case = tip4p_cube
+    system = without_lennard_jones(tight_pme(case), PEPTIDE)
+    residues = [r for r in case.topology.residues() if r.name == "HOH"]
+    water = residues[3]
+    atoms = [a.index for a in water.atoms()]
+    # The charge of TIP4P sits on a virtual site; here it is given to the oxygen everywhere.
+    force = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    oxygen, h1, h2, site = atoms
+    for particle, charge in ((oxygen, -1.04844), (site, 0.0)):
+        _, sigma, epsilon = force.getParticleParameters(particle)
+        force.setParticleParameters(particle, charge, sigma, epsilon)
+    _, sigma, epsilon = force.getParticleParameters(oxygen)
+    alone = openmm.System()
+    inner = openmm.NonbondedForce()
+    for particle in (oxygen, h1, h2):
+        alone.addParticle(system.getParticleMass(particle))
+        inner.addParticle(*force.getParticleParameters(particle))
+    for pair in ((0, 1), (0, 2), (1, 2)):
+        inner.addException(*pair, 0.0, 1.0, 0.0)
+    alone.addForce(inner)
+    hamiltonian = Hamiltonian(
+        [
+            Term(
+                OpenMMPotential(without_lennard_jones(isolated_molecule(case, PEPTIDE), range(22))),
+                Region("peptide", PEPTIDE),
+                embedding="electrostatic",
+            ),
+            Term(OpenMMPotential(alone), Region("water", atoms), embedding="electrostatic"),
+        ]
+    )
+    mixed = create_mixed_system(case.topology, system, hamiltonian, remove_constraints=False)
+    energy, forces = energy_and_forces(system, case.positions)
+    mixed_energy, mixed_forces = energy_and_forces(mixed.system, case.positions)
+    assert mixed_energy == pytest.approx(energy, abs=2 * CUTOFF_ENERGY)
+    np.testing.assert_allclose(mixed_forces, forces, atol=2 * CUTOFF_FORCE)
+
+
+# --- corrections ---
+
+
+def correction(case, core, embedding="electrostatic", boundary_charges="rcd"):
+    rng = np.random.default_rng(3)
+    n_core = len(core) + 1  # one link atom
+    charges = rng.normal(size=n_core) * 0.2
+    whole = MLPotential(PolarisableModel(), elements=[1, 6, 7, 8], embeddings=["electrostatic"])
+    ml = MLPotential(BondedSprings(charges), elements=[1, 6, 7, 8], embeddings=["electrostatic"])
+    qm = EvaluatedSprings(charges)
+    peptide, inner = Region("peptide", PEPTIDE), Region("core", core)
+    options = {"embedding": embedding, "boundary_charges": boundary_charges}
+    return whole, peptide, [Term(qm, inner, **options), Term(ml, inner, coefficient=-1.0, **options)]
+
+
+def test_a_qm_and_an_ml_term_with_the_same_energy_function_cancel_in_a_correction(tip4p_cube):
+    case = tip4p_cube
+    whole, peptide, pair = correction(case, SIDE_CHAIN)
+    outer = Term(whole, peptide, embedding="electrostatic")
+    plain = create_mixed_system(case.topology, case.system, Hamiltonian([outer]))
+    corrected = create_mixed_system(case.topology, case.system, Hamiltonian([outer, *pair]))
+    energy, forces = energy_and_forces(plain.system, case.positions)
+    with_correction, corrected_forces = energy_and_forces(corrected.system, case.positions)
+    assert with_correction == pytest.approx(energy, abs=ROUND_OFF_ENERGY)
+    np.testing.assert_allclose(corrected_forces, forces, atol=ROUND_OFF_FORCE)
+    terms = corrected.term_energies(context_of(corrected.system, case.positions))
+    assert list(terms) == ["MM", "peptide/ML", "core/QM", "core/-ML"]
+    assert abs(terms["core/QM"]._value) > 0.01
+    assert sum(e._value for e in terms.values()) == pytest.approx(with_correction, abs=ROUND_OFF_ENERGY)
+
+
+# --- derivatives ---
+
+
+@pytest.mark.parametrize("boundary_charges", ["rcd", "rc", "shift", "zero"])
+def test_forces_of_an_embedded_ml_region_with_a_cut_bond_are_central_differences(tip4p_cube, boundary_charges):
+    case = tip4p_cube
+    model = MLPotential(PolarisableModel(), elements=[1, 6], embeddings=["electrostatic"])
+    term = Term(model, Region("side chain", SIDE_CHAIN), embedding="electrostatic", boundary_charges=boundary_charges)
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+    # Region, host CA, its neighbours N, HA, C, then water near and far; virtual sites move with their parents.
+    atoms = [10, 11, 8, 6, 9, 14, 22, 23, 400]
+    forces = term_forces(mixed, "side chain/ML", case.positions)[atoms]
+    numerical = central_differences(mixed, "side chain/ML", case.positions, atoms)
+    np.testing.assert_allclose(forces, numerical, atol=DIFFERENCE_FORCE)
+    assert np.abs(forces).max(axis=1).min() > 100 * DIFFERENCE_FORCE  # the term acts on all that was tested
+
+
+def test_forces_of_an_embedded_qm_region_with_a_cut_bond_are_central_differences(amber_vacuum):
+    case = amber_vacuum
+    qm = PySCFPotential("hf", "sto-3g", conv_tol=1e-11)
+    term = Term(qm, Region("side chain", SIDE_CHAIN), embedding="electrostatic")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+    atoms = [10, 11, 8, 9, 22]
+    forces = term_forces(mixed, "side chain/QM", case.positions)
+    numerical = central_differences(mixed, "side chain/QM", case.positions, atoms, step=5e-4)
+    np.testing.assert_allclose(forces[atoms], numerical, atol=QM_DIFFERENCE_FORCE)
+    assert np.abs(forces[atoms]).max(axis=1).min() > 10 * QM_DIFFERENCE_FORCE
+    np.testing.assert_allclose(forces.sum(axis=0), 0.0, atol=NET_FORCE)
+
+
+# --- an ordinary System ---
+
+
+@pytest.fixture
+def ml_water(tip4p_cube):
+    """One TIP4P water as an ML region in its box."""
+    case = tip4p_cube
+    water = next(r for r in case.topology.residues() if r.name == "HOH")
+    atoms = [a.index for a in water.atoms()]
+    model = MLPotential(
+        BondedSprings(np.array([-0.8, 0.4, 0.4])), elements=[1, 8], embeddings=["electrostatic", "mechanical"]
+    )
+    region = Region("water", atoms)
+    return case, create_mixed_system(
+        case.topology, case.system, Hamiltonian([Term(model, region, embedding="electrostatic")])
+    )
+
+
+def test_virtual_sites_of_a_region_are_not_atoms_of_its_potential_and_lose_their_charge(ml_water):
+    case, mixed = ml_water
+    layout = mixed.layouts["water/ML"]
+    assert list(layout.specification.atomic_numbers) == [8, 1, 1]
+    site = int(layout.atoms[-1]) + 1
+    assert mixed.system.isVirtualSite(site)
+    force = next(f for f in mixed.system.getForces() if isinstance(f, openmm.NonbondedForce))
+    assert force.getParticleParameters(site)[0]._value == 0.0
+
+
+def test_the_system_handed_in_is_not_changed(tip4p_cube):
+    before = openmm.XmlSerializer.serialize(tip4p_cube.system)
+    _, peptide, pair = correction(tip4p_cube, SIDE_CHAIN)
+    create_mixed_system(
+        tip4p_cube.topology,
+        tip4p_cube.system,
+        Hamiltonian([Term(EvaluatedSprings(np.zeros(22)), peptide, embedding="electrostatic"), *pair]),
+    )
+    assert openmm.XmlSerializer.serialize(tip4p_cube.system) == before
+
+
+@pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
+def test_a_serialised_and_a_copied_system_have_the_same_energy_and_forces(tip4p_cube, backend):
+    case = tip4p_cube
+    whole, peptide, pair = correction(case, SIDE_CHAIN)
+    hamiltonian = Hamiltonian([Term(whole, peptide, embedding="electrostatic"), *pair])
+    mixed = create_mixed_system(case.topology, case.system, hamiltonian, ml_backend=backend)
+    energy, forces = energy_and_forces(mixed.system, case.positions)
+    for again in (
+        openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(mixed.system)),
+        copy.deepcopy(mixed.system),
+    ):
+        again_energy, again_forces = energy_and_forces(again, case.positions)
+        assert again_energy == pytest.approx(energy, abs=ROUND_OFF_ENERGY)
+        np.testing.assert_allclose(again_forces, forces, atol=ROUND_OFF_FORCE)
+
+
+def test_the_cpu_platform_agrees_with_reference(ml_water):
+    case, mixed = ml_water
+    reference, _ = energy_and_forces(mixed.system, case.positions)
+    cpu, _ = energy_and_forces(mixed.system, case.positions, "CPU")
+    assert cpu == pytest.approx(reference, rel=2e-5)  # single precision
+
+
+def test_constant_pressure_runs_with_a_barostat_that_keeps_the_region_whole(ml_water):
+    case, mixed = ml_water
+    system = copy.deepcopy(mixed.system)
+    barostat = openmm.MonteCarloBarostat(1.0, 300.0, 2)
+    barostat.setRandomNumberSeed(1)
+    system.addForce(barostat)
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 5.0, 0.0005)
+    integrator.setRandomNumberSeed(1)
+    context = context_of(system, case.positions, "CPU", integrator)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=20)
+    context.setVelocitiesToTemperature(300.0, 1)
+    volumes = []
+    for _ in range(10):
+        integrator.step(4)
+        volumes.append(context.getState().getPeriodicBoxVolume()._value)
+    assert len(set(volumes)) > 1
+    state = context.getState(positions=True, energy=True)
+    positions = state.getPositions(asNumpy=True)._value
+    atoms = mixed.layouts["water/ML"].atoms
+    assert np.ptp(positions[atoms], axis=0).max() < 0.4
+    assert np.isfinite(state.getPotentialEnergy()._value)
+
+
+def test_positions_in_other_images_of_the_box_give_the_same_energy(ml_water):
+    case, mixed = ml_water
+    box = np.array([list(v) for v in mixed.system.getDefaultPeriodicBoxVectors().value_in_unit(unit.nanometer)])
+    energy, _ = energy_and_forces(mixed.system, case.positions)
+    moved = case.positions.copy()
+    moved[mixed.layouts["water/ML"].atoms[1]] += box[0] - 2 * box[2]
+    group = {mixed.force_groups["water/ML"]}
+    here = context_of(mixed.system, case.positions).getState(energy=True, groups=group).getPotentialEnergy()._value
+    there = context_of(mixed.system, moved).getState(energy=True, groups=group).getPotentialEnergy()._value
+    assert there == pytest.approx(here, abs=ROUND_OFF_ENERGY)
+
+
+def test_an_unchanged_geometry_is_not_computed_twice(tip4p_cube):
+    case = tip4p_cube
+    _, peptide, _ = correction(case, SIDE_CHAIN)
+    springs = Term(EvaluatedSprings(np.zeros(22)), peptide, embedding="electrostatic")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([springs]))
+    context = context_of(mixed.system, case.positions)
+    context.getState(forces=True)
+    context.getState(energy=True)
+    mixed.term_energies(context)
+    assert mixed.evaluations("peptide/QM") == 1
+
+
+def test_terms_that_share_a_force_group_are_still_reported_one_by_one(tip4p_cube):
+    case = tip4p_cube
+    whole, peptide, pair = correction(case, SIDE_CHAIN)
+    shared = [
+        Term(t.potential, t.region, coefficient=t.coefficient, embedding=t.embedding, force_group=7) for t in pair
+    ]
+    mixed = create_mixed_system(
+        case.topology, case.system, Hamiltonian([Term(whole, peptide, embedding="electrostatic"), *shared])
+    )
+    assert mixed.force_groups["core/QM"] == mixed.force_groups["core/-ML"] == 7
+    terms = mixed.term_energies(context_of(mixed.system, case.positions))
+    assert terms["core/QM"]._value == pytest.approx(-terms["core/-ML"]._value, abs=ROUND_OFF_ENERGY)
+    assert abs(terms["core/QM"]._value) > 0.01
+
+
+def test_a_potential_of_openmm_ml_is_a_term(amber_vacuum):
+    openmmml = pytest.importorskip("openmmml")
+
+    class Harmonic(openmmml.mlpotential.MLPotentialImpl):
+        def addForces(self, topology, system, atoms, forceGroup, **args):
+            assert (args["charge"], args["multiplicity"]) == (0, 1)
+            force = openmm.CustomBondForce("0.5*k*(r-0.3)^2")
+            force.addGlobalParameter("k", 1000.0)
+            for i in range(system.getNumParticles()):
+                for j in range(i):
+                    force.addBond(i, j)
+            system.addForce(force)
+
+    class Factory(openmmml.mlpotential.MLPotentialImplFactory):
+        def createImpl(self, name, **args):
+            return Harmonic()
+
+    openmmml.MLPotential.registerImplFactory("harmonic-test", Factory())
+    case = amber_vacuum
+    potential = OpenMMMLPotential(openmmml.MLPotential("harmonic-test"))
+    water = next(r for r in case.topology.residues() if r.name == "HOH")
+    atoms = [a.index for a in water.atoms()]
+    mixed = create_mixed_system(
+        case.topology, case.system, Hamiltonian([Term(potential, Region("w", atoms), embedding="mechanical")])
+    )
+    x = case.positions[atoms]
+    distances = [np.linalg.norm(x[i] - x[j]) for i in range(3) for j in range(i)]
+    expected = sum(500.0 * (d - 0.3) ** 2 for d in distances)
+    energy = mixed.term_energies(context_of(mixed.system, case.positions))["w/ML"]
+    assert energy._value == pytest.approx(expected, abs=1e-9)
+
+
+# --- what goes wrong ---
+
+
+class Failing(EvaluatedSprings):
+    def __init__(self, error):
+        super().__init__(np.zeros(22))
+        self.error = error
+
+    def evaluate(self, positions, external_field):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConvergenceError("term 'peptide/QM' did not converge"), KeyboardInterrupt(), ZeroDivisionError("1/0")],
+)
+def test_a_failing_term_stops_the_integrator_and_its_exception_comes_back_in_its_class(amber_vacuum, error):
+    case = amber_vacuum
+    term = Term(Failing(error), Region("peptide", PEPTIDE), embedding="electrostatic")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+    simulation = app.Simulation(
+        case.topology, mixed.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference")
+    )
+    simulation.context.setPositions(case.positions)
+    with pytest.raises(openmm.OpenMMException, match=f"{type(error).__name__} at step 0") as caught:
+        simulation.step(1)
+    assert simulation.context.getStepCount() == 0
+    with pytest.raises(type(error)) as original:
+        mixed.raise_original(caught.value)
+    assert original.value is error
+    assert "at step 0" in original.value.__notes__[-1]
+
+
+def test_term_energies_raise_the_original_exception(amber_vacuum):
+    case = amber_vacuum
+    term = Term(Failing(ConvergenceError("no")), Region("peptide", PEPTIDE), embedding="electrostatic")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+    with pytest.raises(ConvergenceError, match="no"):
+        mixed.term_energies(context_of(mixed.system, case.positions))
+
+
+def test_positions_that_are_not_numbers_are_caught_with_the_atoms_named(amber_vacuum):
+    case = amber_vacuum
+    term = Term(EvaluatedSprings(np.zeros(22)), Region("peptide", PEPTIDE), embedding="electrostatic")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+    positions = case.positions.copy()
+    positions[5] = np.nan
+    with pytest.raises(NonFiniteError, match="peptide/QM.*atoms 5"):
+        mixed.term_energies(context_of(mixed.system, positions))
+
+
+def test_positions_that_are_not_set_are_an_error(amber_vacuum):
+    case = amber_vacuum
+    term = Term(EvaluatedSprings(np.zeros(22)), Region("peptide", PEPTIDE), embedding="electrostatic")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+    context = openmm.Context(mixed.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+    with pytest.raises(openmm.OpenMMException, match="positions have not been set"):
+        mixed.term_energies(context)
+
+
+def springs(region, **options):
+    return Hamiltonian([Term(EvaluatedSprings(np.zeros(22)), region, **{"embedding": "electrostatic"} | options)])
+
+
+def test_ill_regions_and_systems_are_refused_with_advice(amber_vacuum, tip4p_cube):
+    case = amber_vacuum
+    n = case.system.getNumParticles()
+    with pytest.raises(RegionError, match=f"beyond the last particle {n - 1}"):
+        create_mixed_system(case.topology, case.system, springs(Region("far", [0, n])))
+    with pytest.raises(RegionError, match="cuts the bond ACE1:C .* of order|bond to hydrogen"):
+        create_mixed_system(case.topology, case.system, springs(Region("methyl", [0, 1])))
+    with pytest.raises(UnsupportedSystemError, match="31 atoms and the System|particles; hand in the pair"):
+        create_mixed_system(case.topology, tip4p_cube.system, springs(Region("peptide", PEPTIDE)))
+    implicit = copy.deepcopy(case.system)
+    gb = openmm.GBSAOBCForce()
+    for _ in range(n):
+        gb.addParticle(0.0, 0.15, 0.8)
+    implicit.addForce(gb)
+    with pytest.raises(UnsupportedSystemError, match="GBSAOBCForce"):
+        create_mixed_system(case.topology, implicit, springs(Region("peptide", PEPTIDE)))
+    without_bonds = app.Topology()
+    residue = without_bonds.addResidue("ALL", without_bonds.addChain())
+    for atom in case.topology.atoms():
+        without_bonds.addAtom(atom.name, atom.element, residue)
+    with pytest.raises(UnsupportedSystemError, match="the Topology has no bonds for"):
+        create_mixed_system(without_bonds, case.system, springs(Region("peptide", PEPTIDE)))
+    with pytest.raises(HamiltonianError, match="third argument is a Hamiltonian"):
+        create_mixed_system(case.topology, case.system, [])
+    with pytest.raises(HamiltonianError, match="ml_backend"):
+        create_mixed_system(case.topology, case.system, springs(Region("p", PEPTIDE)), ml_backend="gpu")
+
+
+def test_bonded_regions_are_refused(amber_vacuum):
+    case = amber_vacuum
+    hamiltonian = Hamiltonian(
+        [
+            Term(EvaluatedSprings(np.zeros(22)), Region("a", SIDE_CHAIN), embedding="electrostatic"),
+            Term(EvaluatedSprings(np.zeros(22)), Region("b", [8, 9]), embedding="electrostatic"),
+        ]
+    )
+    with pytest.raises(RegionError, match="bonded to each other"):
+        create_mixed_system(case.topology, case.system, hamiltonian)
+
+
+def test_a_charge_that_does_not_fit_the_force_field_is_pointed_out(amber_vacuum):
+    case = amber_vacuum
+    with pytest.warns(QmmlmmWarning, match="has charge 1, but .* in the force field"):
+        create_mixed_system(case.topology, case.system, springs(Region("peptide", PEPTIDE, charge=1)))
+
+
+def test_an_electron_count_that_does_not_fit_is_refused(amber_vacuum):
+    case = amber_vacuum
+    term = Term(PySCFPotential("hf", "sto-3g"), Region("peptide", PEPTIDE, multiplicity=2), embedding="mechanical")
+    with pytest.raises(RegionError, match="electron"):
+        create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+
+
+def test_an_ml_model_that_does_not_know_an_element_is_refused(amber_vacuum):
+    case = amber_vacuum
+    model = MLPotential(PolarisableModel(), elements=[1, 6], embeddings=["electrostatic"])
+    term = Term(model, Region("peptide", PEPTIDE), embedding="electrostatic")
+    with pytest.raises(PotentialError, match="does not know the elements with atomic numbers 7, 8"):
+        create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+
+
+def test_the_selection_and_the_script_of_the_readme_fit_together(tip4p_cube):
+    atoms = select(tip4p_cube.topology, "resname ALA and sidechain")
+    assert set(SIDE_CHAIN) == set(atoms)
+    model = MLPotential(PolarisableModel(), elements=[1, 6], embeddings=["electrostatic"])
+    mixed = create_mixed_system(
+        tip4p_cube.topology,
+        tip4p_cube.system,
+        Hamiltonian([Term(model, Region("ala", atoms), embedding="electrostatic")]),
+    )
+    description = mixed.describe()
+    assert description["regions"][0]["link_bonds"][0]["outside_atom"].startswith("ALA2:CA")
+    assert description["terms"][0]["backend"] in ("TorchForce", "Force")

@@ -1,0 +1,53 @@
+"""The README's script runs as it stands, and so do the examples in docstrings."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import qmmlmm
+from qmmlmm import MLPotential
+from systems.alanine_dipeptide.builder import EXPLICIT_INPCRD, EXPLICIT_PRMTOP
+from systems.package_data import find
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+class Water(torch.nn.Module):
+    """A water molecule held together by springs, with the charges of TIP3P in the potential."""
+
+    def forward(self, positions: torch.Tensor, potential: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+        bonds = torch.stack([(positions[0] - positions[1]).norm(), (positions[0] - positions[2]).norm()])
+        angle = (positions[1] - positions[2]).norm()
+        charges = torch.tensor([-0.834, 0.417, 0.417], dtype=torch.float64)
+        return 0.25 * ((bonds - 1.81) ** 2).sum() + 0.1 * (angle - 2.86) ** 2 + (charges * potential).sum() - 76.3
+
+
+def test_the_script_in_the_readme_runs(tmp_path, monkeypatch, capsys):
+    script = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+    # The first water of a small box plays the ligand.
+    prmtop = find(EXPLICIT_PRMTOP)[0].read_text()
+    (tmp_path / "complex.prmtop").write_text(prmtop.replace("ACE ALA NME WAT ", "ACE ALA NME LIG ", 1))
+    (tmp_path / "complex.rst7").write_bytes(find(EXPLICIT_INPCRD)[0].read_bytes())
+    model = MLPotential(Water(), atomic_numbers=[8, 1, 1], embeddings=["electrostatic"])
+    model.save(tmp_path / "ligand.pt")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, str(README), "exec"), {})
+    printed = capsys.readouterr().out
+    assert all(f"'{name}'" in printed for name in ("MM", "ligand/ML", "ligand/QM", "ligand/-ML"))
+
+
+@pytest.mark.parametrize(
+    "name", [module.name for module in pkgutil.walk_packages(qmmlmm.__path__, "qmmlmm.") if ".qm." not in module.name]
+)
+def test_examples_in_docstrings_run(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_commands_in_the_readme_are_marked_for_continuous_integration():
+    commands = re.findall(r"<!-- command: (\w+) -->\n```bash\n(.+?)\n```", README.read_text())
+    assert [name for name, _ in commands] == ["example", "tests"]
