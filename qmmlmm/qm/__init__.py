@@ -1,1 +1,8 @@
-"""Quantum chemistry with PySCF: the only importer of pyscf."""
+"""Quantum chemistry with PySCF: the only importer of pyscf.
+
+Importing this package does not need pyscf; making a potential does.
+"""
+
+from qmmlmm.qm.potential import PySCFPotential
+
+__all__ = ["PySCFPotential"]

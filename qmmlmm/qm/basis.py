@@ -1,0 +1,155 @@
+"""Orbital and auxiliary basis sets by name, and the effective core potentials that belong to them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+
+from pyscf import gto
+from pyscf.data import elements
+from pyscf.lib.exceptions import BasisNotFoundError
+
+from qmmlmm.errors import PotentialError, RegionError, listed, nearest
+
+COULOMB_ONLY = frozenset({"weigend", "weigend+etb", "demon", "ahlrichs"})
+"""Auxiliary basis sets without a telling name that fit the Coulomb term and not exact exchange."""
+
+
+def symbols_of(atomic_numbers: Iterable[int], term: str) -> list[str]:
+    """Return the element symbols.
+
+    Raises
+    ------
+    RegionError
+        If an atomic number is not that of an element.
+    """
+    symbols = []
+    for index, number in enumerate(atomic_numbers):
+        if not 1 <= int(number) < len(elements.ELEMENTS):
+            raise RegionError(
+                f"{term}: atom {index} has atomic number {int(number)}, which is no element "
+                f"(1 to {len(elements.ELEMENTS) - 1}); leave virtual sites out of the region"
+            )
+        symbols.append(str(elements.ELEMENTS[int(number)]))
+    return symbols
+
+
+def check_basis_name(basis: str, kind: str = "basis") -> None:
+    """Raise PotentialError if the name is not that of a Gaussian basis set which PySCF has.
+
+    Parameters
+    ----------
+    basis : str
+    kind : str
+        ``"basis"`` or ``"auxiliary_basis"``, for the message.
+    """
+    if not isinstance(basis, str) or not basis.strip():
+        raise PotentialError(f"{kind} is the name of a basis set such as 'def2-svp', got {basis!r}")
+    if os.path.isfile(basis):
+        raise PotentialError(
+            f"{kind} {basis!r} is also the name of a file in the current directory, which PySCF would read "
+            "in place of its own basis set; run elsewhere or rename the file"
+        )
+    name = _normalised(basis)
+    known = gto.basis.ALIAS
+    if "gth" in name or name in gto.basis.GTH_ALIAS:
+        raise PotentialError(
+            f"{kind} {basis!r} belongs to pseudopotentials of periodic calculations; choose a molecular one "
+            "such as 'def2-svp'"
+        )
+    if name not in known and not any(_has_element(basis, symbol) for symbol in ("H", "C")):
+        raise PotentialError(
+            f"unknown {kind} {basis!r}: PySCF has no basis set of this name.{nearest(name, list(known))}"
+        )
+
+
+def check_elements(basis: str, symbols: Iterable[str], term: str, kind: str = "basis") -> None:
+    """Raise PotentialError, naming the elements, if the basis set does not have all of them."""
+    missing = sorted({symbol for symbol in symbols if not _has_element(basis, symbol)})
+    if missing:
+        raise PotentialError(
+            f"{term}: {kind} {basis!r} has no functions for {listed(missing)}; choose one that has, "
+            "for example 'def2-svp'"
+        )
+
+
+def check_auxiliary_exchange(auxiliary_basis: str, method: str) -> None:
+    """Raise PotentialError for a Coulomb-only auxiliary basis with a method that has exact exchange."""
+    name = _normalised(auxiliary_basis)
+    coulomb = (name.endswith(("jfit", "cfit")) and not name.endswith("jkfit")) or name in COULOMB_ONLY
+    if coulomb:
+        raise PotentialError(
+            f"auxiliary_basis {auxiliary_basis!r} fits the Coulomb term only, but {method!r} has exact "
+            "exchange; choose one ending in 'jkfit', such as 'def2-universal-jkfit'"
+        )
+
+
+def core_potentials(basis: str, symbols: Iterable[str], term: str) -> dict[str, str]:
+    """Return the elements whose core is replaced by the effective core potential of the basis set.
+
+    PySCF itself runs such an element with all its electrons in the valence basis unless it is told, which
+    is wrong without a message.
+
+    Returns
+    -------
+    dict of str to str
+        Element symbol to the name of the potential, as `pyscf.gto.Mole.ecp` takes it.
+
+    Raises
+    ------
+    PotentialError
+        If the basis set has no functions for the core and no core potential is known under its name.
+    """
+    potentials = {}
+    for symbol in sorted(set(symbols)):
+        if _has_core_potential(basis, symbol):
+            potentials[symbol] = basis
+        elif not _reaches_core(basis, symbol):
+            raise PotentialError(
+                f"{term}: basis {basis!r} has no functions for the core of {symbol} and PySCF knows no "
+                "effective core potential of that name; choose another one, for example 'def2-svp'"
+            )
+    return potentials
+
+
+def _normalised(basis: str) -> str:
+    return str(gto.basis._format_basis_name(basis))
+
+
+def _has_element(basis: str, symbol: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the advice to install the basis set exchange
+        try:
+            return len(gto.basis.load(basis, symbol)) > 0
+        except (BasisNotFoundError, KeyError, IndexError, OSError):
+            return False
+
+
+def _has_core_potential(basis: str, symbol: str) -> bool:
+    entry = gto.basis.ALIAS.get(_normalised(basis))
+    if not isinstance(entry, str) or not entry.endswith(".dat"):
+        return False
+    try:
+        return bool(gto.basis.load_ecp(basis, symbol))
+    except (BasisNotFoundError, KeyError, IndexError):
+        return False
+
+
+def _reaches_core(basis: str, symbol: str) -> bool:
+    """Return whether the steepest s function is one of a 1s core.
+
+    Notes
+    -----
+    A 1s orbital decays as exp(-Z r), so a Gaussian that resolves it has an exponent above Z**2: 1.6 Z**2 in
+    STO-3G, the smallest all-electron basis set in use, and below 0.4 Z**2 in all valence basis sets of PySCF.
+    """
+    number = elements.charge(symbol)
+    if number <= 2:
+        return True
+    exponents = []
+    for shell in gto.basis.load(basis, symbol):
+        if shell[0] == 0:
+            primitives = shell[1:] if isinstance(shell[1], list | tuple) else shell[2:]
+            exponents += [float(primitive[0]) for primitive in primitives]
+    return max(exponents, default=0.0) > float(number) ** 2

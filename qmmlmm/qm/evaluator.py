@@ -1,0 +1,292 @@
+"""The evaluator of a QM region: one geometry after another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyscf import dft, gto, lib, scf
+
+from qmmlmm.coupling.potential import Evaluation, ExternalField, RegionSpecification
+from qmmlmm.errors import EvaluationError, NonFiniteError, listed
+from qmmlmm.qm.basis import core_potentials, symbols_of
+from qmmlmm.qm.compact import CompactCharges, sum_by_atom
+from qmmlmm.qm.convergence import converge
+from qmmlmm.qm.failure import write_failure
+from qmmlmm.qm.method import is_hartree_fock
+from qmmlmm.qm.smooth import SmoothPotential
+from qmmlmm.units import FloatArray
+
+if TYPE_CHECKING:
+    from qmmlmm.qm.potential import PySCFPotential
+
+DEFAULT_MEMORY = 4000
+"""Megabytes beyond what the process has already."""
+
+GRID_MEMORY_SHARE = 0.25
+"""Share of the memory in which the basis functions on the embedding grid are kept."""
+
+NONLOCAL_GRID_LEVEL = 1
+"""Grid level of non-local correlation (VV10): its cost goes with the square of the number of points, and it
+is smooth."""
+
+NUCLEUS_DISTANCE = 1e-6
+"""Distance in bohr at which a point charge counts as lying on a nucleus."""
+
+
+class PySCFEvaluator:
+    """Computes one region with PySCF; made by `PySCFPotential.create_evaluator`.
+
+    It keeps the density of its last result as the guess of the next calculation.
+
+    Parameters
+    ----------
+    potential : PySCFPotential
+    specification : RegionSpecification
+    """
+
+    def __init__(self, potential: PySCFPotential, specification: RegionSpecification) -> None:
+        self._potential = potential
+        self._specification = specification
+        self._term = f"term {specification.name!r}"
+        self._symbols = symbols_of(specification.atomic_numbers, self._term)
+        self._core_potentials = core_potentials(potential.basis, self._symbols, self._term)
+        self._last_density: FloatArray | None = None
+
+    def evaluate(self, positions: FloatArray, external_field: ExternalField | None) -> Evaluation:
+        """Return energy and derivatives.
+
+        Parameters
+        ----------
+        positions : (n, 3) float array, bohr
+            Of the region's atoms, then of its link atoms.
+        external_field : ExternalField or None
+            None with mechanical embedding.
+
+        Returns
+        -------
+        Evaluation
+            Its `results` are ``dipole``, (3,) e bohr, about ``dipole_origin``, (3,) bohr, the centre of the
+            nuclear charges; ``mulliken_charges``, (n,) e; ``scf_cycles``, all attempts together;
+            ``scf_guess``, the attempt that converged: ``"last density"``, ``"fresh guess"`` or
+            ``"second order"``; and with unrestricted orbitals ``s_squared``.
+
+        Raises
+        ------
+        NonFiniteError
+            If positions, field, energy or gradient are not finite.
+        ConvergenceError
+            If the self-consistent field does not converge in any attempt.
+        EvaluationError
+            If the shapes are wrong or a point charge lies on a nucleus.
+        """
+        positions = self._checked_positions(positions)
+        field = self._checked_field(positions, external_field)
+        molecule = self._molecule(positions)
+        mean_field = self._mean_field(molecule)
+        compact = CompactCharges(molecule, field) if field is not None else None
+        smooth = self._smooth(molecule, field)
+        _embed(mean_field, [part for part in (compact, smooth) if part is not None])
+
+        def save() -> str:
+            return self._save(positions, external_field)
+
+        try:
+            outcome = converge(mean_field, self._last_density, self._term, save)
+            evaluation = self._differentiate(mean_field, compact, smooth, outcome)
+        finally:
+            _close_scratch(mean_field)
+        self._check_finite(evaluation, save)
+        self._last_density = np.asarray(mean_field.make_rdm1())
+        return evaluation
+
+    def _differentiate(
+        self,
+        mean_field: Any,
+        compact: CompactCharges | None,
+        smooth: SmoothPotential | None,
+        outcome: dict[str, object],
+    ) -> Evaluation:
+        """Return the energy and all derivatives of the converged mean-field object."""
+        density = np.asarray(mean_field.make_rdm1())
+        total_density = density.sum(axis=0) if density.ndim == 3 else density
+        gradient_method = mean_field.nuc_grad_method()
+        gradient_method.verbose = 0
+        if not is_hartree_fock(self._potential.method):
+            # Without the response of the grid, r2SCAN is wrong by 3e-4 and SCAN by 6e-2 hartree/bohr.
+            gradient_method.grid_response = True
+        gradient = np.asarray(gradient_method.kernel())
+        charge_gradient, smooth_points, smooth_charges = np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)
+        if compact is not None:
+            atom_part, charge_gradient = compact.gradients(total_density)
+            gradient = gradient + atom_part
+        if smooth is not None:
+            atom_part, smooth_points, smooth_charges = smooth.gradient_and_charges(total_density)
+            gradient = gradient + atom_part
+        return Evaluation(
+            energy=float(mean_field.e_tot),
+            gradient=gradient,
+            charge_gradient=charge_gradient,
+            smooth_points=smooth_points,
+            smooth_charges=smooth_charges,
+            results=_results(mean_field, total_density) | outcome,
+        )
+
+    def _molecule(self, positions: FloatArray) -> Any:
+        specification, potential = self._specification, self._potential
+        molecule = gto.Mole()
+        molecule.verbose = 0
+        molecule.unit = "Bohr"
+        molecule.atom = list(zip(self._symbols, positions.tolist(), strict=True))
+        molecule.basis = potential.basis
+        molecule.ecp = self._core_potentials
+        molecule.charge = int(specification.charge)
+        molecule.spin = int(specification.multiplicity) - 1
+        # PySCF subtracts the memory of the whole process, in which OpenMM and torch have their share.
+        molecule.max_memory = self._memory() + lib.current_memory()[0]
+        return molecule.build(dump_input=False, parse_arg=False)
+
+    def _mean_field(self, molecule: Any) -> Any:
+        potential = self._potential
+        unrestricted = potential.is_unrestricted(self._specification.multiplicity)
+        if is_hartree_fock(potential.method):
+            mean_field = scf.UHF(molecule) if unrestricted else scf.RHF(molecule)
+        else:
+            mean_field = dft.UKS(molecule) if unrestricted else dft.RKS(molecule)
+            mean_field.xc = potential.method
+            mean_field.grids.level = potential.grid_level
+            mean_field.nlcgrids.level = NONLOCAL_GRID_LEVEL
+        if potential.density_fit:
+            mean_field = mean_field.density_fit(auxbasis=potential.auxiliary_basis)
+        # PySCF opens a checkpoint file for every object; closing it removes it.
+        mean_field._chkfile.close()
+        mean_field.chkfile = None
+        mean_field.conv_tol = potential.conv_tol
+        mean_field.max_cycle = potential.max_cycle
+        return mean_field
+
+    def _smooth(self, molecule: Any, external_field: ExternalField | None) -> SmoothPotential | None:
+        if external_field is None or external_field.smooth_potential is None:
+            return None
+        return SmoothPotential(
+            molecule,
+            self._potential.embedding_grid_level,
+            external_field.smooth_potential,
+            GRID_MEMORY_SHARE * self._memory(),
+            self._specification.name,
+        )
+
+    def _memory(self) -> float:
+        potential = self._potential
+        return float(DEFAULT_MEMORY if potential.max_memory is None else potential.max_memory)
+
+    def _checked_positions(self, positions: FloatArray) -> FloatArray:
+        positions = np.array(positions, dtype=float)
+        expected = (len(self._symbols), 3)
+        if positions.shape != expected:
+            raise EvaluationError(f"{self._term}: positions have shape {positions.shape}, the region needs {expected}")
+        wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        if len(wrong):
+            raise NonFiniteError(f"{self._term}: positions of atoms {listed(wrong)} are not finite")
+        return positions
+
+    def _checked_field(self, positions: FloatArray, external_field: ExternalField | None) -> ExternalField | None:
+        if external_field is None:
+            return None
+        count = len(external_field.positions)
+        shapes = {
+            "positions": (external_field.positions, (count, 3)),
+            "point_charges": (external_field.point_charges, (count,)),
+            "gaussian_charges": (external_field.gaussian_charges, (count,)),
+        }
+        for name, (values, shape) in shapes.items():
+            if np.shape(values) != shape:
+                raise EvaluationError(
+                    f"{self._term}: {name} of the external field have shape {np.shape(values)}, expected {shape}"
+                )
+            wrong = np.unique(np.nonzero(~np.isfinite(values))[0])
+            if len(wrong):
+                raise NonFiniteError(f"{self._term}: {name} of external charges {listed(wrong)} are not finite")
+        splitting = external_field.splitting
+        if np.any(external_field.gaussian_charges) and not (splitting is not None and splitting > 0.0):
+            raise EvaluationError(
+                f"{self._term}: the external field has Gaussian charges but its splitting is {splitting!r}; "
+                "give a positive splitting in 1/bohr"
+            )
+        points = np.flatnonzero(external_field.point_charges)
+        for atom, position in enumerate(positions):
+            distances = np.linalg.norm(external_field.positions[points] - position, axis=1)
+            if len(points) and distances.min() < NUCLEUS_DISTANCE:
+                raise EvaluationError(
+                    f"{self._term}: external point charge {points[distances.argmin()]} lies on atom {atom} "
+                    "of the region; leave the region's own charges out of its external field"
+                )
+        return external_field
+
+    def _save(self, positions: FloatArray, external_field: ExternalField | None) -> str:
+        specification, potential = self._specification, self._potential
+        comment = (
+            f"charge={specification.charge} multiplicity={specification.multiplicity} "
+            f'method="{potential.method}" basis="{potential.basis}"'
+        )
+        return write_failure(
+            potential.failure_directory,
+            specification.name,
+            comment,
+            self._symbols,
+            positions,
+            external_field,
+        )
+
+    def _check_finite(self, evaluation: Evaluation, save: Any) -> None:
+        wrong = np.flatnonzero(~np.isfinite(evaluation.gradient).all(axis=1))
+        wrong_charges = np.flatnonzero(~np.isfinite(evaluation.charge_gradient).all(axis=1))
+        if np.isfinite(evaluation.energy) and not len(wrong) and not len(wrong_charges):
+            return
+        what = []
+        if not np.isfinite(evaluation.energy):
+            what.append(f"the energy ({evaluation.energy})")
+        if len(wrong):
+            what.append(f"the gradient of atoms {listed(wrong)}")
+        if len(wrong_charges):
+            what.append(f"the gradient of external charges {listed(wrong_charges)}")
+        raise NonFiniteError(f"{self._term}: {' and '.join(what)} is not finite; {save()}")
+
+
+def _close_scratch(mean_field: Any) -> None:
+    """Remove the file in which density fitting keeps integrals that have no room in memory."""
+    scratch: Any = getattr(getattr(mean_field, "with_df", None), "_cderi_to_save", None)
+    if scratch is not None:
+        scratch.close()
+
+
+def _embed(mean_field: Any, parts: list[Any]) -> None:
+    """Put the external potential into the one-electron operator of this mean-field object.
+
+    Everything that starts from the object, response and correlation alike, sees the same operator.
+    """
+    if not parts:
+        return
+    core = mean_field.get_hcore() + sum(part.core_hamiltonian() for part in parts)
+    nuclear = float(mean_field.energy_nuc()) + sum(part.nuclear_energy() for part in parts)
+    mean_field.get_hcore = lambda mol=None: core
+    mean_field.energy_nuc = lambda: nuclear
+
+
+def _results(mean_field: Any, density: FloatArray) -> dict[str, object]:
+    molecule = mean_field.mol
+    nuclear_charges = molecule.atom_charges().astype(float)
+    positions = molecule.atom_coords()
+    # The centre of the nuclear charges: from there the nuclei have no dipole.
+    origin = nuclear_charges @ positions / nuclear_charges.sum()
+    with molecule.with_common_origin(origin):
+        dipole = -np.einsum("xpq,pq->x", molecule.intor_symmetric("int1e_r", comp=3), density)
+    populations = np.einsum("pq,pq->p", density, mean_field.get_ovlp())
+    results: dict[str, object] = {
+        "dipole": dipole,
+        "dipole_origin": origin,
+        "mulliken_charges": nuclear_charges - sum_by_atom(molecule, populations),
+    }
+    if isinstance(mean_field, scf.uhf.UHF):
+        results["s_squared"] = float(mean_field.spin_square()[0])
+    return results

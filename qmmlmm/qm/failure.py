@@ -1,0 +1,84 @@
+"""Files that a calculation without a result leaves for the user."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from qmmlmm.coupling.potential import ExternalField
+from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
+
+
+def write_failure(
+    directory: str | Path | None,
+    term: str,
+    comment: str,
+    symbols: list[str],
+    positions: FloatArray,
+    external_field: ExternalField | None,
+) -> str:
+    """Write the geometry and the external charges, and return a sentence that says where.
+
+    Parameters
+    ----------
+    directory : str, path or None
+        The current directory if None; made if it does not exist.
+    term : str
+        Name of the term; the files are named after it and never replace another file.
+    comment : str
+        Second line of the XYZ file.
+    symbols : list of str
+    positions : (n, 3) float array, bohr
+    external_field : ExternalField or None
+
+    Notes
+    -----
+    The files hold angstrom. The smooth part of the field is not written. That the files cannot be written is
+    said in the sentence and is no error: the failed calculation is the error that counts.
+    """
+    folder = Path(directory) if directory is not None else Path()
+    stem = re.sub(r"[^A-Za-z0-9.+-]+", "_", term).strip("_") or "term"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        geometry, handle = _open_new(folder, stem)
+        with handle:
+            handle.write(f"{len(symbols)}\n{comment}\n")
+            for symbol, (x, y, z) in zip(symbols, positions / ANGSTROM_IN_BOHR, strict=True):
+                handle.write(f"{symbol:<2s} {x:18.10f} {y:18.10f} {z:18.10f}\n")
+        if external_field is None or len(external_field.positions) == 0:
+            return f"the geometry is in {geometry}"
+        charges = geometry.with_suffix(".charges.txt")
+        with charges.open("x") as handle:
+            _write_charges(handle, external_field)
+    except OSError as error:
+        return f"the geometry could not be saved ({error})"
+    return f"the geometry is in {geometry} and the external charges in {charges}"
+
+
+def _open_new(folder: Path, stem: str) -> tuple[Path, TextIO]:
+    number = 1
+    while True:
+        path = (folder / f"{stem}_failed_{number:03d}.xyz").resolve()
+        if not path.with_suffix(".charges.txt").exists():
+            try:
+                return path, path.open("x")
+            except FileExistsError:
+                pass
+        number += 1
+
+
+def _write_charges(handle: TextIO, external_field: ExternalField) -> None:
+    splitting = external_field.splitting
+    text = "none" if splitting is None else f"{splitting:.10g} 1/bohr"
+    smooth = "none" if external_field.smooth_potential is None else "present, not written"
+    handle.write(f"# splitting of the gaussian charges: {text}; smooth part of the potential: {smooth}\n")
+    handle.write("# x (angstrom), y (angstrom), z (angstrom), point charge (e), gaussian charge (e)\n")
+    columns = (
+        external_field.positions / ANGSTROM_IN_BOHR,
+        external_field.point_charges,
+        external_field.gaussian_charges,
+    )
+    np.savetxt(handle, np.column_stack(columns), fmt="%18.10f")

@@ -1,0 +1,199 @@
+"""PySCF as the potential of a region."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.errors import MissingDependencyError, PotentialError, RegionError, listed
+
+if TYPE_CHECKING:
+    from qmmlmm.qm.evaluator import PySCFEvaluator
+
+MINIMUM_MEMORY = 1000
+"""Least memory, in MB, that a calculation can be given: PySCF works in blocks that shrink with what is left,
+and very small ones have given wrong gradients without a message (pyscf issue 1171)."""
+
+
+@dataclass(frozen=True)
+class PySCFPotential:
+    """Hartree-Fock or density functional theory with PySCF, in the field of the surroundings.
+
+    Parameters
+    ----------
+    method : str
+        ``"hf"`` or any exchange-correlation functional of PySCF, such as ``"b3lyp"``, ``"pbe"``,
+        ``"wb97x-v"``; with ``pyscf-dispersion`` installed also ``"b3lyp-d3bj"`` and the like.
+    basis : str
+        Name of the orbital basis set. Its effective core potentials are used where it has them.
+    density_fit : bool
+        Density fitting of the Coulomb and exchange terms.
+    auxiliary_basis : str, optional
+        Auxiliary basis set of the fit; PySCF's choice for the basis set if not given.
+    grid_level : int
+        Level 0 to 9 of PySCF's grid for the functional. Forces hold the response of the grid and are the
+        exact derivative of the energy at any level.
+    embedding_grid_level : int
+        Level of the grid on which the density meets the smooth part of the external potential. Forces are the
+        exact derivative of the energy at any level; the operator is in error by about 1e-5, 2e-6 and 4e-7
+        hartree at level 0, 1 and 2 (water to p-xylene).
+    conv_tol : float, hartree
+        Change of the energy at which the self-consistent field is converged.
+    max_cycle : int
+        Number of cycles in each attempt.
+    unrestricted : bool, optional
+        Whether spin up and spin down have orbitals of their own. If not given, singlets do not and all other
+        multiplicities do.
+    max_memory : int, optional, MB
+        What the calculation may use beyond the memory that the process already has; 4000 if not given.
+    failure_directory : str or path, optional
+        Where the geometry of a calculation without result is written; the current directory if not given.
+
+    Raises
+    ------
+    PotentialError
+        If a name is unknown or a setting makes no sense.
+    MissingDependencyError
+        If PySCF cannot be imported.
+    """
+
+    method: str
+    basis: str
+    density_fit: bool = field(default=True, kw_only=True)
+    auxiliary_basis: str | None = field(default=None, kw_only=True)
+    grid_level: int = field(default=3, kw_only=True)
+    embedding_grid_level: int = field(default=2, kw_only=True)
+    conv_tol: float = field(default=1e-9, kw_only=True)
+    max_cycle: int = field(default=100, kw_only=True)
+    unrestricted: bool | None = field(default=None, kw_only=True)
+    max_memory: int | None = field(default=None, kw_only=True)
+    failure_directory: str | Path | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _require_pyscf()
+        from qmmlmm.qm.basis import check_auxiliary_exchange, check_basis_name
+        from qmmlmm.qm.method import check_method, has_exact_exchange
+
+        check_method(self.method)
+        check_basis_name(self.basis)
+        for name in ("density_fit", "unrestricted"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | np.bool_) and not (name == "unrestricted" and value is None):
+                raise PotentialError(f"{name} is True or False, got {value!r}")
+        if self.auxiliary_basis is not None:
+            if not self.density_fit:
+                raise PotentialError(
+                    f"auxiliary_basis {self.auxiliary_basis!r} is given but density_fit is False; drop one of the two"
+                )
+            check_basis_name(self.auxiliary_basis, "auxiliary_basis")
+            if has_exact_exchange(self.method):
+                check_auxiliary_exchange(self.auxiliary_basis, self.method)
+        for name in ("grid_level", "embedding_grid_level"):
+            level = getattr(self, name)
+            if not _is_integer(level) or not 0 <= level <= 9:
+                raise PotentialError(f"{name} is an integer from 0 to 9, got {level!r}")
+        if not 0.0 < self.conv_tol <= 1e-5:
+            raise PotentialError(
+                f"conv_tol lies above 0 and not above 1e-5 hartree, beyond which forces are no derivative "
+                f"of the energy; got {self.conv_tol!r}"
+            )
+        if not _is_integer(self.max_cycle) or self.max_cycle < 1:
+            raise PotentialError(f"max_cycle is a positive integer, got {self.max_cycle!r}")
+        if self.max_memory is not None and not self.max_memory >= MINIMUM_MEMORY:
+            raise PotentialError(
+                f"max_memory is at least {MINIMUM_MEMORY} MB, because PySCF's gradients have been wrong "
+                f"without a message below that; got {self.max_memory!r}"
+            )
+
+    @property
+    def level(self) -> str:
+        """``"QM"``."""
+        return "QM"
+
+    @property
+    def embeddings(self) -> frozenset[str]:
+        """Both embeddings."""
+        return frozenset({"mechanical", "electrostatic"})
+
+    def is_unrestricted(self, multiplicity: int) -> bool:
+        """Return whether a region of this multiplicity gets unrestricted orbitals."""
+        return bool(multiplicity > 1 if self.unrestricted is None else self.unrestricted)
+
+    def check(self, specification: RegionSpecification) -> None:
+        """Raise if the potential cannot treat this region.
+
+        Raises
+        ------
+        RegionError
+            If an atomic number is no element, or charge and multiplicity do not fit the number of electrons.
+        PotentialError
+            If a basis set lacks an element, or an open shell is to be restricted.
+        """
+        _require_pyscf()
+        from qmmlmm.qm.basis import check_elements, core_potentials, symbols_of
+
+        term = f"term {specification.name!r}"
+        if len(specification.atomic_numbers) == 0:
+            raise RegionError(f"{term}: the region has no atoms")
+        symbols = symbols_of(specification.atomic_numbers, term)
+        _check_electrons(specification)
+        if specification.multiplicity > 1 and not self.is_unrestricted(specification.multiplicity):
+            raise PotentialError(
+                f"{term}: multiplicity {specification.multiplicity} with unrestricted=False asks for a "
+                "restricted open shell, which is not offered; leave unrestricted at None or set it to True"
+            )
+        check_elements(self.basis, symbols, term)
+        core_potentials(self.basis, symbols, term)
+        if self.auxiliary_basis is not None:
+            check_elements(self.auxiliary_basis, symbols, term, "auxiliary_basis")
+
+    def create_evaluator(self, specification: RegionSpecification) -> PySCFEvaluator:
+        """Return a fresh evaluator for one region.
+
+        Raises
+        ------
+        RegionError, PotentialError
+            As `check`.
+        """
+        self.check(specification)
+        from qmmlmm.qm.evaluator import PySCFEvaluator
+
+        return PySCFEvaluator(self, specification)
+
+
+def _require_pyscf() -> None:
+    try:
+        importlib.import_module("pyscf")
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a QM potential needs PySCF, which cannot be imported ({error}); install it with 'pip install pyscf'"
+        ) from error
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_electrons(specification: RegionSpecification) -> None:
+    """Raise RegionError unless charge and multiplicity fit the number of electrons."""
+    protons = int(np.sum(specification.atomic_numbers))
+    electrons = protons - specification.charge
+    term = f"term {specification.name!r}"
+    if electrons < 1:
+        raise RegionError(
+            f"{term}: charge {specification.charge} leaves {electrons} electrons of {protons} protons; "
+            "check the charge of the region"
+        )
+    multiplicity = specification.multiplicity
+    if multiplicity < 1 or (electrons - multiplicity) % 2 == 0 or multiplicity > electrons + 1:
+        possible = range(1 if electrons % 2 == 0 else 2, electrons + 2, 2)
+        raise RegionError(
+            f"{term}: {electrons} electrons (charge {specification.charge}) cannot have multiplicity "
+            f"{multiplicity}; possible are {listed(possible)}. Check charge, multiplicity and the cut bonds "
+            "of the region"
+        )

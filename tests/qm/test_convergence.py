@@ -1,0 +1,106 @@
+import logging
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qmmlmm.errors import ConvergenceError, NonFiniteError
+from qmmlmm.qm import PySCFPotential
+from qmmlmm.units import ANGSTROM_IN_BOHR
+
+SAME_STATE = 1e-8  # hartree: both converged to conv_tol
+
+
+def test_the_last_density_saves_cycles(water):
+    evaluator = PySCFPotential("hf", "6-31g").create_evaluator(water.specification)
+    first = evaluator.evaluate(water.positions, water.field)
+    moved = water.positions + 0.01 * np.random.default_rng(0).normal(size=water.positions.shape)
+    second = evaluator.evaluate(moved, water.field)
+    assert second.results["scf_guess"] == "last density"
+    assert second.results["scf_cycles"] < first.results["scf_cycles"]
+    fresh = PySCFPotential("hf", "6-31g").create_evaluator(water.specification).evaluate(moved, water.field)
+    assert second.energy == pytest.approx(fresh.energy, abs=SAME_STATE)
+
+
+def test_an_unconverged_calculation_raises_saves_its_geometry_and_the_next_one_works(water, tmp_path, caplog):
+    potential = PySCFPotential("hf", "6-31g", max_cycle=1, failure_directory=tmp_path / "failed")
+    evaluator = potential.create_evaluator(water.specification)
+    with (
+        caplog.at_level(logging.WARNING, logger="qmmlmm.qm"),
+        pytest.raises(ConvergenceError, match=r"(?s)term 'water/QM'.*cycles.*energy change.*failed_001\.xyz"),
+    ):
+        evaluator.evaluate(water.positions, water.field)
+    assert "fresh guess" in caplog.text
+    assert "second order" in caplog.text
+    with pytest.raises(ConvergenceError, match="failed_002"):
+        evaluator.evaluate(water.positions, None)
+    lines = (tmp_path / "failed" / "water_QM_failed_001.xyz").read_text().splitlines()
+    assert lines[0] == "3"
+    assert lines[1] == 'charge=0 multiplicity=1 method="hf" basis="6-31g"'
+    saved = np.array([line.split()[1:] for line in lines[2:]], dtype=float)
+    np.testing.assert_allclose(saved * ANGSTROM_IN_BOHR, water.positions, atol=1e-9)
+    table = np.loadtxt(tmp_path / "failed" / "water_QM_failed_001.charges.txt")
+    np.testing.assert_allclose(table[:, :3] * ANGSTROM_IN_BOHR, water.field.positions, atol=1e-9)
+    np.testing.assert_allclose(table[:, 3], water.field.point_charges)
+    np.testing.assert_allclose(table[:, 4], water.field.gaussian_charges)
+    assert len(list((tmp_path / "failed").iterdir())) == 3
+    object.__setattr__(potential, "max_cycle", 100)
+    assert evaluator.evaluate(water.positions, water.field).results["scf_guess"] == "fresh guess"
+
+
+def test_after_a_failure_the_fresh_guess_and_second_order_find_the_same_state(water, tmp_path):
+    potential = PySCFPotential("b3lyp", "6-31g", max_cycle=6, failure_directory=tmp_path)
+    evaluator = potential.create_evaluator(water.specification)
+    second_order = evaluator.evaluate(water.positions, water.field)
+    assert second_order.results["scf_guess"] == "second order"
+    reference = replace(potential, max_cycle=100).create_evaluator(water.specification)
+    plain = reference.evaluate(water.positions, water.field)
+    assert plain.results["scf_guess"] == "fresh guess"
+    assert second_order.energy == pytest.approx(plain.energy, abs=SAME_STATE)
+    np.testing.assert_allclose(second_order.gradient, plain.gradient, atol=1e-5)
+
+
+def test_a_useless_last_density_falls_back_to_the_fresh_guess(water):
+    evaluator = PySCFPotential("hf", "6-31g").create_evaluator(water.specification)
+    evaluator.evaluate(water.positions, None)
+    evaluator._last_density[:] = np.nan
+    assert evaluator.evaluate(water.positions, None).results["scf_guess"] == "fresh guess"
+
+
+def test_an_unwritable_directory_does_not_hide_the_failure(water, tmp_path):
+    (tmp_path / "file").write_text("")
+    potential = PySCFPotential("hf", "sto-3g", max_cycle=1, failure_directory=tmp_path / "file")
+    with pytest.raises(ConvergenceError, match="could not be saved"):
+        potential.create_evaluator(water.specification).evaluate(water.positions, water.field)
+
+
+def test_a_gradient_that_is_not_finite_is_an_error_and_forgets_nothing(water, tmp_path, monkeypatch):
+    potential = PySCFPotential("hf", "sto-3g", failure_directory=tmp_path)
+    evaluator = potential.create_evaluator(water.specification)
+    monkeypatch.setattr(
+        "pyscf.df.grad.rhf.Gradients.kernel", lambda self: np.array([[0, 0, 0], [0, np.nan, 0], [0, 0, 0]])
+    )
+    with pytest.raises(NonFiniteError, match=r"the gradient of atoms 1 is not finite; the geometry is in"):
+        evaluator.evaluate(water.positions, None)
+
+
+def test_a_keyboard_interrupt_passes_through(water, monkeypatch):
+    def interrupt(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    evaluator = PySCFPotential("hf", "sto-3g").create_evaluator(water.specification)
+    monkeypatch.setattr("pyscf.scf.hf.SCF.kernel", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.evaluate(water.positions, None)
+
+
+def test_no_files_are_left_behind_and_nothing_is_printed(water, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pyscf.lib.param.TMPDIR", str(tmp_path))
+    potential = PySCFPotential("b3lyp", "sto-3g")
+    evaluator = potential.create_evaluator(water.specification)
+    evaluator.evaluate(water.positions, water.field)
+    del evaluator
+    assert os.listdir(tmp_path) == []
+    assert capfd.readouterr() == ("", "")
