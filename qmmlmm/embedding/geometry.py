@@ -1,6 +1,6 @@
 """From the positions of all particles to those of a region with its link atoms, and back for the forces."""
 
-from __future__ import annotations
+# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import torch
 from torch import Tensor

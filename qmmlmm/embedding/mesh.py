@@ -8,7 +8,7 @@ Source: Essmann et al., J. Chem. Phys. 103, 8577 (1995). The moduli at the Nyqui
 order follow OpenMM, so that the same splitting and grid give OpenMM's reciprocal energy to round-off.
 """
 
-from __future__ import annotations
+# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import math
 

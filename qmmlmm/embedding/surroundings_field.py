@@ -23,7 +23,7 @@ Source of the kernel: Ewald's sum as in Essmann et al., J. Chem. Phys. 103, 8577
 neutralising background.
 """
 
-from __future__ import annotations
+# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import math
 

@@ -5,7 +5,7 @@ polarisabilities of the atoms, predicted from the geometry, in the potential and
 response to the field is physics and not learned.
 """
 
-from __future__ import annotations
+# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -145,11 +145,11 @@ class EmbeddedNetwork(torch.nn.Module):
         self.dipole_scale = 0.3
         self.polarisability_scale = 4.0
         pairs = pair_classes(atomic_numbers, bonds)
-        n_classes = 1 + max(kind for _, _, kind in pairs)
+        n_classes = 1 + max((kind for _, _, kind in pairs), default=-1)
         self.degree = 4
-        self.register_buffer("first", torch.tensor([a for a, _, _ in pairs]))
-        self.register_buffer("second", torch.tensor([b for _, b, _ in pairs]))
-        self.register_buffer("pair_kinds", torch.tensor([kind for _, _, kind in pairs]))
+        self.register_buffer("first", torch.tensor([a for a, _, _ in pairs], dtype=torch.int64))
+        self.register_buffer("second", torch.tensor([b for _, b, _ in pairs], dtype=torch.int64))
+        self.register_buffer("pair_kinds", torch.tensor([kind for _, _, kind in pairs], dtype=torch.int64))
         self.register_buffer("equilibrium", torch.ones(n_classes, dtype=torch.float64))
         self.register_buffer("coefficients", torch.zeros(n_classes, self.degree, dtype=torch.float64))
         self.register_buffer("constant", torch.zeros((), dtype=torch.float64))

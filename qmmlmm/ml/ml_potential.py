@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -153,6 +154,18 @@ class MLPotential:
         """Return one term of a System as TorchScript: positions in nm to energy and forces on all particles."""
         return script_term(layout, self.module)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        buffer = io.BytesIO()
+        torch.jit.save(self.module, buffer)
+        settings = {
+            "elements": None if self.atomic_numbers is not None else sorted(self.elements),
+            "atomic_numbers": self.atomic_numbers,
+            "embeddings": sorted(self.embeddings),
+            "charge": self.charge,
+            "multiplicity": self.multiplicity,
+        }
+        return (_restore, (buffer.getvalue(), settings))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a TorchScript archive that `load` and `torch.jit.load` can read."""
         metadata = {
@@ -206,12 +219,20 @@ class MLPotential:
             module = torch.jit.load(str(source), map_location="cpu", _extra_files=extra)
         except RuntimeError as error:
             raise PotentialError(f"{str(source)!r} cannot be read by torch {torch.__version__}: {error}") from error
-        metadata: Mapping[str, object] = json.loads(extra[METADATA_FILE])
-        version = metadata.get("format_version")
+        try:
+            metadata: Mapping[str, object] = json.loads(extra[METADATA_FILE])
+        except ValueError:
+            metadata = {}
+        version = metadata.get("format_version") if isinstance(metadata, dict) else None
         if version != FORMAT_VERSION:
             raise PotentialError(
                 f"{str(source)!r} has the format version {version}, this qmmlmm reads {FORMAT_VERSION}; "
                 "save the model again with this version"
+            )
+        missing = {"elements", "atomic_numbers", "embeddings", "charge", "multiplicity"} - set(metadata)
+        if missing:
+            raise PotentialError(
+                f"{str(source)!r} has metadata without {listed(sorted(missing))}; save the model again"
             )
         one_molecule = metadata["atomic_numbers"] is not None
         return cls(
@@ -222,6 +243,10 @@ class MLPotential:
             charge=metadata["charge"],  # type: ignore[arg-type]
             multiplicity=metadata["multiplicity"],  # type: ignore[arg-type]
         )
+
+
+def _restore(archive: bytes, settings: dict[str, Any]) -> MLPotential:
+    return MLPotential(torch.jit.load(io.BytesIO(archive), map_location="cpu"), **settings)
 
 
 def _argument_names(module: torch.nn.Module) -> list[str]:
@@ -244,7 +269,8 @@ def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
             "forward of an ML module takes (positions), (positions, potential, field) or (inputs), "
             f"this one takes ({listed(names)})"
         )
-    module = copy.deepcopy(module).eval()  # the user's own module stays trainable
+    with torch.no_grad():  # else copies of a ScriptModule's parameters are no leaves
+        module = copy.deepcopy(module).eval()  # the user's own module stays trainable
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     if isinstance(module, torch.jit.ScriptModule):

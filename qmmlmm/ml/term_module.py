@@ -1,6 +1,6 @@
 """A learned term as one torch module: all positions in, energy and forces on all particles out."""
 
-from __future__ import annotations
+# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import io
 from typing import Dict, Optional, Tuple  # noqa: UP035  (TorchScript reads these)
@@ -16,15 +16,8 @@ from qmmlmm.errors import NonFiniteError
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
 
 
-class MechanicalTermModule(torch.nn.Module):
-    """A model of a region without surroundings, as `openmmtorch.TorchForce` calls it.
-
-    Parameters
-    ----------
-    layout : TermLayout
-    model : torch.jit.ScriptModule
-        Follows the contract of `qmmlmm.ml.MLPotential`.
-    """
+class _TermModule(torch.nn.Module):
+    """What both kinds of term have: the model, what it is told about the region, and the units of the result."""
 
     atomic_numbers: Tensor
     charge: Tensor
@@ -34,7 +27,6 @@ class MechanicalTermModule(torch.nn.Module):
     def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule) -> None:
         super().__init__()
         self.model = model
-        self.geometry = RegionGeometry(layout)
         specification = layout.specification
         self.register_buffer("atomic_numbers", torch.tensor(specification.atomic_numbers))
         self.register_buffer("charge", torch.tensor(float(specification.charge), dtype=torch.float64))
@@ -44,6 +36,21 @@ class MechanicalTermModule(torch.nn.Module):
         self.nm_in_bohr = NM_IN_BOHR
         self.energy_unit = layout.coefficient * HARTREE_IN_KJ_PER_MOL
         self.force_unit = -layout.coefficient * FORCE_AU_IN_OPENMM
+
+
+class MechanicalTermModule(_TermModule):
+    """A model of a region without surroundings, as `openmmtorch.TorchForce` calls it.
+
+    Parameters
+    ----------
+    layout : TermLayout
+    model : torch.jit.ScriptModule
+        Follows the contract of `qmmlmm.ml.MLPotential`.
+    """
+
+    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule) -> None:
+        super().__init__(layout, model)
+        self.geometry = RegionGeometry(layout)
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006, UP045
         """Return energy and forces in OpenMM's units.
@@ -86,7 +93,7 @@ class MechanicalTermModule(torch.nn.Module):
         return energy, forces
 
 
-class EmbeddedTermModule(torch.nn.Module):
+class EmbeddedTermModule(_TermModule):
     """A model of a region in the field of its surroundings, as `openmmtorch.TorchForce` calls it.
 
     Parameters
@@ -102,24 +109,9 @@ class EmbeddedTermModule(torch.nn.Module):
     forces on the surroundings follow from the last two by the adjoint of the field, see `SurroundingsField`.
     """
 
-    atomic_numbers: Tensor
-    charge: Tensor
-    multiplicity: Tensor
-    no_box: Tensor
-
     def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(layout, model)
         self.field = SurroundingsField(layout)
-        specification = layout.specification
-        self.register_buffer("atomic_numbers", torch.tensor(specification.atomic_numbers))
-        self.register_buffer("charge", torch.tensor(float(specification.charge), dtype=torch.float64))
-        self.register_buffer("multiplicity", torch.tensor(float(specification.multiplicity), dtype=torch.float64))
-        self.register_buffer("no_box", torch.eye(3, dtype=torch.float64))
-        self.name = specification.name
-        self.nm_in_bohr = NM_IN_BOHR
-        self.energy_unit = layout.coefficient * HARTREE_IN_KJ_PER_MOL
-        self.force_unit = -layout.coefficient * FORCE_AU_IN_OPENMM
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006, UP045
         """Return energy and forces in OpenMM's units, as `MechanicalTermModule.forward`."""
@@ -219,7 +211,7 @@ class TorchTerm:
         try:
             with torch.enable_grad():
                 energy, forces = self._module(torch.from_numpy(positions), torch.from_numpy(box))
-        except RuntimeError as error:
+        except (RuntimeError, torch.jit.Error) as error:
             if "NonFiniteError" in str(error):
                 raise NonFiniteError(f"term {self.name!r} has an energy or forces that are not numbers") from error
             raise
