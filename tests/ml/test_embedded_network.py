@@ -31,19 +31,15 @@ METHANOL = np.array(
         [0.862, -1.057, 0.0],
     ]
 )
+PRECISIONS = [(torch.float64, INVARIANCE_TOLERANCE), (torch.float32, SINGLE_TOLERANCE)]
 SMALL = NetworkSettings(features=8, layers=2, radial_functions=6)
 
 
-def network(dtype=torch.float64, seed=1, settings=SMALL):
-    """With weights that are not small, so that every part of the energy counts."""
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    made = EmbeddedNetwork(NUMBERS, BONDS, settings, dtype)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.copy_(0.6 * torch.randn(parameter.shape, dtype=dtype))
-        made.coefficients.copy_(0.1 * torch.randn(made.coefficients.shape, dtype=torch.float64))
-    torch.set_rng_state(state)
+def network(dtype=torch.float64, numbers=NUMBERS, bonds=BONDS):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        made = EmbeddedNetwork(numbers, bonds, SMALL, dtype)
+        made.coefficients = 0.1 * torch.randn(made.coefficients.shape, dtype=torch.float64)
     return made.requires_grad_(False)
 
 
@@ -164,7 +160,8 @@ def test_forces_are_the_derivative_of_the_energy():
 
 
 def test_the_energy_is_smooth_where_an_atom_leaves_the_cutoff():
-    model = EmbeddedNetwork((1, 1), [(0, 1)], SMALL, torch.float64).requires_grad_(False)
+    model = network(numbers=(1, 1), bonds=[(0, 1)])
+    model.coefficients.zero_()
     cutoff = SMALL.cutoff * ANGSTROM_IN_BOHR
     nothing = torch.zeros(1, 2, dtype=torch.float64), torch.zeros(1, 2, 3, dtype=torch.float64)
     slopes = []
@@ -212,7 +209,7 @@ def test_torchscript_gives_the_same():
 def test_it_runs_in_a_system_saved_and_loaded(models, tmp_path):
     solution = models.solution("box")
     # Water among the ions; a network of another molecule than above.
-    water = EmbeddedNetwork((1, 8, 1), [(0, 1), (1, 2)], SMALL, torch.float64)
+    water = network(numbers=(1, 8, 1), bonds=[(0, 1), (1, 2)])
     MLPotential(water, atomic_numbers=(1, 8, 1), embeddings=["mechanical", "electrostatic"]).save(tmp_path / "w.pt")
     potential = MLPotential.load(tmp_path / "w.pt")
     region = Region("water", [0, 1, 2])
@@ -224,7 +221,7 @@ def test_it_runs_in_a_system_saved_and_loaded(models, tmp_path):
     _, forces = term(positions, box)
     total, _ = models.energy_and_forces(mixed.system, solution.positions)
     assert np.isfinite(total)
-    step = 2e-5  # nm
+    step = 1e-5  # nm
     rng = np.random.default_rng(3)
     for group in (slice(0, 3), slice(3, None)):
         direction = torch.zeros_like(positions)
@@ -248,7 +245,7 @@ def bonded(positions, strengths):
 
 def test_the_fit_recovers_a_harmonic_bonded_energy():
     positions, _, _ = case(batch=60)
-    strengths = torch.linspace(0.4, 0.05, 8, dtype=torch.float64)
+    strengths = torch.linspace(0.4, 0.05, 7, dtype=torch.float64)
     leaf = positions.clone().requires_grad_(True)
     energies = bonded(leaf, strengths) - 115.0
     gradients = torch.autograd.grad(energies.sum(), leaf)[0]
@@ -269,7 +266,7 @@ def test_the_fit_recovers_a_harmonic_bonded_energy():
 def test_a_fitted_network_can_be_scripted_and_keeps_its_fit():
     positions, potential, field = case(batch=40)
     model = network()
-    strengths = torch.linspace(0.4, 0.05, 8, dtype=torch.float64)
+    strengths = torch.linspace(0.4, 0.05, 7, dtype=torch.float64)
     leaf = positions.clone().requires_grad_(True)
     energies = bonded(leaf, strengths)
     model.fit_bonded(positions, energies.detach(), torch.autograd.grad(energies.sum(), leaf)[0])
@@ -294,12 +291,12 @@ def test_pairs_of_equivalent_atoms_share_a_class_and_others_do_not():
     assert kinds[0, 2] == kinds[0, 3] == kinds[0, 4] != kinds[0, 5]
     assert kinds[2, 3] == kinds[2, 4] == kinds[3, 4]
     assert kinds[2, 5] == kinds[3, 5] == kinds[4, 5] != kinds[2, 3]
-    assert len(set(kinds.values())) == 8
-    assert sorted(set(kinds.values())) == list(range(8))
+    assert len(kinds) == 15
+    assert sorted(set(kinds.values())) == list(range(7))
 
 
 def test_an_ion_has_no_bonded_energy():
-    ion = EmbeddedNetwork((17,), [], SMALL, torch.float64).requires_grad_(False)
+    ion = network(numbers=(17,), bonds=[])
     potential = torch.tensor([[0.2]], dtype=torch.float64)
     field = torch.zeros(1, 1, 3, dtype=torch.float64)
     here = torch.zeros(1, 1, 3, dtype=torch.float64)
