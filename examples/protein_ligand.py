@@ -41,21 +41,20 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("protein_ligand_run"))
     parser.add_argument("--relax-steps", type=int, default=200, help="ML/MM steps of 1 fs before the run")
-    parser.add_argument("--steps", type=int, default=25, help="outer steps of 4 fs, each with one QM call")
+    parser.add_argument("--steps", type=int, default=20, help="outer steps of 4 fs, each with one QM call")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--resume", action="store_true")
     return parser.parse_args()
 
 
 def relax(structure, ligand: Region, ml: MLPotential, steps: int, seed: int):
-    """Let the complex adapt to the ML potential: a short minimisation and ML/MM dynamics."""
+    """Let the complex, equilibrated with the force field, adapt to the ML potential by a little ML/MM dynamics."""
     hamiltonian = Hamiltonian([Term(ml, ligand, embedding="electrostatic")])
     mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 2 / unit.picosecond, 1 * unit.femtosecond)
     integrator.setRandomNumberSeed(seed)
     simulation = app.Simulation(mixed.topology, mixed.system, integrator)
     simulation.context.setPositions(structure.positions)
-    simulation.minimizeEnergy(maxIterations=20)
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
     start = time.perf_counter()
     simulation.step(steps)

@@ -222,7 +222,7 @@ def main() -> None:
     position = {index: k for k, index in enumerate(ligand)}
     bonds = [(position[a.index], position[b.index]) for a, b in topology.bonds() if a.index in position]
     numbers = [atom.element.atomic_number for atom in atoms]
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(1)  # the tensors are small
     data = load_labels(labels)
     model, test = train(data, numbers, bonds, options.epochs, options.seed)
     report(model, data, test, options.directory / "parity.png")

@@ -63,7 +63,8 @@ class MLPotential:
           result holds ``energy`` in hartree.
 
         The energy is differentiated by autograd, so every operation on positions, potential and field has to be
-        differentiable. Energies are absolute if the potential is to be corrected by a QM term.
+        differentiable. TorchForce freezes the module, which drops `detach`; use ``torch.no_grad`` instead. Energies
+        are absolute if the potential is to be corrected by a QM term.
     elements : iterable of int, optional
         Atomic numbers that the model knows.
     atomic_numbers : iterable of int, optional

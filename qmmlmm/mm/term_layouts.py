@@ -205,19 +205,23 @@ def build_layouts(
         charges = force_field_charges(system)
         felt = charges.copy()
         references = {}
-        for region in electrostatic:
+        # A core inside a region starts from the charges that the region has been given.
+        outermost = [region for region in hamiltonian.outermost if region in electrostatic]
+        for region in sorted(electrostatic, key=lambda region: region not in outermost):
             found = resolved[region]
-            _warn_of_misfit(found, charges)
-            references[region] = _reference_charges(found, charges, system)
-        outermost = [region for region in hamiltonian.outermost if region in references]
-        for region in outermost:
-            felt[list(resolved[region].particles)] = 0.0
-            felt[resolved[region].atoms] = references[region]
+            references[region] = _reference_charges(found, felt, system)
+            if region in outermost:
+                _warn_of_misfit(found, charges)
+                felt[list(found.particles)] = 0.0
+                felt[found.atoms] = references[region]
         for term in hamiltonian.terms:
             key = (term.region, term.boundary_charges)
             if term.region in references and key not in surroundings:
-                others = outermost if term.region in outermost else [term.region]
-                surroundings[key] = _surroundings(resolved, term, charges, felt, references, others, settings)
+                outer = term.region in outermost
+                counted_once = outermost if outer else [term.region]
+                particles = list(resolved[term.region].particles)
+                excess = float((charges if outer else felt)[particles].sum()) - term.region.charge
+                surroundings[key] = _surroundings(resolved, term, felt, excess, references, counted_once, settings)
     layouts = []
     for term, name in zip(hamiltonian.terms, hamiltonian.term_names(), strict=True):
         found = resolved[term.region]
@@ -255,20 +259,20 @@ def _warn_of_misfit(found: ResolvedRegion, charges: FloatArray) -> None:
 def _surroundings(
     resolved: dict[Region, ResolvedRegion],
     term: Term,
-    charges: FloatArray,
     felt: FloatArray,
+    excess: float,
     references: dict[Region, FloatArray],
     counted_once: Sequence[Region],
     settings: ElectrostaticsSettings,
 ) -> Surroundings:
     """Return the charges that the region of a term feels.
 
-    `charges` are the force field's; in `felt` all outermost embedded regions have their reference charges.
+    In `felt` all outermost embedded regions have their reference charges; `excess` is the charge that the
+    region's particles had there before, or in the force field, minus the region's own.
     """
     region = term.region
     found = resolved[region]
     outside = felt.copy()
-    excess = float(charges[list(found.particles)].sum()) - region.charge
     outside[list(found.particles)] = 0.0
     boundary = redistribute(outside, found.link_bonds, excess, term.boundary_charges, region.name)
     source = np.concatenate([boundary.charges, boundary.derived_charges])

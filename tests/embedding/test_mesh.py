@@ -7,7 +7,7 @@ import torch
 
 from qmmlmm.embedding.mesh import EwaldMesh, spline_coefficients, spline_moduli
 
-OPENMM_TOLERANCE = 1e-9  # relative; both are double precision, and the sums hold a few thousand terms
+OPENMM_TOLERANCE = 1e-11  # relative; both are double precision, and the sums hold a few thousand terms
 ROUND_OFF = 1e-13  # relative; two orders of the same sums
 DIFFERENCE = 1e-4  # bohr; central differences of a smooth potential
 DIFFERENCE_TOLERANCE = 1e-7  # relative; the third derivatives times DIFFERENCE^2 / 6 are 1e-9 here
