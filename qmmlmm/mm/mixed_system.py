@@ -226,7 +226,7 @@ class MixedSystem:
                     "embedding": term.embedding,
                     "boundary_charges": term.boundary_charges,
                     "force_group": self.force_groups[name],
-                    "backend": type(self.system.getForce(self._forces[name])).__name__,
+                    "backend": "PythonForce" if name in self._callbacks else "TorchForce",
                     "atoms": len(layout.atoms),
                     "link_atoms": len(layout.link_bonds),
                 }

@@ -606,7 +606,7 @@ def test_the_selection_and_the_script_of_the_readme_fit_together(tip4p_cube):
     )
     description = mixed.describe()
     assert description["regions"][0]["link_bonds"][0]["outside_atom"].startswith("ALA2:CA")
-    assert description["terms"][0]["backend"] in ("TorchForce", "Force")
+    assert description["terms"][0]["backend"] == "TorchForce"
 
 
 def test_the_charge_that_a_core_and_its_surroundings_have_together_is_that_of_the_system(amber_vacuum):
