@@ -103,7 +103,7 @@ def main() -> None:
             simulation,
             trajectory_interval=1,
             energy_interval=1,
-            checkpoint_interval=5,
+            checkpoint_interval=1,
             total_steps=options.steps,
         )
         start = time.perf_counter()

@@ -44,7 +44,13 @@ class _FromPositionsAndField(torch.nn.Module):
         self.module = module
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
-        return {"energy": self.module(inputs["positions"], inputs["potential"], inputs["field"])}
+        positions = inputs["positions"]
+        potential = torch.zeros_like(positions[:, 0])  # mechanical embedding: a vacuum
+        field = torch.zeros_like(positions)
+        if "potential" in inputs:
+            potential = inputs["potential"]
+            field = inputs["field"]
+        return {"energy": self.module(positions, potential, field)}
 
 
 class MLPotential:
@@ -70,7 +76,8 @@ class MLPotential:
     atomic_numbers : iterable of int, optional
         For a model of one molecule: its atoms in order, link hydrogens last. Exactly one of the two is given.
     embeddings : iterable of {"mechanical", "electrostatic"}
-        A model of the form ``forward(positions)`` is mechanical.
+        A model of the form ``forward(positions)`` is mechanical; one of the form ``forward(positions, potential,
+        field)`` gets zeros for the last two with mechanical embedding.
     charge, multiplicity : int, optional
         For a model of one charge or spin state; None for a model that takes them as inputs.
 

@@ -14,7 +14,8 @@ from openmm import app, unit
 PACKAGES = ("qmmlmm", "openmm", "openmmtorch", "torch", "pyscf", "numpy")
 
 # These carry Python objects or a model, whose bytes differ from one process to the next.
-OPAQUE_FORCES = ("PythonForce", "TorchForce")
+# OpenMM hands out the Force of a plug-in, such as TorchForce, as a plain Force.
+OPAQUE_FORCES = ("Force", "PythonForce", "TorchForce")
 VOLATILE = re.compile(r' (?:randomSeed|openmmVersion)="[^"]*"')
 
 
