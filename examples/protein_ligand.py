@@ -41,7 +41,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("protein_ligand_run"))
     parser.add_argument("--relax-steps", type=int, default=200, help="ML/MM steps of 1 fs before the run")
-    parser.add_argument("--steps", type=int, default=14, help="outer steps of 4 fs, each with one QM call")
+    parser.add_argument("--steps", type=int, default=10, help="outer steps of 4 fs, each with one QM call")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--resume", action="store_true")
     return parser.parse_args()
