@@ -6,6 +6,7 @@ the original, and `MixedSystem.raise_original` raises it again.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 import uuid
@@ -91,6 +92,7 @@ class TermCallback:
         self._lock = threading.Lock()
         self._cached: tuple[FloatArray, FloatArray, float, FloatArray] | None = None
         _live[self.key] = self
+        _hand_openmm_an_array()
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_find_or_build, (self.key, self.computation))
@@ -140,6 +142,20 @@ class TermCallback:
             self.evaluations += 1
             self._cached = (positions, box, energy, forces)
             return energy, forces.copy()
+
+
+@functools.cache
+def _hand_openmm_an_array() -> None:
+    """Pass a NumPy array to OpenMM once.
+
+    With OpenMM 8.5 a PythonForce ends the process if no array was handed in before, as in a run that starts from a
+    checkpoint or a State.
+    """
+    system = openmm.System()
+    system.addParticle(1.0)
+    integrator = openmm.VerletIntegrator(0.001)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
+    context.setPositions(np.zeros((1, 3)))
 
 
 def _find_or_build(key: str, computation: ComputesInOpenMMUnits) -> TermCallback:

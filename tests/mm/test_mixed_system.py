@@ -1,6 +1,8 @@
 """The whole way: topology, system and Hamiltonian to one System, against energies known otherwise."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import openmm
@@ -623,3 +625,27 @@ def test_the_charge_that_a_core_and_its_surroundings_have_together_is_that_of_th
     for name in ("peptide/ML", "core/ML"):
         felt = mixed.layouts[name].surroundings.source_charges
         assert felt.sum() == pytest.approx(1.0, abs=1e-12)  # the waters are neutral
+
+
+def test_a_python_term_can_be_computed_first_from_a_state_in_a_new_process(amber_vacuum, tmp_path):
+    case = amber_vacuum
+    potential = OpenMMPotential(isolated_molecule(case, PEPTIDE))
+    mixed = create_mixed_system(
+        case.topology, case.system, Hamiltonian([Term(potential, Region("peptide", PEPTIDE), embedding="mechanical")])
+    )
+    context = context_of(mixed.system, case.positions)
+    energy = context.getState(energy=True).getPotentialEnergy()._value
+    (tmp_path / "system.xml").write_text(openmm.XmlSerializer.serialize(mixed.system))
+    (tmp_path / "state.xml").write_text(openmm.XmlSerializer.serialize(context.getState(positions=True)))
+    script = """
+import openmm
+system, state = (openmm.XmlSerializer.deserialize(open(name).read()) for name in ("system.xml", "state.xml"))
+context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+context.setState(state)
+print(context.getState(energy=True).getPotentialEnergy()._value)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(energy, abs=ROUND_OFF_ENERGY)
