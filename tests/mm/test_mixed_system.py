@@ -628,6 +628,7 @@ def test_the_charge_that_a_core_and_its_surroundings_have_together_is_that_of_th
 
 
 def test_a_python_term_can_be_computed_first_from_a_state_in_a_new_process(amber_vacuum, tmp_path):
+    # Holds the path; on a system as small as this it also passes without _hand_openmm_an_array.
     case = amber_vacuum
     potential = OpenMMPotential(isolated_molecule(case, PEPTIDE))
     mixed = create_mixed_system(
