@@ -24,15 +24,16 @@ BELOW = {
     "mm": {"coupling", "embedding", "ml"},
     "sampling": {"coupling", "embedding", "ml", "mm", "qm"},
     "analysis": {"coupling", "embedding", "ml", "mm", "qm", "sampling"},
+    "learning": {"coupling", "embedding", "ml", "mm", "sampling", "analysis"},
 }
 GROUND = {"units", "errors"}
 # Folders that may import an engine; the name of a file at the top of the package stands for itself.
 USERS = {
     "pyscf": {"qm"},
-    "torch": {"ml", "embedding"},
+    "torch": {"ml", "embedding", "learning"},
     "openmmtorch": {"ml"},
     "openmmml": {"mm", "ml"},
-    "openmm": {"mm", "ml", "sampling"},
+    "openmm": {"mm", "ml", "sampling", "learning"},
     "mdtraj": {"mm", "analysis"},
     "matplotlib": {"analysis"},
 }

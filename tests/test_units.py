@@ -61,3 +61,7 @@ def test_a_quantity_is_converted_and_a_bare_number_taken_as_it_is():
 def test_a_quantity_of_another_dimension_is_refused():
     with pytest.raises(TypeError, match="not compatible"):
         units.in_unit(1.0 * unit.picosecond, unit.nanometer)
+
+
+def test_the_hartree_in_electronvolt_is_that_of_codata_2018():
+    assert pytest.approx(27.211386245988, rel=1e-12) == units.HARTREE_IN_EV
