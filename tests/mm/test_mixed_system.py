@@ -64,12 +64,12 @@ def energy_and_forces(system, positions, platform="Reference"):
     )
 
 
-def tight_pme(case):
+def tight_pme(case, cutoff=0.8):
     """The same System with so large an alpha that nothing is left at the cutoff."""
     system = copy.deepcopy(case.system)
     for force in system.getForces():
         if isinstance(force, openmm.NonbondedForce):
-            force.setPMEParameters(4.5 / 0.8, 48, 48, 48)
+            force.setPMEParameters(4.5 / cutoff, 48, 48, 48)
     return system
 
 
