@@ -148,8 +148,9 @@ class TermCallback:
 def _hand_openmm_an_array() -> None:
     """Pass a NumPy array to OpenMM once.
 
-    With OpenMM 8.5 a PythonForce ends the process if no array was handed in before, as in a run that starts from a
-    checkpoint or a State.
+    OpenMM before 8.6 reads the forces that a PythonForce returns through NumPy's C interface, but sets this up only
+    when some other call hands it a sequence: without one, as in a run that starts from a checkpoint or a State, the
+    process ends. Source: issue 5399 of openmm on GitHub.
     """
     system = openmm.System()
     system.addParticle(1.0)

@@ -628,12 +628,12 @@ def test_the_charge_that_a_core_and_its_surroundings_have_together_is_that_of_th
 
 
 def test_a_python_term_can_be_computed_first_from_a_state_in_a_new_process(amber_vacuum, tmp_path):
-    # Holds the path; on a system as small as this it also passes without _hand_openmm_an_array.
+    # The term is PySCF, since one that uses OpenMM itself would set up what this test finds missing.
     case = amber_vacuum
-    potential = OpenMMPotential(isolated_molecule(case, PEPTIDE))
-    mixed = create_mixed_system(
-        case.topology, case.system, Hamiltonian([Term(potential, Region("peptide", PEPTIDE), embedding="mechanical")])
-    )
+    water = next(r for r in case.topology.residues() if r.name == "HOH")
+    region = Region("water", [atom.index for atom in water.atoms()])
+    hamiltonian = Hamiltonian([Term(PySCFPotential("hf", "sto-3g"), region, embedding="mechanical")])
+    mixed = create_mixed_system(case.topology, case.system, hamiltonian)
     context = context_of(mixed.system, case.positions)
     energy = context.getState(energy=True).getPotentialEnergy()._value
     (tmp_path / "system.xml").write_text(openmm.XmlSerializer.serialize(mixed.system))
@@ -641,7 +641,7 @@ def test_a_python_term_can_be_computed_first_from_a_state_in_a_new_process(amber
     script = """
 import openmm
 system, state = (openmm.XmlSerializer.deserialize(open(name).read()) for name in ("system.xml", "state.xml"))
-context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("CPU"))
+context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
 context.setState(state)
 print(context.getState(energy=True).getPotentialEnergy()._value)
 """
@@ -649,4 +649,4 @@ print(context.getState(energy=True).getPotentialEnergy()._value)
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) == pytest.approx(energy, rel=2e-5)  # single precision
+    assert float(done.stdout) == pytest.approx(energy, abs=1e-3)
