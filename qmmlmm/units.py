@@ -44,3 +44,14 @@ def in_unit(value: Any, default: unit.Unit) -> Any:
         Unit of the result, and of a bare number.
     """
     return value.value_in_unit(default) if unit.is_quantity(value) else value
+
+
+def length_in_bohr(value: Any) -> float:
+    """Return a length, a Quantity or a bare number in nm, in bohr.
+
+    Raises
+    ------
+    TypeError
+        If it is no length.
+    """
+    return float(in_unit(value, unit.nanometer)) * NM_IN_BOHR

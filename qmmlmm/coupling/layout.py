@@ -60,7 +60,8 @@ class TermLayout:
     link_bonds : (n_links, 2) int array
         (Position in `atoms` of the region atom, particle index of the outside atom).
     link_ratios : (n_links,) float array
-        A link atom sits at q1 + ratio * (m1 - q1).
+    link_distances : (n_links,) float array, bohr
+        A link atom sits at q1 + ratio * (m1 - q1) + distance * (m1 - q1) / |m1 - q1|; one of the two is zero.
     periodic : bool
     surroundings : Surroundings or None
         None with mechanical embedding.
@@ -73,5 +74,6 @@ class TermLayout:
     anchor: int
     link_bonds: IntArray
     link_ratios: FloatArray
+    link_distances: FloatArray
     periodic: bool
     surroundings: Surroundings | None

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from qmmlmm.coupling.cut_bonds import BondGraph, check_inferred, check_known
+from qmmlmm.coupling.region import Region
 from qmmlmm.errors import RegionError, listed
+from qmmlmm.units import ANGSTROM_IN_BOHR
 
 # Single-bond covalent radii in angstrom. Source: Cordero et al., Dalton Trans. 2008, 2832, table 2
 # (carbon: sp3).
@@ -27,108 +30,118 @@ class LinkBond:
     m2 : tuple of int
         Further neighbours of m1 outside the region.
     ratio : float
-        The link hydrogen sits at q1 + ratio * (m1 - q1).
+    distance : float, bohr
+        The link hydrogen sits at q1 + ratio * (m1 - q1) + distance * (m1 - q1) / |m1 - q1|; one of the two is zero.
     """
 
     q1: int
     m1: int
     m2: tuple[int, ...]
     ratio: float
+    distance: float = 0.0
 
 
 def link_ratio(q1_number: int, m1_number: int) -> float:
-    """Return where a link hydrogen sits on a bond between two elements.
+    """Return which fraction of a bond between two elements lies between q1 and its link hydrogen.
 
     Notes
     -----
     The ratio of the bond lengths q1-H and q1-m1 that covalent radii give, constant along the run; so the forces
-    on the link atom go to both hosts linearly. Source: Dapprich et al., J. Mol. Struct. THEOCHEM 461, 1 (1999).
+    on the link atom go to both hosts linearly, and the bond q1-m1 keeps its stretching. Source: Dapprich et al.,
+    J. Mol. Struct. THEOCHEM 461, 1 (1999).
 
     Raises
     ------
     RegionError
         If an element has no radius in the table.
     """
-    for number in (q1_number, m1_number):
-        if number not in COVALENT_RADII:
-            raise RegionError(
-                f"no covalent radius for atomic number {number} at a cut bond; give Region(..., link_ratios="
-                "{(region atom, outside atom): ratio}), or move the cut to a C-C bond"
-            )
-    hydrogen = COVALENT_RADII[1]
-    return (COVALENT_RADII[q1_number] + hydrogen) / (COVALENT_RADII[q1_number] + COVALENT_RADII[m1_number])
+    return link_distance(q1_number) / ((_radius(q1_number) + _radius(m1_number)) * ANGSTROM_IN_BOHR)
+
+
+def link_distance(q1_number: int) -> float:
+    """Return the length of a bond between an element and hydrogen by covalent radii, in bohr.
+
+    Raises
+    ------
+    RegionError
+        If the element has no radius in the table.
+    """
+    return (_radius(q1_number) + COVALENT_RADII[1]) * ANGSTROM_IN_BOHR
+
+
+def _radius(number: int) -> float:
+    if number not in COVALENT_RADII:
+        raise RegionError(
+            f"no covalent radius for atomic number {number} at a cut bond; give Region(..., link_ratios="
+            "{(region atom, outside atom): ratio}) or link_distances, or move the cut to a C-C bond"
+        )
+    return COVALENT_RADII[number]
 
 
 def find_link_bonds(
-    name: str,
+    region: Region,
     atoms: Sequence[int],
     bonds: Iterable[tuple[int, int, float | None]],
     atomic_numbers: Sequence[int],
-    ratios: Mapping[tuple[int, int], float],
     labels: Sequence[str],
 ) -> tuple[LinkBond, ...]:
     """Return the bonds that a region cuts, with their link hydrogens.
 
     Parameters
     ----------
-    name : str
-        Of the region, for messages.
+    region : Region
+        Gives the places of its link hydrogens, and its name to messages.
     atoms : sequence of int
+        Of the region, without virtual sites.
     bonds : iterable of (int, int, float or None)
         All bonds of the Topology with their order, None where it is not known.
     atomic_numbers : sequence of int
         Of all particles, zero for virtual sites.
-    ratios : mapping of (int, int) to float
-        Overrides, keyed by (q1, m1).
     labels : sequence of str
         How messages name the particles.
 
     Raises
     ------
     RegionError
-        If a cut cannot be capped by one hydrogen: a multiple or aromatic bond, a hydrogen as one end, two link
-        atoms that share an outside atom, or an override for a bond that is not cut.
+        If a cut cannot be capped by one hydrogen (see `qmmlmm.coupling.cut_bonds`), two link atoms share an outside
+        atom, or a place is given for a bond that is not cut.
     """
     inside = set(atoms)
-    neighbours: dict[int, list[int]] = {}
-    cut: list[tuple[int, int]] = []
-    for a, b, order in bonds:
-        if atomic_numbers[a] == 0 or atomic_numbers[b] == 0:
-            continue
-        neighbours.setdefault(a, []).append(b)
-        neighbours.setdefault(b, []).append(a)
-        if (a in inside) == (b in inside):
-            continue
-        q1, m1 = (a, b) if a in inside else (b, a)
-        where = f"region {name!r} cuts the bond {labels[q1]} - {labels[m1]}"
-        if order is not None and order > 1:
-            raise RegionError(f"{where} of order {order:g}; cut a single bond between two sp3 carbons, such as CA-CB")
-        if 1 in (atomic_numbers[q1], atomic_numbers[m1]):
-            raise RegionError(f"{where}: a bond to hydrogen cannot be cut; take both atoms into the region")
-        cut.append((q1, m1))
-    cut = sorted(set(cut))  # a Topology may list a bond twice
+    graph = BondGraph.of(bonds, atomic_numbers)
+    cut = sorted((a, b) for a in inside for b in graph.neighbours.get(a, ()) if b not in inside)
+    for name, given in (("link_ratios", region.link_ratios), ("link_distances", region.link_distances)):
+        unknown = sorted(set(given) - set(cut))
+        if unknown:
+            raise RegionError(
+                f"region {region.name!r} has {name} for bonds that it does not cut: {listed(unknown)}; "
+                f"its cut bonds (region atom, outside atom) are: {listed(cut) or 'none'}"
+            )
+    for bond in cut:
+        check_known(graph, bond, inside, labels, region.name)
+    for bond in cut:
+        if bond not in region.link_ratios and bond not in region.link_distances:
+            check_inferred(graph, bond, labels, region.name)
     hosts = [m1 for _, m1 in cut]
     shared = sorted({m for m in hosts if hosts.count(m) > 1})
     if shared:
         raise RegionError(
-            f"region {name!r} has two link atoms on one outside atom: {listed(labels[m] for m in shared)}; "
+            f"region {region.name!r} has two link atoms on one outside atom: {listed(labels[m] for m in shared)}; "
             "take that atom into the region, or cut elsewhere"
         )
-    unknown = sorted(set(ratios) - set(cut))
-    if unknown:
-        raise RegionError(
-            f"region {name!r} has link_ratios for bonds that it does not cut: {listed(unknown)}; "
-            f"its cut bonds (region atom, outside atom) are: {listed(cut) or 'none'}"
-        )
-    return tuple(
-        LinkBond(
-            q1,
-            m1,
-            tuple(sorted(n for n in set(neighbours[m1]) if n not in inside)),
-            ratios.get((q1, m1)) or link_ratio(atomic_numbers[q1], atomic_numbers[m1]),
-        )
-        for q1, m1 in cut
-    )
+    links = []
+    for q1, m1 in cut:
+        m2 = tuple(n for n in graph.neighbours[m1] if n not in inside)
+        ratio = distance = 0.0
+        if (q1, m1) in region.link_ratios:
+            ratio = region.link_ratios[q1, m1]
+        elif (q1, m1) in region.link_distances:
+            distance = region.link_distances[q1, m1]
+        elif region.link_rule == "distance":
+            distance = link_distance(atomic_numbers[q1])
+        else:
+            ratio = link_ratio(atomic_numbers[q1], atomic_numbers[m1])
+        links.append(LinkBond(q1, m1, m2, ratio, distance))
+    return tuple(links)
 
 
 def topological_center(atoms: Sequence[int], bonds: Iterable[tuple[int, int]]) -> int:

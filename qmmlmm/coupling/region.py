@@ -5,10 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from qmmlmm.errors import RegionError, listed
+from qmmlmm.errors import RegionError, listed, nearest
+from qmmlmm.units import ANGSTROM_IN_BOHR, length_in_bohr
+
+LinkRule = Literal["ratio", "distance"]
+
+LINK_DISTANCES = (0.7 * ANGSTROM_IN_BOHR, 2.0 * ANGSTROM_IN_BOHR)
+"""What is possible (bohr): from a short H-H bond to a long bond of hydrogen to a heavy element."""
 
 
 @dataclass(frozen=True, init=False)
@@ -25,22 +32,35 @@ class Region:
         Total charge, in elementary charges.
     multiplicity : int
         2S + 1: one for a singlet.
+    link_rule : {"ratio", "distance"}
+        Where link hydrogens sit on the cut bonds: at a fixed fraction of the bond, or at a fixed distance from the
+        region atom. Covalent radii give both, see `qmmlmm.coupling.link_atoms`.
     link_ratios : mapping of (int, int) to float, optional
         For single cut bonds, keyed by (region atom, outside atom): where the link hydrogen sits, as a
-        fraction of the way from the region atom to the outside atom. Bonds that are not named follow the
-        rule of `qmmlmm.coupling.link_atoms`.
+        fraction of the way from the region atom to the outside atom. Bonds that are not named follow `link_rule`.
+    link_distances : mapping of (int, int) to Quantity, nm, optional
+        For single cut bonds, keyed in the same way: the distance of the link hydrogen from the region atom.
+        Stored in bohr.
 
     Raises
     ------
     RegionError
-        If the atoms are empty, duplicate or negative, or charge and multiplicity are not integers.
+        If the atoms are empty, duplicate or negative, charge and multiplicity are not integers, or a link
+        hydrogen is placed where none can be.
+
+    Notes
+    -----
+    A bond that is named in `link_ratios` or `link_distances` is cut even if only its surroundings suggest that it is
+    more than a single bond, see `qmmlmm.coupling.cut_bonds`.
     """
 
     name: str
     atoms: tuple[int, ...]
     charge: int
     multiplicity: int
+    link_rule: LinkRule
     link_ratios: Mapping[tuple[int, int], float] = field(hash=False)
+    link_distances: Mapping[tuple[int, int], float] = field(hash=False)
 
     def __init__(
         self,
@@ -49,7 +69,9 @@ class Region:
         charge: int = 0,
         multiplicity: int = 1,
         *,
+        link_rule: LinkRule = "ratio",
         link_ratios: Mapping[tuple[int, int], float] | None = None,
+        link_distances: Mapping[tuple[int, int], Any] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip() or "/" in name or name == "MM":
             raise RegionError(f"the name of a region is a non-empty string without '/' that is not 'MM', got {name!r}")
@@ -80,14 +102,46 @@ class Region:
                     f"region {name!r}: the link ratio of bond {bond} lies between 0 and 1 "
                     f"(a C-C bond capped with hydrogen has about 0.71), got {ratio}"
                 )
+        distances = {(int(q), int(m)): _distance(name, (q, m), d) for (q, m), d in (link_distances or {}).items()}
+        twice = sorted(set(ratios) & set(distances))
+        if twice:
+            raise RegionError(
+                f"region {name!r}: bonds {listed(twice)} are in link_ratios and in link_distances; give one of the two"
+            )
+        if link_rule not in get_args(LinkRule):
+            raise RegionError(
+                f"region {name!r}: link_rule is 'ratio' or 'distance', got {link_rule!r}."
+                + nearest(str(link_rule), get_args(LinkRule))
+            )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "atoms", tuple(indices))
         object.__setattr__(self, "charge", int(charge))
         object.__setattr__(self, "multiplicity", int(multiplicity))
+        object.__setattr__(self, "link_rule", link_rule)
         object.__setattr__(self, "link_ratios", ratios)
+        object.__setattr__(self, "link_distances", distances)
 
     def __len__(self) -> int:
         return len(self.atoms)
 
     def __repr__(self) -> str:
         return f"Region({self.name!r}, {len(self.atoms)} atoms, charge={self.charge}, multiplicity={self.multiplicity})"
+
+
+def _distance(name: str, bond: tuple[int, int], value: Any) -> float:
+    """Return a link distance in bohr."""
+    try:
+        distance = length_in_bohr(value)
+    except (TypeError, ValueError) as error:
+        raise RegionError(
+            f"region {name!r}: the link distance of bond {bond} is a length, got {value!r}; "
+            "write 1.09 * unit.angstrom, or a number in nm"
+        ) from error
+    low, high = LINK_DISTANCES
+    if not low <= distance <= high:
+        raise RegionError(
+            f"region {name!r}: the link distance of bond {bond} lies between {low / ANGSTROM_IN_BOHR:.1f} and "
+            f"{high / ANGSTROM_IN_BOHR:.1f} angstrom, got {distance / ANGSTROM_IN_BOHR:.4g} angstrom; "
+            "a bare number is in nm"
+        )
+    return distance

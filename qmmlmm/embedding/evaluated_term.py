@@ -160,7 +160,8 @@ class EvaluatedTerm:
             evaluation = self._evaluator.evaluate(sites, field)
             energy, site_gradient, source_gradient = self._in_field(evaluation)
         self.last = evaluation
-        gradient: FloatArray = self._geometry.collect(site_gradient, source_gradient).numpy()
+        where = torch.from_numpy(positions), torch.from_numpy(box)
+        gradient: FloatArray = self._geometry.collect(site_gradient, source_gradient, *where).numpy()
         self._check(energy, gradient)
         return energy, gradient
 

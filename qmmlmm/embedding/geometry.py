@@ -22,6 +22,10 @@ def nearest_image(displacements: Tensor, box: Tensor) -> Tensor:
     return result - torch.round(result[:, 0:1] / box[0, 0]) * box[0]
 
 
+def _lengths(vectors: Tensor) -> Tensor:
+    return torch.sqrt((vectors * vectors).sum(dim=1, keepdim=True))
+
+
 class RegionGeometry(torch.nn.Module):
     """Positions of a region's sites and of derived charges, with the chain rule of both.
 
@@ -37,6 +41,7 @@ class RegionGeometry(torch.nn.Module):
     link_hosts: Tensor
     link_partners: Tensor
     link_ratios: Tensor
+    link_distances: Tensor
     derived_origins: Tensor
     derived_targets: Tensor
     derived_fractions: Tensor
@@ -50,6 +55,7 @@ class RegionGeometry(torch.nn.Module):
         self.register_buffer("link_hosts", torch.tensor(layout.link_bonds[:, 0]))
         self.register_buffer("link_partners", torch.tensor(layout.link_bonds[:, 1]))
         self.register_buffer("link_ratios", torch.tensor(layout.link_ratios)[:, None])
+        self.register_buffer("link_distances", torch.tensor(layout.link_distances)[:, None])
         if layout.surroundings is not None:
             bonds = torch.tensor(layout.surroundings.derived_bonds)
             fractions = torch.tensor(layout.surroundings.derived_fractions)
@@ -76,11 +82,16 @@ class RegionGeometry(torch.nn.Module):
             atoms = origin + nearest_image(atoms - origin, box)
         if self.link_hosts.shape[0] == 0:
             return atoms
-        hosts = atoms[self.link_hosts]
-        bonds = positions[self.link_partners] - hosts
+        bonds = self._cut_bonds(positions, box)
+        along = self.link_ratios + self.link_distances / _lengths(bonds)
+        return torch.cat([atoms, atoms[self.link_hosts] + along * bonds])
+
+    def _cut_bonds(self, positions: Tensor, box: Tensor) -> Tensor:
+        """Return m1 - q1 of the cut bonds, (n_links, 3) bohr."""
+        bonds = positions[self.link_partners] - positions[self.atoms[self.link_hosts]]
         if self.periodic:
             bonds = nearest_image(bonds, box)
-        return torch.cat([atoms, hosts + self.link_ratios * bonds])
+        return bonds
 
     @torch.jit.export
     def sources(self, positions: Tensor, box: Tensor) -> Tensor:
@@ -94,7 +105,7 @@ class RegionGeometry(torch.nn.Module):
         return torch.cat([positions, origins + self.derived_fractions * bonds])
 
     @torch.jit.export
-    def collect(self, site_gradient: Tensor, source_gradient: Tensor) -> Tensor:
+    def collect(self, site_gradient: Tensor, source_gradient: Tensor, positions: Tensor, box: Tensor) -> Tensor:
         """Carry gradients on sites and sources to the particles by the chain rule.
 
         Parameters
@@ -102,10 +113,18 @@ class RegionGeometry(torch.nn.Module):
         site_gradient : (n_sites, 3) tensor, hartree/bohr
         source_gradient : (n_particles + n_derived, 3) tensor, hartree/bohr
             Or with no rows, if there are no surroundings.
+        positions : (n_particles, 3) tensor, bohr
+            Those of `sites`: where a link atom at a fixed distance goes depends on the direction of its bond.
+        box : (3, 3) tensor, bohr
 
         Returns
         -------
         (n_particles, 3) tensor, hartree/bohr
+
+        Notes
+        -----
+        With b = m1 - q1, a link atom at q1 + g b + d b/|b| and the gradient G on it, m1 gets
+        g G + d (G - b (b . G)/b^2)/|b| and q1 the rest of G.
         """
         if source_gradient.shape[0] == 0:
             gradient = torch.zeros((self.n_particles, 3), dtype=site_gradient.dtype, device=site_gradient.device)
@@ -119,6 +138,11 @@ class RegionGeometry(torch.nn.Module):
         gradient.index_add_(0, self.atoms, site_gradient[:n_atoms])
         links = site_gradient[n_atoms:]
         if links.shape[0] > 0:
-            gradient.index_add_(0, self.atoms[self.link_hosts], (1.0 - self.link_ratios) * links)
-            gradient.index_add_(0, self.link_partners, self.link_ratios * links)
+            bonds = self._cut_bonds(positions, box)
+            lengths = _lengths(bonds)
+            unit = bonds / lengths
+            across = links - unit * (unit * links).sum(dim=1, keepdim=True)
+            on_partners = self.link_ratios * links + self.link_distances / lengths * across
+            gradient.index_add_(0, self.atoms[self.link_hosts], links - on_partners)
+            gradient.index_add_(0, self.link_partners, on_partners)
         return gradient

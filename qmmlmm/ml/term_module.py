@@ -85,7 +85,7 @@ class MechanicalTermModule(_TermModule):
             gradient = torch.zeros_like(sites)
         with torch.no_grad():
             nothing = torch.zeros((0, 3), dtype=torch.float64, device=sites.device)
-            total = self.geometry.collect(gradient.to(torch.float64), nothing)
+            total = self.geometry.collect(gradient.to(torch.float64), nothing, all_positions, vectors)
             energy = energy.to(torch.float64) * self.energy_unit
             forces = total * self.force_unit
         if not bool(torch.isfinite(energy + forces.sum())):
@@ -154,7 +154,7 @@ class EmbeddedTermModule(_TermModule):
                 explicit + charges[:, None] * slope + torch.matmul(curvature, dipoles[:, :, None])[:, :, 0] + once_sites
             )
             source_gradient = self.field.adjoint(charges, dipoles) + once_sources
-            total = self.field.geometry.collect(site_gradient, source_gradient)
+            total = self.field.geometry.collect(site_gradient, source_gradient, all_positions, vectors)
             energy = (energy.to(torch.float64) + once) * self.energy_unit
             forces = total * self.force_unit
         if not bool(torch.isfinite(energy + forces.sum())):

@@ -20,7 +20,7 @@ from qmmlmm.errors import QmmlmmWarning, RegionError, UnsupportedSystemError, li
 from qmmlmm.mm.electrostatics import ElectrostaticsSettings, electrostatics_settings, force_field_charges
 from qmmlmm.mm.removal import Embedding, RegionToRemove
 from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
-from qmmlmm.units import BOHR_IN_NM, FloatArray, IntArray
+from qmmlmm.units import ANGSTROM_IN_BOHR, BOHR_IN_NM, FloatArray, IntArray
 
 SHORT_RANGE_REACH = 4.5
 """alpha times the short-range cutoff: erfc(4.5) = 2e-10, less than an SCF is converged to."""
@@ -91,7 +91,7 @@ def resolve_region(
         raise RegionError(f"region {region.name!r} holds virtual sites only: {listed(labels[p] for p in particles)}")
     orders = [(b[0].index, b[1].index, _bond_order(b)) for b in topology.bonds()]
     _check_bonds_known(region.name, atoms, orders, system, labels)
-    links = find_link_bonds(region.name, atoms, orders, numbers, region.link_ratios, labels)
+    links = find_link_bonds(region, atoms, orders, numbers, labels)
     inside = set(atoms)
     bonds = tuple((a, b) for a, b, _ in orders if a in inside and b in inside)
     return ResolvedRegion(
@@ -106,11 +106,10 @@ def resolve_region(
 
 
 def _bond_order(bond: app.topology.Bond) -> float | None:
-    if bond.order is not None:
-        return float(bond.order)
-    if bond.type is app.Aromatic:
-        return 1.5
-    return None
+    """Return the order that a Topology gives a bond, or None; the type says more than an order of one."""
+    by_type = {app.Single: 1.0, app.Amide: 1.25, app.Aromatic: 1.5, app.Double: 2.0, app.Triple: 3.0}.get(bond.type)
+    by_order = None if bond.order is None else float(bond.order)
+    return max((order for order in (by_type, by_order) if order is not None), default=None)
 
 
 def _check_bonds_known(
@@ -237,6 +236,7 @@ def build_layouts(
                 anchor=found.anchor,
                 link_bonds=np.array([(position[b.q1], b.m1) for b in found.link_bonds], dtype=np.int64).reshape(-1, 2),
                 link_ratios=np.array([b.ratio for b in found.link_bonds], dtype=float),
+                link_distances=np.array([b.distance for b in found.link_bonds], dtype=float),
                 periodic=periodic,
                 surroundings=surroundings.get((term.region, term.boundary_charges)),
             )
@@ -295,6 +295,14 @@ def _surroundings(
 def link_bond_table(found: ResolvedRegion, labels: Sequence[str]) -> list[dict[str, object]]:
     """Return the cut bonds of a region for a report."""
     return [
-        {"region_atom": labels[b.q1], "outside_atom": labels[b.m1], "ratio": round(b.ratio, 6)}
+        {
+            "region_atom": labels[b.q1],
+            "outside_atom": labels[b.m1],
+            **(
+                {"distance_angstrom": round(b.distance / ANGSTROM_IN_BOHR, 6)}
+                if b.distance
+                else {"ratio": round(b.ratio, 6)}
+            ),
+        }
         for b in found.link_bonds
     ]

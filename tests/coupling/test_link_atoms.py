@@ -10,18 +10,21 @@ from qmmlmm.coupling.link_atoms import (
     COVALENT_RADII,
     LinkBond,
     find_link_bonds,
+    link_distance,
     link_ratio,
     topological_center,
 )
+from qmmlmm.coupling.region import Region
 from qmmlmm.errors import RegionError
+from qmmlmm.units import ANGSTROM_IN_BOHR
 
 RATIO_TOLERANCE = 1e-15  # one division of two sums
 
-# C0-C1(-H6)-C2-N3(-H7)-C4(=O5); a virtual site 8 on O5.
-NUMBERS = [6, 6, 6, 7, 6, 8, 1, 1, 0]
+# C0-C1(-H6)-C2-B3(-H7)-C4(=O5); a virtual site 8 on O5. Hydrogens lack, so orders are given.
+NUMBERS = [6, 6, 6, 5, 6, 8, 1, 1, 0]
 BONDS = [
     (0, 1, 1.0),
-    (1, 2, None),
+    (1, 2, 1),
     (3, 2, 1),
     (3, 4, 1.5),
     (4, 5, 2),
@@ -32,8 +35,9 @@ BONDS = [
 LABELS = [f"X{k}" for k in range(len(NUMBERS))]
 
 
-def links(atoms, ratios=None, bonds=BONDS, numbers=NUMBERS):
-    return find_link_bonds("site", atoms, bonds, numbers, ratios or {}, LABELS)
+def links(atoms, ratios=None, bonds=BONDS, numbers=NUMBERS, **options):
+    region = Region("site", atoms, link_ratios=ratios, **options)
+    return find_link_bonds(region, atoms, bonds, numbers, LABELS)
 
 
 def test_a_cut_between_two_carbons_has_the_ratio_of_corderos_radii():
@@ -64,7 +68,7 @@ def test_a_cut_bond_knows_its_hosts_and_the_further_neighbours_outside():
 
 def test_the_further_neighbours_are_sorted_and_without_virtual_sites():
     (bond,) = links([0, 1, 2, 6])
-    assert bond == LinkBond(2, 3, (4, 7), link_ratio(6, 7))
+    assert bond == LinkBond(2, 3, (4, 7), link_ratio(6, 5))
 
 
 def test_a_region_without_a_cut_has_no_links():
@@ -73,7 +77,7 @@ def test_a_region_without_a_cut_has_no_links():
 
 def test_a_bond_to_a_virtual_site_is_not_a_cut():
     assert links([0, 1, 2, 3, 4, 5, 6, 7]) == ()
-    assert links([5, 4, 3, 7]) == (LinkBond(3, 2, (1,), link_ratio(7, 6)),)
+    assert links([5, 4, 3, 7]) == (LinkBond(3, 2, (1,), link_ratio(5, 6)),)
 
 
 def test_several_cuts_come_in_the_order_of_the_region():
@@ -98,6 +102,32 @@ def test_a_ratio_of_the_users_wins():
 def test_a_ratio_of_the_users_helps_an_element_without_a_radius():
     numbers = [92 if k == 2 else z for k, z in enumerate(NUMBERS)]
     assert links([0, 1, 6], {(1, 2): 0.65}, numbers=numbers)[0].ratio == 0.65
+
+
+def test_the_distance_rule_takes_the_bond_length_of_covalent_radii_on_all_cuts():
+    first, second = links([1, 2, 6], link_rule="distance")
+    assert (first.ratio, second.ratio) == (0.0, 0.0)
+    assert first.distance == second.distance == link_distance(6)
+    assert link_distance(6) == pytest.approx(1.07 * ANGSTROM_IN_BOHR, rel=RATIO_TOLERANCE)
+
+
+def test_a_distance_of_the_users_wins_for_its_bond_alone():
+    first, second = links([1, 2, 6], link_distances={(2, 3): 0.109})
+    assert first == LinkBond(1, 0, (), link_ratio(6, 6), 0.0)
+    assert (second.ratio, second.distance) == (0.0, pytest.approx(1.09 * ANGSTROM_IN_BOHR, rel=RATIO_TOLERANCE))
+
+
+def test_a_ratio_of_the_users_wins_over_the_distance_rule():
+    first, second = links([1, 2, 6], {(1, 0): 0.6}, link_rule="distance")
+    assert (first.ratio, first.distance) == (0.6, 0.0)
+    assert (second.ratio, second.distance) == (0.0, link_distance(6))
+
+
+def test_a_distance_for_a_bond_that_is_not_cut_is_refused():
+    with pytest.raises(
+        RegionError, match=r"link_distances for bonds that it does not cut: \(2, 1\); .* are: \(1, 2\)$"
+    ):
+        links([0, 1, 6], link_distances={(2, 1): 0.109})
 
 
 def test_a_ratio_for_a_bond_that_is_not_cut_is_refused_and_the_cuts_listed():
@@ -130,7 +160,7 @@ def test_a_cut_of_a_bond_to_hydrogen_is_refused(atoms):
 
 
 def test_two_links_on_one_outside_atom_are_refused():
-    bonds = [(0, 1, None), (1, 2, None), (1, 3, None)]
+    bonds = [(0, 1, 1), (1, 2, 1), (1, 3, 1)]
     with pytest.raises(RegionError, match="'site' has two link atoms on one outside atom: X1; take that atom"):
         links([0, 2], bonds=bonds)
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openmm import unit
 
 from qmmlmm.coupling.region import Region
 from qmmlmm.errors import RegionError
+from qmmlmm.units import ANGSTROM_IN_BOHR
 
 
 @given(st.sets(st.integers(0, 10**6), min_size=1, max_size=50), st.randoms())
@@ -92,3 +94,38 @@ def test_regions_of_different_link_ratios_differ():
 def test_a_region_survives_pickling():
     region = Region("site", [4, 2], -1, 2, link_ratios={(2, 9): 0.7})
     assert pickle.loads(pickle.dumps(region)) == region
+
+
+def test_a_link_distance_is_a_quantity_or_a_number_in_nm():
+    given = {(0, 5): 1.09 * unit.angstrom, (1, 6): 0.109}
+    distances = Region("site", [0, 1], link_distances=given).link_distances
+    assert distances[0, 5] == pytest.approx(distances[1, 6], rel=1e-15)
+    assert distances[0, 5] == pytest.approx(1.09 * ANGSTROM_IN_BOHR, rel=1e-15)
+
+
+@pytest.mark.parametrize("distance", [1.09, 0.0, -0.109, float("nan"), 5.0 * unit.angstrom])
+def test_a_link_distance_that_no_bond_to_hydrogen_has_is_refused_and_the_unit_named(distance):
+    with pytest.raises(RegionError, match=r"link distance of bond \(0, 5\) lies between 0.7 and 2.0 angstrom.*in nm"):
+        Region("site", [0], link_distances={(0, 5): distance})
+
+
+@pytest.mark.parametrize("distance", ["long", 1.09 * unit.kelvin, None])
+def test_a_link_distance_is_a_length(distance):
+    with pytest.raises(RegionError, match=r"link distance of bond \(0, 5\) is a length, got .*1.09 \* unit.angstrom"):
+        Region("site", [0], link_distances={(0, 5): distance})
+
+
+def test_a_bond_has_a_link_ratio_or_a_link_distance():
+    with pytest.raises(RegionError, match=r"bonds \(0, 5\) are in link_ratios and in link_distances"):
+        Region("site", [0], link_ratios={(0, 5): 0.7}, link_distances={(0, 5): 0.109})
+
+
+def test_an_unknown_link_rule_is_refused_with_the_nearest():
+    with pytest.raises(RegionError, match="link_rule is 'ratio' or 'distance', got 'distances'. Nearest.*: distance"):
+        Region("site", [0], link_rule="distances")
+
+
+def test_regions_of_different_link_rules_or_distances_differ():
+    plain = Region("site", [0])
+    assert plain != Region("site", [0], link_rule="distance")
+    assert plain != Region("site", [0], link_distances={(0, 5): 0.109})

@@ -66,7 +66,7 @@ def add_molecule(topology, name, elements, bonds):
     residue = topology.addResidue(name, topology.addChain())
     atoms = [topology.addAtom(f"A{k}", element, residue) for k, element in enumerate(elements)]
     for a, b in bonds:
-        topology.addBond(atoms[a], atoms[b])
+        topology.addBond(atoms[a], atoms[b], order=1)  # else, without hydrogens, it looks like a double bond
 
 
 def scattered(rng, box, occupied, count, clearance, low=0.0, high=1.0):

@@ -15,8 +15,9 @@ ROUND_OFF = 1e-13  # relative; a linear map, applied in two ways
 
 SHORTEST_EDGE = 20.0  # bohr
 ATOMS = (4, 7, 1, 9, 2)  # not in order, and not at the front
-LINKS = ((1, 5), (4, 8))  # position in ATOMS, outside particle
-RATIOS = (0.71, 0.64)
+LINKS = ((1, 5), (4, 8), (2, 0))  # position in ATOMS, outside particle
+RATIOS = (0.71, 0.64, 0.0)
+DISTANCES = (0.0, 0.0, 2.06)  # bohr
 DERIVED_BONDS = ((5, 3), (5, 0), (8, 6), (8, 6))
 FRACTIONS = (0.5, 0.5, 0.06, -0.06)
 N_PARTICLES = 10
@@ -41,6 +42,7 @@ def layout(periodic=True, surroundings=True, links=LINKS):
         anchor=2,
         link_bonds=np.array(links, dtype=np.int64).reshape(-1, 2),
         link_ratios=np.array(RATIOS[:n_links]),
+        link_distances=np.array(DISTANCES[:n_links]),
         periodic=periodic,
         surroundings=around if surroundings else None,
     )
@@ -111,9 +113,11 @@ def test_sites_are_atoms_in_order_and_link_atoms_on_their_bonds(periodic):
     x, vectors = tensors(positions, 40.0 * np.eye(3))
     sites = RegionGeometry(layout(periodic)).sites(x, vectors).numpy()
     np.testing.assert_allclose(sites[: len(ATOMS)], positions[list(ATOMS)], rtol=0, atol=LATTICE_ROUND_OFF)
-    for site, (q1, m1), ratio in zip(sites[len(ATOMS) :], LINKS, RATIOS, strict=True):
+    for site, (q1, m1), ratio, distance in zip(sites[len(ATOMS) :], LINKS, RATIOS, DISTANCES, strict=True):
         host = positions[ATOMS[q1]]
-        np.testing.assert_allclose(site, host + ratio * (positions[m1] - host), rtol=0, atol=LATTICE_ROUND_OFF)
+        bond = positions[m1] - host
+        expected = host + (ratio or distance / np.linalg.norm(bond)) * bond
+        np.testing.assert_allclose(site, expected, rtol=0, atol=LATTICE_ROUND_OFF)
 
 
 def test_derived_charges_sit_at_their_fraction_of_the_bond():
@@ -159,18 +163,33 @@ def test_collect_is_the_chain_rule(periodic, surroundings, links):
         value = value + (on_sources * sources).sum()
     expected = torch.autograd.grad(value, x)[0]
     before = on_sites.clone(), on_sources.clone()
-    found = geometry.collect(on_sites, on_sources)
+    found = geometry.collect(on_sites, on_sources, x.detach(), vectors)
     np.testing.assert_allclose(found, expected, rtol=0, atol=ROUND_OFF * float(expected.abs().max()))
     assert torch.equal(on_sites, before[0])
     assert torch.equal(on_sources, before[1])
+
+
+def test_a_link_at_a_fixed_distance_feels_no_force_along_its_bond():
+    geometry = RegionGeometry(layout(periodic=False, surroundings=False, links=LINKS[2:]))
+    geometry.link_ratios[:], geometry.link_distances[:] = 0.0, DISTANCES[2]
+    positions = compact_positions(3)
+    q1, m1 = ATOMS[LINKS[2][0]], LINKS[2][1]
+    direction = (positions[m1] - positions[q1]) / np.linalg.norm(positions[m1] - positions[q1])
+    x, vectors, on_sites, nothing = tensors(positions, np.eye(3), np.zeros((len(ATOMS) + 1, 3)), np.zeros((0, 3)))
+    on_sites[-1] = torch.tensor(direction)
+    gradient = geometry.collect(on_sites, nothing, x, vectors).numpy()
+    # Stretching the bond moves the link atom with q1 and not with m1.
+    np.testing.assert_allclose(gradient[m1], 0.0, rtol=0, atol=ROUND_OFF)
+    np.testing.assert_allclose(gradient[q1], direction, rtol=0, atol=ROUND_OFF)
 
 
 def test_torchscript_gives_the_same():
     geometry = RegionGeometry(layout())
     scripted = torch.jit.script(RegionGeometry(layout()))
     x, vectors = tensors(compact_positions(9), 40.0 * np.eye(3))
-    on_sites, on_sources = torch.ones(7, 3, dtype=torch.float64), torch.ones(14, 3, dtype=torch.float64)
+    on_sites, on_sources = torch.ones(8, 3, dtype=torch.float64), torch.ones(14, 3, dtype=torch.float64)
     for _ in range(3):
         assert torch.equal(geometry.sites(x, vectors), scripted.sites(x, vectors))
         assert torch.equal(geometry.sources(x, vectors), scripted.sources(x, vectors))
-        assert torch.equal(geometry.collect(on_sites, on_sources), scripted.collect(on_sites, on_sources))
+        arguments = (on_sites, on_sources, x, vectors)
+        assert torch.equal(geometry.collect(*arguments), scripted.collect(*arguments))
