@@ -144,7 +144,12 @@ class RegionPotential(Protocol):
 
 
 class EvaluatedPotential(RegionPotential, Protocol):
-    """A potential that runs in Python, through `openmm.PythonForce`."""
+    """A potential that runs in Python, through `openmm.PythonForce`.
+
+    It may have an attribute `short_range_splitting`, in 1/bohr: in a box it then gets as compact charges only what
+    this Ewald splitting parameter leaves, which is less if it is larger than the force field's, and all else in
+    the smooth part, through a finer mesh. For evaluators to which compact charges are dear.
+    """
 
     def create_evaluator(self, specification: RegionSpecification) -> Evaluator:
         """Return a fresh evaluator for one region.

@@ -10,6 +10,7 @@ import torch
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalField
 from qmmlmm.embedding.geometry import RegionGeometry
+from qmmlmm.embedding.near_mesh import NARROW_REACH, WORTHWHILE, NearMesh
 from qmmlmm.embedding.surroundings_field import SurroundingsField
 from qmmlmm.errors import NonFiniteError, listed
 from qmmlmm.units import FloatArray
@@ -65,6 +66,10 @@ class EvaluatedTerm:
         self._evaluator = potential.create_evaluator(layout.specification)
         self._geometry = RegionGeometry(layout)
         self._field = SurroundingsField(layout) if layout.surroundings is not None else None
+        self._near_mesh = self._finer_mesh()
+        # Positions in the list of near sources: compact charges of the external field, charges on the finer mesh.
+        self._compact = torch.zeros(0, dtype=torch.int64)
+        self._on_mesh = torch.zeros(0, dtype=torch.int64)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (EvaluatedTerm, (self.layout, self.potential))
@@ -96,17 +101,48 @@ class EvaluatedTerm:
         if not self.layout.periodic:
             return sites, ExternalField(near, charges, np.zeros_like(charges))
         own = field.own_charges.numpy()
+        mesh = self._near_mesh
+        if mesh is None:
+            self._compact = torch.arange(len(near))
+        else:
+            distances = torch.cdist(torch.from_numpy(sites), field.near_positions).min(dim=0).values
+            self._compact = torch.nonzero(distances < NARROW_REACH / mesh.narrow)[:, 0]
+            self._on_mesh = torch.nonzero(distances < field.cutoff)[:, 0]
+            mesh.fill(field.sites, *self._mesh_charges())
+            near, charges = near[self._compact.numpy()], charges[self._compact.numpy()]
 
         def smooth_potential(points: FloatArray) -> tuple[FloatArray, FloatArray]:
-            value, gradient = field.smooth_potential(torch.from_numpy(np.ascontiguousarray(points)))
+            places = torch.from_numpy(np.ascontiguousarray(points))
+            value, gradient = field.smooth_potential(places)
+            if mesh is not None:
+                more = mesh.potential(places)
+                value, gradient = value + more[0], gradient + more[1]
             return value.numpy(), gradient.numpy()
 
         return sites, ExternalField(
             positions=np.concatenate([near, sites[: len(own)]]),
             point_charges=np.concatenate([charges, np.zeros_like(own)]),
             gaussian_charges=np.concatenate([-charges, -own]),
-            splitting=field.splitting,
+            splitting=field.splitting if mesh is None else mesh.narrow,
             smooth_potential=smooth_potential,
+        )
+
+    def _finer_mesh(self) -> NearMesh | None:
+        """Return a mesh for near charges if the potential asks for a larger splitting than the force field has."""
+        wanted = getattr(self.potential, "short_range_splitting", None)
+        field = self._field
+        if wanted is None or field is None or not self.layout.periodic or wanted < WORTHWHILE * field.splitting:
+            return None
+        return NearMesh(field.splitting, float(wanted), field.cutoff)
+
+    def _mesh_charges(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sources of the finer mesh: the near ones and the region's own."""
+        field = self._field
+        assert field is not None
+        own = field.own_charges
+        return (
+            torch.cat([field.near_positions[self._on_mesh], field.sites[: len(own)]]),
+            torch.cat([field.near_charges()[self._on_mesh], own]),
         )
 
     def label(self, positions: FloatArray, box: FloatArray) -> Label:
@@ -172,14 +208,22 @@ class EvaluatedTerm:
         site_gradient = torch.from_numpy(np.ascontiguousarray(evaluation.gradient)) + once_sites
         source_gradient = once_sources
         charge_gradient = torch.from_numpy(np.ascontiguousarray(evaluation.charge_gradient))
-        n_near = field.near_index.shape[0]
-        source_gradient.index_add_(0, field.near_index, charge_gradient[:n_near])
-        if self.layout.periodic:
+        if not self.layout.periodic:
+            source_gradient.index_add_(0, field.near_index, charge_gradient)
+        else:
+            n_compact = self._compact.shape[0]
+            source_gradient.index_add_(0, field.near_index[self._compact], charge_gradient[:n_compact])
             # The smeared charges that come last sit on the region's own atoms.
-            site_gradient[: charge_gradient.shape[0] - n_near] += charge_gradient[n_near:]
+            n_own = field.own_charges.shape[0]
+            site_gradient[:n_own] += charge_gradient[n_compact:]
             points = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_points))
             charges = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_charges))
             source_gradient = source_gradient + field.smooth_adjoint(points, charges, None)
+            if self._near_mesh is not None:
+                places, mesh_charges = self._mesh_charges()
+                pull = mesh_charges[:, None] * self._near_mesh.adjoint(points, charges, places)
+                source_gradient.index_add_(0, field.near_index[self._on_mesh], pull[:-n_own])
+                site_gradient[:n_own] += pull[-n_own:]
         return evaluation.energy + float(once), site_gradient, source_gradient
 
     def _check(self, energy: float, gradient: FloatArray) -> None:

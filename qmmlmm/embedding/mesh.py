@@ -80,6 +80,8 @@ class EwaldMesh(torch.nn.Module):
         Ewald splitting parameter alpha.
     grid : (int, int, int)
         Mesh points along the three box vectors.
+    order : int
+        Of the B-splines.
 
     Notes
     -----
@@ -102,11 +104,11 @@ class EwaldMesh(torch.nn.Module):
     cached_box: Tensor
     cached_influence: Tensor
 
-    def __init__(self, splitting: float, grid: tuple[int, int, int]) -> None:
+    def __init__(self, splitting: float, grid: tuple[int, int, int], order: int = SPLINE_ORDER) -> None:
         super().__init__()
         self.splitting = float(splitting)
         self.nx, self.ny, self.nz = int(grid[0]), int(grid[1]), int(grid[2])
-        self.order = SPLINE_ORDER
+        self.order = int(order)
         self.chunk = CHUNK
         first = spline_coefficients(self.order)
         second = derivative_coefficients(first)
@@ -153,7 +155,7 @@ class EwaldMesh(torch.nn.Module):
         return self.cached_influence
 
     def _locate(self, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-        """Return flat mesh indices, (n, 125), and the fractional offsets within a cell, (n, 3)."""
+        """Return flat mesh indices, (n, order^3), and the fractional offsets within a cell, (n, 3)."""
         scaled = torch.matmul(points, torch.linalg.inv(box))
         scaled = (scaled - torch.floor(scaled)) * self.grid_sizes
         lower = torch.floor(scaled)

@@ -19,6 +19,10 @@ MINIMUM_MEMORY = 1000
 """Least memory, in MB, that a calculation can be given: PySCF works in blocks that shrink with what is left,
 and very small ones have given wrong gradients without a message (pyscf issue 1171)."""
 
+SHORT_RANGE_SPLITTING = 0.35
+"""In 1/bohr. Integrals are needed for the charges within 6.4 angstrom alone, and the rest is so smooth that the
+default embedding grid leaves an error of 1e-7 hartree in the operator."""
+
 
 @dataclass(frozen=True)
 class PySCFPotential:
@@ -119,6 +123,11 @@ class PySCFPotential:
     def embeddings(self) -> frozenset[str]:
         """Both embeddings."""
         return frozenset({"mechanical", "electrostatic"})
+
+    @property
+    def short_range_splitting(self) -> float:
+        """Ewald splitting parameter, 1/bohr, from which on charges are compact: see `EvaluatedPotential`."""
+        return SHORT_RANGE_SPLITTING
 
     def is_unrestricted(self, multiplicity: int) -> bool:
         """Return whether a region of this multiplicity gets unrestricted orbitals."""

@@ -18,6 +18,7 @@ from qmmlmm.units import NM_IN_BOHR
 SAME = 1e-12  # relative; the same sums in another order
 STEP = 1e-4  # bohr
 DIFFERENCE_TOLERANCE = 1e-7  # of the largest component; third derivatives times STEP^2 / 6 are 1e-9
+FINER_MESH = 3e-6  # hartree, hartree/bohr: errors of the two meshes for charges of 0.9 e
 MOMENTS = np.array([0.4, -0.3, 0.2, -0.1, 0.3, -0.5])
 
 
@@ -26,6 +27,7 @@ class Recorded:
     """Fixed charges in whatever field; sums that are not numbers on demand."""
 
     bad: str = ""
+    short_range_splitting: float | None = None
     level: str = "MM"
     embeddings: frozenset[str] = frozenset({"mechanical", "electrostatic"})
 
@@ -54,12 +56,13 @@ class Recorded:
         )
 
 
-def term_of(tools, shape, embedding="electrostatic", bad="", alpha=6.0):
+def term_of(tools, shape, embedding="electrostatic", bad="", alpha=6.0, splitting=None):
     case = tools.solution(shape, 0, 1, alpha=alpha)
-    hamiltonian = Hamiltonian([Term(Recorded(bad), Region("site", case.chains[0]), embedding=embedding)])
+    potential = Recorded(bad, splitting)
+    hamiltonian = Hamiltonian([Term(potential, Region("site", case.chains[0]), embedding=embedding)])
     mixed = create_mixed_system(case.topology, case.system, hamiltonian)
     return (
-        EvaluatedTerm(mixed.layouts["site/MM"], Recorded(bad)),
+        EvaluatedTerm(mixed.layouts["site/MM"], potential),
         case.positions * NM_IN_BOHR,
         case.box * NM_IN_BOHR,
     )
@@ -121,6 +124,35 @@ def test_the_gradient_is_the_derivative_of_the_energy(tools, shape, embedding):
         assert (gradient * direction).sum() == pytest.approx(expected, abs=DIFFERENCE_TOLERANCE * scale)
     if embedding == "mechanical":
         assert not gradient[6:].any()
+
+
+@pytest.mark.parametrize("shape", ["cubic", "triclinic"])
+def test_a_larger_splitting_leaves_fewer_compact_charges_and_the_same_energy_and_forces(tools, shape):
+    # alpha is 0.16/bohr: images of the own atoms and of near charges are in the list of near sources.
+    plain, positions, box = term_of(tools, shape, alpha=3.0)
+    finer, _, _ = term_of(tools, shape, alpha=3.0, splitting=0.35)
+    energy, gradient = plain.compute(positions, box)
+    same_energy, same_gradient = finer.compute(positions, box)
+    assert same_energy == pytest.approx(energy, abs=FINER_MESH)
+    np.testing.assert_allclose(same_gradient, gradient, rtol=0, atol=FINER_MESH)
+    fewer, more = len(finer.external_field(positions, box)[1].positions), len(plain.last.charge_gradient)
+    assert fewer < more / 3
+    rng = np.random.default_rng(3)
+    for group in (slice(0, 6), slice(6, 26), slice(26, None), slice(None)):
+        direction = np.zeros_like(positions)
+        direction[group] = rng.standard_normal(direction[group].shape)
+        above, _ = finer.compute(positions + STEP * direction, box)
+        below, _ = finer.compute(positions - STEP * direction, box)
+        scale = abs(gradient).max()
+        slope = (above - below) / (2.0 * STEP)
+        assert (same_gradient * direction).sum() == pytest.approx(slope, abs=DIFFERENCE_TOLERANCE * scale)
+
+
+@pytest.mark.parametrize(("shape", "alpha"), [(None, 6.0), ("cubic", 6.0)])
+def test_a_splitting_that_is_not_larger_changes_nothing(tools, shape, alpha):
+    plain, positions, box = term_of(tools, shape, alpha=alpha)
+    finer, _, _ = term_of(tools, shape, alpha=alpha, splitting=0.35)
+    assert finer.compute(positions, box)[0] == plain.compute(positions, box)[0]
 
 
 def test_the_last_evaluation_is_kept(tools):

@@ -1,0 +1,158 @@
+"""What the surroundings add to one QM energy and gradient: ketosteroid isomerase in water, 58,553 atoms.
+
+    python tests/benchmarks/qm_environment.py [--method b3lyp] [--repeats 1] [--direct]
+
+For regions of about 10 and 20 atoms, prints the time of PySCF alone (the same region, method, threads and guess,
+without surroundings), the time with the surroundings, and the share of each part. `--direct` adds what `pyscf.qmmm`
+takes for the same with all charges of the box as bare point charges, without images. Set OMP_NUM_THREADS=1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from openmm import app, unit
+from pyscf import lib, qmmm
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.qm import compact, smooth
+from qmmlmm.units import NM_IN_BOHR
+from systems.ketosteroid_isomerase import SITE_A, build
+
+BACKBONE = {"N", "H", "CA", "HA", "C", "O"}
+
+PARTS = {
+    "meshes, near charges": (EvaluatedTerm, "external_field"),
+    "near charges: operator": (compact.CompactCharges, "core_hamiltonian"),
+    "near charges: gradient": (compact.CompactCharges, "gradients"),
+    "smooth part: potential": (smooth.SmoothPotential, "__init__"),
+    "smooth part: operator": (smooth.SmoothPotential, "core_hamiltonian"),
+    "smooth part: gradient": (smooth.SmoothPotential, "gradient_and_charges"),
+    "forces on all atoms": (EvaluatedTerm, "_in_field"),
+}
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float]) -> Iterator[None]:
+    """Add up the CPU time of each part."""
+    with contextlib.ExitStack() as stack:
+        for name, (owner, method) in PARTS.items():
+            stack.enter_context(mock.patch.object(owner, method, _timer(getattr(owner, method), name, seconds)))
+        yield
+
+
+def _timer(function, name, seconds):
+    def call(*arguments, **keywords):
+        start = time.process_time()
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
+
+    return call
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--method", default="b3lyp", help="in 6-31g*")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--direct", action="store_true", help="also pyscf.qmmm with all charges")
+    options = parser.parse_args()
+    structure = build()
+    positions = structure.positions.value_in_unit(unit.nanometer) * NM_IN_BOHR
+    edges = structure.topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer)
+    box = np.array(edges) * NM_IN_BOHR
+    qm = PySCFPotential(options.method, "6-31g*")
+    print(f"{options.method}/6-31g*, fresh guess, {lib.num_threads()} thread(s), seconds of CPU time")
+    for name, atoms in regions(structure.topology).items():
+        hamiltonian = Hamiltonian([Term(qm, Region(name, atoms), embedding="electrostatic")])
+        mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
+        measure(name, qm, mixed.evaluated_term(f"{name}/QM"), positions, box, options)
+
+
+def regions(topology: app.Topology) -> dict[str, list[int]]:
+    """Return about 10 and 20 atoms, with the link atom where the side chain is cut off."""
+    residues = list(topology.residues())
+    tyrosine = side_chain(residues[SITE_A[0]])
+    asparagine = side_chain(next(residue for residue in residues if residue.name == "ASN"))
+    tryptophan = side_chain(next(residue for residue in residues if residue.name == "TRP"))
+    return {"Asn side chain": asparagine, "Tyr16 side chain": tyrosine, "Trp side chain": tryptophan}
+
+
+def side_chain(residue: app.topology.Residue) -> list[int]:
+    """Return the atoms from CB on."""
+    return [atom.index for atom in residue.atoms() if atom.name not in BACKBONE]
+
+
+def measure(name, qm, term, positions, box, options) -> None:
+    """Print the table of one region."""
+    alone, embedded, rows = [], [], []
+    sites, _ = term.external_field(positions, box)
+    for _ in range(options.repeats):
+        evaluator = qm.create_evaluator(term.layout.specification)
+        alone.append(seconds_of(lambda evaluator=evaluator: evaluator.evaluate(sites, None)))
+        # A new evaluator, for a fresh guess; the meshes' constant tables are there, as from the second step on.
+        term._evaluator = qm.create_evaluator(term.layout.specification)
+        seconds: dict[str, float] = {}
+        with timed(seconds):
+            embedded.append(seconds_of(lambda: term.compute(positions, box)))
+        rows.append(seconds)
+    bare = float(np.median(alone))
+    charges = len(term.last.charge_gradient)
+    print(f"\n{name}: {len(sites)} atoms; {charges} compact charges, {len(term.last.smooth_points)} points")
+    print(f"{'PySCF alone':<28}{bare:8.2f}   {spread(alone)}")
+    print(f"{'in its surroundings':<28}{np.median(embedded):8.2f}   {spread(embedded)}")
+    total = 0.0
+    for part in PARTS:
+        value = float(np.median([row[part] for row in rows]))
+        total += value
+        print(f"  {part:<26}{value:8.2f}{100 * value / bare:8.1f} %")
+    print(f"{'surroundings, together':<28}{total:8.2f}{100 * total / bare:8.1f} %")
+    if options.direct:
+        direct = direct_seconds(qm, term, positions, sites)
+        print(f"{'pyscf.qmmm, all charges':<28}{direct:8.2f}{100 * direct / bare:8.1f} %   {direct / total:.0f} times")
+
+
+def direct_seconds(qm, term, positions, sites) -> float:
+    """Return what pyscf.qmmm takes for the operator, the gradient and the forces on all charges of the box."""
+    evaluator = qm.create_evaluator(term.layout.specification)
+    mean_field = evaluator._mean_field(evaluator._molecule(sites))
+    charges = term.layout.surroundings.source_charges
+    chosen = np.flatnonzero(charges)
+    chosen = np.setdiff1d(chosen, term.layout.atoms)
+    chosen = chosen[chosen < len(positions)]
+    density = np.eye(mean_field.mol.nao)
+    plain = mean_field.nuc_grad_method()
+    without = seconds_of(mean_field.get_hcore) + seconds_of(plain.get_hcore)
+    embedded = qmmm.mm_charge(mean_field, positions[chosen], charges[chosen], unit="Bohr")
+    gradient = embedded.nuc_grad_method()
+    parts = (embedded.get_hcore, gradient.get_hcore, gradient.grad_nuc_mm, lambda: gradient.grad_hcore_mm(density))
+    return sum(seconds_of(part) for part in parts) - without
+
+
+def seconds_of(function) -> float:
+    """Return the CPU time of a call: the wall time of an undisturbed run on one thread."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def spread(values) -> str:
+    """Return the range of the values."""
+    return f"({min(values):.2f} - {max(values):.2f}, n = {len(values)})" if len(values) > 1 else "(single run)"
+
+
+if __name__ == "__main__":
+    main()
