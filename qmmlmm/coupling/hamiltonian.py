@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from qmmlmm.coupling.boundary_charges import check_scheme
-from qmmlmm.coupling.potential import RegionPotential
+from qmmlmm.coupling.potential import RegionPotential, is_long_range
 from qmmlmm.coupling.region import Region
 from qmmlmm.errors import HamiltonianError, listed, nearest
 
@@ -151,6 +151,10 @@ class Hamiltonian:
         """Return the embedding of a region's terms."""
         return next(term.embedding for term in self.terms if term.region == region)
 
+    def long_range(self, region: Region) -> bool:
+        """Return whether the terms of a region compute the interaction with its own periodic images."""
+        return any(is_long_range(term.potential) for term in self.terms if term.region == region)
+
     def term_names(self) -> tuple[str, ...]:
         """Return the names of the terms, all different, in order."""
         given = {term.name for term in self.terms if term.name}
@@ -205,6 +209,8 @@ class Hamiltonian:
                         f"the terms of region {region.name!r} differ in {label}: {listed(sorted(values))}; all terms "
                         "of a region see the same surroundings"
                     )
+            if self.long_range(region):
+                self._check_long_range(region, terms)
             total = sum(term.coefficient for term in terms)
             parent = self.parent(region)
             if parent is None and abs(total - 1.0) > COEFFICIENT_TOLERANCE:
@@ -217,6 +223,19 @@ class Hamiltonian:
                     f"region {region.name!r} lies inside region {parent.name!r}, but its coefficients add up to "
                     f"{total:g}; a correction such as QM - ML adds up to 0"
                 )
+
+    def _check_long_range(self, region: Region, terms: list[Term]) -> None:
+        if self.parent(region) is not None or not all(is_long_range(term.potential) for term in terms):
+            raise HamiltonianError(
+                f"region {region.name!r} has a potential with long_range=True, which computes the region's periodic "
+                "images; then all terms of the region do, and it lies inside no other region. Use long_range=False "
+                "for corrections"
+            )
+        if terms[0].embedding != "mechanical":
+            raise HamiltonianError(
+                f"region {region.name!r} has a potential with long_range=True, which goes with mechanical embedding; "
+                "with electrostatic embedding the region's images are part of its field"
+            )
 
 
 def _signed(coefficient: float) -> str:

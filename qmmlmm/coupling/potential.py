@@ -125,6 +125,36 @@ class Evaluator(Protocol):
         ...
 
 
+class PeriodicEvaluator(Evaluator, Protocol):
+    """An evaluator of a potential that is `long_range`."""
+
+    def evaluate_in_box(self, positions: FloatArray, box: FloatArray) -> Evaluation:
+        """Return energy and derivatives of the region with its own periodic images.
+
+        Parameters
+        ----------
+        positions : (n, 3) float array, bohr
+            Of the region's atoms, then of its link atoms, in one image.
+        box : (3, 3) float array, bohr
+            Box vectors in rows.
+
+        Raises
+        ------
+        EvaluationError
+            As `evaluate`.
+        """
+        ...
+
+
+def is_long_range(potential: object) -> bool:
+    """Return whether a potential computes the region's interaction with its own periodic images itself.
+
+    It says so by an attribute ``long_range`` that is true; its evaluators are `PeriodicEvaluator` then. The images
+    of any other region act through the force field's charges.
+    """
+    return bool(getattr(potential, "long_range", False))
+
+
 class RegionPotential(Protocol):
     """The energy function of a region: settings, without state."""
 

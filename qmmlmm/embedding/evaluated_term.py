@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 
 from qmmlmm.coupling.layout import TermLayout
-from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalField
+from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalField, PeriodicEvaluator, is_long_range
 from qmmlmm.embedding.geometry import RegionGeometry
 from qmmlmm.embedding.near_mesh import NARROW_REACH, WORTHWHILE, NearMesh
 from qmmlmm.embedding.surroundings_field import SurroundingsField
@@ -187,7 +188,7 @@ class EvaluatedTerm:
         """
         if self._field is None:
             sites = self._geometry.sites(torch.from_numpy(positions), torch.from_numpy(box)).numpy()
-            evaluation = self._evaluator.evaluate(sites, None)
+            evaluation = self._evaluate_alone(sites, box)
             energy = evaluation.energy
             source_gradient = torch.zeros((0, 3), dtype=torch.float64)
             site_gradient = torch.from_numpy(np.ascontiguousarray(evaluation.gradient))
@@ -200,6 +201,11 @@ class EvaluatedTerm:
         gradient: FloatArray = self._geometry.collect(site_gradient, source_gradient, *where).numpy()
         self._check(energy, gradient)
         return energy, gradient
+
+    def _evaluate_alone(self, sites: FloatArray, box: FloatArray) -> Evaluation:
+        if self.layout.periodic and is_long_range(self.potential):
+            return cast(PeriodicEvaluator, self._evaluator).evaluate_in_box(sites, box)
+        return self._evaluator.evaluate(sites, None)
 
     def _in_field(self, evaluation: Evaluation) -> tuple[float, torch.Tensor, torch.Tensor]:
         field = self._field

@@ -19,6 +19,7 @@ from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemErro
 from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.ml.term_module import TorchTerm
 from qmmlmm.ml.torch_force import create_torch_force, unavailable_because
+from qmmlmm.mm.own_images import without_own_images
 from qmmlmm.mm.python_force import EvaluatedTermInOpenMMUnits, TermCallback, create_python_force
 from qmmlmm.mm.removal import remove_regions
 from qmmlmm.mm.term_layouts import (
@@ -299,6 +300,9 @@ def create_mixed_system(
     for term, layout in zip(hamiltonian.terms, layouts, strict=True):
         term.potential.check(layout.specification)
     mixed = remove_regions(system, removals, remove_constraints=remove_constraints)
+    for region, removal in zip(hamiltonian.outermost, removals, strict=True):
+        if hamiltonian.long_range(region):
+            mixed.addForce(without_own_images(system, removal))
     groups = _assign_groups(mixed, hamiltonian)
     backend = _choose_backend(hamiltonian, ml_backend)
     names = hamiltonian.term_names()

@@ -22,6 +22,10 @@ SMALL_ARGUMENT = 1e-3
 """Below this value of a*r the limits of erf(a r)/r at r = 0 are used; they are good to 1e-7 of a."""
 
 
+PLACEHOLDER_BOX = 10.0
+"""Edge in nm of the box with which a long-range model is set up."""
+
+
 @dataclass(frozen=True)
 class OpenMMPotential:
     """The energy of a small OpenMM System as the energy of a region.
@@ -114,6 +118,14 @@ class OpenMMEvaluator:
         self._integrator = openmm.VerletIntegrator(0.001)
         self._context = openmm.Context(system, self._integrator, openmm.Platform.getPlatform(platform))
 
+    def evaluate_in_box(self, positions: FloatArray, box: FloatArray) -> Evaluation:
+        """Return energy and derivatives, see `qmmlmm.coupling.potential.PeriodicEvaluator`."""
+        try:
+            self._context.setPeriodicBoxVectors(*(box * BOHR_IN_NM))
+        except openmm.OpenMMException as error:
+            raise EvaluationError(f"term {self._name!r}: the inner OpenMM Context failed: {error}") from error
+        return self.evaluate(positions, None)
+
     def evaluate(self, positions: FloatArray, external_field: ExternalField | None) -> Evaluation:
         """Return energy and derivatives, see `qmmlmm.coupling.potential.Evaluator`."""
         try:
@@ -187,7 +199,8 @@ def _smeared_kernel(r: FloatArray, a: float) -> tuple[FloatArray, FloatArray]:
 class OpenMMMLPotential:
     """A potential of the package openmm-ml (MACE, AIMNet2, ANI, ...) as the energy of a region.
 
-    It sees the region with its link atoms and nothing else: mechanical embedding.
+    It sees the region with its link atoms and nothing else: mechanical embedding. In a box the region's own images
+    act through the force field's charges, unless the model computes them.
 
     Parameters
     ----------
@@ -197,6 +210,9 @@ class OpenMMMLPotential:
         What `openmmml.MLPotential.createSystem` would get as keyword arguments.
     platform : str
         Name of the OpenMM platform of the inner Context; the model's own device follows openmm-ml.
+    long_range : bool
+        True for a model with Ewald electrostatics of its own: in a box it is given the box, and the interaction
+        of the region with its own images is taken out of the force field.
 
     Raises
     ------
@@ -209,6 +225,7 @@ class OpenMMMLPotential:
     potential: Any
     options: Mapping[str, object] = field(default_factory=dict)
     platform: str = "Reference"
+    long_range: bool = False
     level: str = field(default="ML", init=False)
     embeddings: frozenset[str] = field(default=frozenset({"mechanical"}), init=False)
 
@@ -227,7 +244,10 @@ class OpenMMMLPotential:
 
     def __repr__(self) -> str:
         implementation = type(self.potential._impl).__name__
-        return f"OpenMMMLPotential({implementation}, options={dict(self.options)!r}, platform={self.platform!r})"
+        return (
+            f"OpenMMMLPotential({implementation}, options={dict(self.options)!r}, platform={self.platform!r}, "
+            f"long_range={self.long_range})"
+        )
 
     def check(self, specification: RegionSpecification) -> None:
         """Elements, charge and multiplicity are checked by openmm-ml when the evaluator is made."""
@@ -245,6 +265,9 @@ class OpenMMMLPotential:
         for k, number in enumerate(specification.atomic_numbers):
             element = app.Element.getByAtomicNumber(int(number))
             topology.addAtom(f"{element.symbol}{k + 1}", element, residue)
+        if self.long_range:
+            # From this openmm-ml knows that there is a box; the real one comes with each geometry.
+            topology.setPeriodicBoxVectors(PLACEHOLDER_BOX * np.eye(3) * unit.nanometer)
         options = {"charge": specification.charge, "multiplicity": specification.multiplicity, **self.options}
         try:
             system = self.potential.createSystem(topology, removeCMMotion=False, **options)
