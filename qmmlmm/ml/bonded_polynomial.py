@@ -1,0 +1,87 @@
+"""The part of a molecule's energy that is linear in its parameters and fitted before a network is trained."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from qmmlmm.ml.embedded_network import pair_classes
+from qmmlmm.units import ANGSTROM_IN_BOHR
+
+STEEPNESS = 1.5 / ANGSTROM_IN_BOHR
+DEGREE = 4
+
+
+class BondedPolynomial(torch.nn.Module):
+    """Polynomials in 1 - exp(-b (r - r0)) of atoms that are one to three bonds apart.
+
+    The variable does not grow with the distance, so that no power of it lets a bond run away where the fit has
+    seen nothing.
+
+    Parameters
+    ----------
+    atomic_numbers : sequence of int
+    bonds : iterable of (int, int)
+        Positions of bonded atoms in `atomic_numbers`.
+    """
+
+    first: Tensor
+    second: Tensor
+    kinds: Tensor
+    equilibrium: Tensor
+    coefficients: Tensor
+
+    def __init__(self, atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]]) -> None:
+        super().__init__()
+        pairs = pair_classes(atomic_numbers, bonds)
+        n_classes = 1 + max((kind for _, _, kind in pairs), default=-1)
+        self.steepness = STEEPNESS
+        self.register_buffer("first", torch.tensor([a for a, _, _ in pairs], dtype=torch.int64))
+        self.register_buffer("second", torch.tensor([b for _, b, _ in pairs], dtype=torch.int64))
+        self.register_buffer("kinds", torch.tensor([kind for _, _, kind in pairs], dtype=torch.int64))
+        self.register_buffer("equilibrium", torch.ones(n_classes, dtype=torch.float64))
+        self.register_buffer("coefficients", torch.zeros(n_classes, DEGREE, dtype=torch.float64))
+
+    def _distances(self, positions: Tensor) -> Tensor:
+        delta = positions.index_select(-2, self.first) - positions.index_select(-2, self.second)
+        return torch.sqrt((delta * delta).sum(-1))
+
+    def terms(self, positions: Tensor) -> Tensor:
+        """Return the powers summed over the pairs of a class, (..., n_classes * degree)."""
+        stretch = 1.0 - torch.exp(-self.steepness * (self._distances(positions) - self.equilibrium[self.kinds]))
+        powers = torch.stack([stretch, stretch**2, stretch**3, stretch**4], dim=-1)
+        shape = list(positions.shape[:-2]) + [self.equilibrium.shape[0], powers.shape[-1]]  # noqa: RUF005  (TorchScript)
+        zeros = torch.zeros(shape, dtype=positions.dtype, device=positions.device)
+        return zeros.index_add(-2, self.kinds, powers).flatten(-2)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return the energies, (...) hartree, of geometries, (..., n, 3) bohr."""
+        return torch.matmul(self.terms(positions), self.coefficients.flatten())
+
+    @torch.jit.ignore  # type: ignore[untyped-decorator]
+    def fit(self, positions: Tensor, gradients: Tensor, ridge: float = 1e-8) -> None:
+        """Fit to gradients by linear least squares.
+
+        Parameters
+        ----------
+        positions : (frames, n, 3) tensor, bohr
+        gradients : (frames, n, 3) tensor, hartree/bohr
+        ridge : float
+            Relative size of the regularisation.
+        """
+        if len(self.first) == 0:
+            return
+        mean = self._distances(positions).mean(0)
+        counts = torch.zeros_like(self.equilibrium).index_add(0, self.kinds, torch.ones_like(mean))
+        self.equilibrium = torch.zeros_like(counts).index_add(0, self.kinds, mean) / counts
+        leaf = positions.clone().requires_grad_(True)
+        terms = self.terms(leaf)
+        rows = [
+            torch.autograd.grad(terms[:, k].sum(), leaf, retain_graph=True)[0].flatten() for k in range(terms.shape[1])
+        ]
+        design = torch.stack(rows, dim=1)
+        scale = design.norm(dim=0).clamp(min=1e-12)
+        scaled = design / scale
+        normal = scaled.T @ scaled + ridge * torch.eye(scaled.shape[1], dtype=scaled.dtype)
+        solution = torch.linalg.solve(normal, scaled.T @ gradients.flatten()) / scale
+        self.coefficients = solution.view(self.coefficients.shape).detach()

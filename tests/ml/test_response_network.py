@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from qmmlmm.errors import PotentialError
+from qmmlmm.ml.bonded_polynomial import BondedPolynomial
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
+from qmmlmm.units import ANGSTROM_IN_BOHR, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
+
+NUMBERS = [6, 8, 1, 1, 9]
+BONDS = [(0, 1), (0, 2), (0, 3)]
+ROUND_OFF = 1e-11
+# Central differences with steps of 1e-4 bohr: their error is of the order of 1e-8 in these units.
+DIFFERENCE_TOLERANCE = 2e-7
+# Forces of a float32 network differ from those of the same weights in float64 by about 1e-3 of their size.
+SINGLE_PRECISION_ENERGY = 5e-3  # kJ/mol
+SINGLE_PRECISION_FORCE = 0.5  # kJ/(mol nm)
+
+
+def network(dtype=torch.float64, seed=5, **changes) -> ResponseNetwork:
+    torch.manual_seed(seed)
+    arguments = {
+        "settings": ResponseSettings(features=12, near_cutoff=5.0, near_functions=4),
+        "conditions": [(0, 1, 0), (-1, 2, 0), (-1, 2, 1)],
+        "members": 2,
+    }
+    arguments.update(changes)
+    model = ResponseNetwork(NUMBERS, BONDS, dtype=dtype, **arguments)
+    model.constants = torch.tensor([-0.3, 0.2, 0.1], dtype=torch.float64)[: len(arguments["conditions"])]
+    torch.nn.init.normal_(model.bonded.coefficients, std=0.05)
+    model.bonded.equilibrium.fill_(2.2)
+    return model.eval()
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(6)
+    places = [[0.0, 0.0, 0.0], [0.1, 0.2, 2.3], [1.8, 0.0, -1.0], [-1.7, 0.3, -1.1], [0.5, 5.2, 1.0]]
+    return {
+        "atomic_numbers": torch.tensor(NUMBERS),
+        "charge": torch.tensor(-1.0, dtype=torch.float64),
+        "multiplicity": torch.tensor(2.0, dtype=torch.float64),
+        "positions": torch.tensor(places, dtype=torch.float64),
+        "potential": 0.1 * torch.randn(5, generator=generator, dtype=torch.float64),
+        "field": 0.03 * torch.randn(5, 3, generator=generator, dtype=torch.float64),
+        "near_positions": torch.tensor([[0.0, 1.0, 6.0], [5.0, 1.0, -2.0], [-3.0, -4.0, 1.0]], dtype=torch.float64),
+        "near_charges": torch.tensor([0.4, -0.8, 1.0], dtype=torch.float64),
+    }
+
+
+def energy(model, inputs) -> torch.Tensor:
+    return model(inputs)["energy"]
+
+
+def rotated(inputs, matrix, shift):
+    moved = dict(inputs)
+    for key in ("positions", "near_positions"):
+        moved[key] = inputs[key] @ matrix.T + shift
+    moved["field"] = inputs["field"] @ matrix.T
+    return moved
+
+
+def test_energy_does_not_depend_on_place_and_orientation(inputs):
+    model = network()
+    matrix, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    for sign in (1.0, -1.0):  # one of the two is a reflection
+        moved = rotated(inputs, sign * matrix, torch.tensor([3.0, -2.0, 11.0], dtype=torch.float64))
+        assert energy(model, moved).item() == pytest.approx(energy(model, inputs).item(), abs=ROUND_OFF)
+
+
+def test_energy_does_not_depend_on_the_order_of_like_atoms_and_of_near_charges(inputs):
+    model = network()
+    order, near = torch.tensor([0, 1, 3, 2, 4]), torch.tensor([2, 0, 1])
+    moved = dict(inputs)
+    for key in ("positions", "potential", "field"):
+        moved[key] = inputs[key][order]
+    for key in ("near_positions", "near_charges"):
+        moved[key] = inputs[key][near]
+    assert energy(model, moved).item() == pytest.approx(energy(model, inputs).item(), abs=ROUND_OFF)
+
+
+@pytest.mark.parametrize("key", ["positions", "potential", "field", "near_positions"])
+def test_first_derivatives_are_those_of_central_differences(inputs, key):
+    model = network()
+    leaf = inputs[key].clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(energy(model, {**inputs, key: leaf}), leaf)
+    step = 1e-4
+    differences = torch.zeros_like(slope).flatten()
+    for k in range(slope.numel()):
+        shift = torch.zeros(slope.numel(), dtype=torch.float64)
+        shift[k] = step
+        shift = shift.view(slope.shape)
+        up, down = (energy(model, {**inputs, key: inputs[key] + sign * shift}) for sign in (1, -1))
+        differences[k] = (up - down) / (2 * step)
+    assert (differences.view(slope.shape) - slope).abs().max() < DIFFERENCE_TOLERANCE
+    assert slope.abs().max() > 1e-4
+
+
+def test_second_derivatives_are_those_of_central_differences_of_the_first(inputs):
+    model = network()
+
+    def gradient(positions):
+        leaf = positions.clone().requires_grad_(True)
+        return torch.autograd.grad(energy(model, {**inputs, "positions": leaf}), leaf)[0].flatten()
+
+    hessian = torch.autograd.functional.hessian(
+        lambda x: energy(model, {**inputs, "positions": x}), inputs["positions"]
+    ).reshape(15, 15)
+    step = 1e-4
+    differences = torch.zeros_like(hessian)
+    for k in range(15):
+        shift = torch.zeros(15, dtype=torch.float64)
+        shift[k] = step
+        shift = shift.view(5, 3)
+        differences[k] = (gradient(inputs["positions"] + shift) - gradient(inputs["positions"] - shift)) / (2 * step)
+    assert (hessian - differences).abs().max() < 10 * DIFFERENCE_TOLERANCE
+    assert (hessian - hessian.T).abs().max() < ROUND_OFF
+
+
+@pytest.mark.parametrize("reach", ["message", "near"])
+def test_first_and_second_derivative_are_continuous_at_the_cutoffs(inputs, reach):
+    model = network()
+    positions = inputs["positions"].clone()
+    near = inputs["near_positions"].clone()
+    values = []
+    for offset in (-1e-6, 1e-6):
+        distance = torch.tensor((5.0 + offset) * ANGSTROM_IN_BOHR, dtype=torch.float64, requires_grad=True)
+        direction = torch.tensor([0.6, 0.8, 0.0], dtype=torch.float64)
+        if reach == "message":
+            moved = {**inputs, "positions": torch.cat([positions[:4], (positions[0] + distance * direction)[None]])}
+        else:
+            moved = {**inputs, "near_positions": torch.cat([near[:2], (positions[0] + distance * direction)[None]])}
+        value = energy(model, moved)
+        (first,) = torch.autograd.grad(value, distance, create_graph=True)
+        (second,) = torch.autograd.grad(first, distance)
+        values.append((value.item(), first.item(), second.item()))
+    # The third derivative is bounded, so that over 4e-6 bohr the second changes by less than this.
+    np.testing.assert_allclose(values[0], values[1], rtol=0, atol=1e-6)
+
+
+def test_charges_add_up_to_the_charge_of_the_condition(inputs):
+    model = network()
+    positions = inputs["positions"].expand(2, 3, 5, 3)
+    charges = model.properties(positions, torch.tensor([0, 1, 2]))["charges"].sum(-1)
+    expected = torch.tensor([0.0, -1.0, -1.0], dtype=torch.float64).expand(2, 3)
+    torch.testing.assert_close(charges, expected, rtol=0, atol=1e-14)
+
+
+def test_a_field_only_lowers_the_energy_of_response(inputs):
+    model = network()
+    positions = inputs["positions"].expand(2, 1, 5, 3)
+    properties = model.properties(positions, torch.tensor([0]))
+    potential, field = inputs["potential"].expand(2, 1, 5), inputs["field"].expand(2, 1, 5, 3)
+    properties["internal_field"] = torch.zeros_like(properties["internal_field"])
+    both = model.field_energy(positions, properties, potential, field) + model.field_energy(
+        positions, properties, -potential, -field
+    )
+    assert (both < 0).all()
+
+
+def test_a_shift_of_the_potential_costs_the_total_charge_times_the_shift(inputs):
+    model = network()
+    shifted = {**inputs, "potential": inputs["potential"] + 0.37}
+    difference = energy(model, shifted) - energy(model, inputs)
+    assert difference.item() == pytest.approx(-0.37, abs=ROUND_OFF)
+
+
+def test_far_fragments_interact_by_their_charges(inputs):
+    # Both halves of the region are out of each other's network; what is left is q/r.
+    model = network(settings=ResponseSettings(features=12), conditions=[(0, 1, 0)])
+
+    def apart(distance):
+        moved = inputs["positions"].clone()
+        moved[4] = torch.tensor([0.0, distance, 0.0], dtype=torch.float64)
+        return moved.expand(2, 1, 5, 3)
+
+    condition = torch.tensor([0])
+    far, farther = apart(300.0), apart(600.0)
+    properties = model.properties(far, condition)
+    energies = [
+        model.intrinsic_energy(x, model.properties(x, condition), condition).squeeze(-1) for x in (far, farther)
+    ]
+    charge = properties["charges"][:, 0, 4]
+    expected = -(charge**2) * (1 / 300.0 - 1 / 600.0)
+    torch.testing.assert_close(energies[0] - energies[1], expected, rtol=0.03, atol=1e-9)
+
+
+def test_conditions_differ_and_unknown_ones_are_refused(inputs):
+    model = network()
+    charged = energy(model, inputs)
+    neutral = energy(model, {**inputs, "charge": 0 * inputs["charge"], "multiplicity": torch.tensor(1.0)})
+    model.electronic_state = 1
+    excited = energy(model, inputs)
+    assert len({round(x.item(), 6) for x in (charged, neutral, excited)}) == 3
+    with pytest.raises(RuntimeError, match="not trained for this charge"):
+        energy(model, {**inputs, "multiplicity": torch.tensor(4.0)})
+
+
+def test_members_are_networks_of_their_own(inputs):
+    both = network()
+    energies = both(inputs)["member_energies"]
+    for k in range(2):
+        one = network(members=1)
+        state = {
+            key: value[k : k + 1] if key in dict(both.named_parameters()) else value
+            for key, value in both.state_dict().items()
+        }
+        one.load_state_dict(state)
+        assert energy(one, inputs).item() == pytest.approx(energies[k].item(), abs=ROUND_OFF)
+    assert (energies[0] - energies[1]).abs() > 1e-4
+
+
+def test_the_script_gives_what_python_gives_and_single_precision_is_close(inputs):
+    model = network()
+    single = network(dtype=torch.float32)
+    single.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in model.state_dict().items()})
+    for key in ("constants", "bonded.coefficients", "bonded.equilibrium"):
+        model.get_submodule(key.rpartition(".")[0]).get_buffer(key.rpartition(".")[2]).copy_(single.state_dict()[key])
+    values = []
+    for form in (model, torch.jit.script(model), torch.jit.script(single)):
+        leaf = inputs["positions"].clone().requires_grad_(True)
+        value = form({**inputs, "positions": leaf})["energy"]
+        values.append((value.item(), torch.autograd.grad(value, leaf)[0]))
+    assert values[1][0] == pytest.approx(values[0][0], abs=ROUND_OFF)
+    torch.testing.assert_close(values[1][1], values[0][1], rtol=0, atol=ROUND_OFF)
+    assert abs(values[2][0] - values[0][0]) * HARTREE_IN_KJ_PER_MOL < SINGLE_PRECISION_ENERGY
+    assert (values[2][1] - values[0][1]).abs().max() * FORCE_AU_IN_OPENMM < SINGLE_PRECISION_FORCE
+
+
+def test_without_response_the_surroundings_do_nothing(inputs):
+    model = network(settings=ResponseSettings(features=12, response=False))
+    bare = {key: value for key, value in inputs.items() if key not in ("potential", "field")}
+    assert energy(model, inputs).item() == energy(model, bare).item()
+
+
+def test_the_repulsion_follows_its_formula_and_ends_at_contact():
+    repulsion = ShortRangeRepulsion([6, 8])
+    r = 0.5
+    a = 0.8854 / (6**0.23 + 8**0.23)
+    x = r / a
+    screening = 0.1818 * np.exp(-3.2 * x) + 0.5099 * np.exp(-0.9423 * x)
+    screening += 0.2802 * np.exp(-0.4029 * x) + 0.02817 * np.exp(-0.2016 * x)
+    s = r / ((0.76 + 0.66) * ANGSTROM_IN_BOHR)
+    switch = 1 - 28 * s**6 + 48 * s**7 - 21 * s**8
+
+    def at(distance):
+        return repulsion(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, distance]], dtype=torch.float64)).item()
+
+    assert at(r) == pytest.approx(48 / r * screening * switch, rel=1e-12)
+    assert at(0.2) > at(0.5) > at(1.5) > 0
+    assert at(1.43 * ANGSTROM_IN_BOHR) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_polynomial_recovers_a_force_field_of_its_own_form():
+    generator = torch.Generator().manual_seed(9)
+    truth = BondedPolynomial(NUMBERS, BONDS)
+    truth.coefficients.normal_(generator=generator)
+    start = torch.tensor([[0.0, 0, 0], [0, 0, 2.3], [1.8, 0, -1], [-1.7, 0, -1.1], [0, 9, 0]], dtype=torch.float64)
+    positions = start + 0.15 * torch.randn(40, 5, 3, generator=generator, dtype=torch.float64)
+    fitted = BondedPolynomial(NUMBERS, BONDS)
+    fitted.fit(positions, torch.zeros_like(positions))  # finds the equilibrium
+    truth.equilibrium = fitted.equilibrium
+    leaf = positions.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(truth(leaf).sum(), leaf)
+    fitted.fit(positions, gradient, ridge=1e-13)
+    torch.testing.assert_close(fitted(positions), truth(positions), rtol=0, atol=1e-5)
+
+
+def test_no_bond_runs_away_where_nothing_was_fitted():
+    polynomial = BondedPolynomial([1, 1], [(0, 1)])
+    polynomial.coefficients.fill_(-1.0)
+    polynomial.equilibrium.fill_(1.4)
+    far = torch.tensor([[0.0, 0, 0], [0, 0, 500.0]], dtype=torch.float64)
+    assert polynomial(far).item() == pytest.approx(-4.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"members": 0}, "one member or more"),
+        ({"conditions": []}, "different triples"),
+        ({"conditions": [(0, 1, 0), (0, 1, 0)]}, "different triples"),
+    ],
+)
+def test_a_model_that_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(PotentialError, match=message):
+        ResponseNetwork(NUMBERS, BONDS, **changes)
+    with pytest.raises(PotentialError, match="no covalent radius"):
+        ResponseNetwork([99, 1], [])
