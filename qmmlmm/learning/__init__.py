@@ -1,6 +1,23 @@
 """Training of embedded potentials: data sets, labels, training, committees, reports."""
 
+from qmmlmm.learning.command import region_potential
 from qmmlmm.learning.data_set import append_frames, read_frames
 from qmmlmm.learning.labelled_frame import DataSetError, LabelledFrame, NearCharges
+from qmmlmm.learning.training import TrainingError, TrainingSettings, fine_tune, learning_curve, train
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
-__all__ = ["DataSetError", "LabelledFrame", "NearCharges", "append_frames", "read_frames"]
+__all__ = [
+    "DataSetError",
+    "LabelledFrame",
+    "NearCharges",
+    "ResponseNetwork",
+    "ResponseSettings",
+    "TrainingError",
+    "TrainingSettings",
+    "append_frames",
+    "fine_tune",
+    "learning_curve",
+    "read_frames",
+    "region_potential",
+    "train",
+]

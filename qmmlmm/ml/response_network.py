@@ -104,6 +104,7 @@ class ResponseNetwork(torch.nn.Module):
     near_centers: Tensor
     conditions: Tensor
     constants: Tensor
+    uncertainty_scale: Tensor
 
     def __init__(
         self,
@@ -119,6 +120,7 @@ class ResponseNetwork(torch.nn.Module):
             raise PotentialError(f"a committee has one member or more, got {members}")
         if not conditions or len(set(conditions)) != len(conditions):
             raise PotentialError(f"conditions are different triples of integers, got {list(conditions)}")
+        self.atomic_numbers = [int(number) for number in atomic_numbers]
         self.members = members
         self.features = settings.features
         self.cutoff = settings.cutoff
@@ -145,6 +147,8 @@ class ResponseNetwork(torch.nn.Module):
         self.near_width = (near_reach - 1.5) / settings.near_functions
         self.register_buffer("conditions", torch.tensor(conditions, dtype=torch.int64))
         self.register_buffer("constants", torch.zeros(len(conditions), dtype=torch.float64))
+        # What the spread of the members' forces is multiplied by to be their error; found after training.
+        self.register_buffer("uncertainty_scale", torch.ones((), dtype=torch.float64))
         self.bonded = BondedPolynomial(atomic_numbers, bonds)
         self.repulsion = ShortRangeRepulsion(atomic_numbers)
         self.embedding = torch.nn.Parameter(torch.randn(members, len(elements), width, dtype=dtype))

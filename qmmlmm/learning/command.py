@@ -1,0 +1,107 @@
+"""The command ``qmmlmm``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from qmmlmm.errors import QmmlmmError
+from qmmlmm.learning.data_set import read_frames
+from qmmlmm.learning.report import write_report
+from qmmlmm.learning.training import Training, TrainingSettings, create_model, learning_curve, split_frames
+from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (QmmlmmError, OSError) as error:
+        sys.stderr.write(f"qmmlmm: error: {error}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="qmmlmm", description="QM/ML/MM simulations in one OpenMM System.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    train = commands.add_parser("train", help="train a potential of a region on a data set")
+    train.set_defaults(run=_train)
+    train.add_argument("data", type=Path, nargs="+", help="data sets, extended XYZ (.xyz or .xyz.gz)")
+    train.add_argument("--output", type=Path, default=Path("model_run"), help="folder for model, checkpoint, report")
+    train.add_argument("--test", type=Path, help="data set for the report; else the validation frames")
+    train.add_argument("--validation", type=float, default=0.15, help="share of the frames that is kept back")
+    train.add_argument("--members", type=int, default=1, help="members of the committee")
+    train.add_argument("--steps", type=int, default=TrainingSettings.steps)
+    train.add_argument("--batch-size", type=int, default=TrainingSettings.batch_size)
+    train.add_argument("--learning-rate", type=float, default=TrainingSettings.learning_rate)
+    train.add_argument("--features", type=int, default=ResponseSettings.features)
+    train.add_argument("--layers", type=int, default=ResponseSettings.layers)
+    train.add_argument("--cutoff", type=float, default=ResponseSettings.cutoff, help="of the messages, in angstrom")
+    train.add_argument("--seed", type=int, default=TrainingSettings.seed)
+    train.add_argument(
+        "--learning-curve", type=int, nargs="+", default=[], metavar="FRAMES",
+        help="also train on so many frames, one training for each number",
+    )  # fmt: skip
+    train.add_argument("--threads", type=int, default=1, help="threads of torch; small molecules are quickest with one")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    torch.set_num_threads(options.threads)
+    frames = [frame for path in options.data for frame in read_frames(path)]
+    network = ResponseSettings(features=options.features, layers=options.layers, cutoff=options.cutoff)
+    settings = replace(
+        TrainingSettings(),
+        steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
+    kept, validation = split_frames(frames, options.validation, options.seed)
+    test = read_frames(options.test) if options.test is not None else validation
+    options.output.mkdir(parents=True, exist_ok=True)
+    model = create_model(kept, network, options.members, options.seed)
+    trained = Training(model, kept, validation, settings).run(options.output / "checkpoint.pt")
+    region_potential(trained.model).save(options.output / "model.pt")
+    curve = learning_curve(
+        kept, test, options.learning_curve, network=network, training=settings, members=options.members
+    )
+    report = write_report(
+        options.output,
+        trained,
+        test,
+        training_names=[frame.name for frame in kept],
+        settings=settings,
+        network=network,
+        unseen=options.test is not None,
+        learning_curve=curve,
+    )
+    sys.stdout.write(report.read_text(encoding="utf-8"))
+    return 0
+
+
+def region_potential(model: ResponseNetwork) -> MLPotential:
+    """Return a trained network as the potential of its region.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+        A model of one charge and multiplicity answers to these alone; one of several takes what the region has.
+    """
+    conditions = model.conditions.tolist()
+    charges = {int(row[0]) for row in conditions}
+    multiplicities = {int(row[1]) for row in conditions}
+    return MLPotential(
+        model,
+        atomic_numbers=model.atomic_numbers,
+        embeddings=["electrostatic", "mechanical"] if model.response else ["mechanical"],
+        charge=charges.pop() if len(charges) == 1 else None,
+        multiplicity=multiplicities.pop() if len(multiplicities) == 1 else None,
+    )

@@ -1,0 +1,164 @@
+"""Labelled frames as tensors, with the linear maps from a model's response to the forces it is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qmmlmm.embedding.surroundings_field import screened_kernel
+from qmmlmm.learning.labelled_frame import DataSetError, LabelledFrame, check_together, optional_labels
+from qmmlmm.units import ANGSTROM_IN_BOHR
+
+Condition = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class FrameTensors:
+    """Frames of one region, all with the same kinds of labels. Atomic units; a label that the frames lack is None.
+
+    Parameters
+    ----------
+    positions : (frames, n, 3) tensor
+    condition : (frames,) int64 tensor
+        Rows of a table of conditions.
+    energy, forces, vacuum_energy, vacuum_forces, dipole, vacuum_dipole : tensors
+        Labels. The dipoles are about the centre of the nuclear charges.
+    potential, slope, curvature : (frames, n), (frames, n, 3) and (frames, n, 3, 3) tensors
+        Potential of the surroundings with its derivatives; zeros in a vacuum.
+    origin : (frames, 3) tensor
+        Centre of the nuclear charges.
+    near_positions, near_charges, near_forces : (frames, k, 3), (frames, k) and (frames, k, 3) tensors
+        Padded with charges of zero far away. k is zero without surroundings.
+    near_map : (frames, 3 k, 4 n) float32 tensor
+        Derivative of potential and slope at the atoms with respect to the near charges' positions, transposed.
+    """
+
+    positions: Tensor
+    condition: Tensor
+    energy: Tensor
+    forces: Tensor
+    potential: Tensor
+    slope: Tensor
+    curvature: Tensor
+    origin: Tensor
+    near_positions: Tensor
+    near_charges: Tensor
+    near_forces: Tensor
+    near_map: Tensor
+    vacuum_energy: Tensor | None = None
+    vacuum_forces: Tensor | None = None
+    dipole: Tensor | None = None
+    vacuum_dipole: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.energy)
+
+    def select(self, index: Tensor) -> FrameTensors:
+        """Return some of the frames."""
+        labels = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{key: value[index] for key, value in labels.items() if value is not None})
+
+
+def conditions_of(frames: list[LabelledFrame]) -> list[Condition]:
+    """Return the charges, multiplicities and electronic states that occur."""
+    return sorted({frame.condition for frame in frames})
+
+
+def frame_tensors(frames: list[LabelledFrame], conditions: list[Condition], near_reach: float = 6.5) -> FrameTensors:
+    """Return frames as tensors.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    conditions : list of (int, int, int)
+        The table of the model.
+    near_reach : float, angstrom
+        Near charges further than this from every atom are left out of the training on forces; they are in the
+        potential all the same.
+
+    Raises
+    ------
+    DataSetError
+        If the frames do not belong together, some have a label that others lack, or a condition is not in the table.
+    """
+    check_together(frames)
+    for name in optional_labels():
+        have = [getattr(frame, name) is not None for frame in frames]
+        if any(have) and not all(have) and name != "near":
+            raise DataSetError(
+                f"{sum(have)} of {len(have)} frames have the label {name!r}, frame {have.index(False)} "
+                f"({frames[have.index(False)].name!r}) does not; train on frames with the same labels"
+            )
+    unknown = sorted({frame.condition for frame in frames} - set(conditions))
+    if unknown:
+        raise DataSetError(
+            f"the model is for (charge, multiplicity, electronic state) {conditions}, the frames also have {unknown}"
+        )
+    n = len(frames[0].atomic_numbers)
+    nuclear = torch.tensor(frames[0].atomic_numbers, dtype=torch.float64)
+    positions = _stack([frame.positions for frame in frames])
+    zeros = np.zeros((n, 3, 3))
+    slope = _stack([np.zeros((n, 3)) if frame.field is None else -frame.field for frame in frames])
+    near = [_near(frame, near_reach) for frame in frames]
+    k = max(len(charges) for _, charges, _ in near)
+    far = positions.new_full((len(frames), k, 3), 1e3)
+    near_charges = positions.new_zeros(len(frames), k)
+    near_forces = positions.new_zeros(len(frames), k, 3)
+    near_map = torch.zeros(len(frames), 3 * k, 4 * n, dtype=torch.float32)
+    for index, (frame, (places, charges, forces)) in enumerate(zip(frames, near, strict=True)):
+        count = len(charges)
+        far[index, :count] = places
+        near_charges[index, :count] = charges
+        near_forces[index, :count] = forces
+        if frame.near is not None:
+            near_map[index, : 3 * count] = _map(positions[index], places, charges, frame.near.splitting)
+    return FrameTensors(
+        positions=positions,
+        condition=torch.tensor([conditions.index(frame.condition) for frame in frames]),
+        energy=_stack([frame.energy for frame in frames]),
+        forces=_stack([frame.forces for frame in frames]),
+        potential=_stack([np.zeros(n) if frame.potential is None else frame.potential for frame in frames]),
+        slope=slope,
+        curvature=_stack([zeros if frame.field_gradient is None else -frame.field_gradient for frame in frames]),
+        origin=torch.einsum("fic,i->fc", positions, nuclear) / nuclear.sum(),
+        near_positions=far,
+        near_charges=near_charges,
+        near_forces=near_forces,
+        near_map=near_map,
+        **{
+            name: _stack([getattr(frame, name) for frame in frames])
+            for name in ("vacuum_energy", "vacuum_forces", "dipole", "vacuum_dipole")
+            if getattr(frames[0], name) is not None
+        },
+    )
+
+
+def _stack(values: list[object]) -> Tensor:
+    return torch.tensor(np.array(values, dtype=float))
+
+
+def _near(frame: LabelledFrame, reach: float) -> tuple[Tensor, Tensor, Tensor]:
+    if frame.near is None:
+        none = torch.zeros(0, 3, dtype=torch.float64)
+        return none, none[:, 0], none
+    distance = np.linalg.norm(frame.near.positions[:, None] - frame.positions[None], axis=-1).min(axis=1)
+    keep = distance < reach * ANGSTROM_IN_BOHR
+    return tuple(torch.tensor(getattr(frame.near, key)[keep]) for key in ("positions", "charges", "forces"))  # type: ignore[return-value]
+
+
+def _map(positions: Tensor, places: Tensor, charges: Tensor, splitting: float) -> Tensor:
+    """Return the derivatives of potential and slope at the atoms by the near positions, (3 k, 4 n)."""
+    n, k = len(positions), len(places)
+    delta = positions[None, :, :] - places[:, None, :]
+    r = delta.norm(dim=-1)
+    _, first, second = screened_kernel(r, splitting)
+    radial = first / r
+    by_potential = -(charges[:, None] * radial)[..., None] * delta
+    outer = delta[..., :, None] * delta[..., None, :] * ((second - radial) / r**2)[..., None, None]
+    by_slope = -charges[:, None, None, None] * (outer + radial[..., None, None] * torch.eye(3, dtype=r.dtype))
+    # (k, n, 3) to (k, 3, n) and (k, n, 3, 3) to (k, 3, n, 3).
+    table = torch.cat([by_potential.transpose(1, 2), by_slope.transpose(1, 2).reshape(k, 3, 3 * n)], dim=-1)
+    return table.reshape(3 * k, 4 * n).float()

@@ -1,0 +1,498 @@
+"""Training of a response network, or a committee of them, on labelled frames."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from qmmlmm.errors import QmmlmmError
+from qmmlmm.learning.accuracy import Accuracy, accuracy
+from qmmlmm.learning.frame_tensors import FrameTensors, conditions_of, frame_tensors
+from qmmlmm.learning.labelled_frame import DataSetError, LabelledFrame, check_together
+from qmmlmm.learning.prediction import predict
+from qmmlmm.learning.uncertainty import force_uncertainty
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.short_range_repulsion import covalent_radius
+
+CHECKPOINT_VERSION = 1
+DEFAULT_NETWORK = ResponseSettings()
+
+
+class TrainingError(QmmlmmError, RuntimeError):
+    """A training that cannot start or go on."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    steps : int
+        Steps of the optimiser; the learning rate goes to zero over them.
+    batch_size : int
+        Frames in a step.
+    learning_rate : float
+        Largest, after a warm-up of five per cent of the steps.
+    clip : float
+        Largest norm of a member's gradient.
+    averaging : float
+        Share that the running average of the weights keeps in each step; the average is what comes out.
+    force_weight, near_weight, vacuum_weight, dipole_weight, energy_weight : float
+        Of the squared errors, each in units of the variance of its label; labels that the frames lack do not count.
+    patience : int
+        Validations without improvement after which training stops.
+    validations : int
+        How often the validation frames are looked at in all.
+    seed : int
+    """
+
+    steps: int = 4000
+    batch_size: int = 16
+    learning_rate: float = 5e-3
+    clip: float = 1.0
+    averaging: float = 0.995
+    force_weight: float = 1.0
+    near_weight: float = 1.0
+    vacuum_weight: float = 0.5
+    dipole_weight: float = 0.5
+    energy_weight: float = 0.1
+    patience: int = 20
+    validations: int = 40
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What comes out of a training.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+        In evaluation mode, with the averaged weights of the best validation.
+    history : list of dict
+        Step, loss and validation errors, in kJ/mol and kJ/(mol nm).
+    validation : Accuracy
+        Of the model on the validation frames.
+    """
+
+    model: ResponseNetwork
+    history: list[dict[str, float]]
+    validation: Accuracy
+
+
+def find_bonds(frames: list[LabelledFrame], stretch: float = 1.25) -> list[tuple[int, int]]:
+    """Return the pairs of atoms that are bonded in the mean of the frames.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    stretch : float
+        Largest mean distance of two bonded atoms, in units of the sum of their covalent radii.
+    """
+    distances = torch.stack([_distances(torch.tensor(frame.positions)) for frame in frames]).mean(0)
+    radii = [covalent_radius(int(z)) for z in frames[0].atomic_numbers]
+    n = len(radii)
+    return [
+        (i, j) for i in range(n) for j in range(i + 1, n) if float(distances[i, j]) < stretch * (radii[i] + radii[j])
+    ]
+
+
+def _distances(positions: Tensor) -> Tensor:
+    return (positions[:, None] - positions[None]).norm(dim=-1)
+
+
+def create_model(
+    frames: list[LabelledFrame], settings: ResponseSettings, members: int = 1, seed: int = 1
+) -> ResponseNetwork:
+    """Return a network for the region of the frames, its linear part fitted to them.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    settings : ResponseSettings
+    members : int
+        Of the committee.
+    seed : int
+        Of the initial weights.
+    """
+    check_together(frames)
+    conditions = conditions_of(frames)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ResponseNetwork(
+            [int(z) for z in frames[0].atomic_numbers], find_bonds(frames), settings, conditions, members
+        )
+    data = frame_tensors(frames, conditions)
+    has_vacuum = data.vacuum_forces is not None and data.vacuum_energy is not None
+    energy = data.vacuum_energy if has_vacuum else data.energy
+    forces = data.vacuum_forces if has_vacuum else data.forces
+    assert energy is not None
+    assert forces is not None
+    model.bonded.fit(data.positions, -forces)
+    with torch.no_grad():
+        rest = energy - model.bonded(data.positions)
+        for row in range(len(conditions)):
+            model.constants[row] = rest[data.condition == row].mean()
+    return model
+
+
+class Training:
+    """A training that can be stopped at any step and go on from its checkpoint, with the same result to the last bit.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+        Is trained in place.
+    train, validation : list of LabelledFrame
+    settings : TrainingSettings
+    """
+
+    def __init__(
+        self,
+        model: ResponseNetwork,
+        train: list[LabelledFrame],
+        validation: list[LabelledFrame],
+        settings: TrainingSettings = TrainingSettings(),
+    ) -> None:
+        check_together([*train, *validation])
+        conditions: list[tuple[int, int, int]] = [
+            (int(row[0]), int(row[1]), int(row[2])) for row in model.conditions.tolist()
+        ]
+        self.settings = settings
+        self.model = model.train()
+        self.data = frame_tensors(train, conditions)
+        self.validation = frame_tensors(validation, conditions)
+        self.average = copy.deepcopy(model).eval()
+        self.best = copy.deepcopy(model.state_dict())
+        self.best_score = float("inf")
+        self.since_best = 0
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        # The foreach variants sum in another order than the single ones; the choice must not depend on the machine.
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, weight_decay=1e-6, foreach=False
+        )
+        warm_up = max(1, settings.steps // 20)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _cosine(step, warm_up, settings.steps)
+        )
+        self._scales = self._label_scales()
+
+    def _label_scales(self) -> dict[str, float]:
+        """Return the variances of the labels, of energy and forces without what the linear part explains."""
+        data, model = self.data, self.model
+        leaf = data.positions.clone().requires_grad_(True)
+        bonded = model.bonded(leaf)
+        slope = torch.zeros_like(leaf)
+        if bonded.requires_grad:
+            (slope,) = torch.autograd.grad(bonded.sum(), leaf)
+        rest = data.energy - bonded.detach() - model.constants[data.condition]
+        used = (data.near_charges != 0).unsqueeze(-1)
+        scales = {
+            "energy": rest.var(unbiased=False),
+            "forces": (data.forces + slope).square().mean(),
+            "near": (data.near_forces.square() * used).sum() / (3 * used.sum().clamp(min=1)),
+        }
+        dipole = data.dipole if data.dipole is not None else data.vacuum_dipole
+        if dipole is not None:
+            scales["dipole"] = dipole.var(0, unbiased=False).mean()
+        return {key: max(float(value), 1e-12) for key, value in scales.items()}
+
+    def loss(self, batch: FrameTensors) -> Tensor:
+        """Return the loss of every member on a batch, (members,)."""
+        settings, scales = self.settings, self._scales
+        predicted = predict(self.model, batch, train=True)
+
+        def squared(value: Tensor, label: Tensor) -> Tensor:
+            return (value - label).square().flatten(1).mean(1)
+
+        loss = settings.force_weight * squared(predicted.forces, batch.forces) / scales["forces"]
+        loss = loss + settings.energy_weight * squared(predicted.energy, batch.energy) / scales["energy"]
+        if batch.vacuum_forces is not None and batch.vacuum_energy is not None:
+            loss = (
+                loss + settings.vacuum_weight * squared(predicted.vacuum_forces, batch.vacuum_forces) / scales["forces"]
+            )
+            loss = (
+                loss + settings.energy_weight * squared(predicted.vacuum_energy, batch.vacuum_energy) / scales["energy"]
+            )
+        if batch.dipole is not None:
+            loss = loss + settings.dipole_weight * squared(predicted.dipole, batch.dipole) / scales["dipole"]
+        if batch.vacuum_dipole is not None:
+            loss = (
+                loss + settings.dipole_weight * squared(predicted.vacuum_dipole, batch.vacuum_dipole) / scales["dipole"]
+            )
+        if batch.near_charges.shape[1] and settings.near_weight > 0:
+            used = (batch.near_charges != 0).unsqueeze(-1)
+            error = ((predicted.near_forces - batch.near_forces) * used).square().flatten(1).sum(1)
+            loss = loss + settings.near_weight * error / (3 * used.sum().clamp(min=1)) / scales["near"]
+        return loss
+
+    def _frames_of_step(self, step: int) -> Tensor:
+        """Return the frames of a step: a shuffled pass over all of them in every epoch, from the seed alone."""
+        n = len(self.data)
+        per_epoch = max(1, -(-n // self.settings.batch_size))
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step // per_epoch)
+        order = torch.randperm(n, generator=generator)
+        return order.tensor_split(per_epoch)[step % per_epoch]
+
+    def run(
+        self,
+        checkpoint: str | os.PathLike[str] | None = None,
+        progress: bool | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> TrainedModel:
+        """Train until the steps are done or the validation stops improving.
+
+        Parameters
+        ----------
+        checkpoint : path, optional
+            Written at each validation, and read first if it is there.
+        progress : bool, optional
+            Whether a bar shows the errors; if standard error is a terminal by default.
+        until : callable, optional
+            Asked at each validation; training pauses there if it returns True.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is not a number, or the checkpoint is of another training.
+        """
+        settings = self.settings
+        if checkpoint is not None and Path(checkpoint).exists():
+            self.load(checkpoint)
+        interval = max(1, settings.steps // settings.validations)
+        hidden = not (sys.stderr.isatty() if progress is None else progress)
+        with tqdm(total=settings.steps, initial=self.step, desc="training", disable=hidden, mininterval=2) as bar:
+            while self.step < settings.steps and self.since_best < settings.patience:
+                mean = self._train_one_step()
+                bar.update()
+                if self.step % interval == 0 or self.step == settings.steps:
+                    result = self._validate(mean)
+                    bar.set_postfix_str(f"energy {result.energy:.2f} kJ/mol, forces {result.forces:.1f} kJ/mol/nm")
+                    if checkpoint is not None:
+                        self.save(checkpoint)
+                    if until is not None and until():
+                        break
+        model = copy.deepcopy(self.average)
+        model.load_state_dict(self.best)
+        predicted = predict(model.eval(), self.validation)
+        if model.members > 1:
+            model.uncertainty_scale.fill_(force_uncertainty(predicted, self.validation).scale())
+        return TrainedModel(model, list(self.history), accuracy(predicted, self.validation))
+
+    def _train_one_step(self) -> float:
+        losses = self.loss(self.data.select(self._frames_of_step(self.step)))
+        if not bool(torch.isfinite(losses).all()):
+            raise TrainingError(
+                f"the loss is {losses.tolist()} at step {self.step}; look for labels that are far off, or lower "
+                f"the learning rate of {self.settings.learning_rate}"
+            )
+        self.optimizer.zero_grad()
+        losses.sum().backward()
+        _clip(self.model, self.settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        # In the first steps the average forgets the random start.
+        keep = min(self.settings.averaging, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(now, 1.0 - keep)
+        self.step += 1
+        return float(losses.detach().mean())
+
+    def _validate(self, loss: float) -> Accuracy:
+        result = accuracy(predict(self.average, self.validation), self.validation)
+        score = result.forces / (self._scales["forces"] ** 0.5) + result.energy / (self._scales["energy"] ** 0.5)
+        if score < self.best_score:
+            self.best_score = score
+            self.best = copy.deepcopy(self.average.state_dict())
+            self.since_best = 0
+        else:
+            self.since_best += 1
+        self.history.append({"step": self.step, "loss": loss, **asdict(result)})
+        return result
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that `load` needs, as a whole or not at all."""
+        target = Path(path)
+        temporary = target.with_name(target.name + ".part")
+        torch.save(
+            {
+                "version": CHECKPOINT_VERSION,
+                "settings": asdict(self.settings),
+                "fingerprint": self._fingerprint(),
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "best": self.best,
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": {key: v for key, v in self.schedule.state_dict().items() if key != "lr_lambdas"},
+                "progress": (self.step, self.best_score, self.since_best),
+                "history": self.history,
+            },
+            temporary,
+        )
+        temporary.replace(target)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go back to a checkpoint.
+
+        Raises
+        ------
+        TrainingError
+            If it is of other frames, settings or version.
+        """
+        state = torch.load(path, weights_only=True)
+        for key, mine in (
+            ("version", CHECKPOINT_VERSION),
+            ("settings", asdict(self.settings)),
+            ("fingerprint", self._fingerprint()),
+        ):
+            if state.get(key) != mine:
+                raise TrainingError(
+                    f"the checkpoint {str(path)!r} is of another training: its {key} is {state.get(key)}, that of this "
+                    f"training {mine}; delete it to start anew"
+                )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.best = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict({**self.schedule.state_dict(), **state["schedule"]})
+        self.step, self.best_score, self.since_best = state["progress"]
+        self.history = state["history"]
+
+    def _fingerprint(self) -> list[float]:
+        """Return numbers that change with the frames and the size of the model."""
+        data = self.data
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        return [len(data), len(self.validation), size, float(data.energy.sum()), float(data.positions.square().sum())]
+
+
+def _cosine(step: int, warm_up: int, steps: int) -> float:
+    if step < warm_up:
+        return (step + 1) / warm_up
+    part = (step - warm_up) / max(1, steps - warm_up)
+    return 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * part, dtype=torch.float64))))
+
+
+def _clip(model: ResponseNetwork, limit: float) -> None:
+    """Scale the gradients of each member down to a norm; members do not see each other's."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0)
+    factor = (limit / (squares.sqrt() + 1e-12)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient *= factor.view(-1, *[1] * (gradient.dim() - 1))
+
+
+def split_frames(
+    frames: list[LabelledFrame], validation: float = 0.15, seed: int = 1
+) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
+    """Return frames to train on and frames for validation, drawn at random.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    validation : float
+        Share of the second.
+    seed : int
+    """
+    n_validation = max(1, round(validation * len(frames)))
+    if len(frames) < 4 or n_validation >= len(frames):
+        raise DataSetError(f"{len(frames)} frames are too few to train on and to validate with")
+    order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [frames[k] for k in order[n_validation:]], [frames[k] for k in order[:n_validation]]
+
+
+def train(
+    frames: list[LabelledFrame],
+    *,
+    network: ResponseSettings = DEFAULT_NETWORK,
+    training: TrainingSettings = TrainingSettings(),
+    members: int = 1,
+    validation: float | list[LabelledFrame] = 0.15,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> TrainedModel:
+    """Train a model of the region that the frames are of.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    network : ResponseSettings
+    training : TrainingSettings
+    members : int
+        More than one trains a committee.
+    validation : float or list of LabelledFrame
+        Share of the frames that is kept for validation, or frames for it.
+    checkpoint : path, optional
+        File from which a training that was stopped goes on.
+    """
+    if isinstance(validation, float):
+        frames, kept = split_frames(frames, validation, training.seed)
+    else:
+        kept = validation
+    model = create_model(frames, network, members, training.seed)
+    return Training(model, frames, kept, training).run(checkpoint)
+
+
+def learning_curve(
+    frames: list[LabelledFrame],
+    test: list[LabelledFrame],
+    sizes: Sequence[int],
+    *,
+    network: ResponseSettings = DEFAULT_NETWORK,
+    training: TrainingSettings = TrainingSettings(),
+    members: int = 1,
+) -> list[tuple[int, Accuracy]]:
+    """Train on more and more frames, each set within the next, and return the errors on test frames.
+
+    Parameters
+    ----------
+    frames, test : list of LabelledFrame
+    sizes : sequence of int
+        Numbers of frames, validation frames among them; the first frames of the list are taken.
+    network : ResponseSettings
+    training : TrainingSettings
+    members : int
+    """
+    if any(not 4 <= size <= len(frames) for size in sizes):
+        raise DataSetError(f"a learning curve over {len(frames)} frames has sizes from 4 to that, got {list(sizes)}")
+    curve = []
+    for size in sizes:
+        model = train(frames[:size], network=network, training=training, members=members).model
+        data = frame_tensors(test, conditions_of(frames[:size]))
+        curve.append((size, accuracy(predict(model, data), data)))
+    return curve
+
+
+def fine_tune(
+    model: ResponseNetwork,
+    new: list[LabelledFrame],
+    old: list[LabelledFrame],
+    *,
+    training: TrainingSettings = TrainingSettings(steps=800, learning_rate=1e-3),
+    validation: float = 0.15,
+) -> TrainedModel:
+    """Train a model further on new frames while it rehearses the old ones.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+        Stays as it is.
+    new, old : list of LabelledFrame
+        New frames are repeated until they are as many as the old ones.
+    training : TrainingSettings
+    validation : float
+        Share of both that is kept for validation.
+    """
+    new_train, new_kept = split_frames(new, validation, training.seed)
+    old_train, old_kept = split_frames(old, validation, training.seed)
+    repeats = max(1, round(len(old_train) / len(new_train)))
+    return Training(copy.deepcopy(model), [*old_train, *(new_train * repeats)], [*old_kept, *new_kept], training).run()

@@ -1,0 +1,74 @@
+"""What the spread of a committee says about the error of its forces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qmmlmm.learning.frame_tensors import FrameTensors
+from qmmlmm.learning.labelled_frame import DataSetError
+from qmmlmm.learning.prediction import Prediction
+from qmmlmm.units import FORCE_AU_IN_OPENMM, FloatArray
+
+
+@dataclass(frozen=True)
+class ForceUncertainty:
+    """Spread of the members' forces beside the true error of their mean, root mean squares over x, y, z.
+
+    Parameters
+    ----------
+    atom_spread, atom_error : (frames, n) float array, kJ/(mol nm)
+    """
+
+    atom_spread: FloatArray
+    atom_error: FloatArray
+
+    @property
+    def frame_spread(self) -> FloatArray:
+        """Root mean square over the atoms, (frames,) kJ/(mol nm)."""
+        return np.sqrt(np.mean(self.atom_spread**2, axis=1))
+
+    @property
+    def frame_error(self) -> FloatArray:
+        """Root mean square over the atoms, (frames,) kJ/(mol nm)."""
+        return np.sqrt(np.mean(self.atom_error**2, axis=1))
+
+    def scale(self) -> float:
+        """Return the factor that makes the spread as large as the error in the mean square."""
+        return float(np.sqrt(np.mean(self.atom_error**2) / np.mean(self.atom_spread**2)))
+
+    def correlation(self, per: str = "frame") -> float:
+        """Return the correlation coefficient of spread and error.
+
+        Parameters
+        ----------
+        per : {"frame", "atom"}
+        """
+        if per not in ("frame", "atom"):
+            raise ValueError(f"the correlation is per 'frame' or per 'atom', got {per!r}")
+        pair = (
+            (self.frame_spread, self.frame_error)
+            if per == "frame"
+            else (self.atom_spread.ravel(), self.atom_error.ravel())
+        )
+        return float(np.corrcoef(*pair)[0, 1])
+
+
+def force_uncertainty(predicted: Prediction, frames: FrameTensors) -> ForceUncertainty:
+    """Return spread and error of a committee's forces on labelled frames.
+
+    Raises
+    ------
+    DataSetError
+        If there is one member only.
+    """
+    members = predicted.forces.detach()
+    if len(members) < 2:
+        raise DataSetError("one model has no spread; train a committee (members=4)")
+    spread = members.var(0).mean(-1).sqrt()
+    error = (members.mean(0) - frames.forces).square().mean(-1).sqrt()
+    return ForceUncertainty(
+        atom_spread=spread.numpy() * FORCE_AU_IN_OPENMM,
+        atom_error=error.numpy() * FORCE_AU_IN_OPENMM,
+    )

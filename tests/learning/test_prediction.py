@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from qmmlmm.learning import DataSetError
+from qmmlmm.learning.frame_tensors import frame_tensors
+from qmmlmm.learning.prediction import predict
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+
+CONDITIONS = [(0, 1, 0)]
+STEP = 1e-4
+# Central differences with that step; the near map is kept in single precision.
+FORCE_TOLERANCE = 1e-7
+NEAR_TOLERANCE = 1e-6
+
+
+def network(near_cutoff: float) -> ResponseNetwork:
+    torch.manual_seed(2)
+    settings = ResponseSettings(features=8, near_cutoff=near_cutoff, near_functions=3)
+    return ResponseNetwork([8, 1, 1, 6], [(0, 1), (0, 2)], settings, CONDITIONS, members=2, dtype=torch.float64).eval()
+
+
+def energies(model, x, near, charges, splitting) -> torch.Tensor:
+    """Return the members' energies among point charges whose potential is summed here."""
+    x = x.clone().requires_grad_(True)
+    r = (x[:, None] - near[None]).norm(dim=-1)
+    potential = (torch.special.erfc(splitting * r) / r) @ charges
+    (slope,) = torch.autograd.grad(potential.sum(), x)
+    every = x.detach().expand(2, 1, 4, 3)
+    condition = torch.tensor([0])
+    properties = model.properties(every, condition)
+    energy = model.intrinsic_energy(every, properties, condition)
+    energy = energy + model.field_energy(
+        every, properties, potential.detach().expand(2, 1, 4), -slope.expand(2, 1, 4, 3)
+    )
+    if model.near_cutoff > 0:
+        energy = energy + model.near_energy(every, properties, near.expand(2, 1, *near.shape), charges[None])
+    return energy[:, 0].detach()
+
+
+@pytest.mark.parametrize("near_cutoff", [0.0, 5.5])
+@pytest.mark.parametrize("splitting", [0.0, 0.2])
+def test_forces_on_atoms_and_near_charges_are_differences_of_the_energy(teacher, near_cutoff, splitting):
+    model = network(near_cutoff)
+    # A float32 map is exact enough here; the two frames differ in the number of near charges.
+    frames = [teacher.frame(splitting=splitting, k=k) for k in (5, 3)]
+    data = frame_tensors(frames, CONDITIONS)
+    predicted = predict(model, data)
+    for index, frame in enumerate(frames):
+        x = torch.tensor(frame.positions)
+        near, charges = torch.tensor(frame.near.positions), torch.tensor(frame.near.charges)
+        torch.testing.assert_close(
+            predicted.energy[:, index].detach(), energies(model, x, near, charges, splitting), rtol=0, atol=1e-10
+        )
+        for places, forces, tolerance in (
+            (x, predicted.forces[:, index], FORCE_TOLERANCE),
+            (near, predicted.near_forces[:, index], NEAR_TOLERANCE),
+        ):
+            for k in range(len(places)):
+                for axis in range(3):
+                    shift = torch.zeros_like(places)
+                    shift[k, axis] = STEP
+                    pairs = [(x + s * shift, near) if places is x else (x, near + s * shift) for s in (1, -1)]
+                    up, down = (energies(model, a, b, charges, splitting) for a, b in pairs)
+                    difference = -(up - down) / (2 * STEP)
+                    assert (difference - forces[:, k, axis].detach()).abs().max() < tolerance
+    assert (predicted.near_forces[:, 1, 3:] == 0).all()
+
+
+def test_the_dipole_is_minus_the_derivative_of_the_energy_by_a_uniform_field(teacher):
+    model = network(0.0)
+    frame = teacher.frame()
+    data = frame_tensors([frame], CONDITIONS)
+    predicted = predict(model, data)
+    arms = data.positions - data.origin[:, None]
+    for axis in range(3):
+        found = []
+        for sign in (1, -1):
+            strength = torch.zeros(3, dtype=torch.float64)
+            strength[axis] = sign * STEP
+            changed = frame_tensors([frame], CONDITIONS)
+            changed.slope.sub_(strength)
+            changed.potential.sub_(arms @ strength)
+            found.append(predict(model, changed).energy[:, 0].detach())
+        difference = -(found[0] - found[1]) / (2 * STEP)
+        torch.testing.assert_close(difference, predicted.dipole[:, 0, axis].detach(), rtol=0, atol=1e-7)
+
+
+def test_in_a_vacuum_the_two_energies_are_one(teacher):
+    model = network(5.5)
+    data = frame_tensors([teacher.frame().without_surroundings()], CONDITIONS)
+    predicted = predict(model, data)
+    torch.testing.assert_close(predicted.energy, predicted.vacuum_energy)
+    torch.testing.assert_close(predicted.forces, predicted.vacuum_forces)
+    torch.testing.assert_close(predicted.dipole, predicted.vacuum_dipole)  # the first by differentiation
+
+
+def test_near_charges_beyond_the_reach_are_left_to_the_potential(teacher):
+    frame = teacher.frame(k=6)
+    distance = np.linalg.norm(frame.near.positions[:, None] - frame.positions[None], axis=-1).min(1) * 0.529177
+    reach = np.sort(distance)[2:4].mean()
+    assert (frame_tensors([frame], CONDITIONS, near_reach=reach).near_charges != 0).sum() == 3
+
+
+def test_frames_with_unlike_labels_and_unknown_conditions_are_refused(teacher):
+    whole, bare = teacher.frame(name="whole"), teacher.frame(name="bare").without_surroundings()
+    with pytest.raises(DataSetError, match=r"1 of 2 frames have the label 'potential', frame 1 \('bare'\)"):
+        frame_tensors([whole, bare], CONDITIONS)
+    with pytest.raises(DataSetError, match="also have"):
+        frame_tensors([whole], [(1, 2, 0)])

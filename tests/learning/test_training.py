@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qmmlmm.learning import DataSetError
+from qmmlmm.learning.accuracy import accuracy
+from qmmlmm.learning.frame_tensors import frame_tensors
+from qmmlmm.learning.prediction import predict
+from qmmlmm.learning.training import (
+    Training,
+    TrainingError,
+    TrainingSettings,
+    create_model,
+    find_bonds,
+    fine_tune,
+    split_frames,
+    train,
+)
+from qmmlmm.ml.response_network import ResponseSettings
+
+SMALL = ResponseSettings(features=16, radial_functions=8)
+SHORT = TrainingSettings(steps=40, batch_size=4, validations=4, learning_rate=1e-2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def errors(model, frames):
+    data = frame_tensors(frames, [(0, 1, 0)])
+    return accuracy(predict(model, data), data)
+
+
+def test_a_formula_is_learned(teacher):
+    frames, test = teacher.frames(40), teacher.frames(20)
+    start = errors(create_model(frames, SMALL), test)
+    settings = TrainingSettings(steps=300, batch_size=8, learning_rate=1e-2, validations=5)
+    trained = train(frames, network=SMALL, training=settings)
+    result = errors(trained.model, test)
+    assert result.forces < 0.25 * start.forces
+    assert result.near_forces < 0.5 * start.near_forces
+    assert result.energy < 0.25 * start.energy
+    assert trained.history[-1]["step"] == 300
+
+
+def test_training_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path, teacher):
+    frames, kept = teacher.frames(10), teacher.frames(4)
+    whole = Training(create_model(frames, SMALL, members=2), frames, kept, SHORT).run()
+
+    path = tmp_path / "checkpoint.pt"
+    calls: list[int] = []
+    first = Training(create_model(frames, SMALL, members=2), frames, kept, SHORT)
+    first.run(path, until=lambda: bool(calls.append(1)) or len(calls) == 2)
+    assert first.step == 20
+    second = Training(create_model(frames, SMALL, members=2, seed=99), frames, kept, SHORT)
+    resumed = second.run(path)
+
+    assert second.step == 40
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert whole.history == resumed.history
+
+
+def test_seeds_decide(teacher):
+    frames, kept = teacher.frames(8), teacher.frames(3)
+
+    def embedding(seed):
+        settings = replace(SHORT, steps=8, seed=seed)
+        return train(frames, network=SMALL, training=settings, validation=kept).model.embedding
+
+    assert torch.equal(embedding(3), embedding(3))
+    assert not torch.equal(embedding(3), embedding(4))
+
+
+def test_importing_and_training_leaves_the_random_state_alone(teacher):
+    frames, kept = teacher.frames(6), teacher.frames(3)
+    before = torch.get_rng_state()
+    train(frames, network=SMALL, training=replace(SHORT, steps=4), validation=kept)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_members_are_trained_as_if_alone(teacher):
+    frames, kept = teacher.frames(8), teacher.frames(3)
+    settings = replace(SHORT, steps=5, validations=1)
+    both = create_model(frames, SMALL, members=2)
+    alone = create_model(frames, SMALL, members=1, seed=5)
+    named = dict(both.named_parameters())
+    state = {key: v[1:] if key in named else v for key, v in both.state_dict().items()}
+    alone.load_state_dict(state)
+    pair = Training(both, frames, kept, settings)
+    one = Training(alone, frames, kept, settings)
+    for _ in range(5):
+        pair._train_one_step()
+        one._train_one_step()
+    for key, value in one.model.named_parameters():
+        # The loss sums over members; weight decay and clipping act on each alone.
+        torch.testing.assert_close(value[0], dict(pair.model.named_parameters())[key][1], rtol=1e-3, atol=2e-5)
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, teacher):
+    frames, kept = teacher.frames(8), teacher.frames(3)
+    path = tmp_path / "checkpoint.pt"
+    Training(create_model(frames, SMALL), frames, kept, SHORT).save(path)
+    other = Training(create_model(frames, SMALL), frames[1:], kept, SHORT)
+    with pytest.raises(TrainingError, match="another training: its fingerprint"):
+        other.run(path)
+    with pytest.raises(TrainingError, match="another training: its settings"):
+        Training(create_model(frames, SMALL), frames, kept, replace(SHORT, seed=2)).run(path)
+
+
+def test_training_stops_when_nothing_improves(teacher):
+    frames, kept = teacher.frames(6), teacher.frames(3)
+    settings = TrainingSettings(steps=400, validations=400, patience=3, learning_rate=1e-12, averaging=0.0)
+    training = Training(create_model(frames, SMALL), frames, kept, settings)
+    training.best_score = 0.0  # nothing is better
+    training.run()
+    assert training.step == 3
+
+
+def test_labels_that_are_far_off_end_the_training_with_a_reason(teacher):
+    frames = teacher.frames(6)
+    training = Training(create_model(frames, SMALL), frames, frames, SHORT)
+    training.data.energy.fill_(float("inf"))
+    with pytest.raises(TrainingError, match="the loss is"):
+        training.run()
+
+
+def test_fine_tuning_learns_the_new_and_keeps_the_old(teacher):
+    old, new = teacher.frames(30), teacher.frames(10, spread=4.5)  # charges much closer
+    settings = TrainingSettings(steps=200, batch_size=8, learning_rate=1e-2, validations=4)
+    model = train(old, network=SMALL, training=settings).model
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    tuned = fine_tune(model, new, old, training=replace(settings, steps=100, learning_rate=2e-3)).model
+    test_old, test_new = teacher.frames(15), teacher.frames(15, spread=4.5)
+    assert errors(tuned, test_new).forces < errors(model, test_new).forces
+    assert errors(tuned, test_old).forces < 1.1 * errors(model, test_old).forces
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_bonds_are_found_from_distances(teacher):
+    frames = teacher.frames(5)
+    # Oxygen binds the two hydrogens and the carbon; nothing else is within reach.
+    assert find_bonds(frames) == [(0, 1), (0, 2), (0, 3)]
+
+
+def test_a_split_keeps_every_frame_once(teacher):
+    frames = teacher.frames(10)
+    kept, validation = split_frames(frames, 0.3)
+    assert sorted(f.name for f in kept + validation) == sorted(f.name for f in frames)
+    assert len(validation) == 3
+    with pytest.raises(DataSetError, match="too few"):
+        split_frames(frames[:3])
+
+
+def test_accuracy_is_what_numpy_makes_of_the_same_numbers(teacher):
+    frames = teacher.frames(6)
+    model = create_model(frames, SMALL, members=2)
+    data = frame_tensors(frames, [(0, 1, 0)])
+    predicted = predict(model, data)
+    result = accuracy(predicted, data)
+    error = (predicted.energy.detach().numpy().mean(0) - data.energy.numpy()) * 2625.4996394799
+    forces = (predicted.forces.detach().numpy().mean(0) - data.forces.numpy()) * 49614.7526
+    assert result.energy == pytest.approx(np.abs(error - error.mean()).mean(), rel=1e-7)
+    assert result.energy_shift == pytest.approx(error.mean(), rel=1e-7)
+    assert result.forces == pytest.approx(np.abs(forces).mean(), rel=1e-7)
