@@ -9,6 +9,7 @@ from importlib.metadata import version as _version
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.region import Region
 from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.mm.electrostatics import suggest_charge
 from qmmlmm.mm.mixed_system import MixedSystem, create_mixed_system
 from qmmlmm.mm.openmm_potential import OpenMMMLPotential, OpenMMPotential
 from qmmlmm.mm.selection import select
@@ -27,4 +28,5 @@ __all__ = [
     "Term",
     "create_mixed_system",
     "select",
+    "suggest_charge",
 ]

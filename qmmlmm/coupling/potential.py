@@ -94,6 +94,10 @@ class Evaluation:
         surroundings; the forces on the region's own atoms are in `gradient`.
     results : dict
         Anything else worth reporting, such as dipole, SCF cycles or charges.
+    charge_energies : callable or None
+        Returns the energy of the region, as it is in this result, in the potential of each entry of
+        `ExternalField.positions`, point and Gaussian charge together, (k,) hartree. Computed when called; None if
+        the evaluator cannot tell.
     """
 
     energy: float
@@ -102,6 +106,7 @@ class Evaluation:
     smooth_points: FloatArray = field(default_factory=_none)
     smooth_charges: FloatArray = field(default_factory=lambda: np.zeros(0))
     results: dict[str, object] = field(default_factory=dict)
+    charge_energies: Callable[[], FloatArray] | None = None
 
 
 class Evaluator(Protocol):

@@ -299,6 +299,40 @@ class SurroundingsField(torch.nn.Module):
         _, gradient = self.mesh.gather(mesh, self.sources, self.box)
         return self.charges[:, None] * gradient
 
+    def source_energies(self, charges: Tensor, dipoles: Tensor) -> Tensor:
+        """Return the energy of each source in the potential of charges and dipoles at the sites.
+
+        Parameters
+        ----------
+        charges : (n_sites,) tensor, e
+        dipoles : (n_sites, 3) tensor, e bohr
+
+        Returns
+        -------
+        (n_sources,) tensor, hartree
+            The sum is that of charges * potential + dipoles . gradient of `potential`. An atom of the region has
+            the energy of its images.
+        """
+        delta = self.sites[:, None, :] - self.near_positions[None, :, :]
+        r = torch.sqrt((delta * delta).sum(-1))
+        value, first, _ = screened_kernel(r, self.splitting)
+        felt = (charges[:, None] * value + first / r * (delta * dipoles[:, None, :]).sum(-1)).sum(0)
+        energies = torch.zeros_like(self.charges)
+        energies.index_add_(0, self.near_index, self.charges[self.near_index] * felt)
+        if self.periodic:
+            energies = energies + self.smooth_source_energies(self.sites, charges, dipoles)
+            delta = self.sites[:, None, :] - self.sites[None, : self.n_atoms, :]
+            value, slope, _ = smeared_kernel(torch.sqrt((delta * delta).sum(-1)), self.splitting)
+            own = (charges[:, None] * value + slope * (delta * dipoles[:, None, :]).sum(-1)).sum(0)
+            energies.index_add_(0, self.geometry.atoms, -self.own_charges * own)
+        return energies
+
+    def smooth_source_energies(self, points: Tensor, charges: Tensor, dipoles: Tensor | None) -> Tensor:
+        """Return the mesh part of `source_energies`, for charges at any points, (n_sources,) hartree."""
+        mesh = self.mesh.convolve(self.mesh.spread(points, charges, dipoles, self.box), self.box)
+        value, _ = self.mesh.gather(mesh, self.sources, self.box)
+        return self.charges * value
+
     @torch.jit.export
     def reference_energy(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return -1/2 sum_i q_i phi'(r_i), which counts reference interactions once, and its derivatives.

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import openmm
 from openmm import unit
 
-from qmmlmm.errors import UnsupportedSystemError
+from qmmlmm.errors import RegionError, UnsupportedSystemError
+from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
 from qmmlmm.units import FloatArray, in_unit
+
+ROUNDING = 0.25
+"""Charge (e) by which the atoms of a region may miss an integer for their charge to be clear."""
 
 _MINIMUM_GRID = 6
 _METHODS = {
@@ -139,3 +144,41 @@ def electrostatics_settings(system: openmm.System) -> ElectrostaticsSettings:
     edges = [float(in_unit(vector, unit.nanometer)[axis]) for axis, vector in enumerate(box)]
     nx, ny, nz = (max(_MINIMUM_GRID, math.ceil(2.0 * alpha * edge / (3.0 * tolerance**0.2))) for edge in edges)
     return ElectrostaticsSettings(method, cutoff, alpha, (nx, ny, nz))
+
+
+def suggest_charge(system: openmm.System, atoms: Iterable[int]) -> int:
+    """Return the total charge of a region as the force field has it, rounded to an integer.
+
+    Force fields give whole residues integer charges. Side chains that are cut from their backbones miss an integer by a
+    few hundredths of a charge.
+
+    Parameters
+    ----------
+    system : openmm.System
+        The force field, before anything was taken out of it.
+    atoms : iterable of int
+        Virtual sites that hang on them count too.
+
+    Raises
+    ------
+    RegionError
+        If the charge is too far from an integer to tell.
+    UnsupportedSystemError
+        If there is not exactly one NonbondedForce.
+
+    Examples
+    --------
+    For a side chain and a ligand::
+
+        atoms = select(topology, "resname LIG or (resSeq 103 and sidechain)")
+        site = Region("site", atoms, charge=suggest_charge(mm_system, atoms))
+    """
+    charges = force_field_charges(system)
+    particles = complete_with_virtual_sites(system, tuple(sorted(atoms)))
+    total = float(charges[list(particles)].sum())
+    if abs(total - round(total)) > ROUNDING:
+        raise RegionError(
+            f"the force field gives these {len(particles)} particles the charge {total:+.3f} e, which is no integer; "
+            "give the charge yourself, or cut elsewhere: between CA and CB of amino acids"
+        )
+    return round(total)

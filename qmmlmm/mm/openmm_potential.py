@@ -146,6 +146,7 @@ class OpenMMEvaluator:
             in_field.charge_gradient,
             in_field.smooth_points,
             in_field.smooth_charges,
+            charge_energies=in_field.charge_energies,
         )
 
 
@@ -172,13 +173,16 @@ def charges_in_field(positions: FloatArray, charges: FloatArray, external_field:
         value += external_field.gaussian_charges * smeared
         slope += external_field.gaussian_charges * smeared_slope
     pull = (charges[:, None] * slope)[:, :, None] * delta
-    energy = float((charges[:, None] * value).sum())
+    charge_energies = charges @ value
+    energy = float(charge_energies.sum())
     gradient = pull.sum(axis=1)
     if external_field.smooth_potential is not None:
         smooth, smooth_gradient = external_field.smooth_potential(positions)
         energy += float(charges @ smooth)
         gradient = gradient + charges[:, None] * smooth_gradient
-    return Evaluation(energy, gradient, -pull.sum(axis=0), positions, charges)
+    return Evaluation(
+        energy, gradient, -pull.sum(axis=0), positions, charges, charge_energies=lambda: np.asarray(charge_energies)
+    )
 
 
 def _smeared_kernel(r: FloatArray, a: float) -> tuple[FloatArray, FloatArray]:

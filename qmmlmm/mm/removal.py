@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -122,7 +122,7 @@ def remove_regions(
     for _ in range(result.getNumForces()):
         force = result.getForce(0)
         if type(force) in BONDED:
-            changed, removed = _without_terms(force, region_of)
+            changed, removed = without_terms(force, lambda particles: in_one_region(particles, region_of))
             if isinstance(force, openmm.HarmonicBondForce | openmm.CustomBondForce):
                 links += ((term[0], term[1]) for term in removed)
         else:
@@ -162,10 +162,19 @@ def _check_regions(system: openmm.System, regions: Sequence[RegionToRemove]) -> 
     return region_of
 
 
-def _without_terms(force: openmm.Force, region_of: IntArray) -> tuple[openmm.Force, list[tuple[int, ...]]]:
-    """Return a copy without the terms inside a region, and the particles of those terms.
+def without_terms(
+    force: openmm.Force, goes: Callable[[tuple[int, ...]], bool]
+) -> tuple[openmm.Force, list[tuple[int, ...]]]:
+    """Return a copy of a bonded Force without some of its terms, and the particles of those terms.
 
     OpenMM cannot delete terms. Its XML, where they are elements, carries over all else that a Force has.
+
+    Parameters
+    ----------
+    force : openmm.Force
+        Of a class in `qmmlmm.mm.supported_forces.BONDED`.
+    goes : callable
+        Says of the particles of a term whether it is left out.
     """
     holder, attributes = BONDED[type(force)]
     if attributes is None:
@@ -181,7 +190,7 @@ def _without_terms(force: openmm.Force, region_of: IntArray) -> tuple[openmm.For
     stay: list[ElementTree.Element] = []
     for term in terms:
         particles = tuple(int(term.attrib[attribute]) for attribute in attributes)
-        if in_one_region(particles, region_of):
+        if goes(particles):
             removed.append(particles)
         else:
             stay.append(term)

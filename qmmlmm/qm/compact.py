@@ -77,6 +77,27 @@ class CompactCharges:
                 energy += float(self._molecule.atom_charges() @ values @ kernel.charges[block])
         return energy
 
+    def charge_energies(self, density: FloatArray) -> FloatArray:
+        """Return the energy of the electrons and nuclei in the potential of each charge, (k,) hartree.
+
+        Parameters
+        ----------
+        density : (n_ao, n_ao) float array
+            One-particle density matrix.
+        """
+        n_ao = self._molecule.nao
+        energies = np.zeros(len(self._positions))
+        symmetric = 0.5 * (density + density.T).ravel()
+        for kernel in self._kernels:
+            for block in _blocks(len(kernel.indices), 8 * n_ao**2):
+                chosen = kernel.indices[block]
+                integrals = self._integrals("int1e_grids", kernel.omega, self._positions[chosen], hermi=1)
+                _, distances = self._separations(kernel, block)
+                values, _ = radial(distances, kernel.omega)
+                potential = self._molecule.atom_charges() @ values - symmetric @ integrals.T.reshape(n_ao * n_ao, -1)
+                energies[chosen] += kernel.charges[block] * potential
+        return energies
+
     def gradients(self, density: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the derivative of the energy of the electrons and nuclei in the potential of the charges.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,6 +131,7 @@ class PySCFEvaluator:
             smooth_points=smooth_points,
             smooth_charges=smooth_charges,
             results=_results(mean_field, total_density) | outcome,
+            charge_energies=None if compact is None else functools.partial(compact.charge_energies, total_density),
         )
 
     def _molecule(self, positions: FloatArray) -> Any:

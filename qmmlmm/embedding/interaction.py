@@ -1,0 +1,89 @@
+"""What a region's energy in its surroundings is made of, source by source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from qmmlmm.coupling.layout import TermLayout
+from qmmlmm.coupling.potential import EvaluatedPotential
+from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.embedding.surroundings_field import SurroundingsField
+from qmmlmm.errors import PotentialError
+from qmmlmm.units import FloatArray
+
+
+@dataclass(frozen=True)
+class RegionInteraction:
+    """The energy of a region in the field of its surroundings, in parts.
+
+    Parameters
+    ----------
+    embedded_energy : float, hartree
+        Of the region's charge density, as the field has polarised it, with its interaction with the field.
+    vacuum_energy : float, hartree
+        Of the region alone, relaxed without a field, at the same positions.
+    source_energies : (n_sources,) float array, hartree
+        Interaction of the polarised density with each source of `TermLayout.surroundings`: all particles, then
+        the derived charges. The region's own atoms have the interaction with their periodic images.
+    """
+
+    embedded_energy: float
+    vacuum_energy: float
+    source_energies: FloatArray
+
+    @property
+    def interaction_energy(self) -> float:
+        """Sum over the sources, hartree: the energy with field minus that of the same density without it."""
+        return float(self.source_energies.sum())
+
+    @property
+    def polarisation_energy(self) -> float:
+        """What it costs the region to polarise: energy of the polarised density alone minus the relaxed one's."""
+        return self.embedded_energy - self.interaction_energy - self.vacuum_energy
+
+
+def evaluated_interaction(
+    layout: TermLayout, potential: EvaluatedPotential, positions: FloatArray, box: FloatArray
+) -> RegionInteraction:
+    """Return the interaction of a region with its surroundings for a potential that runs in Python.
+
+    Parameters
+    ----------
+    layout : TermLayout
+        With surroundings.
+    potential : EvaluatedPotential
+        It gets an evaluator of its own; one that drives a simulation is not touched.
+    positions : (n_particles, 3) float array, bohr
+    box : (3, 3) float array, bohr
+
+    Raises
+    ------
+    PotentialError
+        If the potential cannot tell its interaction with single charges.
+    EvaluationError
+        If it fails.
+    """
+    sites, external_field = EvaluatedTerm(layout, potential).external_field(positions, box)
+    evaluator = potential.create_evaluator(layout.specification)
+    embedded = evaluator.evaluate(sites, external_field)
+    if embedded.charge_energies is None:
+        raise PotentialError(
+            f"term {layout.specification.name!r}: {type(potential).__name__} does not tell its interaction with single "
+            "charges; its evaluator has to give Evaluation.charge_energies"
+        )
+    field = SurroundingsField(layout)
+    field.prepare(torch.from_numpy(positions), torch.from_numpy(box))
+    compact = np.asarray(embedded.charge_energies(), dtype=float)
+    energies = np.zeros(len(field.charges))
+    near = field.near_index.numpy()
+    np.add.at(energies, near, compact[: len(near)])
+    if layout.periodic:
+        # The smeared charges that come last take the nearest images of the region's atoms, itself, out of the mesh.
+        energies[layout.atoms] += compact[len(near) :]
+        points = torch.from_numpy(np.ascontiguousarray(embedded.smooth_points))
+        charges = torch.from_numpy(np.ascontiguousarray(embedded.smooth_charges))
+        energies += field.smooth_source_energies(points, charges, None).numpy()
+    return RegionInteraction(embedded.energy, evaluator.evaluate(sites, None).energy, energies)
