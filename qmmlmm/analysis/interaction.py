@@ -13,7 +13,7 @@ from openmm import unit
 
 from qmmlmm.analysis.tables import TableError
 from qmmlmm.coupling.layout import TermLayout
-from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
+from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, RegionPotential
 from qmmlmm.embedding.interaction import evaluated_interaction
 from qmmlmm.errors import HamiltonianError, nearest
 from qmmlmm.ml.interaction import learned_interaction
@@ -127,12 +127,12 @@ def residue_interactions(
     ----------
     mixed : MixedSystem
     context : openmm.Context
-        Of `mixed.system`: its present positions and box. It is not changed, and neither is the density that a QM term
-        keeps as a guess.
+        Of `mixed.system`: its present positions and box. The term's own result there is used if it is known, and is
+        computed and kept for the next step if not.
     term : str, optional
         Name of the term, for example ``"site/QM"``; may be left out if there is only one.
     potential : RegionPotential, optional
-        In place of the term's own, for example the same method with a larger basis set.
+        In place of the term's own, for example the same method with a larger basis set. The term is not evaluated.
     lennard_jones : bool
         Whether Lennard-Jones energies, and with them the distances, are computed too.
     group_solvent : bool
@@ -188,7 +188,8 @@ def residue_interactions(
     if isinstance(chosen, MLPotential):
         parts = learned_interaction(layout, chosen, *in_bohr)
     else:
-        parts = evaluated_interaction(layout, cast(EvaluatedPotential, chosen), *in_bohr)
+        evaluation = _present_evaluation(mixed, context, name) if potential is None else None
+        parts = evaluated_interaction(layout, cast(EvaluatedPotential, chosen), *in_bohr, evaluation)
 
     labels, residues, row_of = _rows(mixed, resolved, group_solvent)
     energies = HARTREE_IN_KJ_PER_MOL * parts.source_energies
@@ -381,6 +382,12 @@ def _chosen_term(mixed: MixedSystem, term: str | None) -> tuple[str, ResolvedReg
         )
     resolved = next(found for found in mixed.regions if found.region == chosen.region)
     return name, resolved, chosen.potential
+
+
+def _present_evaluation(mixed: MixedSystem, context: Any, name: str) -> Evaluation | None:
+    """Return the result of a term at the present positions, which is there already if its forces are known."""
+    mixed.term_energies(context)
+    return mixed.evaluated_term(name).last
 
 
 def _rows(mixed: MixedSystem, resolved: ResolvedRegion, group_solvent: bool) -> tuple[list[str], IntArray, IntArray]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from qmmlmm.coupling.layout import TermLayout
-from qmmlmm.coupling.potential import EvaluatedPotential
+from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.embedding.surroundings_field import SurroundingsField
 from qmmlmm.errors import PotentialError
@@ -46,7 +46,11 @@ class RegionInteraction:
 
 
 def evaluated_interaction(
-    layout: TermLayout, potential: EvaluatedPotential, positions: FloatArray, box: FloatArray
+    layout: TermLayout,
+    potential: EvaluatedPotential,
+    positions: FloatArray,
+    box: FloatArray,
+    evaluation: Evaluation | None = None,
 ) -> RegionInteraction:
     """Return the interaction of a region with its surroundings for a potential that runs in Python.
 
@@ -58,6 +62,8 @@ def evaluated_interaction(
         It gets an evaluator of its own; one that drives a simulation is not touched.
     positions : (n_particles, 3) float array, bohr
     box : (3, 3) float array, bohr
+    evaluation : Evaluation, optional
+        Of this potential in its surroundings at these positions, if there is one already.
 
     Raises
     ------
@@ -66,16 +72,19 @@ def evaluated_interaction(
     EvaluationError
         If it fails.
     """
-    sites, external_field = EvaluatedTerm(layout, potential).external_field(positions, box)
     evaluator = potential.create_evaluator(layout.specification)
-    embedded = evaluator.evaluate(sites, external_field)
+    if evaluation is None:
+        sites, external_field = EvaluatedTerm(layout, potential).external_field(positions, box)
+        embedded = evaluator.evaluate(sites, external_field)
+    else:
+        embedded = evaluation
     if embedded.charge_energies is None:
         raise PotentialError(
             f"term {layout.specification.name!r}: {type(potential).__name__} does not tell its interaction with single "
             "charges; its evaluator has to give Evaluation.charge_energies"
         )
     field = SurroundingsField(layout)
-    field.prepare(torch.from_numpy(positions), torch.from_numpy(box))
+    sites = field.prepare(torch.from_numpy(positions), torch.from_numpy(box)).numpy()
     compact = np.asarray(embedded.charge_energies(), dtype=float)
     energies = np.zeros(len(field.charges))
     near = field.near_index.numpy()

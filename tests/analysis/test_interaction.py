@@ -45,6 +45,8 @@ SAME_OPERATOR = 1e-8
 ROUND_OFF = 1e-10
 # alpha times the cutoff of the NonbondedForce: nobody can tell where erfc ends.
 REACH = 6.0
+# kJ/mol; error of the mesh for one residue at the default tolerance of 5e-4.
+MESH = 0.01
 # kJ/mol; differences of energies of 1e4 kJ/mol on the Reference platform.
 FIXED_CHARGES = 1e-6
 SIDE_CHAIN = "resname ALA and sidechain"
@@ -404,7 +406,20 @@ def test_another_potential_can_take_the_place_of_the_terms_own(peptide, mixed, t
     other = residue_interactions(mixed, make_context(mixed, structure), potential=larger, group_solvent=False)
     assert other.polarisation > table.polarisation
     np.testing.assert_array_equal(other.lennard_jones._value, table.lennard_jones._value)
-    assert mixed.evaluated_term("methyl/QM").last is None
+
+
+def test_a_step_that_was_computed_is_not_computed_again(peptide, mixed, table):
+    context = make_context(mixed, peptide[0])
+    context.getState(forces=True)
+    evaluations = mixed.evaluations("methyl/QM")
+    again = residue_interactions(mixed, context, group_solvent=False)
+    assert mixed.evaluations("methyl/QM") == evaluations
+    np.testing.assert_allclose(again.electrostatic._value, table.electrostatic._value, atol=1e-6)
+    context.setPositions(context.getState(positions=True).getPositions(asNumpy=True) + 0.01 * unit.nanometer)
+    moved = residue_interactions(mixed, context, group_solvent=False)
+    assert mixed.evaluations("methyl/QM") == evaluations + 1
+    # All atoms were moved alike: the mesh lies elsewhere, and its error is that of OpenMM's settings.
+    np.testing.assert_allclose(moved.electrostatic._value, table.electrostatic._value, atol=MESH)
 
 
 def test_what_cannot_be_decomposed_is_an_error(peptide, mixed):
