@@ -232,6 +232,41 @@ class EvaluatedTerm:
                 site_gradient[:n_own] += pull[-n_own:]
         return evaluation.energy + float(once), site_gradient, source_gradient
 
+    def source_energies(self, evaluation: Evaluation) -> FloatArray:
+        """Return the energy of the region with each source of its field.
+
+        Parameters
+        ----------
+        evaluation : Evaluation
+            With `charge_energies`, made in the field that `external_field` returned last.
+
+        Returns
+        -------
+        (n_sources,) float array, hartree
+            An atom of the region has the energy with its own images.
+        """
+        field = self._field
+        assert field is not None
+        assert evaluation.charge_energies is not None
+        compact = torch.from_numpy(np.ascontiguousarray(evaluation.charge_energies()))
+        energies = torch.zeros_like(field.charges)
+        if not self.layout.periodic:
+            energies.index_add_(0, field.near_index, compact)
+            return np.asarray(energies.numpy())
+        own = field.geometry.atoms
+        n_compact = self._compact.shape[0]
+        energies.index_add_(0, field.near_index[self._compact], compact[:n_compact])
+        # The smeared charges that come last take the nearest images of the region's atoms, itself, out of the mesh.
+        energies.index_add_(0, own, compact[n_compact:])
+        points = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_points))
+        charges = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_charges))
+        energies = energies + field.smooth_source_energies(points, charges, None)
+        if self._near_mesh is not None:
+            places, mesh_charges = self._mesh_charges()
+            pairs = mesh_charges * self._near_mesh.potential_at(places, points, charges)[0]
+            energies.index_add_(0, torch.cat([field.near_index[self._on_mesh], own]), pairs)
+        return np.asarray(energies.numpy())
+
     def _check(self, energy: float, gradient: FloatArray) -> None:
         if not np.isfinite(energy):
             raise NonFiniteError(f"term {self.name!r} has the energy {energy}")

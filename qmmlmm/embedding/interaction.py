@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
-from qmmlmm.embedding.surroundings_field import SurroundingsField
 from qmmlmm.errors import PotentialError
 from qmmlmm.units import FloatArray
 
@@ -73,26 +69,12 @@ def evaluated_interaction(
         If it fails.
     """
     evaluator = potential.create_evaluator(layout.specification)
-    if evaluation is None:
-        sites, external_field = EvaluatedTerm(layout, potential).external_field(positions, box)
-        embedded = evaluator.evaluate(sites, external_field)
-    else:
-        embedded = evaluation
+    term = EvaluatedTerm(layout, potential)
+    sites, external_field = term.external_field(positions, box)
+    embedded = evaluator.evaluate(sites, external_field) if evaluation is None else evaluation
     if embedded.charge_energies is None:
         raise PotentialError(
             f"term {layout.specification.name!r}: {type(potential).__name__} does not tell its interaction with single "
             "charges; its evaluator has to give Evaluation.charge_energies"
         )
-    field = SurroundingsField(layout)
-    sites = field.prepare(torch.from_numpy(positions), torch.from_numpy(box)).numpy()
-    compact = np.asarray(embedded.charge_energies(), dtype=float)
-    energies = np.zeros(len(field.charges))
-    near = field.near_index.numpy()
-    np.add.at(energies, near, compact[: len(near)])
-    if layout.periodic:
-        # The smeared charges that come last take the nearest images of the region's atoms, itself, out of the mesh.
-        energies[layout.atoms] += compact[len(near) :]
-        points = torch.from_numpy(np.ascontiguousarray(embedded.smooth_points))
-        charges = torch.from_numpy(np.ascontiguousarray(embedded.smooth_charges))
-        energies += field.smooth_source_energies(points, charges, None).numpy()
-    return RegionInteraction(embedded.energy, evaluator.evaluate(sites, None).energy, energies)
+    return RegionInteraction(embedded.energy, evaluator.evaluate(sites, None).energy, term.source_energies(embedded))

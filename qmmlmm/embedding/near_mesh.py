@@ -83,9 +83,13 @@ class NearMesh:
         Times the charge of a source it is the derivative of sum_g charges[g] * potential(points[g]) with respect
         to the source's position.
         """
+        return self.potential_at(sources, points, charges)[1]
+
+    def potential_at(self, sources: Tensor, points: Tensor, charges: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the potential at the sources of charges at points, (k,) hartree/e, and its gradient, (k, 3)."""
         assert self._mesh is not None
         mesh = self._convolve(self._mesh.spread(points, charges, None, self._cell))
-        return self._mesh.gather(mesh, sources, self._cell)[1]
+        return self._mesh.gather(mesh, sources, self._cell)
 
     def _make(self, edge: float) -> None:
         size = fast_size(int(np.ceil(edge * self.narrow / SPACING)))
