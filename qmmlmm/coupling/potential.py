@@ -110,7 +110,11 @@ class Evaluation:
 
 
 class Evaluator(Protocol):
-    """Computes one region, at one geometry after another."""
+    """Computes one region, at one geometry after another.
+
+    It may have a method `forget`, after which it computes as if it were new, and a method `summary`, which returns
+    what it counted as a dict that `json` can write.
+    """
 
     def evaluate(self, positions: FloatArray, external_field: ExternalField | None) -> Evaluation:
         """Return energy and derivatives.

@@ -80,6 +80,17 @@ class EvaluatedTerm:
         """Name of the term."""
         return self.layout.specification.name
 
+    def forget(self) -> None:
+        """Let the evaluator forget earlier geometries, if it keeps any."""
+        forget = getattr(self._evaluator, "forget", None)
+        if forget is not None:
+            forget()
+
+    def summary(self) -> dict[str, object]:
+        """Return what the evaluator counted since it was made, if it counts anything."""
+        summary = getattr(self._evaluator, "summary", None)
+        return {} if summary is None else dict(summary())
+
     def external_field(self, positions: FloatArray, box: FloatArray) -> tuple[FloatArray, ExternalField]:
         """Return the region's sites and the field that they are in.
 

@@ -191,6 +191,27 @@ class MixedSystem:
             )
         return self._callbacks[name].evaluations
 
+    def summary(self) -> dict[str, dict[str, object]]:
+        """Return what the terms that run in Python counted since they were made, as what `json` can write.
+
+        Returns
+        -------
+        dict of str to dict
+            For each term ``evaluations`` and ``seconds``; for PySCF also ``scf_results``, ``scf_cycles``,
+            ``scf_cycles_mean``, ``scf_converged_from`` and ``scf_failed_from``: how often each rung of the ladder
+            gave the result, and how often it was tried in vain.
+        """
+        return {name: callback.summary() for name, callback in self._callbacks.items()}
+
+    def forget(self) -> None:
+        """Let all terms compute as if they were new: no cached result, no density as a guess.
+
+        After this, two simulations that start from the same checkpoint take the same steps, bit by bit where the
+        platform is deterministic and PySCF has one thread. `RunDirectory.resume` calls it.
+        """
+        for callback in self._callbacks.values():
+            callback.forget()
+
     def raise_original(self, error: BaseException) -> NoReturn:
         """Raise the exception of the term that ended a simulation, in its original class.
 

@@ -57,6 +57,14 @@ class EvaluatedTermInOpenMMUnits:
         """Name of the term."""
         return self.term.name
 
+    def forget(self) -> None:
+        """Forget earlier geometries."""
+        self.term.forget()
+
+    def summary(self) -> dict[str, object]:
+        """Return what the evaluator counted."""
+        return self.term.summary()
+
     def compute_openmm(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
         """Return energy, kJ/mol, and forces, kJ/(mol nm), of positions and box in nm."""
         energy, gradient = self.term.compute(positions * NM_IN_BOHR, box * NM_IN_BOHR)
@@ -113,6 +121,20 @@ class TermCallback:
             step = state.getStepCount()
             error.add_note(f"raised in term {self.computation.name!r} at step {step} of the simulation")
             raise RuntimeError(f"{type(error).__name__} at step {step}: {error}") from error
+
+    def forget(self) -> None:
+        """Compute the next geometry as if it were the first."""
+        with self._lock:
+            self._cached = None
+            if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
+                self.computation.forget()
+
+    def summary(self) -> dict[str, object]:
+        """Return how often the term was computed, how long that took, and what its evaluator counted."""
+        counted: dict[str, object] = {"evaluations": self.evaluations, "seconds": round(self.seconds, 3)}
+        if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
+            counted |= self.computation.summary()
+        return counted
 
     def compute(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
         """Return energy and forces, from the cache if nothing has moved since the last call.

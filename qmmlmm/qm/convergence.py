@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,46 @@ from qmmlmm.errors import ConvergenceError
 from qmmlmm.units import FloatArray
 
 logger = logging.getLogger("qmmlmm.qm")
+
+DAMPING = 0.5
+"""Share of the last Fock matrix in the new one, before the subspace extrapolation begins."""
+
+DAMPED_CYCLES = 10
+"""Cycles with damping, before the subspace extrapolation begins."""
+
+LEVEL_SHIFT = 0.3
+"""Hartree by which the empty orbitals are lifted, which makes each cycle a smaller step; the converged density is
+the same."""
+
+
+@dataclass
+class ScfRecord:
+    """Counts of all self-consistent calculations of one evaluator.
+
+    Parameters
+    ----------
+    cycles : int
+        Of all attempts together.
+    converged : Counter
+        How often each attempt gave the result.
+    failed : Counter
+        How often each attempt was made in vain.
+    """
+
+    cycles: int = 0
+    converged: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def summary(self) -> dict[str, object]:
+        """Return the counts as what `json` can write."""
+        results = self.converged.total()
+        return {
+            "scf_results": results,
+            "scf_cycles": self.cycles,
+            "scf_cycles_mean": round(self.cycles / results, 2) if results else None,
+            "scf_converged_from": dict(self.converged),
+            "scf_failed_from": dict(self.failed),
+        }
 
 
 @dataclass
@@ -29,19 +71,30 @@ class _Monitor:
         self.change, self._last = energy - self._last, energy
 
 
-def converge(mean_field: Any, last_density: FloatArray | None, term: str, save: Callable[[], str]) -> dict[str, object]:
-    """Converge the mean-field object from the last density, a fresh guess, or to second order.
+def converge(
+    mean_field: Any,
+    guesses: Sequence[tuple[str, FloatArray]],
+    term: str,
+    save: Callable[[], str],
+    record: ScfRecord,
+) -> dict[str, object]:
+    """Converge the mean-field object, by what is dearer and surer each time an attempt fails.
+
+    The attempts are the guesses, a fresh guess, the same with damping and level shift, and a second-order solver
+    from where the last attempt ended.
 
     Parameters
     ----------
     mean_field : pyscf.scf.hf.SCF
         Holds the converged orbitals afterwards.
-    last_density : float array or None
-        Density matrix of the last geometry.
+    guesses : list of (str, float array)
+        Names and density matrices, the best first.
     term : str
         For messages.
     save : callable
         Saves the geometry and returns a sentence that says where.
+    record : ScfRecord
+        Cycles and attempts are counted in it.
 
     Returns
     -------
@@ -54,13 +107,13 @@ def converge(mean_field: Any, last_density: FloatArray | None, term: str, save: 
         If all attempts fail.
     """
     attempts: list[tuple[str, Callable[[_Monitor], bool]]] = [
-        ("fresh guess", lambda monitor: _iterate(mean_field, None, monitor)),
-        ("second order", lambda monitor: _second_order(mean_field, monitor)),
+        *((name, partial(_iterate, mean_field, density)) for name, density in guesses),
+        ("fresh guess", partial(_iterate, mean_field, None)),
+        ("damping and level shift", partial(_damped, mean_field)),
+        ("second order", partial(_second_order, mean_field)),
     ]
-    if last_density is not None:
-        attempts.insert(0, ("last density", lambda monitor: _iterate(mean_field, last_density, monitor)))
     cycles = 0
-    failures = []
+    failures: list[str] = []
     for name, attempt in attempts:
         monitor = _Monitor()
         try:
@@ -70,8 +123,13 @@ def converge(mean_field: Any, last_density: FloatArray | None, term: str, save: 
             # Broken numerics in one attempt, such as a singular subspace; the next one starts afresh.
             converged, reason = False, f"{type(error).__name__}: {error}"
         cycles += monitor.cycles
+        record.cycles += monitor.cycles
         if converged:
+            record.converged[name] += 1
+            if failures:
+                logger.warning("%s: converged by %s after %d cycles", term, name, cycles)
             return {"scf_cycles": cycles, "scf_guess": name}
+        record.failed[name] += 1
         failures.append(f"{name}: {monitor.cycles} cycles, {reason}")
         logger.warning("%s: no self-consistent field from %s", term, failures[-1])
     raise ConvergenceError(
@@ -82,9 +140,24 @@ def converge(mean_field: Any, last_density: FloatArray | None, term: str, save: 
 
 def _iterate(mean_field: Any, density: FloatArray | None, monitor: _Monitor) -> bool:
     mean_field.callback = monitor
-    mean_field.kernel(dm0=density)
-    mean_field.callback = None
+    try:
+        mean_field.kernel(dm0=density)
+    finally:
+        mean_field.callback = None
     return bool(mean_field.converged)
+
+
+def _damped(mean_field: Any, monitor: _Monitor) -> bool:
+    """Iterate from a fresh guess in small steps. PySCF takes the level shift out of the final orbital energies."""
+    settings = {"damp": DAMPING, "diis_start_cycle": DAMPED_CYCLES, "level_shift": LEVEL_SHIFT}
+    before = {name: getattr(mean_field, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            setattr(mean_field, name, value)
+        return _iterate(mean_field, None, monitor)
+    finally:
+        for name, value in before.items():
+            setattr(mean_field, name, value)
 
 
 def _second_order(mean_field: Any, monitor: _Monitor) -> bool:

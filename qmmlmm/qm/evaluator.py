@@ -12,7 +12,8 @@ from qmmlmm.coupling.potential import Evaluation, ExternalField, RegionSpecifica
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.qm.basis import core_potentials, symbols_of
 from qmmlmm.qm.compact import CompactCharges, sum_by_atom
-from qmmlmm.qm.convergence import converge
+from qmmlmm.qm.convergence import ScfRecord, converge
+from qmmlmm.qm.density_history import DensityHistory
 from qmmlmm.qm.failure import write_failure
 from qmmlmm.qm.method import is_hartree_fock
 from qmmlmm.qm.smooth import SmoothPotential
@@ -38,7 +39,7 @@ NUCLEUS_DISTANCE = 1e-6
 class PySCFEvaluator:
     """Computes one region with PySCF; made by `PySCFPotential.create_evaluator`.
 
-    It keeps the density of its last result as the guess of the next calculation.
+    It keeps the densities of its last results, for the guess of the next calculation.
 
     Parameters
     ----------
@@ -52,7 +53,32 @@ class PySCFEvaluator:
         self._term = f"term {specification.name!r}"
         self._symbols = symbols_of(specification.atomic_numbers, self._term)
         self._core_potentials = core_potentials(potential.basis, self._symbols, self._term)
-        self._last_density: FloatArray | None = None
+        self._history = DensityHistory()
+        self._record = ScfRecord()
+
+    def forget(self) -> None:
+        """Forget the densities: the next calculation starts from a fresh guess, as in a new process."""
+        self._history.forget()
+
+    def summary(self) -> dict[str, object]:
+        """Return the self-consistent cycles of all calculations so far, and what they converged from."""
+        return self._record.summary()
+
+    def mean_field(self, positions: FloatArray, external_field: ExternalField | None) -> Any:
+        """Return the mean-field object of PySCF with the field in its one-electron operator, not yet converged.
+
+        All that starts from it, response and correlation alike, sees the same operator.
+
+        Parameters
+        ----------
+        positions : (n, 3) float array, bohr
+        external_field : ExternalField or None
+
+        Returns
+        -------
+        pyscf.scf.hf.SCF
+        """
+        return self._prepare(positions, external_field)[0]
 
     def evaluate(self, positions: FloatArray, external_field: ExternalField | None) -> Evaluation:
         """Return energy and derivatives.
@@ -69,8 +95,9 @@ class PySCFEvaluator:
         Evaluation
             Its `results` are ``dipole``, (3,) e bohr, about ``dipole_origin``, (3,) bohr, the centre of the
             nuclear charges; ``mulliken_charges``, (n,) e; ``scf_cycles``, all attempts together;
-            ``scf_guess``, the attempt that converged: ``"last density"``, ``"fresh guess"`` or
-            ``"second order"``; and with unrestricted orbitals ``s_squared``.
+            ``scf_guess``, the attempt that converged: ``"extrapolated guess"``, ``"last density"``,
+            ``"fresh guess"``, ``"damping and level shift"`` or ``"second order"``; and with unrestricted
+            orbitals ``s_squared``.
 
         Raises
         ------
@@ -81,6 +108,30 @@ class PySCFEvaluator:
         EvaluationError
             If the shapes are wrong or a point charge lies on a nucleus.
         """
+        mean_field, compact, smooth = self._prepare(positions, external_field)
+        overlap = np.asarray(mean_field.get_ovlp())
+
+        def save() -> str:
+            return self._save(positions, external_field)
+
+        try:
+            outcome = converge(mean_field, self._guesses(positions, overlap), self._term, save, self._record)
+            evaluation = self._differentiate(mean_field, compact, smooth, outcome)
+        finally:
+            _close_scratch(mean_field)
+        self._check_finite(evaluation, save)
+        self._history.add(positions, overlap, mean_field)
+        return evaluation
+
+    def _guesses(self, positions: FloatArray, overlap: FloatArray) -> list[tuple[str, FloatArray]]:
+        if self._potential.guess == "fresh":
+            return []
+        found = self._history.guesses(positions, overlap)
+        return found if self._potential.guess == "extrapolated" else found[-1:]
+
+    def _prepare(
+        self, positions: FloatArray, external_field: ExternalField | None
+    ) -> tuple[Any, CompactCharges | None, SmoothPotential | None]:
         positions = self._checked_positions(positions)
         field = self._checked_field(positions, external_field)
         molecule = self._molecule(positions)
@@ -88,18 +139,7 @@ class PySCFEvaluator:
         compact = CompactCharges(molecule, field) if field is not None else None
         smooth = self._smooth(molecule, field)
         _embed(mean_field, [part for part in (compact, smooth) if part is not None])
-
-        def save() -> str:
-            return self._save(positions, external_field)
-
-        try:
-            outcome = converge(mean_field, self._last_density, self._term, save)
-            evaluation = self._differentiate(mean_field, compact, smooth, outcome)
-        finally:
-            _close_scratch(mean_field)
-        self._check_finite(evaluation, save)
-        self._last_density = np.asarray(mean_field.make_rdm1())
-        return evaluation
+        return mean_field, compact, smooth
 
     def _differentiate(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qmmlmm.coupling.potential import RegionSpecification
-from qmmlmm.errors import MissingDependencyError, PotentialError, RegionError, listed
+from qmmlmm.errors import MissingDependencyError, PotentialError, RegionError, listed, nearest
 
 if TYPE_CHECKING:
     from qmmlmm.qm.evaluator import PySCFEvaluator
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MINIMUM_MEMORY = 1000
 """Least memory, in MB, that a calculation can be given: PySCF works in blocks that shrink with what is left,
 and very small ones have given wrong gradients without a message (pyscf issue 1171)."""
+
+GUESSES = ("extrapolated", "last density", "fresh")
 
 SHORT_RANGE_SPLITTING = 0.35
 """In 1/bohr. Integrals are needed for the charges within 6.4 angstrom alone, and the rest is so smooth that the
@@ -50,6 +52,10 @@ class PySCFPotential:
         Change of the energy at which the self-consistent field is converged.
     max_cycle : int
         Number of cycles in each attempt.
+    guess : {"extrapolated", "last density", "fresh"}
+        What the self-consistent field of the next geometry starts from: the last densities in a time-reversible
+        extrapolation, where the geometries are steps of a simulation, or the last density, or a fresh guess.
+        After a jump of the geometry it is always a fresh guess.
     unrestricted : bool, optional
         Whether spin up and spin down have orbitals of their own. If not given, singlets do not and all other
         multiplicities do.
@@ -74,6 +80,7 @@ class PySCFPotential:
     embedding_grid_level: int = field(default=2, kw_only=True)
     conv_tol: float = field(default=1e-9, kw_only=True)
     max_cycle: int = field(default=100, kw_only=True)
+    guess: str = field(default="extrapolated", kw_only=True)
     unrestricted: bool | None = field(default=None, kw_only=True)
     max_memory: int | None = field(default=None, kw_only=True)
     failure_directory: str | Path | None = field(default=None, kw_only=True)
@@ -108,6 +115,10 @@ class PySCFPotential:
             )
         if not _is_integer(self.max_cycle) or self.max_cycle < 1:
             raise PotentialError(f"max_cycle is a positive integer, got {self.max_cycle!r}")
+        if self.guess not in GUESSES:
+            raise PotentialError(
+                f"guess is one of {listed(GUESSES)}, got {self.guess!r}.{nearest(str(self.guess), GUESSES)}"
+            )
         if self.max_memory is not None and not self.max_memory >= MINIMUM_MEMORY:
             raise PotentialError(
                 f"max_memory is at least {MINIMUM_MEMORY} MB, because PySCF's gradients have been wrong "

@@ -45,6 +45,14 @@ class MixedSystemLike(Protocol):
         """Return regions, terms and settings as what `json` can write."""
         ...
 
+    def summary(self) -> dict[str, dict[str, object]]:
+        """Return what each term counted since it was made, as what `json` can write."""
+        ...
+
+    def forget(self) -> None:
+        """Let all terms compute as if they were new."""
+        ...
+
     def raise_original(self, error: BaseException) -> NoReturn:
         """Raise the exception behind an `OpenMMException`, or `error` itself."""
         ...

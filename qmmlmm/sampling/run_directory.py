@@ -71,7 +71,8 @@ class RunDirectory:
     Notes
     -----
     ======================================  ==============================================================
-    ``run.json``                            versions, platform, seeds, terms, hashes of the inputs
+    ``run.json``                            versions, platform, seeds, terms, hashes of the inputs; for each
+                                            session what the terms counted: evaluations, SCF cycles, failures
     ``topology.pdb`` (large: ``.cif``)      atoms and the positions at the start
     ``trajectory.dcd`` (or ``.xtc``)        frames
     ``energies.csv``                        energy per term
@@ -257,9 +258,12 @@ class RunDirectory:
             simulation.step(steps)
             if simulation.currentStep != self._saved_step:
                 self.save_checkpoint(simulation)
+            self._write_summary(simulation)
             reporter.pause()
         except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt, and all are raised again
             with contextlib.suppress(OSError):  # a full disk; the error that counts is the first one
+                self._write_summary(simulation)
+            with contextlib.suppress(OSError):
                 self.close()
             self._mixed.raise_original(error)
 
@@ -298,6 +302,8 @@ class RunDirectory:
                 f"{self._path} holds another run: {listed(found)}; resume it with the script and the "
                 "files that it was made from, or start a new run elsewhere"
             )
+        # Two resumed runs take the same steps, whatever was computed before in their processes.
+        self._mixed.forget()
         loaded = load_checkpoint(simulation, self._path)
         step, first = simulation.currentStep, record["first_step"]
         interval = record["output"]["trajectory_interval"]
@@ -402,6 +408,13 @@ class RunDirectory:
             app.PDBFile.writeHeader(box, file)
             app.PDBFile.writeModel(topology, positions, file, keepIds=True)
             app.PDBFile.writeFooter(topology, file)
+
+    def _write_summary(self, simulation: app.Simulation) -> None:
+        """Put into the record what the terms counted in this session."""
+        record = self._known_record()
+        *before, session = record["sessions"]
+        session = {**session, "last_step": simulation.currentStep, "terms": self._mixed.summary()}
+        self._write_record({**record, "sessions": [*before, session]})
 
     def _write_record(self, record: dict[str, Any]) -> None:
         replace_file(self._path / RECORD_NAME, (json.dumps(record, indent=1) + "\n").encode("utf-8"))

@@ -64,6 +64,7 @@ class Argon:
         if failure is not None:
             self.system.addForce(openmm.PythonForce(failure))
         self.spring = spring
+        self.forgotten = 0
 
     def positions(self) -> np.ndarray:
         side = round(N_ATOMS ** (1 / 3))
@@ -90,6 +91,12 @@ class Argon:
             "terms": [{"name": name} for name in TERMS if name != "MM"],
             "spring": self.spring,
         }
+
+    def summary(self) -> dict[str, dict[str, object]]:
+        return {"cluster, left/QM": {"evaluations": self.forgotten}}
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def raise_original(self, error: BaseException) -> NoReturn:
         if self.failure is not None and self.failure.original is not None:

@@ -1,0 +1,154 @@
+"""Guesses for the density of a geometry from those of the geometries before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from qmmlmm.units import FloatArray
+
+LONGEST = 6
+"""Steps that the extrapolation looks back: order k = 4."""
+
+JUMP = 0.5
+"""Distance in bohr, against its region, by which an atom has left the geometries that are known. A hydrogen at
+300 K moves 0.2 bohr in 4 fs."""
+
+FAITHFUL = 0.5
+"""Share of the last displacement by which extrapolated positions may miss the real ones, for the extrapolated
+density to be better than the last one."""
+
+SAME_GEOMETRY = 1e-8
+"""Distance in bohr below which two geometries are the same."""
+
+LEAST_OVERLAP = 0.1
+"""Smallest eigenvalue of the overlap of guessed orbitals; below this they are not orbitals any more."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One converged geometry: positions about their centre, and for each spin P S and the occupied orbitals."""
+
+    shape: FloatArray
+    projectors: tuple[FloatArray, ...]
+    orbitals: tuple[FloatArray, ...]
+
+
+class DensityHistory:
+    """The last converged densities of one region, in a time-reversible extrapolation.
+
+    Notes
+    -----
+    Always stable predictor: Kolafa, J. Comput. Chem. 25, 335 (2004); for density matrices the contra-covariant
+    product P S is extrapolated and projects the last orbitals: VandeVondele et al., Comput. Phys. Commun. 167,
+    103 (2005), eq. 24. Looking back K = k + 2 steps,
+
+        C_n = sum_m B_m (P S)_{n-m} C_{n-1},    B_m = (-1)^(m+1) m binom(2K, K-m) / binom(2K-2, K-1),
+
+    made orthonormal. This holds for steps of equal length. Whether the last K geometries are such steps is seen
+    from the positions: the same extrapolation has to come near the new ones, or fewer steps are used, down to
+    the nearest geometry alone. A common shift of all atoms changes nothing.
+
+    A geometry that comes again ends what came after it: those were trials, such as moves of a barostat that were
+    rejected.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._entries.clear()
+
+    def add(self, positions: FloatArray, overlap: FloatArray, mean_field: Any) -> None:
+        """Keep the orbitals of a converged mean-field object."""
+        shape = _centred(positions)
+        for index, entry in enumerate(self._entries):
+            if _distance(entry.shape, shape) < SAME_GEOMETRY:
+                del self._entries[index:]
+                break
+        orbitals = _occupied(mean_field)
+        projectors = tuple(c @ (c.T @ overlap) for c in orbitals)
+        self._entries.append(_Entry(shape, projectors, orbitals))
+        del self._entries[:-LONGEST]
+
+    def guesses(self, positions: FloatArray, overlap: FloatArray) -> list[tuple[str, FloatArray]]:
+        """Return names and density matrices to start from, the best first; none after a jump.
+
+        Parameters
+        ----------
+        positions : (n, 3) float array, bohr
+        overlap : (n_ao, n_ao) float array
+            Of the basis functions at these positions.
+
+        Returns
+        -------
+        list of (str, (n_ao, n_ao) or (2, n_ao, n_ao) float array)
+            ``"extrapolated guess"`` and ``"last density"``.
+        """
+        shape = _centred(positions)
+        distances = [_distance(entry.shape, shape) for entry in self._entries]
+        if not distances or min(distances) > JUMP:
+            self.forget()
+            return []
+        nearest = self._entries[int(np.argmin(distances))]
+        found = []
+        length = self._length(shape, distances[-1]) if min(distances) >= SAME_GEOMETRY else 1
+        if length > 1:
+            last, recent = self._entries[-1], self._entries[: -length - 1 : -1]
+            weights = coefficients(length)
+            moved = tuple(
+                sum(b * entry.projectors[spin] for b, entry in zip(weights, recent, strict=True)) @ orbitals
+                for spin, orbitals in enumerate(last.orbitals)
+            )
+            found.append(("extrapolated guess", _density(moved, overlap)))
+        found.append(("last density", _density(nearest.orbitals, overlap)))
+        return [(name, density) for name, density in found if density is not None]
+
+    def _length(self, shape: FloatArray, displacement: float) -> int:
+        """Return how many steps the extrapolation may look back."""
+        for length in range(len(self._entries), 1, -1):
+            recent = self._entries[: -length - 1 : -1]
+            predicted = sum(b * entry.shape for b, entry in zip(coefficients(length), recent, strict=True))
+            if _distance(np.asarray(predicted), shape) < FAITHFUL * displacement:
+                return length
+        return 1
+
+
+def coefficients(length: int) -> FloatArray:
+    """Return B_1 ... B_K of the predictor that looks back K steps; they add up to one."""
+    front = comb(2 * length - 2, length - 1)
+    return np.array([(-1) ** (m + 1) * m * comb(2 * length, length - m) / front for m in range(1, length + 1)])
+
+
+def _centred(positions: FloatArray) -> FloatArray:
+    return np.asarray(positions - positions.mean(axis=0))
+
+
+def _distance(first: FloatArray, second: FloatArray) -> float:
+    return float(np.linalg.norm(first - second, axis=1).max())
+
+
+def _occupied(mean_field: Any) -> tuple[FloatArray, ...]:
+    orbitals, occupations = np.asarray(mean_field.mo_coeff), np.asarray(mean_field.mo_occ)
+    if occupations.ndim == 1:
+        return (np.asarray(orbitals[:, occupations > 0]),)
+    return tuple(np.asarray(orbitals[spin][:, occupations[spin] > 0]) for spin in range(2))
+
+
+def _density(orbitals: tuple[FloatArray, ...], overlap: FloatArray) -> FloatArray | None:
+    """Return the density matrix of orbitals made orthonormal, or None if they have lost their independence."""
+    parts = []
+    for c in orbitals:
+        values, vectors = np.linalg.eigh(c.T @ overlap @ c) if np.all(np.isfinite(c)) else (np.full(1, -1.0), c)
+        if c.shape[1] and values.min() < LEAST_OVERLAP:
+            return None
+        orthonormal = c @ (vectors / np.sqrt(values)) @ vectors.T
+        parts.append(orthonormal @ orthonormal.T)
+    return 2.0 * parts[0] if len(parts) == 1 else np.array(parts)
