@@ -139,6 +139,9 @@ def converge(
 
 
 def _iterate(mean_field: Any, density: FloatArray | None, monitor: _Monitor) -> bool:
+    if density is None:
+        # Without a density PySCF would go on from the orbitals of the attempt that failed.
+        density = mean_field.get_init_guess(mean_field.mol, mean_field.init_guess)
     mean_field.callback = monitor
     try:
         mean_field.kernel(dm0=density)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import ConvergenceError, NonFiniteError
 from qmmlmm.qm import PySCFPotential
 from qmmlmm.units import ANGSTROM_IN_BOHR
@@ -32,7 +33,12 @@ def test_an_unconverged_calculation_raises_saves_its_geometry_and_the_next_one_w
     ):
         evaluator.evaluate(water.positions, water.field)
     assert "fresh guess" in caplog.text
+    assert "damping and level shift" in caplog.text
     assert "second order" in caplog.text
+    assert evaluator.summary()["scf_failed_from"] == dict.fromkeys(
+        ["fresh guess", "damping and level shift", "second order"], 1
+    )
+    assert evaluator.summary()["scf_cycles_mean"] is None
     with pytest.raises(ConvergenceError, match="failed_002"):
         evaluator.evaluate(water.positions, None)
     lines = (tmp_path / "failed" / "water_QM_failed_001.xyz").read_text().splitlines()
@@ -61,11 +67,88 @@ def test_after_a_failure_the_fresh_guess_and_second_order_find_the_same_state(wa
     np.testing.assert_allclose(second_order.gradient, plain.gradient, atol=1e-5)
 
 
-def test_a_useless_last_density_falls_back_to_the_fresh_guess(water):
+def _evaluator_with_history(water):
     evaluator = PySCFPotential("hf", "6-31g").create_evaluator(water.specification)
-    evaluator.evaluate(water.positions, None)
-    evaluator._last_density[:] = np.nan
-    assert evaluator.evaluate(water.positions, None).results["scf_guess"] == "fresh guess"
+    for shift in (0.0, 0.01, 0.02):
+        evaluator.evaluate(water.positions * (1 + shift), None)
+    return evaluator, water.positions * 1.03
+
+
+@pytest.mark.parametrize(
+    ("useless", "expected"),
+    [(0, "extrapolated guess"), (1, "last density"), (2, "fresh guess")],
+)
+def test_useless_guesses_fall_back_to_the_next_one_and_are_logged_and_counted(
+    water, useless, expected, monkeypatch, caplog
+):
+    evaluator, positions = _evaluator_with_history(water)
+    guesses = evaluator._history.guesses
+
+    def broken(*arguments):
+        found = guesses(*arguments)
+        return [(name, density * (np.nan if k < useless else 1.0)) for k, (name, density) in enumerate(found)]
+
+    monkeypatch.setattr(evaluator._history, "guesses", broken)
+    start = PySCFPotential("hf", "6-31g").create_evaluator(water.specification)
+    cycles = start.evaluate(positions, None).results["scf_cycles"]
+    with caplog.at_level(logging.WARNING, logger="qmmlmm.qm"):
+        result = evaluator.evaluate(positions, None)
+    assert result.results["scf_guess"] == expected
+    if expected == "fresh guess":  # and not from the orbitals of the attempts that failed
+        assert result.results["scf_cycles"] >= cycles
+    names = ["extrapolated guess", "last density"][:useless]
+    for name in names:
+        assert f"no self-consistent field from {name}" in caplog.text
+    assert bool(caplog.records) == bool(useless)
+    counted = evaluator.summary()
+    assert counted["scf_failed_from"] == dict.fromkeys(names, 1)
+    assert counted["scf_results"] == 4
+    fresh = PySCFPotential("hf", "6-31g").create_evaluator(water.specification).evaluate(positions, None)
+    assert result.energy == pytest.approx(fresh.energy, abs=SAME_STATE)
+
+
+def test_a_history_that_is_not_finite_is_not_used(water):
+    evaluator, positions = _evaluator_with_history(water)
+    for entry in evaluator._history._entries:
+        entry.orbitals[0][:] = np.nan
+        entry.projectors[0][:] = np.nan
+    assert evaluator.evaluate(positions, None).results["scf_guess"] == "fresh guess"
+
+
+@pytest.mark.parametrize(("atomic_number", "rung"), [(26, "damping and level shift"), (28, "second order")])
+def test_closed_shell_metal_atoms_that_plain_iterations_do_not_converge_go_down_the_ladder(atomic_number, rung, caplog):
+    # 3d orbitals that are filled in part, as one determinant without spin: the iterations go round in circles.
+    specification = RegionSpecification("metal", np.array([atomic_number]), 0, 1)
+    potential = PySCFPotential("hf", "sto-3g", density_fit=False, max_cycle=40)
+    evaluator = potential.create_evaluator(specification)
+    with caplog.at_level(logging.WARNING, logger="qmmlmm.qm"):
+        result = evaluator.evaluate(np.zeros((1, 3)), None)
+    assert result.results["scf_guess"] == rung
+    counted = evaluator.summary()
+    assert counted["scf_failed_from"]["fresh guess"] == 1
+    assert counted["scf_converged_from"] == {rung: 1}
+    assert f"term 'metal': converged by {rung}" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["hf", "b3lyp"])
+def test_damping_and_level_shift_converge_to_the_same_state_and_leave_no_trace(water, radical, method):
+    from qmmlmm.qm.convergence import _damped, _Monitor
+
+    for case in (water, radical):
+        evaluator = PySCFPotential(method, "6-31g", conv_tol=1e-11).create_evaluator(case.specification)
+        plain, damped = (evaluator.mean_field(case.positions, case.field) for _ in range(2))
+        settings = plain.damp, plain.level_shift, plain.diis_start_cycle
+        plain.kernel()
+        monitor = _Monitor()
+        assert _damped(damped, monitor)
+        assert monitor.cycles > 10
+        assert damped.e_tot == pytest.approx(plain.e_tot, abs=SAME_STATE)
+        # Orbital energies make the energy-weighted density of the gradient.
+        occupied = np.asarray(plain.mo_occ) > 0
+        np.testing.assert_allclose(
+            np.asarray(damped.mo_energy)[occupied], np.asarray(plain.mo_energy)[occupied], atol=1e-5
+        )
+        assert (damped.damp, damped.level_shift, damped.diis_start_cycle) == settings
 
 
 def test_an_unwritable_directory_does_not_hide_the_failure(water, tmp_path):

@@ -62,7 +62,7 @@ def test_a_jump_starts_anew_from_a_fresh_guess(water):
 
 def test_a_shift_of_the_whole_region_is_no_jump(water):
     evaluator, _ = run(water, 4, PySCFPotential("hf", "sto-3g"))
-    shifted = vibration(water, 4 * STEP) + [40.0, 0.0, -40.0]
+    shifted = vibration(water, 4 * STEP) + np.array([40.0, 0.0, -40.0])
     assert evaluator.evaluate(shifted, None).results["scf_guess"] == "extrapolated guess"
 
 
