@@ -20,7 +20,14 @@ SPLINE_ORDER = 5
 """OpenMM's order of B-splines."""
 
 CHUNK = 32768
-"""Points that are spread or gathered at once; bounds the memory to about 100 MB at any number of atoms."""
+"""Points that are spread or gathered at once: 20 MB of arrays, and few enough that torch runs each operation on
+one thread (its grain size), which is faster here than to start and join threads some hundred times."""
+
+FEW = 512
+"""Points up to this number are spread in one array of all their mesh points."""
+
+DENSE_TRANSFORM = 256
+"""Mesh sizes up to this one with a prime factor above 13 are transformed by a matrix, which is faster than FFT."""
 
 
 def spline_coefficients(order: int) -> np.ndarray:
@@ -71,6 +78,91 @@ def spline_moduli(size: int, order: int) -> np.ndarray:
     return moduli
 
 
+def _needs_matrix(size: int) -> bool:
+    rest = size
+    for factor in (2, 3, 5, 7, 11, 13):
+        while rest % factor == 0:
+            rest //= factor
+    return rest > 1 and size <= DENSE_TRANSFORM
+
+
+def _interleaved(matrix: np.ndarray) -> np.ndarray:
+    """Return real and imaginary parts in turn along the last axis, as torch stores complex numbers."""
+    return np.stack([matrix.real, matrix.imag], axis=-1).reshape(len(matrix), -1)
+
+
+def _splines(polynomials: Tensor, fraction: Tensor, derivatives: int) -> Tensor:
+    """Return the splines and their derivatives at the mesh points around, (derivatives + 1, order, 3, n)."""
+    order = polynomials.shape[1]
+    powers = [torch.ones_like(fraction)]
+    for _ in range(order - 1):
+        powers.append(powers[-1] * fraction)
+    weights = torch.matmul(polynomials[: (derivatives + 1) * order], torch.stack(powers).view(order, -1))
+    return weights.view(derivatives + 1, order, 3, fraction.shape[1])
+
+
+def _spread_chunk(
+    polynomials: Tensor,
+    mesh: Tensor,
+    sizes: list[int],
+    start: Tensor,
+    fraction: Tensor,
+    charges: Tensor,
+    dipoles: Tensor,
+) -> None:
+    """Add charges and, unless they have no columns, dipoles in units of cells to the padded mesh, which is flat."""
+    order = polynomials.shape[1]
+    last = order - 1
+    splines = _splines(polynomials, fraction, 1)
+    wx, wy, wz = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0), splines[0, :, 2].unbind(0)
+    sx, sy, sz = splines[1, :, 0].unbind(0), splines[1, :, 1].unbind(0), splines[1, :, 2].unbind(0)
+    index = (start + torch.arange(last, -1, -1, device=start.device)[:, None]).view(-1)
+    values = torch.empty(order, start.shape[0], dtype=mesh.dtype, device=mesh.device)
+    rows = values.unbind(0)
+    for a in range(order):
+        charged = wx[a] * charges
+        for b in range(order):
+            if dipoles.shape[1] > 0:
+                plane = (charged + sx[a] * dipoles[0]) * wy[b] + wx[a] * dipoles[1] * sy[b]
+                tilted = wx[a] * wy[b] * dipoles[2]
+                for c in range(order):
+                    torch.add(plane * wz[c], tilted * sz[c], out=rows[c])
+            else:
+                plane = charged * wy[b]
+                for c in range(order):
+                    torch.mul(plane, wz[c], out=rows[c])
+            shift = ((last - a) * sizes[1] + last - b) * sizes[2]
+            mesh.narrow(0, shift, mesh.shape[0] - shift).scatter_add_(0, index, values.view(-1))
+
+
+def _gather_chunk(
+    polynomials: Tensor, mesh: Tensor, sizes: list[int], start: Tensor, fraction: Tensor, found: Tensor
+) -> None:
+    """Add value and slopes along the axes of a padded, flat mesh to `found`, (4, n)."""
+    order = polynomials.shape[1]
+    last = order - 1
+    splines = _splines(polynomials, fraction, 1)
+    wx, wy, wz = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0), splines[0, :, 2].unbind(0)
+    sx, sy, sz = splines[1, :, 0].unbind(0), splines[1, :, 1].unbind(0), splines[1, :, 2].unbind(0)
+    value, by_x, by_y, by_z = found.unbind(0)
+    for a in range(order):
+        y, y_by_y, y_by_z = torch.zeros(3, start.shape[0], dtype=mesh.dtype, device=mesh.device).unbind(0)
+        for b in range(order):
+            z, z_by_z = torch.zeros(2, start.shape[0], dtype=mesh.dtype, device=mesh.device).unbind(0)
+            for c in range(order):
+                shift = ((last - a) * sizes[1] + last - b) * sizes[2] + last - c
+                here = mesh.narrow(0, shift, mesh.shape[0] - shift).index_select(0, start)
+                z.addcmul_(here, wz[c])
+                z_by_z.addcmul_(here, sz[c])
+            y.addcmul_(z, wy[b])
+            y_by_y.addcmul_(z, sy[b])
+            y_by_z.addcmul_(z_by_z, wy[b])
+        value.addcmul_(y, wx[a])
+        by_x.addcmul_(y, sx[a])
+        by_y.addcmul_(y_by_y, wx[a])
+        by_z.addcmul_(y_by_z, wx[a])
+
+
 class EwaldMesh(torch.nn.Module):
     """Reciprocal-space potential of charges in a periodic box, anywhere, with derivatives and adjoint.
 
@@ -82,6 +174,8 @@ class EwaldMesh(torch.nn.Module):
         Mesh points along the three box vectors.
     order : int
         Of the B-splines.
+    dtype : torch.dtype
+        Of the mesh and the splines. Positions and box are float64 always; what comes out has this type.
 
     Notes
     -----
@@ -90,43 +184,82 @@ class EwaldMesh(torch.nn.Module):
     the derivative of any energy sum_i w_i phi(r_i) with respect to r_j is q_j times the gradient at r_j of the
     potential of the charges w_i: one more pass of the same mesh. The uniform background that neutralises the
     charges is in the potential: -pi / (V alpha^2) times the total charge.
+
+    Many points are sorted by their cell, once for spreading and gathering (`locate`). The mesh is padded by the
+    reach of the splines, so that each of the mesh points around of all points lies at one constant distance from
+    their cells in memory: no index is computed, and all arithmetic runs along the points.
     """
 
-    value_polynomials: Tensor
-    slope_polynomials: Tensor
-    curvature_polynomials: Tensor
+    polynomials: Tensor
     moduli: Tensor
     mx: Tensor
     my: Tensor
     mz: Tensor
     offsets: Tensor
     grid_sizes: Tensor
+    last_cells: Tensor
+    padding_x: Tensor
+    padding_y: Tensor
+    padding_z: Tensor
+    transform_x: Tensor
+    transform_y: Tensor
+    transform_z: Tensor
+    back_z: Tensor
     cached_box: Tensor
     cached_influence: Tensor
 
-    def __init__(self, splitting: float, grid: tuple[int, int, int], order: int = SPLINE_ORDER) -> None:
+    def __init__(
+        self,
+        splitting: float,
+        grid: tuple[int, int, int],
+        order: int = SPLINE_ORDER,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         super().__init__()
         self.splitting = float(splitting)
         self.nx, self.ny, self.nz = int(grid[0]), int(grid[1]), int(grid[2])
         self.order = int(order)
         self.chunk = CHUNK
+        self.few = FEW
         first = spline_coefficients(self.order)
         second = derivative_coefficients(first)
         third = derivative_coefficients(second)
-        self.register_buffer("value_polynomials", torch.tensor(first))
-        self.register_buffer("slope_polynomials", torch.tensor(second))
-        self.register_buffer("curvature_polynomials", torch.tensor(third))
+        # Rows: value, slope and curvature at each of the `order` mesh points.
+        self.register_buffer("polynomials", torch.tensor(np.concatenate([first, second, third], axis=1).T, dtype=dtype))
         moduli = [spline_moduli(size, self.order) for size in (self.nx, self.ny, self.nz)]
         product = moduli[0][:, None, None] * moduli[1][None, :, None] * moduli[2][None, None, : self.nz // 2 + 1]
         self.register_buffer("moduli", torch.tensor(product))
         self.register_buffer("mx", torch.tensor(np.fft.fftfreq(self.nx, 1.0 / self.nx)))
         self.register_buffer("my", torch.tensor(np.fft.fftfreq(self.ny, 1.0 / self.ny)))
         self.register_buffer("mz", torch.tensor(np.arange(self.nz // 2 + 1, dtype=float)))
-        self.register_buffer("offsets", torch.arange(self.order))
-        self.register_buffer("grid_sizes", torch.tensor([self.nx, self.ny, self.nz]))
+        self.register_buffer("offsets", torch.arange(self.order - 1, -1, -1))
+        self.register_buffer("grid_sizes", torch.tensor([self.nx, self.ny, self.nz], dtype=torch.float64))
+        self.register_buffer("last_cells", torch.tensor([self.nx - 1, self.ny - 1, self.nz - 1]))
+        reach = self.order - 1
+        self.px, self.py, self.pz = self.nx + reach, self.ny + reach, self.nz + reach
+        self.register_buffer("padding_x", (torch.arange(self.px) - reach) % self.nx)
+        self.register_buffer("padding_y", (torch.arange(self.py) - reach) % self.ny)
+        self.register_buffer("padding_z", (torch.arange(self.pz) - reach) % self.nz)
+        self._register_transforms(dtype)
         # The influence function is kept until the box changes.
         self.register_buffer("cached_box", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
-        self.register_buffer("cached_influence", torch.zeros(1, 1, 1, dtype=torch.float64), persistent=False)
+        self.register_buffer("cached_influence", torch.zeros(1, 1, 1, dtype=dtype), persistent=False)
+
+    def _register_transforms(self, dtype: torch.dtype) -> None:
+        """Set up Fourier matrices for the axes whose size the FFT is slow at."""
+        self.by_matrix = any(_needs_matrix(size) for size in (self.nx, self.ny, self.nz))
+        for name, size in (("transform_x", self.nx), ("transform_y", self.ny)):
+            phases = np.exp(-2j * np.pi * (np.outer(np.arange(size), np.arange(size)) % size) / size)
+            matrix = torch.tensor(phases if _needs_matrix(size) else np.zeros((0, 0)))
+            self.register_buffer(name, matrix.to(torch.complex64 if dtype == torch.float32 else torch.complex128))
+        half = self.nz // 2 + 1
+        phases = np.exp(-2j * np.pi * (np.outer(np.arange(self.nz), np.arange(half)) % self.nz) / self.nz)
+        twice = np.where((np.arange(half) == 0) | (2 * np.arange(half) == self.nz), 1.0, 2.0)
+        needed = _needs_matrix(self.nz)
+        forward = _interleaved(phases) if needed else np.zeros((0, 0))
+        backward = _interleaved(phases * twice).T if needed else np.zeros((0, 0))
+        self.register_buffer("transform_z", torch.tensor(forward, dtype=dtype))
+        self.register_buffer("back_z", torch.tensor(np.ascontiguousarray(backward), dtype=dtype))
 
     @torch.jit.export
     def influence(self, box: Tensor) -> Tensor:
@@ -150,31 +283,40 @@ class EwaldMesh(torch.nn.Module):
                 math.pi * volume * squared * self.moduli
             )
             result[0, 0, 0] = -math.pi / (volume * self.splitting * self.splitting)
-            self.cached_influence = result
+            self.cached_influence = result.to(self.polynomials.dtype)
             self.cached_box = box.clone()
         return self.cached_influence
 
-    def _locate(self, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-        """Return flat mesh indices, (n, order^3), and the fractional offsets within a cell, (n, 3)."""
-        scaled = torch.matmul(points, torch.linalg.inv(box))
-        scaled = (scaled - torch.floor(scaled)) * self.grid_sizes
-        lower = torch.floor(scaled)
-        fraction = scaled - lower
-        start = lower.to(torch.int64)
-        index = start[:, :, None] - self.offsets
-        index = torch.remainder(index, self.grid_sizes[:, None])
-        n = points.shape[0]
-        flat = (index[:, 0, :, None, None] * self.ny + index[:, 1, None, :, None]) * self.nz + index[
-            :, 2, None, None, :
-        ]
-        return flat.view(n, self.order * self.order * self.order), fraction
+    def _cells(self, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the places of the points' cells in the padded mesh, (n,), and the offsets inside, (3, n)."""
+        scaled = torch.matmul(torch.linalg.inv(box).t(), points.t())
+        scaled = (scaled - torch.floor(scaled)) * self.grid_sizes[:, None]
+        # Round-off can put a point on the far face; and what is not a number has to find some cell.
+        cell = torch.minimum(scaled.to(torch.int64), self.last_cells[:, None]).clamp_(min=0)
+        fraction = (scaled - cell).to(self.polynomials.dtype)
+        return (cell[0] * self.py + cell[1]) * self.pz + cell[2], fraction
 
-    def _weights(self, fraction: Tensor, polynomials: Tensor) -> Tensor:
-        """Return the spline or its derivative at the mesh points around, (n, 3, order)."""
-        powers = [torch.ones_like(fraction)]
-        for _ in range(self.order - 1):
-            powers.append(powers[-1] * fraction)
-        return torch.matmul(torch.stack(powers, dim=-1), polynomials)
+    @torch.jit.export
+    def locate(self, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the cells of many points, for `spread_located` and `gather_located`.
+
+        Parameters
+        ----------
+        points : (n, 3) float64 tensor, bohr
+        box : (3, 3) float64 tensor, bohr
+
+        Returns
+        -------
+        order : (n,) tensor
+            The points sorted by cell.
+        start : (n,) tensor
+            Places of these cells in the padded mesh.
+        fraction : (3, n) tensor
+            Where the points are in their cells.
+        """
+        start, fraction = self._cells(points, box)
+        start, order = torch.sort(start)
+        return order, start, fraction.index_select(1, order)
 
     @torch.jit.export
     def spread(self, points: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
@@ -191,36 +333,105 @@ class EwaldMesh(torch.nn.Module):
         -------
         (nx, ny, nz) tensor, e
         """
-        mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=points.dtype, device=points.device)
-        scale = torch.linalg.inv(box) * self.grid_sizes
-        for begin in range(0, points.shape[0], self.chunk):
-            end = min(begin + self.chunk, points.shape[0])
-            flat, fraction = self._locate(points[begin:end], box)
-            w = self._weights(fraction, self.value_polynomials)
-            charged = w[:, 0] * charges[begin:end, None]
-            plane = w[:, 1, :, None] * w[:, 2, None, :]
-            values = charged[:, :, None, None] * plane[:, None, :, :]
-            if dipoles is not None:
-                d = torch.matmul(dipoles[begin:end], scale)
-                slope = self._weights(fraction, self.slope_polynomials)
-                tilted = (
-                    slope[:, 1, :, None] * w[:, 2, None, :] * d[:, 1, None, None]
-                    + w[:, 1, :, None] * slope[:, 2, None, :] * d[:, 2, None, None]
+        order, start, fraction = self.locate(points, box)
+        return self.spread_located(order, start, fraction, charges, dipoles, box)
+
+    @torch.jit.export
+    def spread_located(
+        self, order: Tensor, start: Tensor, fraction: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor
+    ) -> Tensor:
+        """Put charges on the mesh as `spread`, at points that `locate` has found."""
+        dtype = self.polynomials.dtype
+        # These come in the points' own order.
+        q = charges.to(dtype)[order]
+        d = torch.zeros(3, 0, dtype=dtype, device=q.device)
+        if dipoles is not None:
+            d = torch.matmul(dipoles, torch.linalg.inv(box) * self.grid_sizes).to(dtype)[order].t().contiguous()
+        sizes = [self.px, self.py, self.pz]
+        mesh = torch.zeros(self.px * self.py * self.pz, dtype=dtype, device=q.device)
+        if start.shape[0] <= self.few:
+            self._spread_few(mesh, start, fraction, q, d)
+        else:
+            for begin in range(0, start.shape[0], self.chunk):
+                end = min(begin + self.chunk, start.shape[0])
+                dipole = d[:, begin:end] if dipoles is not None else d
+                _spread_chunk(
+                    self.polynomials, mesh, sizes, start[begin:end], fraction[:, begin:end], q[begin:end], dipole
                 )
-                values = (
-                    values
-                    + (slope[:, 0] * d[:, 0, None])[:, :, None, None] * plane[:, None, :, :]
-                    + w[:, 0, :, None, None] * tilted[:, None, :, :]
-                )
-            mesh.index_add_(0, flat.reshape(-1), values.reshape(-1))
-        return mesh.view(self.nx, self.ny, self.nz)
+        return self._fold(mesh.view(self.px, self.py, self.pz))
+
+    def _spread_few(self, mesh: Tensor, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor) -> None:
+        """Put few charges and dipoles on the padded mesh, with all their mesh points in one array."""
+        splines = _splines(self.polynomials, fraction, 1).permute(0, 2, 3, 1)  # derivative, axis, point, mesh point
+        w, s = splines[0], splines[1]
+        along = w[0] * q[:, None]
+        if d.shape[1] > 0:
+            along = along + s[0] * d[0][:, None]
+        values = along[:, :, None, None] * w[1][:, None, :, None] * w[2][:, None, None, :]
+        if d.shape[1] > 0:
+            tilted = s[1][:, :, None] * (w[2] * d[1][:, None])[:, None, :]
+            tilted = tilted + w[1][:, :, None] * (s[2] * d[2][:, None])[:, None, :]
+            values = values + w[0][:, :, None, None] * tilted[:, None]
+        index = start[:, None, None, None] + self._shifts()
+        mesh.scatter_add_(0, index.view(-1), values.reshape(-1))
+
+    def _shifts(self) -> Tensor:
+        """Return how far a point's mesh points are from its cell in memory, (order, order, order)."""
+        return (self.offsets[:, None, None] * self.py + self.offsets[:, None]) * self.pz + self.offsets
+
+    def _fold(self, padded: Tensor) -> Tensor:
+        """Add the padding to the periodic mesh."""
+        x = torch.zeros(self.nx, self.py, self.pz, dtype=padded.dtype, device=padded.device)
+        x.index_add_(0, self.padding_x, padded)
+        y = torch.zeros(self.nx, self.ny, self.pz, dtype=padded.dtype, device=padded.device)
+        y.index_add_(1, self.padding_y, x)
+        z = torch.zeros(self.nx, self.ny, self.nz, dtype=padded.dtype, device=padded.device)
+        return z.index_add_(2, self.padding_z, y)
+
+    def _pad(self, potential: Tensor) -> Tensor:
+        """Repeat the periodic mesh in the padding; flat."""
+        padded = potential.index_select(2, self.padding_z).index_select(1, self.padding_y)
+        return padded.index_select(0, self.padding_x).view(-1)
+
+    def _transform(self, mesh: Tensor) -> Tensor:
+        if not self.by_matrix:
+            return torch.fft.rfftn(mesh)
+        if self.transform_z.shape[0] > 0:
+            half = self.nz // 2 + 1
+            result = torch.view_as_complex(torch.matmul(mesh, self.transform_z).view(self.nx, self.ny, half, 2))
+        else:
+            result = torch.fft.rfft(mesh)
+        if self.transform_y.shape[0] > 0:
+            result = torch.matmul(self.transform_y, result)
+        else:
+            result = torch.fft.fft(result, dim=1)
+        if self.transform_x.shape[0] > 0:
+            return torch.matmul(self.transform_x, result.reshape(self.nx, -1)).view(result.shape)
+        return torch.fft.fft(result, dim=0)
+
+    def _transform_back(self, transformed: Tensor) -> Tensor:
+        if not self.by_matrix:
+            return torch.fft.irfftn(transformed, s=[self.nx, self.ny, self.nz], norm="forward")
+        result = transformed
+        if self.transform_x.shape[0] > 0:
+            back = torch.matmul(torch.conj(self.transform_x).resolve_conj(), result.reshape(self.nx, -1))
+            result = back.view(result.shape)
+        else:
+            result = torch.fft.ifft(result, dim=0, norm="forward")
+        if self.transform_y.shape[0] > 0:
+            result = torch.matmul(torch.conj(self.transform_y).resolve_conj(), result)
+        else:
+            result = torch.fft.ifft(result, dim=1, norm="forward")
+        if self.transform_z.shape[0] > 0:
+            pairs = torch.view_as_real(result.contiguous()).view(self.nx, self.ny, -1)
+            return torch.matmul(pairs, self.back_z)
+        return torch.fft.irfft(result, n=self.nz, norm="forward")
 
     @torch.jit.export
     def convolve(self, mesh: Tensor, box: Tensor) -> Tensor:
         """Return the potential on the mesh of the charges on the mesh, hartree/e."""
-        transformed = torch.fft.rfftn(mesh)
-        transformed = transformed * self.influence(box)
-        return torch.fft.irfftn(transformed, s=[self.nx, self.ny, self.nz], norm="forward")
+        transformed = self._transform(mesh)
+        return self._transform_back(transformed * self.influence(box))
 
     @torch.jit.export
     def gather(self, potential: Tensor, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,52 +448,43 @@ class EwaldMesh(torch.nn.Module):
         value : (n,) tensor, hartree/e
         gradient : (n, 3) tensor, hartree/(e bohr)
         """
-        flat_potential = potential.reshape(-1)
-        scale = (torch.linalg.inv(box) * self.grid_sizes).t()
-        values: list[Tensor] = []
-        gradients: list[Tensor] = []
-        for begin in range(0, points.shape[0], self.chunk):
-            end = min(begin + self.chunk, points.shape[0])
-            flat, fraction = self._locate(points[begin:end], box)
-            w = self._weights(fraction, self.value_polynomials)
-            s = self._weights(fraction, self.slope_polynomials)
-            cube = flat_potential[flat].view(-1, self.order, self.order, self.order)
-            along_z = (cube * w[:, 2, None, None, :]).sum(-1)
-            slope_z = (cube * s[:, 2, None, None, :]).sum(-1)
-            zy = (along_z * w[:, 1, None, :]).sum(-1)
-            zy_slope_y = (along_z * s[:, 1, None, :]).sum(-1)
-            zy_slope_z = (slope_z * w[:, 1, None, :]).sum(-1)
-            values.append((zy * w[:, 0]).sum(-1))
-            du = torch.stack(
-                [(zy * s[:, 0]).sum(-1), (zy_slope_y * w[:, 0]).sum(-1), (zy_slope_z * w[:, 0]).sum(-1)],
-                dim=-1,
-            )
-            gradients.append(torch.matmul(du, scale))
-        if len(values) == 0:
-            return points.new_zeros(0), points.new_zeros(0, 3)
-        return torch.cat(values), torch.cat(gradients)
+        order, start, fraction = self.locate(points, box)
+        return self.gather_located(potential, order, start, fraction, box)
 
     @torch.jit.export
-    def gather_curvature(self, potential: Tensor, points: Tensor, box: Tensor) -> Tensor:
-        """Interpolate the second derivatives of the potential, (n, 3, 3) hartree/(e bohr^2). For few points."""
-        scale = (torch.linalg.inv(box) * self.grid_sizes).t()
-        flat, fraction = self._locate(points, box)
-        splines = [
-            self._weights(fraction, self.value_polynomials),
-            self._weights(fraction, self.slope_polynomials),
-            self._weights(fraction, self.curvature_polynomials),
-        ]
-        cube = potential.reshape(-1)[flat].view(-1, self.order, self.order, self.order)
-        rows: list[Tensor] = []
-        for a in range(3):
-            row: list[Tensor] = []
-            for b in range(3):
-                kx = int(a == 0) + int(b == 0)
-                ky = int(a == 1) + int(b == 1)
-                kz = int(a == 2) + int(b == 2)
-                part = (cube * splines[kz][:, 2, None, None, :]).sum(-1)
-                part = (part * splines[ky][:, 1, None, :]).sum(-1)
-                row.append((part * splines[kx][:, 0]).sum(-1))
-            rows.append(torch.stack(row, dim=-1))
-        in_cells = torch.stack(rows, dim=-2)
-        return torch.matmul(torch.matmul(scale.t()[None], in_cells), scale[None])
+    def gather_located(
+        self, potential: Tensor, order: Tensor, start: Tensor, fraction: Tensor, box: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Interpolate as `gather`, at points that `locate` has found."""
+        n = start.shape[0]
+        sizes = [self.px, self.py, self.pz]
+        flat = self._pad(potential)
+        found = torch.zeros(4, n, dtype=flat.dtype, device=flat.device)
+        for begin in range(0, n, self.chunk):
+            end = min(begin + self.chunk, n)
+            _gather_chunk(self.polynomials, flat, sizes, start[begin:end], fraction[:, begin:end], found[:, begin:end])
+        back = torch.empty_like(order)
+        back[order] = torch.arange(n, device=order.device)
+        result = found.index_select(1, back)
+        gradient = torch.matmul(torch.linalg.inv(box) * self.grid_sizes, result[1:].to(torch.float64)).t()
+        return result[0], gradient.to(flat.dtype)
+
+    @torch.jit.export
+    def gather_few(self, potential: Tensor, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Interpolate value, gradient and second derivatives, (n, 3, 3) hartree/(e bohr^2). For few points.
+
+        Parameters and the first two results are those of `gather`.
+        """
+        scale = (torch.linalg.inv(box) * self.grid_sizes).to(potential.dtype)
+        start, fraction = self._cells(points, box)
+        splines = _splines(self.polynomials, fraction, 2).permute(3, 2, 0, 1)  # point, axis, derivative, mesh point
+        cube = self._pad(potential)[start[:, None, None, None] + self._shifts()]
+        in_z = torch.matmul(cube, splines[:, 2].transpose(1, 2)[:, None])  # point, x, y, derivative of z
+        in_yz = torch.matmul(splines[:, 1][:, None], in_z)
+        every = torch.matmul(splines[:, 0], in_yz.flatten(2)).view(-1, 3, 3, 3)  # derivatives of x, y, z
+        slopes = torch.stack([every[:, 1, 0, 0], every[:, 0, 1, 0], every[:, 0, 0, 1]], dim=-1)
+        xx, yy, zz = every[:, 2, 0, 0], every[:, 0, 2, 0], every[:, 0, 0, 2]
+        xy, xz, yz = every[:, 1, 1, 0], every[:, 1, 0, 1], every[:, 0, 1, 1]
+        in_cells = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], dim=-1).view(-1, 3, 3)
+        curvature = torch.matmul(torch.matmul(scale, in_cells), scale.t())
+        return every[:, 0, 0, 0], torch.matmul(slopes, scale.t()), curvature

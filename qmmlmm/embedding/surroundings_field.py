@@ -32,7 +32,7 @@ from torch import Tensor
 
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.embedding.geometry import RegionGeometry
-from qmmlmm.embedding.mesh import EwaldMesh
+from qmmlmm.embedding.mesh import SPLINE_ORDER, EwaldMesh
 
 SAME_PLACE = 1e-4
 """Square of the distance (bohr^2) below which a source is the region's own atom and not an image of it."""
@@ -93,6 +93,8 @@ class SurroundingsField(torch.nn.Module):
     ----------
     layout : TermLayout
         With `surroundings`.
+    mesh_dtype : torch.dtype
+        Of the mesh that carries the long-range part; everything else is float64.
     """
 
     charges: Tensor
@@ -102,7 +104,7 @@ class SurroundingsField(torch.nn.Module):
     reference_sources: Tensor
     active: Tensor
 
-    def __init__(self, layout: TermLayout) -> None:
+    def __init__(self, layout: TermLayout, mesh_dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
         assert layout.surroundings is not None
         surroundings = layout.surroundings
@@ -123,10 +125,17 @@ class SurroundingsField(torch.nn.Module):
         self.register_buffer("own_charges", own_charges)
         reference_sources = torch.nonzero(reference)[:, 0]
         self.register_buffer("reference_sources", reference_sources)
+        # No other region is in the field: the reference charges are the region's own.
+        elsewhere = reference.clone()
+        elsewhere[torch.tensor(layout.atoms)] -= own_charges
+        self.alone = not bool((elsewhere != 0).any())
         self.register_buffer("active", torch.nonzero((charges != 0) | (reference != 0))[:, 0])
         self.geometry = RegionGeometry(layout)
         self.mesh = EwaldMesh(
-            self.splitting if self.periodic else 1.0, surroundings.grid if self.periodic else (8, 8, 8)
+            self.splitting if self.periodic else 1.0,
+            surroundings.grid if self.periodic else (8, 8, 8),
+            SPLINE_ORDER,
+            mesh_dtype,
         )
         # Found by prepare().
         self.sources = torch.zeros(0, 3, dtype=torch.float64)
@@ -134,7 +143,13 @@ class SurroundingsField(torch.nn.Module):
         self.box = torch.eye(3, dtype=torch.float64)
         self.near_positions = torch.zeros(0, 3, dtype=torch.float64)
         self.near_index = torch.zeros(0, dtype=torch.int64)
-        self.mesh_potential = torch.zeros(1, 1, 1, dtype=torch.float64)
+        self.near_delta = torch.zeros(3, 0, 0, dtype=torch.float64)
+        self.near_radial = torch.zeros(0, 0, dtype=torch.float64)
+        self.near_along = torch.zeros(0, 0, dtype=torch.float64)
+        self.order = torch.zeros(0, dtype=torch.int64)
+        self.start = torch.zeros(0, dtype=torch.int64)
+        self.fraction = torch.zeros(3, 0, dtype=mesh_dtype)
+        self.mesh_potential = torch.zeros(1, 1, 1, dtype=mesh_dtype)
 
     @torch.jit.export
     def prepare(self, positions: Tensor, box: Tensor) -> Tensor:
@@ -150,7 +165,9 @@ class SurroundingsField(torch.nn.Module):
         self.sources = self.geometry.sources(positions, box)
         self._find_near()
         if self.periodic:
-            self.mesh_potential = self.mesh.convolve(self.mesh.spread(self.sources, self.charges, None, box), box)
+            self.order, self.start, self.fraction = self.mesh.locate(self.sources, box)
+            charged = self.mesh.spread_located(self.order, self.start, self.fraction, self.charges, None, box)
+            self.mesh_potential = self.mesh.convolve(charged, box)
         return self.sites
 
     def _find_near(self) -> None:
@@ -209,25 +226,31 @@ class SurroundingsField(torch.nn.Module):
         gradient : (n_sites, 3) tensor, hartree/(e bohr)
         curvature : (n_sites, 3, 3) tensor, hartree/(e bohr^2)
         """
-        delta = self.sites[:, None, :] - self.near_positions[None, :, :]
-        r = torch.sqrt((delta * delta).sum(-1))
+        # Coordinates come first, so that all arithmetic runs along the near sources.
+        delta = self.sites.t()[:, :, None] - self.near_positions.t().contiguous()[:, None, :]
+        squared = delta[0] * delta[0] + delta[1] * delta[1] + delta[2] * delta[2]
+        r = torch.sqrt(squared)
         value, first, second = screened_kernel(r, self.splitting)
-        q = self.charges[self.near_index]
-        unit = delta / r[:, :, None]
-        value_sum = torch.matmul(value, q)
-        gradient = ((first * q)[:, :, None] * unit).sum(1)
         radial = first / r
-        along = (second - radial) * q
-        curvature = torch.matmul((along[:, :, None] * unit).transpose(1, 2), unit)
-        curvature = curvature + (radial * q).sum(1)[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
+        along = (second - radial) / squared
+        self.near_delta, self.near_radial, self.near_along = delta, radial, along
+        q = self.charges[self.near_index]
+        value_sum = torch.matmul(value, q)
+        gradient = torch.matmul(delta * radial, q).t()
+        weighted = delta * (along * q)
+        by_x = (delta * weighted[0]).sum(-1)
+        by_y = (delta * weighted[1]).sum(-1)
+        zz = (delta[2] * weighted[2]).sum(-1)
+        curvature = torch.stack([by_x[0], by_x[1], by_x[2], by_x[1], by_y[1], by_y[2], by_x[2], by_y[2], zz], dim=-1)
+        curvature = curvature.view(-1, 3, 3)
+        isotropic = torch.matmul(radial, q)
+        curvature = curvature + isotropic[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
         if self.periodic:
             own_value, own_gradient, own_curvature = self._own(self.own_charges)
-            mesh_value, mesh_gradient = self.mesh.gather(self.mesh_potential, self.sites, self.box)
-            value_sum = value_sum - own_value + mesh_value
-            gradient = gradient - own_gradient + mesh_gradient
-            curvature = (
-                curvature - own_curvature + self.mesh.gather_curvature(self.mesh_potential, self.sites, self.box)
-            )
+            smooth, slope, bend = self.mesh.gather_few(self.mesh_potential, self.sites, self.box)
+            value_sum = value_sum + (smooth - own_value)
+            gradient = gradient + (slope - own_gradient)
+            curvature = curvature + (bend - own_curvature)
         return value_sum, gradient, curvature
 
     def _own(self, charges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -257,20 +280,18 @@ class SurroundingsField(torch.nn.Module):
         Returns
         -------
         (n_sources, 3) tensor, hartree/bohr
-            The derivatives with respect to the sites themselves are charges * gradient + curvature . dipoles of
-            `potential` and are not in it.
+            Of the geometry that `potential` was called for last. The derivatives with respect to the sites
+            themselves are charges * gradient + curvature . dipoles of `potential` and are not in it.
         """
-        delta = self.sites[:, None, :] - self.near_positions[None, :, :]
-        r = torch.sqrt((delta * delta).sum(-1))
-        _, first, second = screened_kernel(r, self.splitting)
-        radial = first / r
-        projection = (delta * dipoles[:, None, :]).sum(-1)
-        along = charges[:, None] * radial + (second - radial) / (r * r) * projection
-        pull = (along[:, :, None] * delta).sum(0) + torch.matmul(radial.t(), dipoles)
+        delta, radial = self.near_delta, self.near_radial
+        towards = dipoles.t()[:, :, None]
+        projection = delta[0] * towards[0] + delta[1] * towards[1] + delta[2] * towards[2]
+        along = charges[:, None] * radial + self.near_along * projection
+        pull = ((delta * along).sum(1) + torch.matmul(dipoles.t(), radial)).t()
         gradient = torch.zeros_like(self.sources)
         gradient.index_add_(0, self.near_index, -self.charges[self.near_index][:, None] * pull)
         if self.periodic:
-            gradient = gradient + self.smooth_adjoint(self.sites, charges, dipoles)
+            gradient += self.smooth_adjoint(self.sites, charges, dipoles)
             _, slope, curvature = self._own_pairs(charges, dipoles)
             own = self.own_charges[:, None] * (slope + curvature)
             gradient.index_add_(0, self.geometry.atoms, own)
@@ -290,13 +311,14 @@ class SurroundingsField(torch.nn.Module):
     @torch.jit.export
     def smooth_potential(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mesh part of the potential, (g,) hartree/e, and its gradient, at any points, (g, 3) bohr."""
-        return self.mesh.gather(self.mesh_potential, points, self.box)
+        value, gradient = self.mesh.gather(self.mesh_potential, points, self.box)
+        return value.to(torch.float64), gradient.to(torch.float64)
 
     @torch.jit.export
     def smooth_adjoint(self, points: Tensor, charges: Tensor, dipoles: Tensor | None) -> Tensor:
         """Return the mesh part of `adjoint`, for charges at any points, (n_sources, 3) hartree/bohr."""
         mesh = self.mesh.convolve(self.mesh.spread(points, charges, dipoles, self.box), self.box)
-        _, gradient = self.mesh.gather(mesh, self.sources, self.box)
+        _, gradient = self.mesh.gather_located(mesh, self.order, self.start, self.fraction, self.box)
         return self.charges[:, None] * gradient
 
     def source_energies(self, charges: Tensor, dipoles: Tensor) -> Tensor:
@@ -359,15 +381,22 @@ class SurroundingsField(torch.nn.Module):
         source_gradient.index_add_(0, self.near_index[keep], -pull.sum(0))
         if self.periodic:
             own_value, own_gradient, _ = self._own(self.own_charges)
-            places = self.sources[self.reference_sources]
-            charges = self.reference[self.reference_sources]
+            places, charges = self.sites[: self.n_atoms], self.own_charges
+            if not self.alone:
+                places = self.sources[self.reference_sources]
+                charges = self.reference[self.reference_sources]
             mesh = self.mesh.convolve(self.mesh.spread(places, charges, None, self.box), self.box)
-            mesh_value, mesh_gradient = self.mesh.gather(mesh, self.sites, self.box)
+            mesh_value, mesh_gradient, _ = self.mesh.gather_few(mesh, self.sites, self.box)
             energy = energy + (site_charges * (mesh_value - own_value)).sum()
             site_gradient = site_gradient + site_charges[:, None] * (mesh_gradient - own_gradient)
-            back = self.mesh.convolve(self.mesh.spread(self.sites, site_charges, None, self.box), self.box)
-            _, back_gradient = self.mesh.gather(back, places, self.box)
-            source_gradient.index_add_(0, self.reference_sources, charges[:, None] * back_gradient)
+            if self.alone:
+                # The site charges are -1/2 times these charges, at the same places.
+                back = charges[:, None] * (-0.5 * mesh_gradient[: self.n_atoms])
+                source_gradient.index_add_(0, self.geometry.atoms, back)
+            else:
+                other = self.mesh.convolve(self.mesh.spread(self.sites, site_charges, None, self.box), self.box)
+                _, back_gradient = self.mesh.gather(other, places, self.box)
+                source_gradient.index_add_(0, self.reference_sources, charges[:, None] * back_gradient)
             no_dipoles = torch.zeros_like(self.sites)
             _, own_back, _ = self._own_pairs(site_charges, no_dipoles)
             source_gradient.index_add_(0, self.geometry.atoms, self.own_charges[:, None] * own_back)

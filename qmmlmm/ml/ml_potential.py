@@ -18,7 +18,7 @@ from torch import Tensor
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError, listed
-from qmmlmm.ml.term_module import script_term
+from qmmlmm.ml.term_module import MeshPrecision, script_term
 
 FORMAT_VERSION = 1
 METADATA_FILE = "qmmlmm.json"
@@ -158,9 +158,9 @@ class MLPotential:
                     f"term {specification.name!r}: the ML model is for {label} {mine}, the region has {label} {asked}"
                 )
 
-    def term_module(self, layout: TermLayout) -> torch.jit.ScriptModule:
+    def term_module(self, layout: TermLayout, precision: MeshPrecision = "double") -> torch.jit.ScriptModule:
         """Return one term of a System as TorchScript: positions in nm to energy and forces on all particles."""
-        return script_term(layout, self.module)
+        return script_term(layout, self.module, precision)
 
     def __reduce__(self) -> tuple[object, ...]:
         buffer = io.BytesIO()

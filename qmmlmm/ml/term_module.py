@@ -3,7 +3,7 @@
 # Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import io
-from typing import Dict, Optional, Tuple  # noqa: UP035  (TorchScript reads these)
+from typing import Dict, Literal, Optional, Tuple  # noqa: UP035  (TorchScript reads these)
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from qmmlmm.embedding.geometry import RegionGeometry
 from qmmlmm.embedding.surroundings_field import SurroundingsField
 from qmmlmm.errors import NonFiniteError
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
+
+MeshPrecision = Literal["double", "mixed"]
+"""Of a term with electrostatic embedding: "mixed" is single precision on the mesh, double everywhere else."""
 
 
 class _TermModule(torch.nn.Module):
@@ -102,6 +105,7 @@ class EmbeddedTermModule(_TermModule):
         With surroundings.
     model : torch.jit.ScriptModule
         Follows the contract of `qmmlmm.ml.MLPotential`.
+    precision : {"double", "mixed"}
 
     Notes
     -----
@@ -109,9 +113,9 @@ class EmbeddedTermModule(_TermModule):
     forces on the surroundings follow from the last two by the adjoint of the field, see `SurroundingsField`.
     """
 
-    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule) -> None:
+    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule, precision: MeshPrecision = "double") -> None:
         super().__init__(layout, model)
-        self.field = SurroundingsField(layout)
+        self.field = SurroundingsField(layout, torch.float32 if precision == "mixed" else torch.float64)
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006, UP045
         """Return energy and forces in OpenMM's units, as `MechanicalTermModule.forward`."""
@@ -162,12 +166,14 @@ class EmbeddedTermModule(_TermModule):
         return energy, forces
 
 
-def script_term(layout: TermLayout, model: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+def script_term(
+    layout: TermLayout, model: torch.jit.ScriptModule, precision: MeshPrecision = "double"
+) -> torch.jit.ScriptModule:
     """Return the term as TorchScript, in evaluation mode."""
     if layout.surroundings is None:
         module: torch.nn.Module = MechanicalTermModule(layout, model)
     else:
-        module = EmbeddedTermModule(layout, model)
+        module = EmbeddedTermModule(layout, model, precision)
     return torch.jit.script(module.eval())
 
 

@@ -17,7 +17,7 @@ from qmmlmm.coupling.potential import EvaluatedPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError
 from qmmlmm.ml.ml_potential import MLPotential
-from qmmlmm.ml.term_module import TorchTerm
+from qmmlmm.ml.term_module import MeshPrecision, TorchTerm
 from qmmlmm.ml.torch_force import create_torch_force, unavailable_because
 from qmmlmm.mm.own_images import without_own_images
 from qmmlmm.mm.python_force import EvaluatedTermInOpenMMUnits, TermCallback, create_python_force
@@ -276,6 +276,7 @@ def create_mixed_system(
     *,
     remove_constraints: bool = True,
     ml_backend: MLBackend = "auto",
+    ml_precision: MeshPrecision = "double",
 ) -> MixedSystem:
     """Put the terms of a Hamiltonian in the place of the force field of their regions.
 
@@ -292,6 +293,10 @@ def create_mixed_system(
     ml_backend : {"auto", "torchforce", "pythonforce"}
         How ML terms run; "auto" takes TorchForce, or with one warning PythonForce where the plug-in cannot be
         loaded.
+    ml_precision : {"double", "mixed"}
+        "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision,
+        as OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies then differ by
+        about 1e-6 of the interaction, and forces by as much. Models and all else stay in double precision.
 
     Returns
     -------
@@ -308,6 +313,8 @@ def create_mixed_system(
         raise HamiltonianError(f"the third argument is a Hamiltonian, got {type(hamiltonian).__name__}")
     if ml_backend not in ("auto", "torchforce", "pythonforce"):
         raise HamiltonianError(f"ml_backend is 'auto', 'torchforce' or 'pythonforce', got {ml_backend!r}")
+    if ml_precision not in ("double", "mixed"):
+        raise HamiltonianError(f"ml_precision is 'double' or 'mixed', got {ml_precision!r}")
     n_atoms, n_particles = topology.getNumAtoms(), system.getNumParticles()
     if n_atoms != n_particles:
         raise UnsupportedSystemError(
@@ -331,10 +338,10 @@ def create_mixed_system(
     callbacks: dict[str, TermCallback] = {}
     for term, name, layout, group in zip(hamiltonian.terms, names, layouts, groups, strict=True):
         if isinstance(term.potential, MLPotential) and backend == "torchforce":
-            force = create_torch_force(term.potential.term_module(layout), layout.periodic)
+            force = create_torch_force(term.potential.term_module(layout, ml_precision), layout.periodic)
         else:
             if isinstance(term.potential, MLPotential):
-                callback = TermCallback(TorchTerm(name, term.potential.term_module(layout)))
+                callback = TermCallback(TorchTerm(name, term.potential.term_module(layout, ml_precision)))
             else:
                 callback = TermCallback(
                     EvaluatedTermInOpenMMUnits(EvaluatedTerm(layout, cast(EvaluatedPotential, term.potential)))

@@ -127,7 +127,7 @@ def test_the_gradient_is_that_of_the_value():
 
 def test_the_curvature_is_that_of_the_gradient():
     mesh, potential, points, box = filled_mesh()
-    curvature = mesh.gather_curvature(potential, points, box)
+    _, _, curvature = mesh.gather_few(potential, points, box)
     scale = float(curvature.abs().max())
     for axis in range(3):
         step = torch.zeros(3, dtype=torch.float64)
@@ -164,13 +164,14 @@ def test_charges_and_test_charges_can_change_places():
     assert float(w @ one) == pytest.approx(float(q @ other), rel=1e3 * ROUND_OFF)  # FFT round-off
 
 
+@pytest.mark.parametrize("few", [0, 12])
 @pytest.mark.parametrize("chunk", [1, 5, 12, 13])
-def test_the_size_of_the_chunks_does_not_matter(chunk):
+def test_the_size_of_the_chunks_does_not_matter(chunk, few):
     mesh, potential, points, box = filled_mesh()
     charges = torch.arange(12, dtype=torch.float64)
     dipoles = torch.ones(12, 3, dtype=torch.float64)
     whole = mesh.spread(points, charges, dipoles, box), *mesh.gather(potential, points, box)
-    mesh.chunk = chunk
+    mesh.chunk, mesh.few = chunk, few
     parts = mesh.spread(points, charges, dipoles, box), *mesh.gather(potential, points, box)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=ROUND_OFF * float(one.abs().max()))
@@ -183,9 +184,11 @@ def test_no_points_give_nothing():
     assert gradient.shape == (0, 3)
 
 
-def test_torchscript_gives_the_same():
+@pytest.mark.parametrize("few", [0, 12])
+def test_torchscript_gives_the_same(few):
     mesh, potential, points, box = filled_mesh()
     scripted = torch.jit.script(EwaldMesh(0.35, (20, 21, 24)))
+    scripted.few = few
     charges = torch.arange(12, dtype=torch.float64)
     dipoles = torch.ones(12, 3, dtype=torch.float64)
     for _ in range(3):  # the second and third time it runs what the first one profiled
@@ -196,8 +199,8 @@ def test_torchscript_gives_the_same():
             (mesh.gather(potential, points, box)[0], scripted.gather(potential, points, box)[0]),
             (mesh.gather(potential, points, box)[1], scripted.gather(potential, points, box)[1]),
             (
-                mesh.gather_curvature(potential, points, box),
-                scripted.gather_curvature(potential, points, box),
+                mesh.gather_few(potential, points, box)[2],
+                scripted.gather_few(potential, points, box)[2],
             ),
         ):
             np.testing.assert_allclose(first, second, rtol=0, atol=ROUND_OFF * float(first.abs().max()))
@@ -237,3 +240,101 @@ def test_a_modulus_that_vanishes_is_the_mean_of_its_neighbours():
     moduli = spline_moduli(16, 5)
     assert moduli[8] == pytest.approx(0.5 * (moduli[7] + moduli[9]), rel=ROUND_OFF)
     assert (moduli > 1e-7).all()
+
+
+SINGLE_TOLERANCE = 2e-6  # of the largest value; float32 holds 6e-8, and the sums and transforms add up some of it
+SITE_TOLERANCE = 1e-8  # relative; a difference of two energies, which loses a few of OpenMM's digits
+
+
+@pytest.mark.parametrize("total", [0.0, -3.0], ids=["neutral", "charged"])
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+def test_the_potential_at_a_site_is_that_of_openmm(box, total):
+    charges, places = charges_and_places(total, box)
+    grid = GRIDS[1]
+    site = np.array([[0.31, -0.2, 0.87]]) @ box
+    energies = [
+        openmm_reciprocal(np.append(charges, probe), np.append(places, site, axis=0), box, ALPHA, grid)[0]
+        for probe in (1.0, -1.0)
+    ]
+    mesh = EwaldMesh(ALPHA, grid)
+    x, q, vectors, at = tensors(places, charges, box, site)
+    potential, _, _ = mesh.gather_few(mesh.convolve(mesh.spread(x, q, None, vectors), vectors), at, vectors)
+    assert float(potential) == pytest.approx(0.5 * (energies[0] - energies[1]), rel=SITE_TOLERANCE)
+
+
+def everything(mesh, device="cpu"):
+    """What a mesh computes, from spreading to second derivatives."""
+    rng = np.random.default_rng(9)
+    box = 9.0 * BOXES["triclinic"]
+    charges, places = charges_and_places(0.7, box, count=600)
+    x, q, vectors, sites, w, d = (
+        t.to(device)
+        for t in tensors(places, charges, box, rng.uniform(-1, 2, (7, 3)) @ box, rng.normal(size=7), np.eye(7)[:, :3])
+    )
+    potential = mesh.convolve(mesh.spread(x, q, None, vectors), vectors)
+    back = mesh.convolve(mesh.spread(sites, w, d, vectors), vectors)
+    found = [potential, *mesh.gather_few(potential, sites, vectors), *mesh.gather(back, x, vectors)]
+    return [t.cpu().to(torch.float64).numpy() for t in found]
+
+
+def assert_close(found, expected, tolerance):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * abs(other).max())
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_single_precision_has_the_error_of_single_precision(scripted):
+    mesh = EwaldMesh(0.35, (20, 21, 23), dtype=torch.float32)
+    single = everything(torch.jit.script(mesh) if scripted else mesh)
+    double = everything(EwaldMesh(0.35, (20, 21, 23)))
+    assert_close(single, double, SINGLE_TOLERANCE)
+    assert not np.array_equal(single[0], double[0])
+
+
+def test_gathering_for_many_points_and_for_few_is_the_same():
+    mesh, potential, points, box = filled_mesh()
+    few, many = mesh.gather_few(potential, points, box), mesh.gather(potential, points, box)
+    assert_close([few[0].numpy(), few[1].numpy()], [many[0].numpy(), many[1].numpy()], ROUND_OFF)
+
+
+@pytest.mark.parametrize("grid", [(17, 20, 24), (20, 19, 24), (20, 24, 23), (17, 19, 34), (19, 38, 17), (6, 7, 8)])
+def test_sizes_that_the_fft_is_slow_at_are_transformed_to_the_same(grid):
+    mesh = EwaldMesh(0.35, grid)
+    box = torch.tensor(9.0 * BOXES["triclinic"])
+    charged = torch.randn(grid, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.fft.irfftn(torch.fft.rfftn(charged) * mesh.influence(box), s=grid, norm="forward")
+    assert mesh.by_matrix == (grid != (6, 7, 8))
+    for module in (mesh, torch.jit.script(mesh)):
+        assert_close([module.convolve(charged, box).numpy()], [expected.numpy()], 10 * ROUND_OFF)
+
+
+def test_a_mesh_that_is_smaller_than_the_splines_reach_is_wrapped_twice():
+    box = 0.3 * BOXES["triclinic"]
+    charges, places = charges_and_places(0.5, box)
+    x, q, vectors = tensors(places, charges, box)
+    mesh = EwaldMesh(ALPHA, (3, 4, 5))
+    charged = mesh.spread(x, q, None, vectors)
+    assert float(charged.sum()) == pytest.approx(0.5, rel=1e2 * ROUND_OFF)
+    anything = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    value, _ = mesh.gather(anything, x, vectors)
+    assert float((charged * anything).sum()) == pytest.approx(float(q @ value), rel=1e2 * ROUND_OFF)
+
+
+def test_a_point_on_the_far_face_and_one_that_is_not_a_number():
+    mesh = EwaldMesh(ALPHA, (20, 21, 24))
+    box = torch.eye(3, dtype=torch.float64)
+    points = torch.tensor([[-1e-18, 0.5, 0.5], [0.0, 0.5, 0.5], [float("nan"), 0.1, 0.1]], dtype=torch.float64)
+    value, gradient = mesh.gather(torch.arange(20 * 21 * 24.0, dtype=torch.float64).view(20, 21, 24), points, box)
+    assert float(value[0]) == pytest.approx(float(value[1]), rel=ROUND_OFF)
+    np.testing.assert_allclose(gradient[0], gradient[1], rtol=1e3 * ROUND_OFF)
+    assert torch.isnan(value[2])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e3 * ROUND_OFF), (torch.float32, SINGLE_TOLERANCE)])
+@pytest.mark.parametrize("grid", [(20, 21, 24), (17, 19, 23)])
+def test_a_gpu_gives_the_same(grid, dtype, tolerance):
+    expected = everything(EwaldMesh(0.35, grid))
+    for module in (EwaldMesh(0.35, grid, dtype=dtype), torch.jit.script(EwaldMesh(0.35, grid, dtype=dtype))):
+        assert_close(everything(module.to("cuda"), "cuda"), expected, tolerance)

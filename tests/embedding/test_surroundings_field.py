@@ -9,6 +9,7 @@ import torch
 
 from qmmlmm import Hamiltonian, MLPotential, OpenMMPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.surroundings_field import SurroundingsField, screened_kernel, smeared_kernel
+from qmmlmm.errors import HamiltonianError
 from qmmlmm.ml.term_module import EmbeddedTermModule
 from qmmlmm.units import NM_IN_BOHR
 
@@ -17,6 +18,9 @@ TRUNCATION_TOLERANCE = 1e-8  # relative; erfc(4) = 1.5e-8 of single pairs, again
 STEP = 2e-5  # nm; its square times the third derivatives of 1/r at 0.2 nm is 1e-8 of the force
 DIFFERENCE_TOLERANCE = 1e-7  # of the largest force on the group of atoms; round-off of 1e-13 kJ/mol over STEP
 SPLITTING_TOLERANCE = 1e-7  # relative; the error of the meshes used, fifth order in alpha times spacing
+PRESSURE_TOLERANCE = 1e-8  # relative; PLAIN_TOLERANCE of the energies over steps of 0.0025 in each length
+SMOOTHNESS = 1e-4  # relative; the fifth derivative of the energy with respect to the scale times 0.01^4
+SINGLE_TOLERANCE = 2e-6  # relative; float32 holds 6e-8, and the mesh adds up some of it
 SAME_PHYSICS = 1e-12  # relative; the same sums in another order
 NO_NET_FORCE = 1e-12  # of the largest force; round-off
 KERNEL_TOLERANCE = 2e-13  # relative; erf(x)/x near x = 0.1, where the closed form cancels to 0.3 %
@@ -125,6 +129,94 @@ def test_a_scaled_box_has_the_energy_and_forces_of_the_plain_force_field(tools, 
     for plain, found in zip(*seen, strict=True):
         assert_same(found, plain, PLAIN_TOLERANCE)
     assert seen[1][0][0] == seen[1][3][0] != seen[1][1][0]
+
+
+@pytest.mark.parametrize("ion_charge", [0, 2], ids=["neutral", "charged"])
+@pytest.mark.parametrize("shape", ["cubic", "octahedron"])
+def test_the_pressure_is_smooth_and_that_of_the_plain_force_field(tools, far_reach, shape, ion_charge):
+    case = tools.solution(shape, 0, ion_charge)
+    (region,) = regions_of(case)
+    mixed = create_mixed_system(
+        case.topology,
+        case.system,
+        Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")]),
+        ml_backend="pythonforce",
+    )
+    volume = np.linalg.det(case.box)
+    factors = 1.0 + 0.01 * np.linspace(-1.0, 1.0, 9)
+    # Round-off of the energies over the steps of the volume.
+    pressures = []
+    for system in (case.system, mixed.system):
+        integrator = openmm.VerletIntegrator(0.001)
+        context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
+        energies = []
+        for factor in factors:
+            context.setPeriodicBoxVectors(*(factor * case.box))
+            context.setPositions(factor * case.positions)
+            energies.append(context.getState(energy=True).getPotentialEnergy()._value)
+        pressures.append(-np.diff(energies) / np.diff(volume * factors**3))
+    plain, found = pressures
+    np.testing.assert_allclose(found, plain, rtol=0, atol=PRESSURE_TOLERANCE * abs(plain).max())
+    # A cubic polynomial takes all but the fourth order of the 1 % from a smooth function; a step would remain.
+    middles = np.linspace(-1.0, 1.0, 8)
+    rest = found - np.polynomial.Polynomial.fit(middles, found, 3)(middles)
+    assert abs(rest).max() < SMOOTHNESS * abs(found).max()
+
+
+@pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
+@pytest.mark.parametrize("shape", ["cubic", "triclinic", None])
+def test_mixed_precision_has_the_error_of_single_precision(tools, shape, backend):
+    case = tools.solution(shape, 1, 2)
+    (region,) = regions_of(case)
+    potential = MLPotential(
+        tools.Polarisable(case.charges[: len(region)]), elements=[6], embeddings=["electrostatic"], charge=None
+    )
+    found = []
+    for precision in ("mixed", "double"):
+        mixed = create_mixed_system(
+            case.topology,
+            case.system,
+            Hamiltonian([Term(potential, region, embedding="electrostatic")]),
+            ml_backend=backend,
+            ml_precision=precision,
+        )
+        found.append(tools.energy_and_forces(mixed.system, case.positions, groups={mixed.force_groups["chain0/ML"]}))
+    assert found[0][0] == pytest.approx(found[1][0], rel=SINGLE_TOLERANCE)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=0, atol=SINGLE_TOLERANCE * abs(found[1][1]).max())
+    assert (found[0][0] == found[1][0]) == (shape is None)  # without a box there is no mesh
+
+
+def test_a_precision_that_there_is_not_is_refused(tools):
+    case = tools.solution(None)
+    (region,) = regions_of(case)
+    hamiltonian = Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")])
+    with pytest.raises(HamiltonianError, match="ml_precision is 'double' or 'mixed', got 'single'"):
+        create_mixed_system(case.topology, case.system, hamiltonian, ml_precision="single")
+
+
+@pytest.mark.parametrize(
+    ("method", "tolerance"), [(openmm.NonbondedForce.LJPME, 1e-8), (openmm.NonbondedForce.Ewald, 2e-5)]
+)
+@pytest.mark.parametrize("ion_charge", [0, 2], ids=["neutral", "charged"])
+def test_other_ways_of_summing_give_the_plain_force_field_back(tools, far_reach, method, tolerance, ion_charge):
+    # LJPME has the same mesh for charges. Ewald's sum of OpenMM has none: the mesh's own error remains.
+    case = tools.solution("cubic", 0, ion_charge)
+    force = next(f for f in case.system.getForces() if isinstance(f, openmm.NonbondedForce))
+    force.setNonbondedMethod(method)
+    if method == openmm.NonbondedForce.Ewald:
+        force.setPMEParameters(0.0, 0, 0, 0)
+        force.setEwaldErrorTolerance(1e-7)
+    else:
+        force.setLJPMEParameters(2.5, 25, 25, 25)
+    (region,) = regions_of(case)
+    mixed = create_mixed_system(
+        case.topology,
+        case.system,
+        Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")]),
+        ml_backend="pythonforce",
+    )
+    plain = tools.energy_and_forces(case.system, case.positions)
+    assert_same(tools.energy_and_forces(mixed.system, case.positions), plain, tolerance)
 
 
 def embedded_module(tools, case, atoms, model, scheme="rcd", charge=0):

@@ -1,0 +1,109 @@
+"""Time and memory of the long-range field for growing numbers of MM atoms.
+
+    python tests/benchmarks/mesh_scaling.py [--sizes 10000 100000 1000000] [--precision double]
+
+For each size, in a process of its own: the potential with its derivatives at 100 sites, and the forces of 100 charges
+and dipoles on all atoms, through the module that runs in the TorchForce. Atoms have the density of water (100 per
+nm^3); splitting and mesh follow from OpenMM's default tolerance and a cutoff of 1 nm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm.coupling.layout import Surroundings, TermLayout
+from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.embedding.surroundings_field import SurroundingsField
+from qmmlmm.units import NM_IN_BOHR
+
+SITES = 100
+DENSITY, CUTOFF, TOLERANCE = 100.0, 1.0, 5e-4
+
+
+def measure(n: int, precision: str, repeats: int) -> None:
+    """Print one row."""
+    rng = np.random.default_rng(1)
+    edge = (n / DENSITY) ** (1.0 / 3.0)
+    alpha = math.sqrt(-math.log(2.0 * TOLERANCE)) / CUTOFF
+    size = math.ceil(2.0 * alpha * edge / (3.0 * TOLERANCE**0.2))
+    side = math.ceil(SITES ** (1.0 / 3.0))
+    lattice = np.stack(np.meshgrid(*3 * [np.arange(side)]), axis=-1).reshape(-1, 3)[:SITES] * 0.15
+    positions = np.concatenate([lattice, rng.uniform(0.0, edge, (n - SITES, 3))])
+    charges = rng.uniform(-0.8, 0.8, n)
+    layout = TermLayout(
+        specification=RegionSpecification("site/ML", np.full(SITES, 6), 0, 1),
+        coefficient=1.0,
+        n_particles=n,
+        atoms=np.arange(SITES),
+        anchor=SITES // 2,
+        link_bonds=np.zeros((0, 2), dtype=np.int64),
+        link_ratios=np.zeros(0),
+        periodic=True,
+        surroundings=Surroundings(
+            source_charges=charges,
+            derived_bonds=np.zeros((0, 2), dtype=np.int64),
+            derived_fractions=np.zeros(0),
+            reference_charges=np.where(np.arange(n) < SITES, charges, 0.0),
+            splitting=alpha / NM_IN_BOHR,
+            grid=(size, size, size),
+            short_range_cutoff=4.5 / alpha * NM_IN_BOHR,
+        ),
+    )
+    dtype = torch.float32 if precision == "mixed" else torch.float64
+    places = torch.tensor(positions * NM_IN_BOHR)
+    box = torch.eye(3, dtype=torch.float64) * edge * NM_IN_BOHR
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    field = torch.jit.script(SurroundingsField(layout, dtype).eval())
+    w, d = torch.tensor(rng.normal(size=SITES)), torch.tensor(rng.normal(size=(SITES, 3)))
+    forward, backward = [], []
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            field.prepare(places, box)
+            field.potential()
+            middle = time.perf_counter()
+            field.adjoint(w, d)
+            forward.append(middle - start)
+            backward.append(time.perf_counter() - middle)
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024.0
+    best = 1000.0 * np.array([min(forward[1:]), min(backward[1:])])
+    per = 1e3 * best.sum() / n
+    print(
+        f"{n:>9}{size:>6}^3{best[0]:>15.1f}{best[1]:>12.1f}{per:>15.2f}{per / math.log(n):>20.3f}{memory:>12.0f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Start a process for each size, so that peaks of memory do not mix."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--precision", choices=["double", "mixed"], default="double")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="measure the one size in this process")
+    options = parser.parse_args()
+    if options.alone:
+        measure(options.sizes[0], options.precision, options.repeats)
+        return
+    print(f"{options.precision} precision, {torch.get_num_threads()} threads, {SITES} sites, best of {options.repeats}")
+    columns = f"{'atoms':>9}{'mesh':>8}{'potential, ms':>15}{'forces, ms':>12}{'us per atom':>15}"
+    print(columns + f"{'the same / ln n':>20}{'peak, MiB':>12}", flush=True)
+    for n in options.sizes:
+        command = [sys.executable, __file__, "--alone", "--sizes", str(n), "--precision", options.precision]
+        subprocess.run([*command, "--repeats", str(options.repeats)], check=True)
+
+
+if __name__ == "__main__":
+    main()
