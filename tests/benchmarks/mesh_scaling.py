@@ -50,6 +50,7 @@ def measure(n: int, precision: str, repeats: int) -> None:
         anchor=SITES // 2,
         link_bonds=np.zeros((0, 2), dtype=np.int64),
         link_ratios=np.zeros(0),
+        link_distances=np.zeros(0),
         periodic=True,
         surroundings=Surroundings(
             source_charges=charges,
