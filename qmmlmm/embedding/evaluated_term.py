@@ -11,7 +11,7 @@ import torch
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalField, PeriodicEvaluator, is_long_range
 from qmmlmm.embedding.geometry import RegionGeometry
-from qmmlmm.embedding.near_mesh import CHUNK, NARROW_REACH, WORTHWHILE, NearMesh
+from qmmlmm.embedding.near_mesh import NARROW_REACH, WORTHWHILE, NearMesh
 from qmmlmm.embedding.surroundings_field import SurroundingsField
 from qmmlmm.errors import NonFiniteError, listed
 from qmmlmm.units import FloatArray
@@ -67,8 +67,6 @@ class EvaluatedTerm:
         self._evaluator = potential.create_evaluator(layout.specification)
         self._geometry = RegionGeometry(layout)
         self._field = SurroundingsField(layout) if layout.surroundings is not None else None
-        if self._field is not None:
-            self._field.mesh.chunk = CHUNK
         self._near_mesh = self._finer_mesh()
         # Positions in the list of near sources: compact charges of the external field, charges on the finer mesh.
         self._compact = torch.zeros(0, dtype=torch.int64)

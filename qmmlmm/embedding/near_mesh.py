@@ -35,9 +35,6 @@ CELL_STEP = 8.0
 TAIL = 5.0
 """Distance in bohr beyond the nuclei to which the region's density has to be free of images."""
 
-CHUNK = 4096
-"""Points at a time on a processor whose cache holds a few megabytes: twice as fast as the mesh's own choice."""
-
 FACTORS = (2, 3, 5)
 """Prime factors of the mesh sizes, for a fast Fourier transform."""
 
@@ -100,7 +97,6 @@ class NearMesh:
         self._edge = edge
         self._cell = edge * torch.eye(3, dtype=torch.float64)
         self._mesh = EwaldMesh(self.narrow, grid, ORDER)
-        self._mesh.chunk = CHUNK
         difference = self._mesh.influence(self._cell) - EwaldMesh(self._broad, grid, ORDER).influence(self._cell)
         along = torch.tensor(best_factors(size, ORDER))
         factors = along[:, None, None] * along[None, :, None] * along[None, None, : size // 2 + 1]
