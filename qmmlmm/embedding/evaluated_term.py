@@ -18,6 +18,27 @@ from qmmlmm.units import FloatArray
 
 
 @dataclass(frozen=True)
+class NearSources:
+    """The charges of the surroundings that act on a region by the short-range part of Ewald's sum.
+
+    Parameters
+    ----------
+    positions : (k, 3) float array, bohr
+        Of the images that are near.
+    charges : (k,) float array, e
+    gradient : (k, 3) float array, hartree/bohr
+        Derivative of the energy by these positions through erfc(a r)/r alone; with 1/r without a box.
+    splitting : float, 1/bohr
+        The parameter a; zero without a box.
+    """
+
+    positions: FloatArray
+    charges: FloatArray
+    gradient: FloatArray
+    splitting: float
+
+
+@dataclass(frozen=True)
 class Label:
     """What a learned potential of a region is trained on, at one geometry.
 
@@ -35,6 +56,8 @@ class Label:
         Derivative of the energy at a fixed potential phi(r).
     results : dict
         Of the evaluator.
+    near : NearSources or None
+        None with mechanical embedding.
     """
 
     positions: FloatArray
@@ -44,6 +67,7 @@ class Label:
     energy: float
     gradient: FloatArray
     results: dict[str, object]
+    near: NearSources | None = None
 
 
 class EvaluatedTerm:
@@ -165,6 +189,7 @@ class EvaluatedTerm:
         positions : (n_particles, 3) float array, bohr
         box : (3, 3) float array, bohr
         """
+        near = None
         if self._field is None:
             sites = self._geometry.sites(torch.from_numpy(positions), torch.from_numpy(box)).numpy()
             n = len(sites)
@@ -174,7 +199,15 @@ class EvaluatedTerm:
             sites, field = self.external_field(positions, box)
             potential, slope, curvature = (tensor.numpy() for tensor in self._field.potential())
             evaluation = self._evaluator.evaluate(sites, field)
-        return Label(sites, potential, slope, curvature, evaluation.energy, evaluation.gradient, evaluation.results)
+            near = NearSources(
+                self._field.near_positions.numpy(),
+                self._field.near_charges().numpy(),
+                self._near_gradient(evaluation)[0].numpy(),
+                self._field.splitting if self.layout.periodic else 0.0,
+            )
+        return Label(
+            sites, potential, slope, curvature, evaluation.energy, evaluation.gradient, evaluation.results, near
+        )
 
     def compute(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
         """Return the term's energy and its gradient on all particles, without the coefficient.
@@ -224,23 +257,13 @@ class EvaluatedTerm:
         once, once_sites, once_sources = field.reference_energy()
         site_gradient = torch.from_numpy(np.ascontiguousarray(evaluation.gradient)) + once_sites
         source_gradient = once_sources
-        charge_gradient = torch.from_numpy(np.ascontiguousarray(evaluation.charge_gradient))
-        if not self.layout.periodic:
-            source_gradient.index_add_(0, field.near_index, charge_gradient)
-        else:
-            n_compact = self._compact.shape[0]
-            source_gradient.index_add_(0, field.near_index[self._compact], charge_gradient[:n_compact])
-            # The smeared charges that come last sit on the region's own atoms.
-            n_own = field.own_charges.shape[0]
-            site_gradient[:n_own] += charge_gradient[n_compact:]
+        near, own = self._near_gradient(evaluation)
+        source_gradient.index_add_(0, field.near_index, near)
+        site_gradient[: own.shape[0]] += own
+        if self.layout.periodic:
             points = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_points))
             charges = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_charges))
             source_gradient = source_gradient + field.smooth_adjoint(points, charges, None)
-            if self._near_mesh is not None:
-                places, mesh_charges = self._mesh_charges()
-                pull = mesh_charges[:, None] * self._near_mesh.adjoint(points, charges, places)
-                source_gradient.index_add_(0, field.near_index[self._on_mesh], pull[:-n_own])
-                site_gradient[:n_own] += pull[-n_own:]
         return evaluation.energy + float(once), site_gradient, source_gradient
 
     def source_energies(self, evaluation: Evaluation) -> FloatArray:
@@ -277,6 +300,27 @@ class EvaluatedTerm:
             pairs = mesh_charges * self._near_mesh.potential_at(places, points, charges)[0]
             energies.index_add_(0, torch.cat([field.near_index[self._on_mesh], own]), pairs)
         return np.asarray(energies.numpy())
+
+    def _near_gradient(self, evaluation: Evaluation) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the derivatives by the near sources' positions, and by those of the region's smeared charges."""
+        field = self._field
+        assert field is not None
+        charge_gradient = torch.from_numpy(np.ascontiguousarray(evaluation.charge_gradient))
+        if not self.layout.periodic:
+            return charge_gradient, charge_gradient[:0]
+        n_compact, n_own = self._compact.shape[0], field.own_charges.shape[0]
+        near = torch.zeros_like(field.near_positions)
+        near.index_add_(0, self._compact, charge_gradient[:n_compact])
+        # The smeared charges that come last sit on the region's own atoms.
+        own = charge_gradient[n_compact:]
+        if self._near_mesh is not None:
+            points = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_points))
+            charges = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_charges))
+            places, mesh_charges = self._mesh_charges()
+            pull = mesh_charges[:, None] * self._near_mesh.adjoint(points, charges, places)
+            near.index_add_(0, self._on_mesh, pull[:-n_own])
+            own = own + pull[-n_own:]
+        return near, own
 
     def _check(self, energy: float, gradient: FloatArray) -> None:
         if not np.isfinite(energy):

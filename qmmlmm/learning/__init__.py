@@ -3,12 +3,14 @@
 from qmmlmm.learning.command import region_potential
 from qmmlmm.learning.data_set import append_frames, read_frames
 from qmmlmm.learning.labelled_frame import DataSetError, LabelledFrame, NearCharges
+from qmmlmm.learning.labelling import Labeller
 from qmmlmm.learning.training import TrainingError, TrainingSettings, fine_tune, learning_curve, train
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
 __all__ = [
     "DataSetError",
     "LabelledFrame",
+    "Labeller",
     "NearCharges",
     "ResponseNetwork",
     "ResponseSettings",
