@@ -104,6 +104,25 @@ def remove_regions(
 
     Notes
     -----
+    The rule at a cut bond, for terms of both sides:
+
+    =========================================  ====================================================
+    term                                       stays if
+    =========================================  ====================================================
+    bond, angle, torsion, improper, CMAP,      one of its particles or more is outside; whole, with the
+    custom bonded                              parameters it had
+    1-4 Lennard-Jones                          one of the two is outside
+    1-4 Coulomb                                one is outside, and neither is in an electrostatically embedded
+                                               region (else the region feels the outside atom itself)
+    Lennard-Jones, other pairs                 one of the two is outside
+    constraint                                 one of the two is outside
+    =========================================  ====================================================
+
+    So the cut bond q1-m1 keeps its stretching, bending and torsions: of the atoms outside, the region's own energy
+    knows no more than the direction of m1. Pairs that the force field excludes (1-2, 1-3) stay excluded from
+    Lennard-Jones; an embedded region feels the charges of m1 and m2 as its scheme of boundary charges places them.
+    Source: Amber's rule, Walker, Crowley and Case, J. Comput. Chem. 29, 1019 (2008).
+
     With a periodic method, exceptions of the NonbondedForce are made to use the nearest image: particles of
     one region need not be in one molecule, and can then lie in different images of the box.
     """

@@ -69,6 +69,39 @@ def test_the_two_other_schemes_change_the_dipole(scheme):
     assert abs(changed).max() > 0.01
 
 
+@st.composite
+def many_links(draw):
+    """One to five hosts, each with one to three further neighbours that are its own or shared."""
+    n_links = draw(st.integers(1, 5))
+    first = 2 * n_links  # region atoms, then hosts, then ten atoms beyond them
+    beyond = range(first, first + 10)
+    return n_links, tuple(
+        LinkBond(k, n_links + k, tuple(sorted(draw(st.sets(st.sampled_from(beyond), min_size=1, max_size=3)))), 0.7)
+        for k in range(n_links)
+    )
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(links=many_links(), seed=st.integers(0, 10_000), excess=st.floats(-0.5, 0.5))
+def test_any_number_of_cuts_gives_the_charge_and_the_dipole_of_the_sum_over_hosts(scheme, links, seed, excess):
+    n_links, bonds = links
+    n = 2 * n_links + 10
+    rng = np.random.default_rng(seed)
+    positions, charges = rng.uniform(-10, 10, (n, 3)), rng.uniform(-1, 1, n)
+    result = seen(charges, scheme, excess, bonds)
+    assert result.charges.sum() + result.derived_charges.sum() == pytest.approx(
+        charges.sum() + excess, abs=CHARGE_ROUND_OFF
+    )
+    # By hand: "zero" takes q from the host and puts it, on average, on its neighbours; "rc" half as far.
+    moved = np.zeros(3)
+    for bond in bonds:
+        share = charges[bond.m1] + excess / n_links
+        moved += share * (positions[list(bond.m2)].mean(axis=0) - positions[bond.m1])
+    before = charges @ positions + excess / n_links * positions[[bond.m1 for bond in bonds]].sum(axis=0)
+    expected = before + {"zero": 1.0, "rc": 0.5, "rcd": 0.0, "shift": 0.0}[scheme] * moved
+    np.testing.assert_allclose(dipole(positions, result, np.zeros(3)), expected, rtol=0, atol=DIPOLE_ROUND_OFF)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_outside_host_keeps_no_charge_and_others_are_left_alone(scheme):
     charges = np.linspace(0.1, 1.0, N)

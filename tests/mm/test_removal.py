@@ -354,6 +354,51 @@ def test_one_four_terms_across_a_cut_keep_lennard_jones_and_lose_charges_only_wh
     assert untouched == {pair: after[pair] for pair in untouched}
 
 
+def terms_of(system):
+    """Particles and parameters of all bonded terms, by class."""
+    found = {}
+    for force in system.getForces():
+        if force.getName() == CONNECTIVITY_NAME:
+            continue
+        if isinstance(force, openmm.HarmonicBondForce | openmm.CustomBondForce):
+            rows, size = [force.getBondParameters(k) for k in range(force.getNumBonds())], 2
+        elif isinstance(force, openmm.HarmonicAngleForce):
+            rows, size = [force.getAngleParameters(k) for k in range(force.getNumAngles())], 3
+        elif isinstance(force, openmm.PeriodicTorsionForce | openmm.CustomTorsionForce):
+            rows, size = [force.getTorsionParameters(k) for k in range(force.getNumTorsions())], 4
+        elif isinstance(force, openmm.CMAPTorsionForce):
+            rows = [force.getTorsionParameters(k) for k in range(force.getNumTorsions())]
+            rows, size = [[*row[1:], row[0]] for row in rows], 8
+        else:
+            continue
+        found.setdefault(type(force).__name__, []).extend((tuple(row[:size]), str(row[size:])) for row in rows)
+    return found
+
+
+# What stays across CA-CB, by how many of the particles are inside; and CMAP, of which no particle is CB.
+SIDE_CHAIN_CUT = {
+    "amber_vacuum": {"HarmonicBondForce": {1}, "HarmonicAngleForce": {1, 2}, "PeriodicTorsionForce": {1, 2}},
+    "charmm_vacuum": {"HarmonicBondForce": {1}, "HarmonicAngleForce": {1, 2}, "CMAPTorsionForce": set()},
+}
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+@pytest.mark.parametrize("particles", [SIDE_CHAIN, BACKBONE])
+@pytest.mark.parametrize("force_field", ["amber_vacuum", "charmm_vacuum"])
+def test_a_bonded_term_stays_whole_if_one_of_its_particles_is_outside(force_field, particles, embedding, request):
+    case = request.getfixturevalue(force_field)
+    inside = set(particles)
+    before, after = terms_of(case.system), terms_of(remove_regions(case.system, [region(case, particles, embedding)]))
+    for kind, terms in before.items():
+        assert after.get(kind, []) == [term for term in terms if not inside.issuperset(term[0])]
+    if particles == SIDE_CHAIN:
+        for kind, counts in SIDE_CHAIN_CUT[force_field].items():
+            across = {len(inside.intersection(term[0])) for term in after[kind]}
+            assert across - {0} == counts
+    elif force_field == "charmm_vacuum":
+        assert (len(before["CMAPTorsionForce"]), after.get("CMAPTorsionForce", [])) == (1, [])
+
+
 def chain(n=8):
     system = openmm.System()
     for _ in range(n):

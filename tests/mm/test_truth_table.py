@@ -1,0 +1,319 @@
+"""What electrostatic embedding has to show, row by row, on alanine dipeptide cut at CA-CB and acetone in water.
+
+Energies and gradients are those of one term, in atomic units: what qmmlmm adds to OpenMM's own energy. Fixed charges
+against plain PME are in tests/embedding/test_surroundings_field.py, point charges without a box against PySCF in
+tests/qm/test_external_field.py, and the drift of dynamics in tests/benchmarks/energy_conservation.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import unit
+
+from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.embedding.near_mesh import NARROW_REACH
+from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
+from systems import acetone_water, alanine_dipeptide
+
+N, HA, CA, C = 6, 9, 8, 14
+SIDE_CHAIN = (10, 11, 12, 13)
+
+HF_TOLERANCE = 1e-6  # hartree/bohr
+DFT_TOLERANCE = 1e-5  # hartree/bohr, at grid level 3
+ML_TOLERANCE = 1e-7  # relative to the force on the atom, in float64
+NET_TOLERANCE = 1e-8  # hartree/bohr, and hartree for the torque
+ALPHA_TOLERANCE = 1e-6  # hartree
+# Central differences err by E''' h^2/6 with E''' of some hartree/bohr^3 for bonds, and by the noise of the energy, some
+# 1e-13 hartree, over 2 h: 1e-7 and 1e-10 at this step. The softer the atom is held, the longer the step may be.
+STEP = 5e-4  # bohr
+SOFT_STEP = 0.01
+FAR_STEP = 0.05
+# In the field of a far atom the region's charge looks like a few moments: forces of 1e-6 to 1e-4 hartree/bohr.
+FAR_TOLERANCE = 1e-9  # hartree/bohr
+# What is left at the cutoffs: erfc(4.5) = 2e-10 of the interaction of unit charges there, 0.05 hartree; for the
+# integrals erfc(4.2) = 3e-9 of that with a nucleus and with the tail of the density, which reaches closer.
+JUMP_TOLERANCE = 2e-11  # hartree
+INTEGRALS_TOLERANCE = 5e-9  # hartree, 1e-5 kJ/mol
+
+SCHEMES = ("rcd", "rc", "shift", "zero")
+Function = Callable[[FloatArray], tuple[float, FloatArray]]
+
+
+class Polarisable(torch.nn.Module):
+    """Charges and dipoles that depend on the geometry, and polarisabilities."""
+
+    def forward(self, positions: torch.Tensor, potential: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+        away = positions - positions.mean(0)
+        r2 = (away**2).sum(-1)
+        charges = 0.1 * torch.sin(0.3 * r2 + torch.arange(positions.shape[0]))
+        return (
+            0.002 * (r2 - 9.0).square().sum()
+            + (charges * potential).sum()
+            - (0.05 * away * field).sum()
+            - 0.5 * (3.0 * field.square().sum(-1)).sum()
+        )
+
+
+@functools.cache
+def peptide(periodic: bool):
+    if periodic:
+        return alanine_dipeptide.build(constraints=None, rigid_water=False)
+    return alanine_dipeptide.build(vacuum=True, constraints=None)
+
+
+def box_of(structure) -> FloatArray:
+    vectors = structure.topology.getPeriodicBoxVectors()
+    return np.eye(3) if vectors is None else np.array(vectors.value_in_unit(unit.nanometer)) * NM_IN_BOHR
+
+
+def positions_of(structure) -> FloatArray:
+    return np.array(structure.positions.value_in_unit(unit.nanometer)) * NM_IN_BOHR
+
+
+def mixed_of(structure, potential, scheme="rcd", **region_options):
+    region = Region("side chain", SIDE_CHAIN, **region_options)
+    term = Term(potential, region, embedding="electrostatic", boundary_charges=scheme)
+    return create_mixed_system(structure.topology, structure.system, Hamiltonian([term]), ml_backend="pythonforce")
+
+
+def qm_potential(method="hf", basis="sto-3g") -> PySCFPotential:
+    # Forces are exact at any embedding grid; the smallest is the fastest.
+    return PySCFPotential(method, basis, conv_tol=1e-12, embedding_grid_level=0, density_fit=False)
+
+
+def ml_potential() -> MLPotential:
+    return MLPotential(Polarisable(), elements=[1, 6], embeddings=["electrostatic"])
+
+
+def qm_function(structure, method="hf", basis="sto-3g", scheme="rcd", **region_options) -> Function:
+    """Energy and gradient of the QM term, the density converged to far below what is tested."""
+    term = mixed_of(structure, qm_potential(method, basis), scheme, **region_options).evaluated_term("side chain/QM")
+    box = box_of(structure)
+    return lambda positions: term.compute(positions, box)
+
+
+def ml_function(structure, **region_options) -> Function:
+    potential = ml_potential()
+    module = potential.term_module(mixed_of(structure, potential, **region_options).layouts["side chain/ML"])
+    box = torch.tensor(box_of(structure) / NM_IN_BOHR)
+
+    def compute(positions: FloatArray) -> tuple[float, FloatArray]:
+        energy, forces = module(torch.tensor(positions / NM_IN_BOHR), box)
+        return float(energy) / HARTREE_IN_KJ_PER_MOL, -forces.numpy() / FORCE_AU_IN_OPENMM
+
+    return compute
+
+
+def difference(function: Function, positions: FloatArray, direction: FloatArray, step: float, points: int = 2) -> float:
+    """Central difference along a direction, with two or four points."""
+    weights = {2: ((1, 0.5),), 4: ((1, 2.0 / 3.0), (2, -1.0 / 12.0))}[points]
+    return sum(
+        weight * (function(positions + k * step * direction)[0] - function(positions - k * step * direction)[0]) / step
+        for k, weight in weights
+    )
+
+
+def along(positions: FloatArray, atom: int, axis: int) -> FloatArray:
+    direction = np.zeros_like(positions)
+    direction[atom, axis] = 1.0
+    return direction
+
+
+def near_and_far(structure, count=10) -> tuple[list[int], list[int]]:
+    """The MM atoms closest to the region and furthest from it, the peptide left out."""
+    positions, box = positions_of(structure), box_of(structure)
+    away = positions[22:] - positions[SIDE_CHAIN[0]]
+    away -= np.round(away @ np.linalg.inv(box)) @ box
+    order = 22 + np.argsort(np.linalg.norm(away, axis=1))
+    return [int(a) for a in order[:count]], [int(a) for a in order[-count:]]
+
+
+def largest_error(function: Function, positions: FloatArray, atoms, step: float, axes=(0, 1, 2)) -> float:
+    _, gradient = function(positions)
+    return max(
+        abs(difference(function, positions, along(positions, atom, axis), step) - gradient[atom, axis])
+        for atom, axis in itertools.product(atoms, axes)
+    )
+
+
+# --- without a box: every scheme, every atom ---
+
+PLACES = [*((scheme, "ratio") for scheme in SCHEMES), ("rcd", "distance")]
+
+
+@pytest.mark.parametrize(("scheme", "rule"), PLACES)
+def test_without_a_box_forces_on_all_atoms_are_derivatives_and_net_force_and_torque_vanish(scheme, rule):
+    structure = peptide(False)
+    function = qm_function(structure, scheme=scheme, link_rule=rule)
+    positions = positions_of(structure)
+    assert len(positions) == 22
+    _, gradient = function(positions)
+    assert abs(gradient.sum(axis=0)).max() < NET_TOLERANCE
+    centred = positions - positions.mean(axis=0)
+    assert abs(np.cross(centred, gradient).sum(axis=0)).max() < NET_TOLERANCE
+    assert largest_error(function, positions, range(22), STEP) < HF_TOLERANCE
+    assert np.linalg.norm(gradient, axis=1).min() > 5 * HF_TOLERANCE
+
+
+# --- in a box ---
+
+
+def check_in_the_box(function: Function, structure, tolerance: float, axes) -> dict[str, float]:
+    positions = positions_of(structure)
+    near, far = near_and_far(structure)
+    found = {
+        "region": largest_error(function, positions, SIDE_CHAIN, STEP, axes),
+        "hosts": largest_error(function, positions, (CA, N, HA, C), STEP, axes),
+        "near": largest_error(function, positions, near, SOFT_STEP, axes[:1]),
+        "far": largest_error(function, positions, far, FAR_STEP, axes[:1]),
+    }
+    assert max(found.values()) < tolerance
+    assert found["far"] < max(FAR_TOLERANCE, 1e-2 * tolerance)
+    _, gradient = function(positions)
+    # All that was tested feels the region, so that no zero was compared with zero.
+    assert np.linalg.norm(gradient[[*SIDE_CHAIN, CA, N, HA, C, *near]], axis=1).min() > 10 * HF_TOLERANCE
+    assert np.linalg.norm(gradient[far], axis=1).min() > 10 * FAR_TOLERANCE
+    return found
+
+
+@pytest.mark.parametrize("rule", ["ratio", "distance"])
+def test_periodic_hartree_fock_forces_are_derivatives_for_region_hosts_near_and_far_atoms(rule):
+    structure = peptide(True)
+    check_in_the_box(qm_function(structure, link_rule=rule), structure, HF_TOLERANCE, (1,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "tolerance"), [("hf", HF_TOLERANCE), ("pbe", DFT_TOLERANCE)])
+def test_periodic_forces_are_derivatives_along_every_axis_in_a_larger_basis(method, tolerance):
+    structure = peptide(True)
+    check_in_the_box(qm_function(structure, method, "6-31g*"), structure, tolerance, (0, 1, 2))
+
+
+@pytest.mark.parametrize("rule", ["ratio", "distance"])
+def test_periodic_ml_forces_are_derivatives_for_region_hosts_near_and_far_atoms(rule):
+    structure = peptide(True)
+    function = ml_function(structure, link_rule=rule)
+    positions = positions_of(structure)
+    _, gradient = function(positions)
+    near, far = near_and_far(structure)
+    for atoms, step in (((*SIDE_CHAIN, CA, N, HA, C), 1e-3), (near, SOFT_STEP), (far, FAR_STEP)):
+        for atom, axis in itertools.product(atoms, range(3)):
+            expected = difference(function, positions, along(positions, atom, axis), step, points=4)
+            scale = np.linalg.norm(gradient[atom])
+            assert gradient[atom, axis] == pytest.approx(expected, rel=0, abs=ML_TOLERANCE * scale)
+
+
+def test_the_net_force_under_pme_is_no_larger_than_that_of_openmm():
+    structure = peptide(True)
+    _, gradient = qm_function(structure)(positions_of(structure))
+    ours = np.linalg.norm(gradient.sum(axis=0))
+    net = []
+    for charged in (True, False):  # what the charges of the region add in the force field
+        system = openmm.System()
+        for k in range(structure.system.getNumParticles()):
+            system.addParticle(structure.system.getParticleMass(k))
+        force = next(f for f in structure.system.getForces() if isinstance(f, openmm.NonbondedForce))
+        force = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(force))
+        if not charged:
+            for atom in SIDE_CHAIN:
+                force.setParticleParameters(atom, 0.0, *force.getParticleParameters(atom)[1:])
+        system.addForce(force)
+        system.setDefaultPeriodicBoxVectors(*structure.topology.getPeriodicBoxVectors())
+        context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+        context.setPositions(structure.positions)
+        net.append(context.getState(forces=True).getForces(asNumpy=True)._value.sum(axis=0) / FORCE_AU_IN_OPENMM)
+    openmms = np.linalg.norm(net[0])
+    of_region = np.linalg.norm(net[0] - net[1])
+    print(f"net force, hartree/bohr: QM term {ours:.2e}, OpenMM {openmms:.2e}, of which region {of_region:.2e}")
+    assert ours < openmms
+
+
+# --- the splitting is nobody's business ---
+
+
+def test_the_energy_of_acetone_in_water_does_not_depend_on_the_splitting():
+    structure = acetone_water.build()
+    energies = []
+    for factor in (1.0, 1.6):
+        system = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(structure.system))
+        force = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+        force.setPMEParameters(2.92 * factor, 60, 60, 60)
+        potential = PySCFPotential("hf", "3-21g", conv_tol=1e-11, embedding_grid_level=3)
+        term = Term(potential, Region("acetone", acetone_water.builder.ACETONE), embedding="electrostatic")
+        mixed = create_mixed_system(structure.topology, system, Hamiltonian([term]))
+        energy, _ = mixed.evaluated_term("acetone/QM").compute(positions_of(structure), box_of(structure))
+        energies.append(energy)
+    print(f"alpha times 1.6 changes the energy by {energies[1] - energies[0]:.2e} hartree")
+    assert energies[1] == pytest.approx(energies[0], rel=0, abs=ALPHA_TOLERANCE)
+
+
+# --- nothing happens at cutoffs and faces of the box ---
+
+
+def scan(function: Function, positions: FloatArray, atom: int, direction: FloatArray, step=1e-3, n=21) -> float:
+    """Move an atom and return how far the energy is from a smooth curve, a polynomial of fifth order."""
+    shifts = np.arange(n) - (n - 1) / 2
+    energies = []
+    for shift in shifts:
+        moved = positions.copy()
+        moved[atom] += shift * step * direction
+        energies.append(function(moved)[0])
+    x = shifts / shifts.max()
+    y = np.array(energies) - energies[0]
+    return float(abs(y - np.polynomial.Polynomial.fit(x, y, 5)(x)).max())
+
+
+def at_distance(structure, layout, reach: float, of_center: bool) -> tuple[FloatArray, int, FloatArray]:
+    """Put a water oxygen just so far from the region's center, or from its nearest site."""
+    positions, box = positions_of(structure), box_of(structure)
+    q1, m1 = layout.atoms[layout.link_bonds[0, 0]], layout.link_bonds[0, 1]
+    link = positions[q1] + layout.link_ratios[0] * (positions[m1] - positions[q1])
+    sites = np.vstack([positions[layout.atoms], link])
+    if of_center:
+        center = sites.mean(axis=0)
+        reach += np.linalg.norm(sites - center, axis=1).max()
+        sites = center[None]
+    away = positions[22::3, None] - sites
+    away -= np.round(away @ np.linalg.inv(box)) @ box
+    distances = np.linalg.norm(away, axis=2)
+    nearest = distances.argmin(axis=1)
+    k = int(np.argmin(abs(distances.min(axis=1) - reach)))
+    direction = away[k, nearest[k]] / distances[k, nearest[k]]
+    atom = 22 + 3 * k
+    positions[atom] += (reach - distances[k, nearest[k]]) * direction
+    return positions, atom, direction
+
+
+# Where a charge leaves a sum: of all near sources, of those that the QM integrals take, of those on the finer mesh.
+@pytest.mark.parametrize(
+    ("level", "place"), [("ML", "sources"), ("QM", "sources"), ("QM", "integrals"), ("QM", "mesh")]
+)
+def test_the_energy_is_smooth_when_an_atom_crosses_a_cutoff(level, place):
+    structure = peptide(True)
+    function = (qm_function if level == "QM" else ml_function)(structure)
+    mixed = mixed_of(structure, qm_potential() if level == "QM" else ml_potential())
+    layout = mixed.layouts[f"side chain/{level}"]
+    reach = layout.surroundings.short_range_cutoff
+    if place == "integrals":
+        reach = NARROW_REACH / qm_potential().short_range_splitting
+    scanned = scan(function, *at_distance(structure, layout, reach, of_center=place == "sources"))
+    print(f"{level}, {place}: {scanned:.1e} hartree from smooth")
+    assert scanned < (INTEGRALS_TOLERANCE if place == "integrals" else JUMP_TOLERANCE)
+
+
+@pytest.mark.parametrize("level", ["QM", "ML"])
+def test_the_energy_is_smooth_when_an_atom_crosses_the_face_of_the_box(level):
+    structure = peptide(True)
+    function = (qm_function if level == "QM" else ml_function)(structure)
+    positions, box = positions_of(structure), box_of(structure)
+    fractional = positions[22:] @ np.linalg.inv(box)
+    atom = 22 + int(np.argmin(abs(fractional[:, 0] - 1.0)))
+    positions[atom] += (1.0 - fractional[atom - 22, 0]) * box[0]
+    assert scan(function, positions, atom, np.array([1.0, 0.0, 0.0])) < JUMP_TOLERANCE
