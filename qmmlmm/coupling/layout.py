@@ -65,6 +65,8 @@ class TermLayout:
     periodic : bool
     surroundings : Surroundings or None
         None with mechanical embedding.
+    labels : tuple of str
+        How messages name the particles; by their index if empty.
     """
 
     specification: RegionSpecification
@@ -77,3 +79,24 @@ class TermLayout:
     link_distances: FloatArray
     periodic: bool
     surroundings: Surroundings | None
+    labels: tuple[str, ...] = ()
+
+    def particle_name(self, index: int) -> str:
+        """Return how messages name a particle."""
+        return self.labels[index] if self.labels else f"atom {index}"
+
+    def site_name(self, index: int) -> str:
+        """Return how messages name an atom of the region or a link atom."""
+        if index < len(self.atoms):
+            return self.particle_name(int(self.atoms[index]))
+        host, outside = self.link_bonds[index - len(self.atoms)]
+        return (
+            f"the link atom between {self.particle_name(int(self.atoms[host]))} and {self.particle_name(int(outside))}"
+        )
+
+    def source_name(self, index: int) -> str:
+        """Return how messages name a source of the field: a particle or a derived charge."""
+        if index < self.n_particles or self.surroundings is None:
+            return self.particle_name(index)
+        origin, towards = self.surroundings.derived_bonds[index - self.n_particles]
+        return f"the boundary charge between {self.particle_name(int(origin))} and {self.particle_name(int(towards))}"

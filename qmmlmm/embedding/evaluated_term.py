@@ -13,8 +13,11 @@ from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalFi
 from qmmlmm.embedding.geometry import RegionGeometry
 from qmmlmm.embedding.near_mesh import NARROW_REACH, WORTHWHILE, NearMesh
 from qmmlmm.embedding.surroundings_field import SurroundingsField
-from qmmlmm.errors import NonFiniteError, listed
-from qmmlmm.units import FloatArray
+from qmmlmm.errors import EvaluationError, NonFiniteError, listed
+from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
+
+CLOSEST = 0.3 * ANGSTROM_IN_BOHR
+"""Distance in bohr below which a charge lies inside an atom of the region."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ class EvaluatedTerm:
         sites = field.prepare(torch.from_numpy(positions), torch.from_numpy(box)).numpy()
         near = field.near_positions.numpy()
         charges = field.near_charges().numpy()
+        self._check_distances(sites, near, charges)
         if not self.layout.periodic:
             return sites, ExternalField(near, charges, np.zeros_like(charges))
         own = field.own_charges.numpy()
@@ -161,6 +165,28 @@ class EvaluatedTerm:
             gaussian_charges=np.concatenate([-charges, -own]),
             splitting=field.splitting if mesh is None else mesh.narrow,
             smooth_potential=smooth_potential,
+        )
+
+    def _check_distances(self, sites: FloatArray, near: FloatArray, charges: FloatArray) -> None:
+        """Raise if a charge of the surroundings lies inside an atom of the region."""
+        assert self._field is not None
+        charged = np.flatnonzero(charges)
+        if not len(charged):
+            return
+        distances = torch.cdist(torch.from_numpy(sites), torch.from_numpy(near[charged])).numpy()
+        pairs = np.argwhere(distances < CLOSEST)
+        if not len(pairs):
+            return
+        layout, sources = self.layout, self._field.near_index.numpy()
+        found = [
+            f"{layout.source_name(int(sources[charged[k]]))} is {distances[i, k] / ANGSTROM_IN_BOHR:.2f} angstrom "
+            f"from {layout.site_name(int(i))}"
+            for i, k in pairs
+        ]
+        raise EvaluationError(
+            f"term {self.name!r}: charges of the surroundings lie inside atoms of the region: {listed(found)}. "
+            "Closer than 0.3 angstrom the interaction means nothing; minimise with the force field first, or, for a "
+            "cut bond, choose another link ratio or boundary_charges"
         )
 
     def _finer_mesh(self) -> NearMesh | None:

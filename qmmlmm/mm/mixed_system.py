@@ -324,7 +324,7 @@ def create_mixed_system(
     labels = particle_labels(topology)
     resolved = {region: resolve_region(region, topology, system, labels) for region in hamiltonian.regions}
     removals = regions_to_remove(hamiltonian, resolved)
-    layouts = build_layouts(system, hamiltonian, resolved)
+    layouts = build_layouts(system, hamiltonian, resolved, labels)
     for term, layout in zip(hamiltonian.terms, layouts, strict=True):
         term.potential.check(layout.specification)
     mixed = remove_regions(system, removals, remove_constraints=remove_constraints)

@@ -180,7 +180,10 @@ def _reference_charges(found: ResolvedRegion, charges: FloatArray, system: openm
 
 
 def build_layouts(
-    system: openmm.System, hamiltonian: Hamiltonian, resolved: dict[Region, ResolvedRegion]
+    system: openmm.System,
+    hamiltonian: Hamiltonian,
+    resolved: dict[Region, ResolvedRegion],
+    labels: Sequence[str] = (),
 ) -> list[TermLayout]:
     """Return the layout of each term.
 
@@ -190,6 +193,8 @@ def build_layouts(
         With the force field's own charges.
     hamiltonian : Hamiltonian
     resolved : dict of Region to ResolvedRegion
+    labels : sequence of str
+        As `particle_labels` gives them, for messages.
     """
     periodic = system.usesPeriodicBoundaryConditions()
     electrostatic = [region for region in hamiltonian.regions if hamiltonian.embedding(region) == "electrostatic"]
@@ -239,6 +244,7 @@ def build_layouts(
                 link_distances=np.array([b.distance for b in found.link_bonds], dtype=float),
                 periodic=periodic,
                 surroundings=surroundings.get((term.region, term.boundary_charges)),
+                labels=tuple(labels),
             )
         )
     return layouts

@@ -17,7 +17,7 @@ from qmmlmm.qm.density_history import DensityHistory
 from qmmlmm.qm.failure import write_failure
 from qmmlmm.qm.method import is_hartree_fock
 from qmmlmm.qm.smooth import SmoothPotential
-from qmmlmm.units import FloatArray
+from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
 
 if TYPE_CHECKING:
     from qmmlmm.qm.potential import PySCFPotential
@@ -32,8 +32,8 @@ NONLOCAL_GRID_LEVEL = 1
 """Grid level of non-local correlation (VV10): its cost goes with the square of the number of points, and it
 is smooth."""
 
-NUCLEUS_DISTANCE = 1e-6
-"""Distance in bohr at which a point charge counts as lying on a nucleus."""
+CLOSEST = 0.3 * ANGSTROM_IN_BOHR
+"""Distance in bohr below which a point charge lies inside an atom."""
 
 
 class PySCFEvaluator:
@@ -258,10 +258,12 @@ class PySCFEvaluator:
         points = np.flatnonzero(external_field.point_charges)
         for atom, position in enumerate(positions):
             distances = np.linalg.norm(external_field.positions[points] - position, axis=1)
-            if len(points) and distances.min() < NUCLEUS_DISTANCE:
+            if len(points) and distances.min() < CLOSEST:
+                away = distances.min() / ANGSTROM_IN_BOHR
                 raise EvaluationError(
-                    f"{self._term}: external point charge {points[distances.argmin()]} lies on atom {atom} "
-                    "of the region; leave the region's own charges out of its external field"
+                    f"{self._term}: external point charge {points[distances.argmin()]} lies {away:.2f} angstrom from "
+                    f"atom {atom} of the region, closer than 0.3; leave the region's own charges out of its external "
+                    "field"
                 )
         return external_field
 

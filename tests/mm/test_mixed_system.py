@@ -1,6 +1,7 @@
 """The whole way: topology, system and Hamiltonian to one System, against energies known otherwise."""
 
 import copy
+import re
 import subprocess
 import sys
 
@@ -24,6 +25,7 @@ from qmmlmm import (
 from qmmlmm.coupling.potential import Evaluation
 from qmmlmm.errors import (
     ConvergenceError,
+    EvaluationError,
     HamiltonianError,
     NonFiniteError,
     PotentialError,
@@ -31,6 +33,7 @@ from qmmlmm.errors import (
     RegionError,
     UnsupportedSystemError,
 )
+from qmmlmm.units import NM_IN_BOHR
 from tests.mm.conftest import PEPTIDE, SIDE_CHAIN
 from tests.mm.test_removal import isolated_molecule
 
@@ -650,3 +653,28 @@ print(context.getState(energy=True).getPotentialEnergy()._value)
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == pytest.approx(energy, abs=1e-3)
+
+
+def test_charges_on_a_link_atom_or_from_a_cut_bond_inside_the_region_are_named(amber_vacuum):
+    case = amber_vacuum
+    region = Region("side chain", SIDE_CHAIN)
+    term = Term(PySCFPotential("hf", "sto-3g"), region, embedding="electrostatic")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+    evaluated = mixed.evaluated_term("side chain/QM")
+    positions = np.array(case.positions) * NM_IN_BOHR
+    sites, _ = evaluated.external_field(positions, np.eye(3))
+    outside, link = evaluated.layout.link_bonds[0][1], sites[-1]
+    labels = evaluated.layout.labels
+    on_link = positions.copy()
+    on_link[22] = link
+    expected = re.escape(f"{labels[22]} is 0.00 angstrom from the link atom between {labels[10]} and {labels[outside]}")
+    with pytest.raises(EvaluationError, match=expected):
+        evaluated.compute(on_link, np.eye(3))
+    # A neighbour of the host so far away that the charge in the middle of its bond falls on an atom of the region.
+    origin, towards = (int(k) for k in evaluated.layout.surroundings.derived_bonds[0])
+    fraction = evaluated.layout.surroundings.derived_fractions[0]
+    bent = positions.copy()
+    bent[towards] = positions[origin] + (sites[1] - positions[origin]) / fraction
+    name = f"the boundary charge between {labels[origin]} and {labels[towards]} is 0.00 angstrom from {labels[11]}"
+    with pytest.raises(EvaluationError, match=re.escape(name)):
+        evaluated.compute(bent, np.eye(3))

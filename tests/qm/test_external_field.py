@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pyscf import df, dft, gto, qmmm, scf
+from pyscf import df, dft, gto, mp, qmmm, scf, tdscf
 
 from qmmlmm.coupling.potential import ExternalField
 from qmmlmm.errors import EvaluationError, NonFiniteError
 from qmmlmm.qm import PySCFPotential
+from qmmlmm.units import ANGSTROM_IN_BOHR
 
 SAME_OPERATOR = 1e-8  # hartree: two ways to the same integrals; the limit is conv_tol
 SAME_GRADIENT = 1e-7  # hartree/bohr: linear in the remaining error of the orbitals
@@ -163,11 +164,31 @@ def test_a_field_that_makes_no_sense_is_refused(water, changes, message):
         evaluator.evaluate(water.positions, replace(water.field, **changes))
 
 
-def test_a_point_charge_on_a_nucleus_is_named(water):
+@pytest.mark.parametrize(("distance", "refused"), [(0.0, True), (0.29, True), (0.31, False)])
+def test_a_point_charge_inside_an_atom_is_named(water, distance, refused):
     evaluator = PySCFPotential("hf", "sto-3g").create_evaluator(water.specification)
-    field = ExternalField(water.positions[1:2], np.array([1.0]), np.array([0.0]))
-    with pytest.raises(EvaluationError, match="point charge 0 lies on atom 1"):
+    place = water.positions[1:2] + np.array([distance * ANGSTROM_IN_BOHR, 0.0, 0.0])
+    field = ExternalField(place, np.array([0.01]), np.array([0.0]))
+    if refused:
+        with pytest.raises(EvaluationError, match=f"point charge 0 lies {distance:.2f} angstrom from atom 1"):
+            evaluator.evaluate(water.positions, field)
+    else:
         evaluator.evaluate(water.positions, field)
+
+
+def test_a_post_scf_method_sees_the_field_that_the_reference_sees(water):
+    evaluator = PySCFPotential("hf", "6-31g", density_fit=False, conv_tol=TIGHT).create_evaluator(water.specification)
+    mean_field = evaluator.mean_field(water.positions, _points_only(water.field)).run()
+    plain = scf.RHF(_molecule(water)).set(conv_tol=TIGHT)
+    field = _points_only(water.field)
+    reference = qmmm.mm_charge(plain, field.positions, field.point_charges, unit="Bohr").run()
+    assert mp.MP2(mean_field).run().e_tot == pytest.approx(mp.MP2(reference).run().e_tot, abs=SAME_OPERATOR)
+    ours, theirs = (np.asarray(tdscf.TDA(m).set(nstates=3).run().e) for m in (mean_field, reference))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)  # converged to 1e-5 in the vectors
+    # With the smooth part of the field too, the energy of the reference is that of the evaluator.
+    embedded = evaluator.mean_field(water.positions, water.field).run()
+    assert embedded.e_tot == pytest.approx(evaluator.evaluate(water.positions, water.field).energy, abs=SAME_OPERATOR)
+    assert abs(mp.MP2(embedded).run().e_corr - mp.MP2(mean_field).run().e_corr) > 1e-5
 
 
 def test_values_that_are_not_finite_are_named(water):

@@ -10,7 +10,8 @@ import pytest
 from openmm import unit
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.units import NM_IN_BOHR
+from qmmlmm.errors import EvaluationError
+from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR
 from systems.acetone_water import build
 
 ACETONE = tuple(range(10))
@@ -64,3 +65,12 @@ def test_the_gradient_is_the_derivative_of_the_energy_for_region_near_and_far_at
         direction /= np.linalg.norm(direction)
         above, below = (term.compute(positions + sign * STEP * direction, box)[0] for sign in (1, -1))
         assert (gradient * direction).sum() == pytest.approx((above - below) / (2 * STEP), abs=EXACT), name
+
+
+def test_a_water_that_sits_on_an_atom_of_the_region_is_named():
+    term, positions, box = _term(3.0, 0.1, PySCFPotential("hf", "sto-3g"))
+    positions = positions.copy()
+    positions[10] = positions[1] + np.array([0.2 * ANGSTROM_IN_BOHR, 0.0, 0.0])
+    message = r"HOH1:O \(index 10\) is 0\.20 angstrom from ACN1:C2 \(index 1\)"
+    with pytest.raises(EvaluationError, match=message):
+        term.compute(positions, box)
