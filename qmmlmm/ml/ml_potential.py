@@ -65,8 +65,11 @@ class MLPotential:
         - ``forward(positions, potential, field) -> energy``
         - ``forward(inputs: Dict[str, Tensor]) -> Dict[str, Tensor]`` with the inputs ``atomic_numbers`` (n,)
           int64, ``charge`` (), ``multiplicity`` (), ``positions`` (n, 3) bohr and, with electrostatic embedding,
-          ``potential`` (n,) hartree/e and ``field`` (n, 3) hartree/(e bohr), which is minus its gradient. The
-          result holds ``energy`` in hartree.
+          ``potential`` (n,) hartree/e and ``field`` (n, 3) hartree/(e bohr), which is minus its gradient. For terms
+          that a potential at the atoms cannot hold there are also ``near_positions`` (k, 3) bohr and
+          ``near_charges`` (k,) e: the charges of the surroundings within the short-range cutoff, all of them without a
+          box. They are in the potential already; what a model adds must go to zero with its derivatives well inside
+          that cutoff. The result holds ``energy`` in hartree.
 
         The energy is differentiated by autograd, so every operation on positions, potential and field has to be
         differentiable. TorchForce freezes the module, which drops `detach`; use ``torch.no_grad`` instead. Energies

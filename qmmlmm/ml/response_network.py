@@ -149,8 +149,9 @@ class ResponseNetwork(torch.nn.Module):
         self.register_buffer("constants", torch.zeros(len(conditions), dtype=torch.float64))
         # What the spread of the members' forces is multiplied by to be their error; found after training.
         self.register_buffer("uncertainty_scale", torch.ones((), dtype=torch.float64))
+        bonds = list(bonds)
         self.bonded = BondedPolynomial(atomic_numbers, bonds)
-        self.repulsion = ShortRangeRepulsion(atomic_numbers)
+        self.repulsion = ShortRangeRepulsion(atomic_numbers, bonds)
         self.embedding = torch.nn.Parameter(torch.randn(members, len(elements), width, dtype=dtype))
         # Only differences between the conditions are learned here.
         self.condition_embedding = torch.nn.Parameter(
@@ -400,7 +401,11 @@ class ResponseNetwork(torch.nn.Module):
             field = inputs["field"].reshape(1, 1, n, 3).expand(self.members, 1, n, 3)
             energies = energies + self.field_energy(positions, properties, potential, field)
             if self.near_cutoff > 0.0:
-                near = inputs["near_positions"]
+                with torch.no_grad():  # far ones have no part in the term
+                    r = torch.cdist(inputs["near_positions"], inputs["positions"])
+                    kept = torch.nonzero(r.min(dim=1)[0] * self.angstrom < self.near_cutoff)[:, 0]
+                near = inputs["near_positions"].index_select(0, kept)
                 near = near.reshape(1, 1, near.shape[0], 3).expand(self.members, 1, near.shape[0], 3)
-                energies = energies + self.near_energy(positions, properties, near, inputs["near_charges"].unsqueeze(0))
+                charges = inputs["near_charges"].index_select(0, kept).unsqueeze(0)
+                energies = energies + self.near_energy(positions, properties, near, charges)
         return {"energy": energies.mean(), "member_energies": energies[:, 0]}

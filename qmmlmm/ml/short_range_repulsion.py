@@ -1,6 +1,6 @@
 """A repulsion between nuclei that come too close: what keeps atoms apart where no label ever was."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,18 +31,27 @@ def covalent_radius(atomic_number: int) -> float:
     return COVALENT_RADII[atomic_number - 1] * ANGSTROM_IN_BOHR
 
 
+BONDED_REACH = 0.8
+"""Reach of the repulsion of bonded atoms in sums of covalent radii: vibrations do not come there."""
+
+OTHER_REACH = 1.2
+"""The same of all other pairs: a contact as close as a bond is repulsive."""
+
+
 class ShortRangeRepulsion(torch.nn.Module):
-    """Ziegler-Biersack-Littmark repulsion, switched off at the sum of two covalent radii.
+    """Ziegler-Biersack-Littmark repulsion, switched off near the sum of two covalent radii.
 
     Parameters
     ----------
     atomic_numbers : sequence of int
+    bonds : iterable of (int, int)
+        Positions of bonded atoms in `atomic_numbers`.
 
     Notes
     -----
     Source: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Matter (1985), the universal
     screening function. It is multiplied by a polynomial that is one at no distance and goes to zero with its first
-    and second derivative where bonds begin, so that the energy has two derivatives everywhere.
+    and second derivative at its reach, so that the energy has two derivatives everywhere.
     """
 
     first: Tensor
@@ -53,7 +62,7 @@ class ShortRangeRepulsion(torch.nn.Module):
     weights: Tensor
     exponents: Tensor
 
-    def __init__(self, atomic_numbers: Sequence[int]) -> None:
+    def __init__(self, atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]] = ()) -> None:
         super().__init__()
         z = torch.tensor([float(number) for number in atomic_numbers], dtype=torch.float64)
         radii = torch.tensor([covalent_radius(int(number)) for number in atomic_numbers], dtype=torch.float64)
@@ -62,7 +71,10 @@ class ShortRangeRepulsion(torch.nn.Module):
         self.register_buffer("second", second)
         self.register_buffer("products", z[first] * z[second])
         self.register_buffer("screening", 0.8854 / (z[first] ** 0.23 + z[second] ** 0.23))
-        self.register_buffer("reach", radii[first] + radii[second])
+        bonded = {(min(pair), max(pair)) for pair in bonds}
+        pairs = zip(first.tolist(), second.tolist(), strict=True)
+        factors = torch.tensor([BONDED_REACH if pair in bonded else OTHER_REACH for pair in pairs], dtype=torch.float64)
+        self.register_buffer("reach", factors * (radii[first] + radii[second]))
         self.register_buffer("weights", torch.tensor([0.1818, 0.5099, 0.2802, 0.02817], dtype=torch.float64))
         self.register_buffer("exponents", torch.tensor([3.2, 0.9423, 0.4029, 0.2016], dtype=torch.float64))
 

@@ -109,8 +109,9 @@ class EmbeddedTermModule(_TermModule):
 
     Notes
     -----
-    The model is differentiated with respect to positions, potential and field of its own few sites only. The
-    forces on the surroundings follow from the last two by the adjoint of the field, see `SurroundingsField`.
+    The model is differentiated with respect to positions, potential and field of its own few sites, and to the
+    positions of near charges if it uses them. The forces on the surroundings follow from potential and field by the
+    adjoint of the field, see `SurroundingsField`; what the model says about near charges is added.
     """
 
     def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule, precision: MeshPrecision = "double") -> None:
@@ -129,9 +130,11 @@ class EmbeddedTermModule(_TermModule):
             value, slope, curvature = self.field.potential()
             potential = value.clone()
             field = -slope
+            near = self.field.near_positions.clone()
         sites = sites.requires_grad_(True)
         potential = potential.requires_grad_(True)
         field = field.requires_grad_(True)
+        near = near.requires_grad_(True)
         inputs: Dict[str, Tensor] = {  # noqa: UP006
             "atomic_numbers": self.atomic_numbers,
             "charge": self.charge,
@@ -139,13 +142,15 @@ class EmbeddedTermModule(_TermModule):
             "positions": sites,
             "potential": potential,
             "field": field,
+            "near_positions": near,
+            "near_charges": self.field.near_charges(),
         }
         energy = self.model(inputs)["energy"].sum()
-        gradients = torch.autograd.grad([energy], [sites, potential, field], allow_unused=True)
+        gradients = torch.autograd.grad([energy], [sites, potential, field, near], allow_unused=True)
         explicit = torch.zeros_like(sites)
         charges = torch.zeros_like(potential)
         dipoles = torch.zeros_like(field)
-        by_position, by_potential, by_field = gradients[0], gradients[1], gradients[2]
+        by_position, by_potential, by_field, by_near = gradients[0], gradients[1], gradients[2], gradients[3]
         if by_position is not None:
             explicit = by_position
         if by_potential is not None:
@@ -158,6 +163,8 @@ class EmbeddedTermModule(_TermModule):
                 explicit + charges[:, None] * slope + torch.matmul(curvature, dipoles[:, :, None])[:, :, 0] + once_sites
             )
             source_gradient = self.field.adjoint(charges, dipoles) + once_sources
+            if by_near is not None:
+                source_gradient.index_add_(0, self.field.near_index, by_near.to(torch.float64))
             total = self.field.geometry.collect(site_gradient, source_gradient, all_positions, vectors)
             energy = (energy.to(torch.float64) + once) * self.energy_unit
             forces = total * self.force_unit

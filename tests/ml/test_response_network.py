@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.bonded_polynomial import BondedPolynomial
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
+from qmmlmm.ml.term_module import TorchTerm
 from qmmlmm.units import ANGSTROM_IN_BOHR, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 
 NUMBERS = [6, 8, 1, 1, 9]
@@ -18,6 +22,8 @@ DIFFERENCE_TOLERANCE = 2e-7
 # Forces of a float32 network differ from those of the same weights in float64 by about 1e-3 of their size.
 SINGLE_PRECISION_ENERGY = 5e-3  # kJ/mol
 SINGLE_PRECISION_FORCE = 0.5  # kJ/(mol nm)
+# Differences over 1e-5 nm, in units of the largest force.
+SYSTEM_DIFFERENCE = 1e-6
 
 
 def network(dtype=torch.float64, seed=5, **changes) -> ResponseNetwork:
@@ -243,7 +249,7 @@ def test_the_repulsion_follows_its_formula_and_ends_at_contact():
     x = r / a
     screening = 0.1818 * np.exp(-3.2 * x) + 0.5099 * np.exp(-0.9423 * x)
     screening += 0.2802 * np.exp(-0.4029 * x) + 0.02817 * np.exp(-0.2016 * x)
-    s = r / ((0.76 + 0.66) * ANGSTROM_IN_BOHR)
+    s = r / (1.2 * (0.76 + 0.66) * ANGSTROM_IN_BOHR)
     switch = 1 - 28 * s**6 + 48 * s**7 - 21 * s**8
 
     def at(distance):
@@ -251,7 +257,11 @@ def test_the_repulsion_follows_its_formula_and_ends_at_contact():
 
     assert at(r) == pytest.approx(48 / r * screening * switch, rel=1e-12)
     assert at(0.2) > at(0.5) > at(1.5) > 0
-    assert at(1.43 * ANGSTROM_IN_BOHR) == pytest.approx(0.0, abs=1e-12)
+    assert at(1.71 * ANGSTROM_IN_BOHR) == pytest.approx(0.0, abs=1e-12)
+    bonded = ShortRangeRepulsion([6, 8], [(1, 0)])
+    stretched = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.15 * ANGSTROM_IN_BOHR]], dtype=torch.float64)
+    assert bonded(stretched).item() == pytest.approx(0.0, abs=1e-12)
+    assert repulsion(stretched).item() > 1e-3
 
 
 def test_the_polynomial_recovers_a_force_field_of_its_own_form():
@@ -290,3 +300,39 @@ def test_a_model_that_makes_no_sense_is_refused(changes, message):
         ResponseNetwork(NUMBERS, BONDS, **changes)
     with pytest.raises(PotentialError, match="no covalent radius"):
         ResponseNetwork([99, 1], [])
+
+
+@pytest.mark.parametrize("shape", ["box", None])
+def test_in_a_system_forces_on_all_particles_are_differences_of_the_energy(models, shape, tmp_path):
+    case = models.solution(shape)
+    torch.manual_seed(3)
+    settings = ResponseSettings(features=8, near_cutoff=4.5, near_functions=4)
+    model = ResponseNetwork([1, 8, 1], [(0, 1), (1, 2)], settings, members=2, dtype=torch.float64)
+    path = tmp_path / "model.pt"
+    MLPotential(model, atomic_numbers=[1, 8, 1], embeddings=["electrostatic"]).save(path)
+    hamiltonian = Hamiltonian([Term(MLPotential.load(path), Region("mol", [0, 1, 2]), embedding="electrostatic")])
+    term = create_mixed_system(case.topology, case.system, hamiltonian, ml_backend="pythonforce").layouts["mol/ML"]
+    module = TorchTerm("mol/ML", MLPotential.load(path).term_module(term))
+    _, forces = module.compute_openmm(case.positions, case.box)
+    blind = MLPotential(
+        replaced(model, near_cutoff=0.0), atomic_numbers=[1, 8, 1], embeddings=["electrostatic"]
+    ).term_module(term)
+    _, without = TorchTerm("mol/ML", blind).compute_openmm(case.positions, case.box)
+    assert np.abs(forces - without)[3:].max() > 1.0  # the near charges feel their term
+    step = 1e-5
+    generator = np.random.default_rng(8)
+    for group in (slice(0, 3), slice(3, None), slice(None)):
+        direction = np.zeros_like(case.positions)
+        direction[group] = generator.standard_normal(direction[group].shape)
+        up, _ = module.compute_openmm(case.positions + step * direction, case.box)
+        down, _ = module.compute_openmm(case.positions - step * direction, case.box)
+        expected = -(up - down) / (2 * step)
+        found = float((forces * direction).sum())
+        assert found == pytest.approx(expected, abs=SYSTEM_DIFFERENCE * np.abs(forces[group]).max())
+
+
+def replaced(model, **attributes):
+    changed = copy.deepcopy(model)
+    for name, value in attributes.items():
+        setattr(changed, name, value)
+    return changed
