@@ -34,7 +34,7 @@ DENSITY_FUNCTIONAL = PySCFPotential("b3lyp", "6-31g*")
 FORMATE = np.array([[0.0, 0.0, 0.0], [1.13, 0.53, 0.0], [-1.13, 0.53, 0.0], [0.0, -1.13, 0.0]])
 AMMONIUM = np.vstack([np.zeros(3), 1.02 / np.sqrt(3) * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])])
 PAIR = np.array([6, 8, 8, 1, 7, 1, 1, 1, 1])
-NITRYL = np.array([7, 8, 8])
+BORYL = np.array([5, 1, 1])
 METHYLENE = np.array([6, 1, 1])
 
 Geometry = tuple[str, np.ndarray]
@@ -142,9 +142,9 @@ def charges(directory: Path, training: TrainingSettings, scale: float) -> str:
     rng = np.random.default_rng(6)
     both = [(1, 1), (-1, 1)]
     trained_on = label(
-        directory / "nitryl_train.xyz", bent_set(round(60 * scale), 1.2, 105, 175, rng, "a"), NITRYL, HARTREE_FOCK, both
+        directory / "boryl_train.xyz", bent_set(round(60 * scale), 1.2, 95, 150, rng, "a"), BORYL, HARTREE_FOCK, both
     )
-    test = label(directory / "nitryl_test.xyz", bent_set(20, 1.2, 105, 175, rng, "b"), NITRYL, HARTREE_FOCK, both)
+    test = label(directory / "boryl_test.xyz", bent_set(20, 1.2, 95, 150, rng, "b"), BORYL, HARTREE_FOCK, both)
     lines = ["| | cation | anion |", "|---|---|---|"]
     for name, change in (
         ("with the charge as input", lambda frame: frame),
@@ -156,7 +156,7 @@ def charges(directory: Path, training: TrainingSettings, scale: float) -> str:
         lines.append(f"| {name} | {error[cation].mean():.2f} | {error[~cation].mean():.2f} |")
     gap = next(f.energy for f in test if f.charge > 0) - next(f.energy for f in test if f.charge < 0)
     return (
-        f"NO2+ and NO2-, {len(trained_on)} frames, {gap * HARTREE_IN_KJ_PER_MOL:.0f} kJ/mol apart: mean absolute error "
+        f"BH2+ and BH2-, {len(trained_on)} frames, {gap * HARTREE_IN_KJ_PER_MOL:.0f} kJ/mol apart: mean absolute error "
         "of the energy, kJ/mol\n\n" + "\n".join(lines)
     )
 

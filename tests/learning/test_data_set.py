@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import warnings
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,3 +196,16 @@ def test_a_frame_that_makes_no_sense_is_refused(make_frame, changes, message):
 def test_a_frame_without_vacuum_labels_has_no_vacuum_frame(make_frame):
     with pytest.raises(DataSetError, match="in a vacuum"):
         make_frame(vacuum_energy=None).without_surroundings()
+
+
+def test_the_labels_of_acetone_in_water_are_whole():
+    frames = read_frames(Path(__file__).parents[1] / "benchmarks" / "data" / "acetone_water.xyz.gz")
+    assert len(frames) >= 49
+    for frame in frames:
+        # What pulls a neutral molecule pulls it in the potential: the forces on the atoms add up to little in a
+        # vacuum (the grid of the functional is not exact), and the interaction is tens of kJ/mol.
+        assert np.abs(frame.vacuum_forces.sum(0)).max() < 1e-3
+        assert -0.06 < frame.energy - frame.vacuum_energy < 0.0
+        r = np.linalg.norm(frame.positions[:, None] - frame.near.positions[None], axis=-1)
+        assert 1.3 * ANGSTROM_IN_BOHR < r.min() < 6.5 * ANGSTROM_IN_BOHR
+        assert abs(frame.charges.sum()) < 1e-4

@@ -1,0 +1,99 @@
+"""Errors of the learned potential of acetone in water: what each part of it and each label brings.
+
+    python tests/benchmarks/acetone_in_water.py full near          # rows of the table
+    python tests/benchmarks/acetone_in_water.py --sizes 50 100 200 full
+
+The labels are those of label_acetone.py. Every fourth frame is a test frame as long as there are few; once there are
+enough, --test-first 40 takes the first 40, which lie 2.5 ps before all others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames
+from qmmlmm.learning.accuracy import Accuracy, accuracy
+from qmmlmm.learning.frame_tensors import frame_tensors
+from qmmlmm.learning.prediction import predict
+from qmmlmm.learning.training import Training, create_model
+from qmmlmm.learning.uncertainty import force_uncertainty
+
+DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
+VALIDATION = 4
+
+# Name: network, training.
+ROWS = {
+    "full": (ResponseSettings(), TrainingSettings()),
+    "near": (ResponseSettings(near_cutoff=5.0), TrainingSettings()),
+    "mechanical": (ResponseSettings(response=False), TrainingSettings(near_weight=0.0)),
+    "labels E and F only": (
+        ResponseSettings(),
+        TrainingSettings(near_weight=0.0, vacuum_weight=0.0, dipole_weight=0.0),
+    ),
+    "no vacuum labels": (ResponseSettings(), TrainingSettings(vacuum_weight=0.0)),
+    "no forces on charges": (ResponseSettings(), TrainingSettings(near_weight=0.0)),
+    "committee of 4": (ResponseSettings(), TrainingSettings()),
+}
+
+
+def row(name: str, size: int, found: Accuracy) -> str:
+    """Return a line of the table."""
+    values = (found.energy, found.forces, found.near_forces, found.vacuum_energy, found.vacuum_forces)
+    return f"| {name} | {size} | " + " | ".join(f"{value:.2f}" for value in values) + " |"
+
+
+def main() -> None:
+    """Train and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", nargs="+", choices=list(ROWS))
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--other", type=Path, nargs="*", default=[], help="frames of other environments, tests only")
+    parser.add_argument("--sizes", type=int, nargs="*", help="frames to train on; all by default")
+    parser.add_argument("--test-first", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    frames = read_frames(options.data)
+    if options.test_first:
+        test, rest = frames[: options.test_first], frames[options.test_first :]
+    else:
+        test, rest = frames[::4], [frame for k, frame in enumerate(frames) if k % 4]
+    others: dict[str, list[LabelledFrame]] = {path.name: read_frames(path) for path in options.other}
+    print(f"{len(test)} test frames; kJ/mol and kJ/(mol nm); mean absolute errors, root mean square on charges")
+    print("| model | trained on | E | F | F on charges | E vacuum | F vacuum |\n|---|---|---|---|---|---|---|")
+    for name in options.rows:
+        network, settings = ROWS[name]
+        settings = replace(settings, steps=options.steps, seed=options.seed, batch_size=8, validations=10)
+        for size in options.sizes or [len(rest)]:
+            members = 4 if "committee" in name else 1
+            chosen = rest[:size]
+            model = create_model(chosen[:-VALIDATION], network, members, options.seed)
+            started = time.process_time()
+            trained = Training(model, chosen[:-VALIDATION], chosen[-VALIDATION:], settings).run()
+            seconds = time.process_time() - started
+            for label, tested in {"": test, **others}.items():
+                data = frame_tensors(tested, [(0, 1, 0)])
+                predicted = predict(trained.model, data)
+                print(row(f"{name} {label}".strip(), size, accuracy(predicted, data)), flush=True)
+                if members > 1:
+                    spread = force_uncertainty(predicted, data)
+                    print(
+                        f"  spread times {float(trained.model.uncertainty_scale):.2f} (here {spread.scale():.2f}); "
+                        f"correlation {spread.correlation('frame'):.2f} per frame, {spread.correlation('atom'):.2f} "
+                        "per atom"
+                    )
+            print(f"  {seconds:.0f} s of CPU time, {trained.history[-1]['step']:.0f} steps", flush=True)
+
+
+if __name__ == "__main__":
+    main()
