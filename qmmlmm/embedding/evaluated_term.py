@@ -12,17 +12,23 @@ from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalField, PeriodicEvaluator, is_long_range
 from qmmlmm.embedding.geometry import RegionGeometry
 from qmmlmm.embedding.near_mesh import NARROW_REACH, WORTHWHILE, NearMesh
-from qmmlmm.embedding.surroundings_field import SurroundingsField
+from qmmlmm.embedding.surroundings_field import SurroundingsField, smeared_kernel
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
 
 CLOSEST = 0.3 * ANGSTROM_IN_BOHR
 """Distance in bohr below which a charge lies inside an atom of the region."""
 
+NEAR_REACH = 6.5 * ANGSTROM_IN_BOHR
+"""Charges of the surroundings within this distance of an atom are near, unless a caller says otherwise."""
+
+POINTS_AT_ONCE = 2000
+"""Points of a density that are taken together; bounds the memory."""
+
 
 @dataclass(frozen=True)
 class NearSources:
-    """The charges of the surroundings that act on a region by the short-range part of Ewald's sum.
+    """The charges of the surroundings that are close to a region.
 
     Parameters
     ----------
@@ -30,15 +36,17 @@ class NearSources:
         Of the images that are near.
     charges : (k,) float array, e
     gradient : (k, 3) float array, hartree/bohr
-        Derivative of the energy by these positions through erfc(a r)/r alone; with 1/r without a box.
-    splitting : float, 1/bohr
-        The parameter a; zero without a box.
+        Derivative of the energy by the positions of these images alone, through 1/r: all other images are held.
+
+    Notes
+    -----
+    Only 1/r is harmonic. Through erfc(a r)/r the extent of the electrons is felt besides charges and multipoles, and a
+    model of multipoles could not give the same.
     """
 
     positions: FloatArray
     charges: FloatArray
     gradient: FloatArray
-    splitting: float
 
 
 @dataclass(frozen=True)
@@ -207,13 +215,15 @@ class EvaluatedTerm:
             torch.cat([field.near_charges()[self._on_mesh], own]),
         )
 
-    def label(self, positions: FloatArray, box: FloatArray) -> Label:
+    def label(self, positions: FloatArray, box: FloatArray, near_reach: float = NEAR_REACH) -> Label:
         """Return what a learned potential is trained on.
 
         Parameters
         ----------
         positions : (n_particles, 3) float array, bohr
         box : (3, 3) float array, bohr
+        near_reach : float, bohr
+            Charges within this distance of an atom are near.
         """
         near = None
         if self._field is None:
@@ -225,12 +235,7 @@ class EvaluatedTerm:
             sites, field = self.external_field(positions, box)
             potential, slope, curvature = (tensor.numpy() for tensor in self._field.potential())
             evaluation = self._evaluator.evaluate(sites, field)
-            near = NearSources(
-                self._field.near_positions.numpy(),
-                self._field.near_charges().numpy(),
-                self._near_gradient(evaluation)[0].numpy(),
-                self._field.splitting if self.layout.periodic else 0.0,
-            )
+            near = self._near_sources(evaluation, near_reach)
         return Label(
             sites, potential, slope, curvature, evaluation.energy, evaluation.gradient, evaluation.results, near
         )
@@ -326,6 +331,25 @@ class EvaluatedTerm:
             pairs = mesh_charges * self._near_mesh.potential_at(places, points, charges)[0]
             energies.index_add_(0, torch.cat([field.near_index[self._on_mesh], own]), pairs)
         return np.asarray(energies.numpy())
+
+    def _near_sources(self, evaluation: Evaluation, reach: float) -> NearSources:
+        field = self._field
+        assert field is not None
+        places, charges = field.near_positions, field.near_charges()
+        near = torch.nonzero(torch.cdist(field.sites, places).min(dim=0).values < reach)[:, 0]
+        gradient, _ = self._near_gradient(evaluation)
+        gradient, places, charges = gradient[near], places[near], charges[near]
+        if self.layout.periodic:
+            # The integrals hold erfc(a r)/r; what is missing to 1/r is smooth, and the density is known on points.
+            points = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_points))
+            density = torch.from_numpy(np.ascontiguousarray(evaluation.smooth_charges))
+            rest = torch.zeros_like(gradient)
+            for some in torch.arange(len(points)).split(POINTS_AT_ONCE):
+                delta = places[:, None, :] - points[some][None, :, :]
+                _, slope, _ = smeared_kernel(delta.norm(dim=-1), field.splitting)
+                rest += torch.einsum("kg,kgc->kc", slope * density[some], delta)
+            gradient = gradient + charges[:, None] * rest
+        return NearSources(places.numpy(), charges.numpy(), gradient.numpy())
 
     def _near_gradient(self, evaluation: Evaluation) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the derivatives by the near sources' positions, and by those of the region's smeared charges."""

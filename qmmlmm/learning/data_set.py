@@ -199,7 +199,6 @@ def _format(frame: LabelledFrame) -> str:
             header.append(f'{name}="{numbers}"' if quantity.shape else f"{name}={numbers}")
     if frame.near is not None:
         near = frame.near
-        header.append(f"near_splitting={near.splitting * ANGSTROM_IN_BOHR:.10f}")
         table = np.column_stack([getattr(near, key) * unit for key, (unit, _, _) in _NEAR.items()])
         digits = [d for _, width, d in _NEAR.values() for _ in range(width)]
         rows = (" ".join(f"{x:.{d}f}" for x, d in zip(row, digits, strict=True)) for row in table)
@@ -226,7 +225,7 @@ def _parse(block: _Block, path: str) -> LabelledFrame:
     if missing:
         raise DataSetError(f"{where} lacks {listed(missing)} in its second line")
     known = {*_KEYS, *_INTEGERS, "Properties", "method", "units", "qmmlmm_format", "name", "pbc", "near_charges"}
-    unknown = sorted(set(header) - known - {"near_splitting"})
+    unknown = sorted(set(header) - known)
     if unknown:
         raise DataSetError(f"{where} has keys that are not known: {listed(unknown)}; known are {listed(known, 30)}")
     symbols, columns = _columns(block, header["Properties"], where)
@@ -299,15 +298,12 @@ def _columns(block: _Block, properties: str, where: str) -> tuple[list[str], dic
 def _near(header: dict[str, str], where: str) -> NearCharges | None:
     if "near_charges" not in header:
         return None
-    if "near_splitting" not in header:
-        raise DataSetError(f"{where} has near_charges but no near_splitting")
     width = sum(w for _, w, _ in _NEAR.values())
     table = _numbers(header["near_charges"], None, "near_charges", where)
     if len(table) % width:
         raise DataSetError(f"{where}: near_charges has {width} numbers for each charge, got {len(table)} numbers")
     table = table.reshape(-1, width)
-    splitting = float(_numbers(header["near_splitting"], 1, "near_splitting", where)[0]) / ANGSTROM_IN_BOHR
-    return NearCharges(table[:, :3] / _LENGTH, table[:, 3], table[:, 4:] / _FORCE, splitting)
+    return NearCharges(table[:, :3] / _LENGTH, table[:, 3], table[:, 4:] / _FORCE)
 
 
 def _numbers(text: str, count: int | None, name: str, where: str) -> FloatArray:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qmmlmm.embedding.surroundings_field import screened_kernel
 from qmmlmm.learning.labelled_frame import DataSetError, LabelledFrame, check_together, optional_labels
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
@@ -114,7 +113,7 @@ def frame_tensors(frames: list[LabelledFrame], conditions: list[Condition], near
         near_charges[index, :count] = charges
         near_forces[index, :count] = forces
         if frame.near is not None:
-            near_map[index, : 3 * count] = _map(positions[index], places, charges, frame.near.splitting)
+            near_map[index, : 3 * count] = _map(positions[index], places, charges)
     return FrameTensors(
         positions=positions,
         condition=torch.tensor([conditions.index(frame.condition) for frame in frames]),
@@ -149,15 +148,14 @@ def _near(frame: LabelledFrame, reach: float) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.tensor(getattr(frame.near, key)[keep]) for key in ("positions", "charges", "forces"))  # type: ignore[return-value]
 
 
-def _map(positions: Tensor, places: Tensor, charges: Tensor, splitting: float) -> Tensor:
+def _map(positions: Tensor, places: Tensor, charges: Tensor) -> Tensor:
     """Return the derivatives of potential and slope at the atoms by the near positions, (3 k, 4 n)."""
     n, k = len(positions), len(places)
     delta = positions[None, :, :] - places[:, None, :]
     r = delta.norm(dim=-1)
-    _, first, second = screened_kernel(r, splitting)
-    radial = first / r
+    radial = -1.0 / r**3
     by_potential = -(charges[:, None] * radial)[..., None] * delta
-    outer = delta[..., :, None] * delta[..., None, :] * ((second - radial) / r**2)[..., None, None]
+    outer = delta[..., :, None] * delta[..., None, :] * (3.0 / r**5)[..., None, None]
     by_slope = -charges[:, None, None, None] * (outer + radial[..., None, None] * torch.eye(3, dtype=r.dtype))
     # (k, n, 3) to (k, 3, n) and (k, n, 3, 3) to (k, 3, n, 3).
     table = torch.cat([by_potential.transpose(1, 2), by_slope.transpose(1, 2).reshape(k, 3, 3 * n)], dim=-1)

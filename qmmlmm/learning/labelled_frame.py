@@ -24,15 +24,12 @@ class NearCharges:
         Of the image that is next to the region.
     charges : (k,) float array, e
     forces : (k, 3) float array, hartree/bohr
-        Through the kernel erfc(a r)/r alone, with a the splitting; the smooth rest of the potential is held fixed.
-    splitting : float, 1/bohr
-        Ewald splitting parameter a; zero without a box.
+        Through 1/r, on these images alone.
     """
 
     positions: FloatArray
     charges: FloatArray
     forces: FloatArray
-    splitting: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,10 +114,8 @@ class LabelledFrame:
             if self.potential is None:
                 raise DataSetError(f"{where} has near charges but no potential of the surroundings")
             k = len(self.near.charges)
-            for key, shape in {"positions": (k, 3), "charges": (k,), "forces": (k, 3), "splitting": ()}.items():
+            for key, shape in {"positions": (k, 3), "charges": (k,), "forces": (k, 3)}.items():
                 _check(where, f"near.{key}", getattr(self.near, key), shape)
-            if self.near.splitting < 0:
-                raise DataSetError(f"{where}: the splitting is zero or positive, got {self.near.splitting}")
         distance = np.linalg.norm(self.positions[:, None] - self.positions[None], axis=-1) + np.eye(n)
         if distance.min() < 1e-3:
             a, b = np.unravel_index(int(distance.argmin()), distance.shape)

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from openmm import unit
 
-from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.embedding.evaluated_term import NEAR_REACH, EvaluatedTerm
 from qmmlmm.errors import EvaluationError
 from qmmlmm.learning.labelled_frame import LabelledFrame, NearCharges
 from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR, in_unit
 
-NEAR_REACH = 6.5
-"""Near charges further than so many angstrom from every atom of the region are not kept in a frame."""
+DEFAULT_REACH = NEAR_REACH / ANGSTROM_IN_BOHR
 
 
 class Labeller:
@@ -29,10 +28,16 @@ class Labeller:
         Whether each geometry is also labelled without surroundings, which costs a second calculation and helps the
         training much.
     near_reach : float, angstrom
+        Charges of the surroundings within this distance of an atom are kept with their forces.
     """
 
     def __init__(
-        self, term: EvaluatedTerm, method: str, *, vacuum: bool = True, near_reach: float = NEAR_REACH
+        self,
+        term: EvaluatedTerm,
+        method: str,
+        *,
+        vacuum: bool = True,
+        near_reach: float = NEAR_REACH / ANGSTROM_IN_BOHR,
     ) -> None:
         self.term = term
         self.method = method
@@ -61,18 +66,16 @@ class Labeller:
         if box is None and self.term.layout.periodic:
             raise EvaluationError(f"term {self.term.name!r} is periodic: labels need box vectors")
         vectors = np.eye(3) if box is None else np.array(in_unit(box, unit.nanometer), dtype=float) * NM_IN_BOHR
-        label = self.term.label(places, vectors)
+        label = self.term.label(places, vectors, self.near_reach * ANGSTROM_IN_BOHR)
         specification = self.term.layout.specification
         options: dict[str, Any] = {}
         if label.near is not None:
             near = label.near
-            distance = np.linalg.norm(near.positions[:, None] - label.positions[None], axis=-1).min(axis=1)
-            keep = distance < self.near_reach * ANGSTROM_IN_BOHR
             options = {
                 "potential": label.potential,
                 "field": -label.potential_gradient,
                 "field_gradient": -label.potential_curvature,
-                "near": NearCharges(near.positions[keep], near.charges[keep], -near.gradient[keep], near.splitting),
+                "near": NearCharges(near.positions, near.charges, -near.gradient),
             }
         if self._vacuum is not None:
             bare = self._vacuum.evaluate(label.positions, None)

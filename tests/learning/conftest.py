@@ -34,7 +34,7 @@ def make_frame(rng) -> Callable[..., LabelledFrame]:
             "vacuum_energy": -76.05,
             "vacuum_forces": 0.05 * rng.normal(size=(n, 3)),
             "vacuum_dipole": rng.normal(size=3),
-            "near": NearCharges(5 * rng.normal(size=(k, 3)), rng.normal(size=k), 0.01 * rng.normal(size=(k, 3)), 0.2),
+            "near": NearCharges(5 * rng.normal(size=(k, 3)), rng.normal(size=k), 0.01 * rng.normal(size=(k, 3))),
             "name": "water-1",
         }
         labels.update(changes)
@@ -60,10 +60,10 @@ class Teacher:
         stretch = _lengths(x) - self.lengths
         return -5.0 + 0.15 * (stretch**2).sum() + 0.05 * (stretch[0] * stretch[1] * stretch[2])
 
-    def interaction(self, x, near, charges, splitting):
+    def interaction(self, x, near, charges):
         delta = x[:, None] - near[None]
         r = delta.norm(dim=-1)
-        potential = (torch.special.erfc(splitting * r) / r) @ charges
+        potential = (1.0 / r) @ charges
         (slope,) = torch.autograd.grad(potential.sum(), x, create_graph=True)
         dipole = 0.2 * (x[1] + x[2] - 2.0 * x[0])
         return (
@@ -72,7 +72,7 @@ class Teacher:
             slope,
         )
 
-    def frame(self, name: str = "t", k: int = 5, splitting: float = 0.0, spread: float = 7.0) -> LabelledFrame:
+    def frame(self, name: str = "t", k: int = 5, spread: float = 7.0) -> LabelledFrame:
         x = torch.tensor(self.start + 0.06 * self.rng.normal(size=self.start.shape), requires_grad=True)
         direction = self.rng.normal(size=(k, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -80,7 +80,7 @@ class Teacher:
         charges = torch.tensor(self.rng.normal(size=k) * 0.6)
         bare = self.vacuum(x)
         (vacuum_gradient,) = torch.autograd.grad(bare, x, retain_graph=True)
-        together, potential, slope = self.interaction(x, near, charges, splitting)
+        together, potential, slope = self.interaction(x, near, charges)
         gradient, near_gradient = torch.autograd.grad(bare + together, [x, near], retain_graph=True)
         curvature = torch.stack(
             [torch.autograd.grad(slope[:, a].sum(), x, retain_graph=True)[0] for a in range(3)], dim=1
@@ -98,7 +98,7 @@ class Teacher:
             vacuum_energy=bare.item(),
             vacuum_forces=-vacuum_gradient.numpy(),
             vacuum_dipole=moments,
-            near=NearCharges(near.detach().numpy(), charges.numpy(), -near_gradient.numpy(), splitting),
+            near=NearCharges(near.detach().numpy(), charges.numpy(), -near_gradient.numpy()),
             name=name,
         )
 

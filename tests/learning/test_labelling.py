@@ -47,7 +47,6 @@ def test_a_frame_has_the_forces_that_the_simulation_feels(waters, tmp_path):
     np.testing.assert_allclose(read.forces, -gradient[:3], rtol=0, atol=FORCE_ROUNDING)
     np.testing.assert_allclose(read.near.forces, -gradient[3:], rtol=0, atol=FORCE_ROUNDING)
     np.testing.assert_allclose(read.near.positions, positions[3:] * NM_IN_BOHR, rtol=0, atol=1e-4)
-    assert read.near.splitting == 0.0
     assert read.energy < read.vacuum_energy - 0.003  # a hydrogen bond: 12 kJ/mol; the field is that of the other water
     delta = read.positions[:, None] - read.near.positions[None]
     r = np.linalg.norm(delta, axis=-1)
