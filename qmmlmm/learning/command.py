@@ -44,6 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--features", type=int, default=ResponseSettings.features)
     train.add_argument("--layers", type=int, default=ResponseSettings.layers)
     train.add_argument("--cutoff", type=float, default=ResponseSettings.cutoff, help="of the messages, in angstrom")
+    train.add_argument(
+        "--near-cutoff", type=float, default=ResponseSettings.near_cutoff,
+        help="of the term of near charges, in angstrom; 0 for none",
+    )  # fmt: skip
     train.add_argument("--seed", type=int, default=TrainingSettings.seed)
     train.add_argument(
         "--learning-curve", type=int, nargs="+", default=[], metavar="FRAMES",
@@ -56,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
 def _train(options: argparse.Namespace) -> int:
     torch.set_num_threads(options.threads)
     frames = [frame for path in options.data for frame in read_frames(path)]
-    network = ResponseSettings(features=options.features, layers=options.layers, cutoff=options.cutoff)
+    network = ResponseSettings(
+        features=options.features, layers=options.layers, cutoff=options.cutoff, near_cutoff=options.near_cutoff
+    )
     settings = replace(
         TrainingSettings(),
         steps=options.steps,

@@ -54,7 +54,7 @@ class ResponseSettings:
     layers: int = 2
     radial_functions: int = 16
     cutoff: float = 5.0
-    near_cutoff: float = 0.0
+    near_cutoff: float = 5.0
     near_functions: int = 8
     long_range: bool = True
     response: bool = True
@@ -124,7 +124,7 @@ class ResponseNetwork(torch.nn.Module):
         self.members = members
         self.features = settings.features
         self.cutoff = settings.cutoff
-        self.near_cutoff = settings.near_cutoff
+        self.near_cutoff = settings.near_cutoff if settings.response else 0.0
         self.near_functions = settings.near_functions
         self.long_range = settings.long_range
         self.response = settings.response
@@ -140,7 +140,7 @@ class ResponseNetwork(torch.nn.Module):
         self.register_buffer("others", ~torch.eye(n_atoms, dtype=torch.bool))
         self.register_buffer("centers", torch.linspace(0.7, settings.cutoff, settings.radial_functions, dtype=dtype))
         self.width = (settings.cutoff - 0.7) / settings.radial_functions
-        near_reach = max(settings.near_cutoff, 2.0)
+        near_reach = max(self.near_cutoff, 2.0)
         self.register_buffer(
             "near_centers", torch.linspace(1.0, near_reach - 0.5, settings.near_functions, dtype=dtype)
         )
@@ -174,7 +174,7 @@ class ResponseNetwork(torch.nn.Module):
         self.head = two_layers(members, width, 6, dtype)
         # Dipole and two axes of the polarisability.
         self.vector_head = MemberLinear(members, width, 3, dtype, bias=False)
-        near = settings.near_functions if settings.near_cutoff > 0.0 else 0
+        near = settings.near_functions if self.near_cutoff > 0.0 else 0
         # Linear and quadratic coefficients of each radial function; vectors for its first and second moment.
         self.near_head = two_layers(members, width, 5 * near, dtype)
         self.near_vector_head = MemberLinear(members, width, 3 * near, dtype, bias=False)

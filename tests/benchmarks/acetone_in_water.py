@@ -1,6 +1,6 @@
 """Errors of the learned potential of acetone in water: what each part of it and each label brings.
 
-    python tests/benchmarks/acetone_in_water.py full near          # rows of the table
+    python tests/benchmarks/acetone_in_water.py full "no near charges"   # rows of the table
     python tests/benchmarks/acetone_in_water.py --sizes 50 100 200 full
 
 The labels are those of label_acetone.py. Every fourth frame is a test frame as long as there are few; once there are
@@ -33,7 +33,7 @@ VALIDATION = 4
 # Name: network, training.
 ROWS = {
     "full": (ResponseSettings(), TrainingSettings()),
-    "near": (ResponseSettings(near_cutoff=5.0), TrainingSettings()),
+    "no near charges": (ResponseSettings(near_cutoff=0.0), TrainingSettings()),
     "mechanical": (ResponseSettings(response=False), TrainingSettings(near_weight=0.0)),
     "labels E and F only": (
         ResponseSettings(),

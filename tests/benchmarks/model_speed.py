@@ -63,12 +63,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = {
-        "float32": (ResponseSettings(), 1, torch.float32),
-        "float64": (ResponseSettings(), 1, torch.float64),
-        "float32 with near charges": (ResponseSettings(near_cutoff=5.0), 1, torch.float32),
-        "float32, committee of 4": (ResponseSettings(), 4, torch.float32),
+        "float32": (ResponseSettings(near_cutoff=0.0), 1, torch.float32),
+        "float64": (ResponseSettings(near_cutoff=0.0), 1, torch.float64),
+        "float32 with near charges": (ResponseSettings(), 1, torch.float32),
+        "float32, committee of 4": (ResponseSettings(near_cutoff=0.0), 4, torch.float32),
         "float32, no long range, no response": (
-            ResponseSettings(long_range=False, response=False), 1, torch.float32,
+            ResponseSettings(long_range=False, response=False, near_cutoff=0.0), 1, torch.float32,
         ),
     }  # fmt: skip
     print("| ms | " + " | ".join(f"{n} atoms" for n in options.sizes) + " |")

@@ -22,7 +22,7 @@ from qmmlmm.learning.training import (
 )
 from qmmlmm.ml.response_network import ResponseSettings
 
-SMALL = ResponseSettings(features=16, radial_functions=8)
+SMALL = ResponseSettings(features=16, radial_functions=8, near_cutoff=0.0)
 SHORT = TrainingSettings(steps=40, batch_size=4, validations=4, learning_rate=1e-2)
 
 
