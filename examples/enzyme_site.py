@@ -48,7 +48,7 @@ from systems.structure import Structure
 
 SITE = "resname EQU and resSeq 263 or resname TYR ASP and resSeq 16 103 and sidechain"
 TEMPERATURE = 300 * unit.kelvin
-GRID_LEVEL = 1  # of the functional; forces are the derivative of the energy on it
+GRID_LEVEL = 0  # of the functional; forces are the derivative of the energy on it
 STRONGEST = 12  # rows that are printed
 
 
@@ -57,9 +57,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("enzyme_site_run"))
     parser.add_argument("--method", default="pbe", help="of PySCF: hf or a density functional")
-    parser.add_argument("--basis", default="3-21g")
+    parser.add_argument("--basis", default="sto-3g")
     parser.add_argument("--settle-steps", type=int, default=50, help="force field steps of 1 fs before the run")
-    parser.add_argument("--steps", type=int, default=3, help="QM/MM steps of 0.5 fs")
+    parser.add_argument("--steps", type=int, default=2, help="QM/MM steps of 0.5 fs")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--resume", action="store_true")
     return parser.parse_args(arguments)

@@ -26,8 +26,8 @@ ORDER = 6
 WORTHWHILE = 1.3
 """Least ratio b/a at which this mesh costs less than it saves."""
 
-NARROW_REACH = 4.2
-"""b times the distance at which erfc(b r) counts as zero: 3e-9, a step of 2e-10 hartree when a charge crosses."""
+NARROW_REACH = 4.6
+"""b times the distance at which erfc(b r) counts as zero: 8e-11, a step of some 1e-11 hartree when a charge crosses."""
 
 CELL_STEP = 8.0
 """The edge of the cell is a multiple of this, in bohr: it stays the same while the region vibrates."""

@@ -15,7 +15,7 @@ from qmmlmm.qm.compact import CompactCharges, sum_by_atom
 from qmmlmm.qm.convergence import ScfRecord, converge
 from qmmlmm.qm.density_history import DensityHistory
 from qmmlmm.qm.failure import write_failure
-from qmmlmm.qm.method import is_hartree_fock
+from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
 from qmmlmm.qm.smooth import SmoothPotential
 from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
 
@@ -205,6 +205,9 @@ class PySCFEvaluator:
         mean_field.chkfile = None
         mean_field.conv_tol = potential.conv_tol
         mean_field.max_cycle = potential.max_cycle
+        if potential.density_fit and not has_exact_exchange(potential.method):
+            # Where exchange does not ask for the fitted integrals, PySCF computes them anew in every cycle.
+            mean_field.with_df.build()
         return mean_field
 
     def _smooth(self, molecule: Any, external_field: ExternalField | None) -> SmoothPotential | None:

@@ -22,7 +22,7 @@ and very small ones have given wrong gradients without a message (pyscf issue 11
 GUESSES = ("extrapolated", "last density", "fresh")
 
 SHORT_RANGE_SPLITTING = 0.35
-"""In 1/bohr. Integrals are needed for the charges within 6.4 angstrom alone, and the rest is so smooth that the
+"""In 1/bohr. Integrals are needed for the charges within 7 angstrom alone, and the rest is so smooth that the
 default embedding grid leaves an error of 1e-7 hartree in the operator."""
 
 

@@ -38,9 +38,9 @@ FAR_STEP = 0.05
 # In the field of a far atom the region's charge looks like a few moments: forces of 1e-6 to 1e-4 hartree/bohr.
 FAR_TOLERANCE = 1e-9  # hartree/bohr
 # What is left at the cutoffs: erfc(4.5) = 2e-10 of the interaction of unit charges there, 0.05 hartree; for the
-# integrals erfc(4.2) = 3e-9 of that with a nucleus and with the tail of the density, which reaches closer.
+# integrals erfc(4.6) = 8e-11 of that with a nucleus and with the tail of the density, which reaches closer.
 JUMP_TOLERANCE = 2e-11  # hartree
-INTEGRALS_TOLERANCE = 5e-9  # hartree, 1e-5 kJ/mol
+INTEGRALS_TOLERANCE = 2e-10  # hartree
 
 SCHEMES = ("rcd", "rc", "shift", "zero")
 Function = Callable[[FloatArray], tuple[float, FloatArray]]
