@@ -137,9 +137,11 @@ def create_model(
     forces = data.vacuum_forces if has_vacuum else data.forces
     assert energy is not None
     assert forces is not None
-    model.bonded.fit(data.positions, -forces)
+    leaf = data.positions.clone().requires_grad_(True)
+    (pushed,) = torch.autograd.grad(model.repulsion(leaf).sum(), leaf)
+    model.bonded.fit(data.positions, -forces - pushed)
     with torch.no_grad():
-        rest = energy - model.bonded(data.positions)
+        rest = energy - model.bonded(data.positions) - model.repulsion(data.positions)
         for row in range(len(conditions)):
             model.constants[row] = rest[data.condition == row].mean()
     return model
@@ -191,10 +193,8 @@ class Training:
         """Return the variances of the labels, of energy and forces without what the linear part explains."""
         data, model = self.data, self.model
         leaf = data.positions.clone().requires_grad_(True)
-        bonded = model.bonded(leaf)
-        slope = torch.zeros_like(leaf)
-        if bonded.requires_grad:
-            (slope,) = torch.autograd.grad(bonded.sum(), leaf)
+        bonded = model.bonded(leaf) + model.repulsion(leaf)
+        (slope,) = torch.autograd.grad(bonded.sum(), leaf)
         rest = data.energy - bonded.detach() - model.constants[data.condition]
         used = (data.near_charges != 0).unsqueeze(-1)
         scales = {

@@ -45,9 +45,10 @@ def test_a_formula_is_learned(teacher):
     settings = TrainingSettings(steps=300, batch_size=8, learning_rate=1e-2, validations=5)
     trained = train(frames, network=SMALL, training=settings)
     result = errors(trained.model, test)
-    assert result.forces < 0.25 * start.forces
-    assert result.near_forces < 0.5 * start.near_forces
-    assert result.energy < 0.25 * start.energy
+    # The linear part has the springs already; what the surroundings do is left.
+    assert result.forces < 0.5 * start.forces
+    assert result.near_forces < 0.1 * start.near_forces
+    assert result.energy < 0.15 * start.energy
     assert trained.history[-1]["step"] == 300
 
 
