@@ -77,4 +77,6 @@ def evaluated_interaction(
             f"term {layout.specification.name!r}: {type(potential).__name__} does not tell its interaction with single "
             "charges; its evaluator has to give Evaluation.charge_energies"
         )
-    return RegionInteraction(embedded.energy, evaluator.evaluate(sites, None).energy, term.source_energies(embedded))
+    # Gradients in vacuum are not needed; an evaluator may offer the energy alone.
+    alone = evaluator.energy(sites, None) if hasattr(evaluator, "energy") else evaluator.evaluate(sites, None).energy
+    return RegionInteraction(embedded.energy, float(alone), term.source_energies(embedded))

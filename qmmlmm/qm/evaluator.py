@@ -123,6 +123,20 @@ class PySCFEvaluator:
         self._history.add(positions, overlap, mean_field)
         return evaluation
 
+    def energy(self, positions: FloatArray, external_field: ExternalField | None) -> float:
+        """Return the energy alone, in hartree, from a fresh guess; takes what `evaluate` takes, and raises the same."""
+        mean_field = self._prepare(positions, external_field)[0]
+        try:
+            converge(mean_field, [], self._term, lambda: self._save(positions, external_field), self._record)
+        finally:
+            _close_scratch(mean_field)
+        energy = float(mean_field.e_tot)
+        if not np.isfinite(energy):
+            raise NonFiniteError(
+                f"{self._term}: the energy ({energy}) is not finite; {self._save(positions, external_field)}"
+            )
+        return energy
+
     def _guesses(self, positions: FloatArray, overlap: FloatArray) -> list[tuple[str, FloatArray]]:
         if self._potential.guess == "fresh":
             return []
