@@ -7,8 +7,8 @@ water and ions by residue, runs a few steps of QM/MM dynamics, and leaves a run 
     python examples/enzyme_site.py                    # a new run
     python examples/enzyme_site.py --resume           # goes on where an interrupted run stopped
 
-The functional and the small basis set let the demonstration end in minutes; for results take, for example,
---method b3lyp --basis def2-svp.
+The functional, its coarse grid and the small basis set let the demonstration end in minutes; for results take, for
+example, --method b3lyp --basis def2-svp --grid-level 3.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ from systems.structure import Structure
 
 SITE = "resname EQU and resSeq 263 or resname TYR ASP and resSeq 16 103 and sidechain"
 TEMPERATURE = 300 * unit.kelvin
-GRID_LEVEL = 0  # of the functional; forces are the derivative of the energy on it
 STRONGEST = 12  # rows that are printed
 
 
@@ -58,6 +57,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, default=Path("enzyme_site_run"))
     parser.add_argument("--method", default="pbe", help="of PySCF: hf or a density functional")
     parser.add_argument("--basis", default="sto-3g")
+    parser.add_argument("--grid-level", type=int, default=0, help="of the functional, 0 to 9")
     parser.add_argument("--settle-steps", type=int, default=50, help="force field steps of 1 fs before the run")
     parser.add_argument("--steps", type=int, default=2, help="QM/MM steps of 0.5 fs")
     parser.add_argument("--seed", type=int, default=7)
@@ -69,7 +69,9 @@ def make_site(structure: Structure, selection: str, options: argparse.Namespace)
     """Put PySCF in the place of the force field in a region; charge and cut bonds follow from the structure."""
     atoms = select(structure.topology, selection)
     site = Region("site", atoms, charge=suggest_charge(structure.system, atoms))
-    qm = PySCFPotential(options.method, options.basis, grid_level=GRID_LEVEL, embedding_grid_level=1, conv_tol=1e-7)
+    qm = PySCFPotential(
+        options.method, options.basis, grid_level=options.grid_level, embedding_grid_level=1, conv_tol=1e-7
+    )
     hamiltonian = Hamiltonian([Term(qm, site, embedding="electrostatic")])
     return create_mixed_system(structure.topology, structure.system, hamiltonian)
 

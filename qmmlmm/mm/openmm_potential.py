@@ -204,7 +204,8 @@ class OpenMMMLPotential:
     """A potential of the package openmm-ml (MACE, AIMNet2, ANI, ...) as the energy of a region.
 
     It sees the region with its link atoms and nothing else: mechanical embedding. In a box the region's own images
-    act through the force field's charges, unless the model computes them.
+    act through the force field's charges, unless the model computes them. openmm-ml reads the model's file; where that
+    is a pickle, as MACE's are, it can run code: use files that you trust.
 
     Parameters
     ----------
