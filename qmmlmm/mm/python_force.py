@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections import deque
 from typing import Protocol
 
 import numpy as np
@@ -98,7 +99,8 @@ class TermCallback:
         self.evaluations = 0
         self.seconds = 0.0
         self._lock = threading.Lock()
-        self._cached: tuple[FloatArray, FloatArray, float, FloatArray] | None = None
+        # A barostat asks for the trial volume and, if it is refused, goes back to the geometry before.
+        self._cached: deque[tuple[FloatArray, FloatArray, float, FloatArray]] = deque(maxlen=2)
         _live[self.key] = self
         _hand_openmm_an_array()
 
@@ -125,7 +127,7 @@ class TermCallback:
     def forget(self) -> None:
         """Compute the next geometry as if it were the first."""
         with self._lock:
-            self._cached = None
+            self._cached.clear()
             if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
                 self.computation.forget()
 
@@ -137,7 +139,7 @@ class TermCallback:
         return counted
 
     def compute(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
-        """Return energy and forces, from the cache if nothing has moved since the last call.
+        """Return energy and forces, from the cache if the geometry is one of the last two.
 
         Raises
         ------
@@ -147,11 +149,9 @@ class TermCallback:
             If the term cannot be computed.
         """
         with self._lock:
-            if self._cached is not None:
-                old_positions, old_box, energy, forces = self._cached
+            for old_positions, old_box, energy, forces in self._cached:
                 if np.array_equal(positions, old_positions) and np.array_equal(box, old_box):
                     return energy, forces.copy()
-            self._cached = None
             wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
             if len(wrong):
                 raise NonFiniteError(
@@ -162,7 +162,7 @@ class TermCallback:
             energy, forces = self.computation.compute_openmm(positions, box)
             self.seconds += time.perf_counter() - start
             self.evaluations += 1
-            self._cached = (positions, box, energy, forces)
+            self._cached.append((positions, box, energy, forces))
             return energy, forces.copy()
 
 

@@ -1,0 +1,268 @@
+"""Multiple time stepping: the dear correction as an impulse every few steps of the quick potential.
+
+Samples the Hamiltonian with the correction, at one evaluation of it per outer step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import openmm
+from openmm import unit
+
+from qmmlmm.coupling.hamiltonian import Hamiltonian
+from qmmlmm.errors import HamiltonianError, listed, nearest
+from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.units import in_unit
+
+
+class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
+    """Langevin dynamics with a fast force every inner step and a slow one every outer step.
+
+    The slow force is what the terms of the correction add up to, for example QM - ML of one region. It is smooth
+    where the fast potential is good, and then a few femtoseconds apart is often enough.
+
+    Parameters
+    ----------
+    mixed : MixedSystem
+        Biases and restraints are added to its ``system`` before; they are fast.
+    temperature : Quantity or float, K, or None
+        None for dynamics without a thermostat.
+    friction : Quantity or float, 1/ps
+    step_size : Quantity or float, ps
+        Outer step; ``step(1)`` moves the simulation by as much.
+    inner_steps : int
+        Inner steps in an outer one.
+    slow : iterable of str, optional
+        Names of the slow terms. By default those of `correction_terms`.
+
+    Attributes
+    ----------
+    slow_groups, fast_groups : tuple of int
+        Force groups of either kind.
+
+    Raises
+    ------
+    HamiltonianError
+        If there is no slow term, or a slow one shares its force group with a fast one.
+    ValueError
+        If a number is out of range.
+
+    Notes
+    -----
+    One outer step of length D = n d, with forces at the positions that the line before leaves::
+
+        v += D F_slow(x) / m
+        n times:
+            v += d F_fast(x) / m
+            x += d v / 2;  v = exp(-g d) v + sqrt((1 - exp(-2 g d)) kT / m) R;  x += d v / 2
+
+    These are the positions of BAOAB-RESPA, whose two half impulses at the end of one step and the beginning of the
+    next are one here. So each outer step evaluates the slow force once and the fast force n times, and both at
+    positions that reporters see. Velocities are those of the middle of a step, as in OpenMM's
+    LangevinMiddleIntegrator; `kinetic_energy` gives the kinetic energy at the positions.
+
+    Sources: Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992); Lagardere et al., J. Phys. Chem. Lett. 10,
+    2593 (2019), BAOAB-RESPA; Zhang et al., J. Phys. Chem. A 123, 6056 (2019), one impulse and the thermostat in the
+    middle.
+
+    An outer step near half the period of the fastest vibration that the slow force acts on makes that vibration
+    gain energy (resonance): about 4.5 fs for bonds to hydrogen, unless hydrogens are made heavier.
+
+    Examples
+    --------
+    ::
+
+        mixed = create_mixed_system(topology, system, Hamiltonian([
+            Term(ml, site, embedding="electrostatic"),
+            Term(qm, site, embedding="electrostatic"),
+            Term(ml, site, embedding="electrostatic", coefficient=-1.0),
+        ]))
+        integrator = MultipleTimeStepIntegrator(mixed, 300*kelvin, 1/picosecond, 4*femtoseconds, inner_steps=8)
+        simulation = Simulation(topology, mixed.system, integrator)
+    """
+
+    slow_groups: tuple[int, ...]
+    fast_groups: tuple[int, ...]
+
+    def __init__(
+        self,
+        mixed: MixedSystem,
+        temperature: Any,
+        friction: Any,
+        step_size: Any,
+        inner_steps: int,
+        *,
+        slow: Iterable[str] | None = None,
+    ) -> None:
+        outer = _positive("step_size", in_unit(step_size, unit.picosecond), "ps")
+        if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 1:
+            raise ValueError(f"inner_steps is a whole number of inner steps in an outer one, got {inner_steps!r}")
+        names = correction_terms(mixed.hamiltonian) if slow is None else _known(mixed, slow)
+        slow_groups = tuple(dict.fromkeys(mixed.force_groups[name] for name in names))
+        shared = [name for name, group in mixed.force_groups.items() if group in slow_groups and name not in names]
+        if shared:
+            raise HamiltonianError(
+                f"the fast terms {listed(shared)} share a force group with a slow term; give each term a force_group "
+                "of its own, or none"
+            )
+        super().__init__(outer)
+        self.slow_groups = slow_groups
+        self.fast_groups = tuple(sorted(_force_groups(mixed.system) - set(slow_groups)))
+        self._system = mixed.system
+        self._inner_steps = inner_steps
+        self._checked = False
+        inner = f"(dt/{inner_steps})"
+        if temperature is not None:
+            kelvin = _positive("temperature", in_unit(temperature, unit.kelvin), "K")
+            rate = in_unit(friction, unit.picosecond**-1)
+            if not math.isfinite(rate) or rate < 0:
+                raise ValueError(f"friction is zero or more, in 1/ps, got {friction!r}")
+            energy = unit.MOLAR_GAS_CONSTANT_R * kelvin * unit.kelvin
+            self.addGlobalVariable("kT", energy.value_in_unit(unit.kilojoule_per_mole))
+            self.addGlobalVariable("friction", rate)
+            self.addGlobalVariable("keep", 1.0)
+            self.addGlobalVariable("kick", 0.0)
+        self.addPerDofVariable("x1", 0)
+        self.addUpdateContextState()
+        if temperature is not None:
+            self.addComputeGlobal("keep", f"exp(-friction*{inner})")
+            self.addComputeGlobal("kick", "sqrt(kT*(1-keep*keep))")
+        for group in slow_groups:
+            self.addComputePerDof("v", f"v+dt*f{group}/m")
+        for _ in range(inner_steps):
+            for group in self.fast_groups:
+                self.addComputePerDof("v", f"v+{inner}*f{group}/m")
+            self.addConstrainVelocities()
+            if temperature is not None:
+                self.addComputePerDof("x", f"x+0.5*{inner}*v")
+                self.addComputePerDof("v", "keep*v+kick*gaussian/sqrt(m)")
+                self.addComputePerDof("x", f"x+0.5*{inner}*v")
+            else:
+                self.addComputePerDof("x", f"x+{inner}*v")
+            self.addComputePerDof("x1", "x")
+            self.addConstrainPositions()
+            self.addComputePerDof("v", f"v+(x-x1)/{inner}")
+
+    def step(self, steps: int) -> None:
+        """Advance by a number of outer steps.
+
+        Raises
+        ------
+        HamiltonianError
+            If the System has got a force in a group that this integrator does not know.
+        """
+        if not self._checked:
+            unknown = _force_groups(self._system) - set(self.slow_groups) - set(self.fast_groups)
+            if unknown:
+                raise HamiltonianError(
+                    f"the System has forces in the groups {sorted(unknown)}, added after the integrator was made, "
+                    "which would not move anything; add all forces first, or give them force group 0"
+                )
+            self._checked = True
+        super().step(steps)
+
+    def kinetic_energy(self, context: openmm.Context) -> unit.Quantity:
+        """Return the kinetic energy at the positions, where the velocities are half an impulse of each force on.
+
+        Forces at these positions that were evaluated before are not evaluated again by terms that run in Python.
+
+        Parameters
+        ----------
+        context : openmm.Context
+            Of this integrator.
+
+        Returns
+        -------
+        Quantity, kJ/mol
+        """
+        velocities = context.getState(velocities=True).getVelocities(asNumpy=True)._value
+        system = context.getSystem()
+        masses = np.array([system.getParticleMass(k)._value for k in range(system.getNumParticles())])
+        inverse = np.divide(1.0, masses, out=np.zeros_like(masses), where=masses > 0)[:, None]
+        step = self.getStepSize()._value
+        slow = context.getState(forces=True, groups=set(self.slow_groups)).getForces(asNumpy=True)._value
+        fast = context.getState(forces=True, groups=set(self.fast_groups)).getForces(asNumpy=True)._value
+        context.setVelocities(velocities + 0.5 * step * inverse * (slow + fast / self._inner_steps))
+        try:
+            if system.getNumConstraints():
+                context.applyVelocityConstraints(1e-8)
+            return context.getState(energy=True, groups=0).getKineticEnergy()
+        finally:
+            context.setVelocities(velocities)
+
+
+def correction_terms(hamiltonian: Hamiltonian) -> tuple[str, ...]:
+    """Return the names of the terms that correct others: QM and -ML of a region with ML + QM - ML, or with QM - ML.
+
+    These are the terms with a negative coefficient, and those of the same region with another potential.
+
+    Raises
+    ------
+    HamiltonianError
+        If there is no correction, or nothing that it corrects.
+    """
+    named = list(zip(hamiltonian.term_names(), hamiltonian.terms, strict=True))
+    slow: list[str] = []
+    for region in hamiltonian.regions:
+        here = [(name, term) for name, term in named if term.region == region]
+        subtracted = {id(term.potential) for _, term in here if term.coefficient < 0}
+        if not subtracted:
+            continue
+        found = [name for name, term in here if term.coefficient < 0 or id(term.potential) not in subtracted]
+        if region in hamiltonian.outermost and len(found) == len(here):
+            raise HamiltonianError(
+                f"region {region.name!r} would have no fast term: the potential with coefficient -1 is the same object "
+                "as that with coefficient +1, load a model once and use it in both terms"
+            )
+        slow += found
+    if not slow:
+        raise HamiltonianError(
+            "this Hamiltonian has no correction that could be slow: write ML + QM - ML of one region, or QM - ML of a "
+            'region inside another, or say which terms are slow, for example slow=["ligand/QM"]'
+        )
+    return tuple(slow)
+
+
+def _known(mixed: MixedSystem, slow: Iterable[str]) -> tuple[str, ...]:
+    names: Sequence[str] = [slow] if isinstance(slow, str) else list(slow)
+    for name in names:
+        if name not in mixed.force_groups:
+            raise HamiltonianError(
+                f"there is no term {name!r}; the terms are {listed(mixed.force_groups, 10)}."
+                f"{nearest(name, list(mixed.force_groups))}"
+            )
+    if not names:
+        raise HamiltonianError(f"name at least one slow term of {listed(mixed.force_groups, 10)}")
+    return tuple(names)
+
+
+def _force_groups(system: openmm.System) -> set[int]:
+    """Return the force groups in use; barostats and the like apply no forces."""
+    groups = set()
+    for force in system.getForces():
+        if isinstance(force, _WITHOUT_FORCES):
+            continue
+        groups.add(force.getForceGroup())
+        if isinstance(force, openmm.NonbondedForce) and force.getReciprocalSpaceForceGroup() >= 0:
+            groups.add(force.getReciprocalSpaceForceGroup())
+    return groups
+
+
+_WITHOUT_FORCES = (
+    openmm.MonteCarloBarostat,
+    openmm.MonteCarloAnisotropicBarostat,
+    openmm.MonteCarloMembraneBarostat,
+    openmm.MonteCarloFlexibleBarostat,
+    openmm.AndersenThermostat,
+    openmm.CMMotionRemover,
+)
+
+
+def _positive(name: str, value: float, unit_name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} is a number above zero, in {unit_name}, got {value!r}")
+    return float(value)

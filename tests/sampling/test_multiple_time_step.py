@@ -1,0 +1,294 @@
+"""Multiple time stepping against exact maps, against OpenMM's own integrators, and in evaluations of each term."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import openmm
+import pytest
+import scipy.linalg
+from openmm import app, unit
+
+from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, create_mixed_system
+from qmmlmm.errors import HamiltonianError
+from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator, correction_terms
+from systems import solution
+
+BOLTZMANN = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
+STIFF, SOFT, MASS = 4000.0, 600.0, 2.0  # kJ/(mol nm^2), Da
+
+
+def springs(n_particles=1, constrained=False):
+    """Particles on a stiff and a soft spring, in groups 0 and 1, in the place of a MixedSystem."""
+    system = openmm.System()
+    for group, (constant, place) in enumerate([(STIFF, 0.0), (SOFT, 0.1)]):
+        force = openmm.CustomExternalForce(f"0.5*{constant}*((x-{place})^2+y^2+z^2)+30*x^4*{group}")
+        force.setForceGroup(group)
+        for k in range(n_particles):
+            if not group:
+                system.addParticle(MASS)
+            force.addParticle(k)
+        system.addForce(force)
+    if constrained:
+        for k in range(0, n_particles, 2):
+            system.addConstraint(k, k + 1, 0.1)
+    return SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1})
+
+
+def context_with(system, integrator, positions, velocities=None, platform="Reference"):
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatform(platform))
+    context.setPositions(positions)
+    if velocities is not None:
+        context.setVelocities(velocities)
+    return context
+
+
+def state_of(context):
+    state = context.getState(positions=True, velocities=True)
+    return state.getPositions(asNumpy=True)._value, state.getVelocities(asNumpy=True)._value
+
+
+def test_positions_are_those_of_velocity_respa():
+    """The textbook form, half impulses at both ends, gives the same positions and, half an impulse on, velocities."""
+    step, n = 0.008, 5
+    rng = np.random.default_rng(1)
+    x, v = 0.05 * rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+
+    def fast(x):
+        return -STIFF * x
+
+    def slow(x):
+        return -SOFT * (x - [0.1, 0, 0]) - 120.0 * x**3 * [1, 0, 0]
+
+    integrator = MultipleTimeStepIntegrator(springs(4), None, 0.0, step, n, slow=["slow"])
+    half_behind = v - 0.5 * (step * slow(x) + step / n * fast(x)) / MASS
+    context = context_with(springs(4).system, integrator, x, half_behind)
+    for _ in range(7):
+        v = v + 0.5 * step * slow(x) / MASS
+        for _ in range(n):
+            v = v + 0.5 * step / n * fast(x) / MASS
+            x = x + step / n * v
+            v = v + 0.5 * step / n * fast(x) / MASS
+        v = v + 0.5 * step * slow(x) / MASS
+        integrator.step(1)
+        found, velocities = state_of(context)
+        np.testing.assert_allclose(found, x, rtol=0, atol=1e-12)
+        ahead = velocities + 0.5 * (step * slow(found) + step / n * fast(found)) / MASS
+        np.testing.assert_allclose(ahead, v, rtol=0, atol=1e-10)
+        assert integrator.kinetic_energy(context)._value == pytest.approx(0.5 * MASS * (v * v).sum(), rel=1e-10)
+        np.testing.assert_array_equal(state_of(context)[1], velocities)
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_one_inner_step_is_openmms_own_leapfrog(constrained):
+    mixed = springs(6, constrained)
+    ours = MultipleTimeStepIntegrator(mixed, None, 0.0, 0.002, 1, slow=["slow"])
+    theirs = openmm.VerletIntegrator(0.002)
+    rng = np.random.default_rng(2)
+    x = 0.02 * rng.normal(size=(6, 3))
+    x[1::2] = x[::2] + np.array([0.1, 0, 0])
+    results = []
+    for integrator in (ours, theirs):
+        integrator.setConstraintTolerance(1e-10)
+        context = context_with(mixed.system, integrator, x, np.zeros((6, 3)))
+        integrator.step(50)
+        results.append(state_of(context)[0])
+    np.testing.assert_allclose(results[0], results[1], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("step", "n"), [(0.01, 1), (0.02, 4), (0.04, 8)])
+def test_sampled_variances_are_those_of_the_exact_linear_map(step, n):
+    """Positions of a harmonic oscillator: the stationary covariance of the step as a linear map with noise."""
+    temperature, friction, particles = 300.0, 5.0, 1500
+    inner = step / n
+    kick_slow = np.array([[1, 0], [-step * SOFT / MASS, 1]])
+    kick_fast = np.array([[1, 0], [-inner * STIFF / MASS, 1]])
+    drift = np.array([[1, 0.5 * inner], [0, 1]])
+    keep = np.exp(-friction * inner)
+    rub = np.diag([1.0, keep])
+    noise = np.diag([0.0, (1 - keep**2) * BOLTZMANN * temperature / MASS])
+    map_, covariance = np.eye(2), np.zeros((2, 2))
+    for matrix, added in [(kick_slow, 0), *([(kick_fast, 0), (drift, 0), (rub, noise), (drift, 0)] * n)]:
+        map_, covariance = matrix @ map_, matrix @ covariance @ matrix.T + added
+    exact = scipy.linalg.solve_discrete_lyapunov(map_, covariance)[0, 0]
+
+    mixed = springs(particles)
+    mixed.system.removeForce(1)
+    soft = openmm.CustomExternalForce(f"0.5*{SOFT}*(x^2+y^2+z^2)")
+    soft.setForceGroup(1)
+    for k in range(particles):
+        soft.addParticle(k)
+    mixed.system.addForce(soft)
+    integrator = MultipleTimeStepIntegrator(mixed, temperature, friction, step, n, slow=["slow"])
+    integrator.setRandomNumberSeed(11)
+    context = context_with(mixed.system, integrator, np.zeros((particles, 3)))
+    integrator.step(round(1.0 / step))
+    squares = []
+    for _ in range(40):
+        integrator.step(round(0.2 / step))
+        squares.append((state_of(context)[0] ** 2).mean())
+    # 180,000 values, 0.2 ps apart at a friction of 5/ps: 60,000 that are independent, a standard error of 0.6 %.
+    assert np.mean(squares) == pytest.approx(exact, rel=0.02)
+    assert exact == pytest.approx(BOLTZMANN * temperature / (STIFF + SOFT), rel=1e-9 if n == 1 else 0.4)
+
+
+def test_friction_and_temperature_are_variables_that_a_script_can_change():
+    mixed = springs(500)
+    integrator = MultipleTimeStepIntegrator(
+        mixed, 300 * unit.kelvin, 50 / unit.picosecond, 4 * unit.femtosecond, 2, slow=["slow"]
+    )
+    integrator.setRandomNumberSeed(3)
+    context = context_with(mixed.system, integrator, np.zeros((500, 3)))
+    integrator.step(300)
+    integrator.setGlobalVariableByName("kT", 2 * integrator.getGlobalVariableByName("kT"))
+    integrator.step(300)
+    kinetic = np.mean([_step_and_kinetic(integrator, context) for _ in range(50)])
+    assert kinetic == pytest.approx(1.5 * 500 * BOLTZMANN * 600, rel=0.03)
+
+
+def _step_and_kinetic(integrator, context):
+    integrator.step(10)
+    return integrator.kinetic_energy(context)._value
+
+
+class Counted(OpenMMPotential):
+    """A stand-in for QM that runs in Python and is counted there."""
+
+
+def water_region(constant):
+    """Bonds and an angle of one water."""
+    system = openmm.System()
+    for mass in (16.0, 1.0, 1.0):
+        system.addParticle(mass)
+    bonds, angle = openmm.HarmonicBondForce(), openmm.HarmonicAngleForce()
+    bonds.addBond(0, 1, 0.096, constant)
+    bonds.addBond(0, 2, 0.096, constant)
+    angle.addAngle(1, 0, 2, 1.82, 600.0)
+    system.addForce(bonds)
+    system.addForce(angle)
+    return system
+
+
+@pytest.fixture(scope="module")
+def corrected_water():
+    solvent = solution.Solvent(n_water=60)
+    placed = solution.place_solvent(np.empty((0, 3)), 1.26 * np.eye(3), solvent, np.random.default_rng(1))
+    topology = solution.join_topologies(app.Topology(), solvent, placed.box_quantity)
+    system = app.ForceField(solution.WATER_XML["tip3p"]).createSystem(
+        topology, nonbondedMethod=app.PME, nonbondedCutoff=0.55 * unit.nanometer, rigidWater=True
+    )
+    return topology, system, placed.positions_quantity
+
+
+def mixed_of(corrected_water):
+    topology, system, _ = corrected_water
+    fast, dear = OpenMMPotential(water_region(2.5e5)), Counted(water_region(2.6e5))
+    region = Region("water", range(3))
+    return create_mixed_system(
+        topology,
+        system,
+        Hamiltonian(
+            [
+                Term(fast, region, embedding="mechanical", name="fast"),
+                Term(dear, region, embedding="mechanical", name="dear"),
+                Term(fast, region, embedding="mechanical", coefficient=-1.0, name="taken back"),
+            ]
+        ),
+    )
+
+
+def test_one_evaluation_of_the_slow_terms_in_an_outer_step(corrected_water, tmp_path):
+    """Reporters of the energy cost nothing, and the fast term costs one evaluation in each inner step."""
+    mixed = mixed_of(corrected_water)
+    integrator = MultipleTimeStepIntegrator(
+        mixed, 300 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtosecond, inner_steps=4
+    )
+    simulation = app.Simulation(mixed.topology, mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
+    simulation.context.setPositions(corrected_water[2])
+    simulation.context.setVelocitiesToTemperature(300, 1)
+    simulation.reporters.append(
+        app.StateDataReporter(str(tmp_path / "log.csv"), 1, potentialEnergy=True, temperature=True, step=True)
+    )
+    simulation.step(10)
+    # The last reporter asks for the energy where the next step would begin.
+    assert mixed.evaluations("dear") == 11
+    assert mixed.evaluations("taken back") == 11
+    assert mixed.evaluations("fast") == 41
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 11
+    simulation.step(1)
+    assert mixed.evaluations("dear") == 12
+
+
+def test_a_barostat_costs_one_slow_evaluation_for_each_trial(corrected_water):
+    mixed = mixed_of(corrected_water)
+    barostat = openmm.MonteCarloBarostat(1.0, 300.0, 5)
+    barostat.setRandomNumberSeed(4)
+    mixed.system.addForce(barostat)
+    integrator = MultipleTimeStepIntegrator(mixed, 300.0, 1.0, 0.002, inner_steps=2)
+    simulation = app.Simulation(mixed.topology, mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
+    simulation.context.setPositions(corrected_water[2])
+    simulation.context.setVelocitiesToTemperature(300, 1)
+    simulation.step(40)
+    trials = 40 // 5
+    assert mixed.evaluations("dear") <= 40 + trials
+    volumes = simulation.context.getState().getPeriodicBoxVolume()._value
+    assert volumes != pytest.approx(1.26**3, rel=1e-6)  # some trial was accepted
+
+
+def test_a_force_that_was_added_too_late_is_an_error(corrected_water):
+    mixed = mixed_of(corrected_water)
+    integrator = MultipleTimeStepIntegrator(mixed, 300.0, 1.0, 0.002, inner_steps=2)
+    late = openmm.CustomExternalForce("x^2")
+    late.setForceGroup(29)
+    mixed.system.addForce(late)
+    simulation = app.Simulation(mixed.topology, mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
+    simulation.context.setPositions(corrected_water[2])
+    with pytest.raises(HamiltonianError, match=r"\[29\], added after the integrator"):
+        simulation.step(1)
+
+
+class Model:
+    def __init__(self, level):
+        self.level, self.embeddings = level, frozenset({"mechanical"})
+
+    def check(self, specification):
+        pass
+
+
+def test_correction_terms():
+    ml, qm, region, core = Model("ML"), Model("QM"), Region("site", range(6)), Region("core", range(3))
+
+    def names(*terms):
+        return correction_terms(Hamiltonian([Term(p, r, embedding="mechanical", coefficient=c) for p, r, c in terms]))
+
+    assert names((ml, region, 1.0), (qm, region, 1.0), (ml, region, -1.0)) == ("site/QM", "site/-ML")
+    assert names((ml, region, 1.0), (qm, core, 1.0), (ml, core, -1.0)) == ("core/QM", "core/-ML")
+    with pytest.raises(HamiltonianError, match="no correction that could be slow"):
+        names((qm, region, 1.0))
+    with pytest.raises(HamiltonianError, match="load a model once"):
+        names((ml, region, 1.0), (qm, region, 1.0), (Model("ML"), region, -1.0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ((300.0, 1.0, 0.004, 0), ValueError, "inner_steps is a whole number"),
+        ((300.0, 1.0, 0.004, 2.0), ValueError, "inner_steps is a whole number"),
+        ((300.0, 1.0, -0.004, 2), ValueError, "step_size is a number above zero"),
+        ((0.0, 1.0, 0.004, 2), ValueError, "temperature is a number above zero"),
+        ((300.0, -1.0, 0.004, 2), ValueError, "friction is zero or more"),
+    ],
+)
+def test_wrong_numbers_are_refused(arguments, error, text):
+    with pytest.raises(error, match=text):
+        MultipleTimeStepIntegrator(springs(), *arguments, slow=["slow"])
+
+
+def test_wrong_slow_terms_are_refused():
+    with pytest.raises(HamiltonianError, match="there is no term 'slwo'.*slow"):
+        MultipleTimeStepIntegrator(springs(), 300.0, 1.0, 0.004, 2, slow=["slwo"])
+    with pytest.raises(HamiltonianError, match="name at least one slow term"):
+        MultipleTimeStepIntegrator(springs(), 300.0, 1.0, 0.004, 2, slow=[])
+    shared = springs()
+    shared.force_groups = {"fast": 1, "slow": 1}
+    with pytest.raises(HamiltonianError, match="share a force group"):
+        MultipleTimeStepIntegrator(shared, 300.0, 1.0, 0.004, 2, slow=["slow"])
