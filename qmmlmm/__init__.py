@@ -10,6 +10,7 @@ from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.region import Region
 from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.mm.electrostatics import suggest_charge
+from qmmlmm.mm.force_field_potential import ForceFieldPotential
 from qmmlmm.mm.mixed_system import MixedSystem, create_mixed_system
 from qmmlmm.mm.openmm_potential import OpenMMMLPotential, OpenMMPotential
 from qmmlmm.mm.selection import select
@@ -18,6 +19,7 @@ from qmmlmm.qm import PySCFPotential
 __version__ = _version("qmmlmm")
 
 __all__ = [
+    "ForceFieldPotential",
     "Hamiltonian",
     "MLPotential",
     "MixedSystem",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from qmmlmm.coupling.boundary_charges import check_scheme
+from qmmlmm.coupling.coefficient import Coefficient, parse_coefficient
 from qmmlmm.coupling.potential import RegionPotential, is_long_range
 from qmmlmm.coupling.region import Region
 from qmmlmm.errors import HamiltonianError, listed, nearest
@@ -26,8 +27,9 @@ class Term:
     potential : PySCFPotential, MLPotential, OpenMMPotential
         Or any object that follows `qmmlmm.coupling.potential.EvaluatedPotential`.
     region : Region
-    coefficient : float
-        Sign and weight in the Hamiltonian.
+    coefficient : float or str
+        Sign and weight in the Hamiltonian. A text is a sum of global parameters of the Context, such as
+        ``"1-lambda_qm"``, which `Context.setParameter` changes during a simulation.
     embedding : {"electrostatic", "mechanical"}
         ``electrostatic``: the potential feels the field of all charges around the region and acts back on them;
         the region has no charges in the force field. ``mechanical``: the potential sees the region alone; the
@@ -49,7 +51,7 @@ class Term:
 
     potential: RegionPotential
     region: Region
-    coefficient: float = field(default=1.0, kw_only=True)
+    coefficient: float | str = field(default=1.0, kw_only=True)
     embedding: str = field(kw_only=True)
     boundary_charges: str = field(default="rcd", kw_only=True)
     force_group: int | None = field(default=None, kw_only=True)
@@ -65,12 +67,7 @@ class Term:
             raise HamiltonianError(
                 f"a term needs a potential such as PySCFPotential or MLPotential, got {type(self.potential).__name__}"
             )
-        if isinstance(self.coefficient, bool) or not isinstance(self.coefficient, int | float):
-            raise HamiltonianError(f"the coefficient of a term is a number, got {self.coefficient!r}")
-        if not math.isfinite(self.coefficient) or self.coefficient == 0.0:
-            raise HamiltonianError(
-                f"the coefficient of a term is finite and not zero, got {self.coefficient}; leave the term out instead"
-            )
+        parse_coefficient(self.coefficient)
         if self.embedding not in EMBEDDINGS:
             raise HamiltonianError(
                 f"unknown embedding {self.embedding!r}; the embeddings are {', '.join(EMBEDDINGS)}."
@@ -85,6 +82,11 @@ class Term:
         if self.force_group is not None and self.force_group not in range(32):
             raise HamiltonianError(f"force groups are 0 to 31, got {self.force_group!r}")
 
+    @property
+    def weight(self) -> Coefficient:
+        """The coefficient as a sum of a constant and parameters."""
+        return parse_coefficient(self.coefficient)
+
 
 @dataclass(frozen=True, init=False)
 class Hamiltonian:
@@ -98,11 +100,14 @@ class Hamiltonian:
     Parameters
     ----------
     terms : iterable of Term
+    parameters : mapping of str to float, optional
+        First value of each global parameter that coefficients name.
 
     Raises
     ------
     HamiltonianError
-        If regions overlap in part, the coefficients do not add up, or terms of one region differ in embedding.
+        If regions overlap in part, the coefficients do not add up, terms of one region differ in embedding, or a
+        parameter has no value.
 
     Examples
     --------
@@ -115,11 +120,19 @@ class Hamiltonian:
             Term(qm, core, embedding="electrostatic"),
             Term(ml, core, embedding="electrostatic", coefficient=-1.0),
         ])
+
+    From the force field to QM/MM, driven by a global parameter::
+
+        Hamiltonian([
+            Term(ForceFieldPotential(), site, embedding="electrostatic", coefficient="1-lambda_qm"),
+            Term(qm, site, embedding="electrostatic", coefficient="lambda_qm"),
+        ], parameters={"lambda_qm": 0.0})
     """
 
     terms: tuple[Term, ...]
+    parameters: Mapping[str, float] = field(hash=False)
 
-    def __init__(self, terms: Iterable[Term]) -> None:
+    def __init__(self, terms: Iterable[Term], *, parameters: Mapping[str, float] | None = None) -> None:
         given = tuple(terms)
         if not given:
             raise HamiltonianError("a Hamiltonian needs at least one Term")
@@ -127,6 +140,7 @@ class Hamiltonian:
         if wrong:
             raise HamiltonianError(f"a Hamiltonian is a list of Term objects, got {listed(wrong)}")
         object.__setattr__(self, "terms", given)
+        object.__setattr__(self, "parameters", _checked_parameters(given, parameters or {}))
         self._check_names()
         self._check_regions()
         self._check_sums()
@@ -211,8 +225,9 @@ class Hamiltonian:
                     )
             if self.long_range(region):
                 self._check_long_range(region, terms)
-            total = sum(term.coefficient for term in terms)
+            total = sum(term.weight.constant for term in terms)
             parent = self.parent(region)
+            self._check_parameters(region, terms)
             if parent is None and abs(total - 1.0) > COEFFICIENT_TOLERANCE:
                 raise HamiltonianError(
                     f"the coefficients of region {region.name!r} add up to {total:g}; they must add up to 1, because "
@@ -222,6 +237,18 @@ class Hamiltonian:
                 raise HamiltonianError(
                     f"region {region.name!r} lies inside region {parent.name!r}, but its coefficients add up to "
                     f"{total:g}; a correction such as QM - ML adds up to 0"
+                )
+
+    def _check_parameters(self, region: Region, terms: list[Term]) -> None:
+        sums: Counter[str] = Counter()
+        for term in terms:
+            for name, factor in term.weight.slopes:
+                sums[name] += factor  # type: ignore[assignment]
+        for name, total in sums.items():
+            if abs(total) > COEFFICIENT_TOLERANCE:
+                raise HamiltonianError(
+                    f"the coefficients of region {region.name!r} add up to {total:+g} times {name!r}; what a parameter "
+                    f"switches on in one term it switches off in another, such as '1-{name}' and '{name}'"
                 )
 
     def _check_long_range(self, region: Region, terms: list[Term]) -> None:
@@ -238,7 +265,25 @@ class Hamiltonian:
             )
 
 
-def _signed(coefficient: float) -> str:
+def _checked_parameters(terms: tuple[Term, ...], given: Mapping[str, float]) -> dict[str, float]:
+    """Return the first value of each parameter, in the order of the terms."""
+    names = dict.fromkeys(name for term in terms for name in term.weight.parameters)
+    missing, unused = [n for n in names if n not in given], [n for n in given if n not in names]
+    if missing or unused:
+        raise HamiltonianError(
+            f"parameters are those that coefficients name, {listed(names) or 'none'}, each with its first value; "
+            + (f"no value for {listed(missing)}" if missing else f"no coefficient names {listed(unused)}")
+            + ": write parameters={'lambda_qm': 0.0}"
+        )
+    for name in names:
+        if isinstance(given[name], bool) or not isinstance(given[name], int | float) or not math.isfinite(given[name]):
+            raise HamiltonianError(f"the value of parameter {name!r} is a finite number, got {given[name]!r}")
+    return {name: float(given[name]) for name in names}
+
+
+def _signed(coefficient: float | str) -> str:
+    if isinstance(coefficient, str):
+        return "-" if coefficient.lstrip().startswith("-") else ""
     if coefficient == 1.0:
         return ""
     if coefficient == -1.0:

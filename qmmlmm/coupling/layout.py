@@ -51,6 +51,7 @@ class TermLayout:
     specification : RegionSpecification
         Atomic numbers of the region's atoms, then of its link atoms.
     coefficient : float
+        One for a coefficient that depends on parameters, which is applied to what the term returns.
     n_particles : int
         Of the whole System.
     atoms : (n_atoms,) int array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Mapping
@@ -15,12 +16,18 @@ from qmmlmm.coupling.hamiltonian import Hamiltonian
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
-from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError
+from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError, listed
 from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.ml.term_module import MeshPrecision, TorchTerm
 from qmmlmm.ml.torch_force import create_torch_force, unavailable_because
+from qmmlmm.mm.force_field_potential import ForceFieldPotential, force_field_energy, force_field_term
 from qmmlmm.mm.own_images import without_own_images
-from qmmlmm.mm.python_force import EvaluatedTermInOpenMMUnits, TermCallback, create_python_force
+from qmmlmm.mm.python_force import (
+    ComputesInOpenMMUnits,
+    EvaluatedTermInOpenMMUnits,
+    TermCallback,
+    create_python_force,
+)
 from qmmlmm.mm.removal import remove_regions
 from qmmlmm.mm.term_layouts import (
     ResolvedRegion,
@@ -67,7 +74,8 @@ class MixedSystem:
     def term_energies(self, context: openmm.Context) -> dict[str, unit.Quantity]:
         """Return the energy of the force field and of each term, with its coefficient.
 
-        The energies add up to the potential energy. Forces that were added to `system` later count as "MM". A QM
+        The energies add up to the potential energy; each has its coefficient, at the present values of the parameters.
+        Forces that were added to `system` later count as "MM". A QM
         term whose geometry has not changed since its last evaluation is not computed again.
 
         Parameters
@@ -113,7 +121,44 @@ class MixedSystem:
         system.addForce(openmm.XmlSerializer.deserialize(xml))
         own = openmm.Context(system, openmm.VerletIntegrator(0.001), context.getPlatform())
         own.setPositions(state.getPositions(asNumpy=True))
+        for parameter in self.hamiltonian.parameters:
+            if parameter in own.getParameters():
+                own.setParameter(parameter, context.getParameter(parameter))
         return own.getState(energy=True).getPotentialEnergy()
+
+    def parameter_derivatives(self, context: openmm.Context) -> dict[str, unit.Quantity]:
+        """Return the derivatives of the energy with respect to the parameters of the Hamiltonian.
+
+        Every term that depends on a parameter is computed for it, also where its coefficient is zero; at one geometry
+        once for all values of the parameters.
+
+        Parameters
+        ----------
+        context : openmm.Context
+            Of `system`.
+
+        Returns
+        -------
+        dict of str to Quantity, kJ/mol
+            In the order of `Hamiltonian.parameters`.
+
+        Raises
+        ------
+        EvaluationError
+            Or what else a term raised.
+        """
+        state = context.getState(positions=True)
+        derivatives = dict.fromkeys(self.hamiltonian.parameters, 0.0)
+        for name, term in zip(self.force_groups, self.hamiltonian.terms, strict=True):
+            if not term.weight.slopes:
+                continue
+            if name in self._callbacks:
+                energy = self._callbacks[name].energy(state, self.layouts[name].periodic)
+            else:
+                energy = force_field_energy(self.system.getForce(self._forces[name]), context)
+            for parameter, slope in term.weight.slopes:
+                derivatives[parameter] += slope * energy
+        return {name: value * unit.kilojoule_per_mole for name, value in derivatives.items()}
 
     def evaluation_times(self, context: openmm.Context, repeats: int = 3) -> dict[str, unit.Quantity]:
         """Return what one evaluation of energy and forces costs, for the force field and each term.
@@ -248,7 +293,7 @@ class MixedSystem:
                     "embedding": term.embedding,
                     "boundary_charges": term.boundary_charges,
                     "force_group": self.force_groups[name],
-                    "backend": "PythonForce" if name in self._callbacks else "TorchForce",
+                    "backend": _backend_name(self.system.getForce(self._forces[name])),
                     "atoms": len(layout.atoms),
                     "link_atoms": len(layout.link_bonds),
                 }
@@ -327,7 +372,9 @@ def create_mixed_system(
     layouts = build_layouts(system, hamiltonian, resolved, labels)
     for term, layout in zip(hamiltonian.terms, layouts, strict=True):
         term.potential.check(layout.specification)
+    has_force_field_term = _has_force_field_term(hamiltonian)
     mixed = remove_regions(system, removals, remove_constraints=remove_constraints)
+    without_region = copy.deepcopy(mixed) if has_force_field_term else None
     for region, removal in zip(hamiltonian.outermost, removals, strict=True):
         if hamiltonian.long_range(region):
             mixed.addForce(without_own_images(system, removal))
@@ -337,17 +384,23 @@ def create_mixed_system(
     forces: dict[str, int] = {}
     callbacks: dict[str, TermCallback] = {}
     for term, name, layout, group in zip(hamiltonian.terms, names, layouts, groups, strict=True):
-        if isinstance(term.potential, MLPotential) and backend == "torchforce":
+        weight = term.weight if term.weight.slopes else None
+        parameters = {parameter: hamiltonian.parameters[parameter] for parameter in term.weight.parameters}
+        if isinstance(term.potential, ForceFieldPotential):
+            (removal,) = removals
+            assert without_region is not None
+            force = force_field_term(system, without_region, removal, term.weight, parameters)
+        elif isinstance(term.potential, MLPotential) and backend == "torchforce" and weight is None:
             force = create_torch_force(term.potential.term_module(layout, ml_precision), layout.periodic)
         else:
+            computation: ComputesInOpenMMUnits
             if isinstance(term.potential, MLPotential):
-                callback = TermCallback(TorchTerm(name, term.potential.term_module(layout, ml_precision)))
+                computation = TorchTerm(name, term.potential.term_module(layout, ml_precision))
             else:
-                callback = TermCallback(
-                    EvaluatedTermInOpenMMUnits(EvaluatedTerm(layout, cast(EvaluatedPotential, term.potential)))
-                )
-            callbacks[name] = callback
-            force = create_python_force(callback, layout.periodic)
+                evaluated = EvaluatedTerm(layout, cast(EvaluatedPotential, term.potential))
+                computation = EvaluatedTermInOpenMMUnits(evaluated)
+            callbacks[name] = TermCallback(computation, weight=weight)
+            force = create_python_force(callbacks[name], layout.periodic, parameters)
         force.setName(name)
         force.setForceGroup(group)
         forces[name] = mixed.addForce(force)
@@ -361,6 +414,20 @@ def create_mixed_system(
         _forces=forces,
         _callbacks=callbacks,
     )
+
+
+def _has_force_field_term(hamiltonian: Hamiltonian) -> bool:
+    terms = [term for term in hamiltonian.terms if isinstance(term.potential, ForceFieldPotential)]
+    if terms and (len(hamiltonian.outermost) > 1 or any(term.region not in hamiltonian.outermost for term in terms)):
+        raise HamiltonianError(
+            "a ForceFieldPotential gives back what one region lost: it stands on the outermost region, and there is no "
+            f"second one; here are {listed(region.name for region in hamiltonian.outermost)}"
+        )
+    return bool(terms)
+
+
+def _backend_name(force: openmm.Force) -> str:
+    return type(force).__name__ if isinstance(force, openmm.PythonForce | openmm.CustomCVForce) else "TorchForce"
 
 
 def _assign_groups(system: openmm.System, hamiltonian: Hamiltonian) -> list[int]:

@@ -12,12 +12,14 @@ import time
 import uuid
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 import openmm
 from openmm import unit
 
+from qmmlmm.coupling.coefficient import Coefficient
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.errors import NonFiniteError, listed
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
@@ -81,6 +83,9 @@ class TermCallback:
     computation : ComputesInOpenMMUnits
     key : str, optional
         Identifies the callback in this process.
+    weight : Coefficient, optional
+        Depends on parameters of the Context; the computation has no coefficient of its own then. While it is zero the
+        term is not computed.
 
     Attributes
     ----------
@@ -92,8 +97,11 @@ class TermCallback:
         Wall time of these evaluations together.
     """
 
-    def __init__(self, computation: ComputesInOpenMMUnits, key: str | None = None) -> None:
+    def __init__(
+        self, computation: ComputesInOpenMMUnits, key: str | None = None, weight: Coefficient | None = None
+    ) -> None:
         self.computation = computation
+        self.weight = weight
         self.key = key or uuid.uuid4().hex
         self.failure: BaseException | None = None
         self.evaluations = 0
@@ -105,24 +113,30 @@ class TermCallback:
         _hand_openmm_an_array()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_find_or_build, (self.key, self.computation))
+        return (_find_or_build, (self.key, self.computation, self.weight))
 
     def __call__(self, state: openmm.State) -> tuple[float, FloatArray]:
         """Return energy, kJ/mol, and forces, kJ/(mol nm), on all particles."""
         self.failure = None
         try:
-            positions = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-            try:
-                box = np.array(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
-            except openmm.OpenMMException:
-                box = _NO_BOX
-            return self.compute(positions, box)
+            factor = 1.0 if self.weight is None else self.weight.value(state.getParameters())
+            positions, box = _geometry(state)
+            if factor == 0.0:
+                return 0.0, np.zeros_like(positions)
+            energy, forces = self.compute(positions, box)
+            return (energy, forces) if factor == 1.0 else (factor * energy, factor * forces)
         except BaseException as error:
             self.failure = error
             # OpenMM keeps the text alone.
             step = state.getStepCount()
             error.add_note(f"raised in term {self.computation.name!r} at step {step} of the simulation")
             raise RuntimeError(f"{type(error).__name__} at step {step}: {error}") from error
+
+    def energy(self, state: openmm.State, periodic: bool) -> float:
+        """Return the energy of a geometry without the weight that depends on parameters, kJ/mol."""
+        positions, box = _geometry(state)
+        # A state from outside has the default box also where no force is periodic.
+        return self.compute(positions, box if periodic else _NO_BOX)[0]
 
     def forget(self) -> None:
         """Compute the next geometry as if it were the first."""
@@ -139,7 +153,7 @@ class TermCallback:
         return counted
 
     def compute(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
-        """Return energy and forces, from the cache if the geometry is one of the last two.
+        """Return energy and forces without the weight, from the cache if the geometry is one of the last two.
 
         Raises
         ------
@@ -181,12 +195,31 @@ def _hand_openmm_an_array() -> None:
     context.setPositions(np.zeros((1, 3)))
 
 
-def _find_or_build(key: str, computation: ComputesInOpenMMUnits) -> TermCallback:
-    return _live.get(key) or TermCallback(computation, key)
+def _geometry(state: openmm.State) -> tuple[FloatArray, FloatArray]:
+    """Return positions and box vectors in nm."""
+    positions = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+    try:
+        return positions, np.array(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
+    except openmm.OpenMMException:
+        return positions, _NO_BOX
 
 
-def create_python_force(callback: TermCallback, periodic: bool) -> openmm.PythonForce:
-    """Return a PythonForce on all particles that calls `callback`."""
-    force = openmm.PythonForce(callback)
+def _find_or_build(key: str, computation: ComputesInOpenMMUnits, weight: Coefficient | None) -> TermCallback:
+    return _live.get(key) or TermCallback(computation, key, weight)
+
+
+def create_python_force(
+    callback: TermCallback, periodic: bool, parameters: Mapping[str, float] | None = None
+) -> openmm.PythonForce:
+    """Return a PythonForce on all particles that calls `callback`.
+
+    Parameters
+    ----------
+    callback : TermCallback
+    periodic : bool
+    parameters : mapping of str to float, optional
+        First values of the global parameters that its weight depends on.
+    """
+    force = openmm.PythonForce(callback, dict(parameters or {}))
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force

@@ -235,7 +235,7 @@ def build_layouts(
                 specification=RegionSpecification(
                     name, found.atomic_numbers, term.region.charge, term.region.multiplicity
                 ),
-                coefficient=float(term.coefficient),
+                coefficient=1.0 if term.weight.slopes else term.weight.constant,
                 n_particles=system.getNumParticles(),
                 atoms=found.atoms,
                 anchor=found.anchor,

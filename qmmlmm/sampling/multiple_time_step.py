@@ -13,7 +13,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from qmmlmm.coupling.hamiltonian import Hamiltonian
+from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.errors import HamiltonianError, listed, nearest
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.units import in_unit
@@ -209,10 +209,10 @@ def correction_terms(hamiltonian: Hamiltonian) -> tuple[str, ...]:
     slow: list[str] = []
     for region in hamiltonian.regions:
         here = [(name, term) for name, term in named if term.region == region]
-        subtracted = {id(term.potential) for _, term in here if term.coefficient < 0}
+        subtracted = {id(term.potential) for _, term in here if _subtracts(term)}
         if not subtracted:
             continue
-        found = [name for name, term in here if term.coefficient < 0 or id(term.potential) not in subtracted]
+        found = [name for name, term in here if _subtracts(term) or id(term.potential) not in subtracted]
         if region in hamiltonian.outermost and len(found) == len(here):
             raise HamiltonianError(
                 f"region {region.name!r} would have no fast term: the potential with coefficient -1 is the same object "
@@ -225,6 +225,11 @@ def correction_terms(hamiltonian: Hamiltonian) -> tuple[str, ...]:
             'region inside another, or say which terms are slow, for example slow=["ligand/QM"]'
         )
     return tuple(slow)
+
+
+def _subtracts(term: Term) -> bool:
+    """Return whether a coefficient is negative, for parameters between zero and one."""
+    return term.weight.value(dict.fromkeys(term.weight.parameters, 0.5)) < 0
 
 
 def _known(mixed: MixedSystem, slow: Iterable[str]) -> tuple[str, ...]:

@@ -150,9 +150,9 @@ def test_a_class_with_half_of_the_contract_is_no_potential():
         term(Half(), embedding="mechanical")
 
 
-@pytest.mark.parametrize("coefficient", ["1", None, True, 1j])
+@pytest.mark.parametrize("coefficient", [None, True, 1j])
 def test_a_coefficient_is_a_number(coefficient):
-    with pytest.raises(HamiltonianError, match="coefficient of a term is a number, got"):
+    with pytest.raises(HamiltonianError, match="coefficient of a term is a number, or a sum"):
         term(coefficient=coefficient)
 
 
