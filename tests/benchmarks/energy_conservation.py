@@ -1,6 +1,7 @@
 """How well dynamics at each level keeps the energy: drift of the total energy without a thermostat.
 
-    python tests/benchmarks/energy_conservation.py mm|ml|qm [--ps 20] [--platform CPU] [--output DIRECTORY]
+    python tests/benchmarks/energy_conservation.py mm|ml|qm [--ps 20] [--platform CPU] [--ml-precision mixed]
+        [--output DIRECTORY]
 
 mm    p-xylene in flexible water, force field alone: what OpenMM itself conserves.
 ml    the same with p-xylene as an embedded ML region.
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.ml.term_module import MeshPrecision
 from qmmlmm.units import FloatArray
 from systems import solution, t4_lysozyme
 from systems.structure import Structure
@@ -133,7 +135,7 @@ def make_smooth(system: openmm.System) -> None:
             force.setPMEParameters(REACH / CUTOFF, points, points, points)
 
 
-def build(level: str, basis: str) -> tuple[Structure, openmm.System]:
+def build(level: str, basis: str, ml_precision: MeshPrecision) -> tuple[Structure, openmm.System]:
     """Return a structure and the System of a level."""
     if level == "qm":
         structure = flexible_water()
@@ -151,7 +153,8 @@ def build(level: str, basis: str) -> tuple[Structure, openmm.System]:
     model = MLPotential(loaded.module.double(), atomic_numbers=loaded.atomic_numbers, embeddings=loaded.embeddings)
     region = Region("p-xylene", range(len(t4_lysozyme.LIGAND)))
     hamiltonian = Hamiltonian([Term(model, region, embedding="electrostatic")])
-    return structure, create_mixed_system(structure.topology, structure.system, hamiltonian).system
+    mixed = create_mixed_system(structure.topology, structure.system, hamiltonian, ml_precision=ml_precision)
+    return structure, mixed.system
 
 
 def equilibrated(structure: Structure, system: openmm.System, level: str, seed: int, platform: str) -> openmm.Context:
@@ -223,14 +226,23 @@ def report(path: Path) -> None:
     figure.savefig(path.with_suffix(".png"), dpi=150)
 
 
-def run(level: str, picoseconds: float, platform: str, basis: str, seed: int, output: Path) -> None:
+def run(
+    level: str,
+    picoseconds: float,
+    platform: str,
+    basis: str,
+    seed: int,
+    output: Path,
+    ml_precision: MeshPrecision = "double",
+) -> None:
     """Equilibrate, run without a thermostat, and report."""
-    structure, system = build(level, basis)
+    structure, system = build(level, basis, ml_precision)
     context = equilibrated(structure, system, level, seed, platform)
     n_freedoms = 3 * system.getNumParticles() - system.getNumConstraints() - 3
     every = SAMPLE_EVERY[level]
     n_samples = round(picoseconds / TIME_STEP / every)
-    path = output / f"energy_{level}_{platform}_{seed}.csv"
+    name = level if ml_precision == "double" else f"{level}_{ml_precision}"
+    path = output / f"energy_{name}_{platform}_{seed}.csv"
     start = time.perf_counter()
     with path.open("w", encoding="utf-8") as file:
         file.write(f"# degrees of freedom: {n_freedoms} ; time (ps), potential and kinetic energy (kJ/mol)\n")
@@ -253,6 +265,7 @@ def main() -> None:
     parser.add_argument("--ps", type=float, help="length; 20, and 2 for qm, if not given")
     parser.add_argument("--platform", default="CPU", help="OpenMM platform; Reference is double precision")
     parser.add_argument("--basis", default="3-21g", help="basis set of the Hartree-Fock calculation")
+    parser.add_argument("--ml-precision", choices=("double", "mixed"), default="double", help="of the mesh of ml")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("energy_conservation_run"))
     parser.add_argument("--fit", type=Path, nargs="*", help="report on energies written before")
@@ -265,7 +278,7 @@ def main() -> None:
         parser.error("give a level (mm, ml or qm), or --fit")
     options.output.mkdir(parents=True, exist_ok=True)
     picoseconds = options.ps or (2.0 if options.level == "qm" else 20.0)
-    run(options.level, picoseconds, options.platform, options.basis, options.seed, options.output)
+    run(options.level, picoseconds, options.platform, options.basis, options.seed, options.output, options.ml_precision)
 
 
 if __name__ == "__main__":
