@@ -6,11 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from qmmlmm.coupling.boundary_charges import check_scheme
 from qmmlmm.coupling.coefficient import Coefficient, parse_coefficient
-from qmmlmm.coupling.potential import RegionPotential, is_long_range
+from qmmlmm.coupling.potential import RegionPotential, is_long_range, takes_smeared_charges
 from qmmlmm.coupling.region import Region
+from qmmlmm.coupling.smeared_charges import widths_in_bohr
 from qmmlmm.errors import HamiltonianError, listed, nearest
 
 EMBEDDINGS = ("mechanical", "electrostatic")
@@ -38,6 +40,13 @@ class Term:
         What the region feels of the charge of the outside atom on a cut bond, see
         `qmmlmm.coupling.boundary_charges.redistribute`. The default keeps total charge and bond dipoles and
         leaves no charge next to the link atom.
+    smeared_charges : Quantity, nm, or mapping of int to Quantity, nm, optional
+        Width w of the charges around the region, which it then feels as Gaussian distributions, through erf(r/w)/r
+        in the place of 1/r: against over-polarisation by charges that are close. One width for all charges has no
+        border where something changes, and acts on those within some 3 w of the region alone; a mapping
+        {particle index: width} is for single ones, for instance those next to a cut bond. A boundary charge between
+        two atoms has the larger one of their widths. With electrostatic embedding; the force field is not touched.
+        See `qmmlmm.coupling.smeared_charges`.
     force_group : int, optional
         OpenMM force group, 0 to 31. By default each term gets a group of its own.
     name : str, optional
@@ -54,6 +63,7 @@ class Term:
     coefficient: float | str = field(default=1.0, kw_only=True)
     embedding: str = field(kw_only=True)
     boundary_charges: str = field(default="rcd", kw_only=True)
+    smeared_charges: Any = field(default=None, kw_only=True, hash=False)
     force_group: int | None = field(default=None, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
 
@@ -79,6 +89,7 @@ class Term:
                 f"{listed(sorted(self.potential.embeddings))}"
             )
         check_scheme(self.boundary_charges)
+        self._check_smeared_charges()
         if self.force_group is not None and self.force_group not in range(32):
             raise HamiltonianError(f"force groups are 0 to 31, got {self.force_group!r}")
 
@@ -86,6 +97,25 @@ class Term:
     def weight(self) -> Coefficient:
         """The coefficient as a sum of a constant and parameters."""
         return parse_coefficient(self.coefficient)
+
+    @property
+    def widths(self) -> float | dict[int, float] | None:
+        """`smeared_charges` in bohr."""
+        return widths_in_bohr(self.smeared_charges)
+
+    def _check_smeared_charges(self) -> None:
+        if self.widths is None:
+            return
+        if self.embedding != "electrostatic":
+            raise HamiltonianError(
+                f"smeared_charges={self.smeared_charges!r} goes with electrostatic embedding; with {self.embedding} "
+                "embedding the region feels no charges: leave it out"
+            )
+        if not takes_smeared_charges(self.potential):
+            raise HamiltonianError(
+                f"{type(self.potential).__name__} does not say that it takes smeared charges, by an attribute "
+                "takes_smeared_charges that is true; leave smeared_charges out"
+            )
 
 
 @dataclass(frozen=True, init=False)
@@ -223,6 +253,11 @@ class Hamiltonian:
                         f"the terms of region {region.name!r} differ in {label}: {listed(sorted(values))}; all terms "
                         "of a region see the same surroundings"
                     )
+            if any(term.widths != terms[0].widths for term in terms):
+                raise HamiltonianError(
+                    f"the terms of region {region.name!r} differ in smeared_charges: "
+                    f"{listed(term.smeared_charges for term in terms)}; all terms of a region see the same surroundings"
+                )
             if self.long_range(region):
                 self._check_long_range(region, terms)
             total = sum(term.weight.constant for term in terms)

@@ -31,6 +31,8 @@ class Surroundings:
         Mesh of the long-range part; zeros without a box.
     short_range_cutoff : float, bohr
         Sources beyond it act through the mesh alone; infinite without a box.
+    source_widths : (n_particles + n_derived,) float array or None, bohr
+        Widths of Gaussian charges, zero for points, see `qmmlmm.coupling.smeared_charges`; None if all are points.
     """
 
     source_charges: FloatArray
@@ -40,6 +42,7 @@ class Surroundings:
     splitting: float
     grid: tuple[int, int, int]
     short_range_cutoff: float
+    source_widths: FloatArray | None = None
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,13 @@ class ExternalField:
 
     It is a sum of compact charges and of a smooth rest:
 
-        phi(r) = sum_k q_k / |r - r_k| + sum_k g_k erf(a |r - r_k|) / |r - r_k| + smooth(r)
+        phi(r) = sum_k q_k erf(|r - r_k| / w_k) / |r - r_k| + sum_k g_k erf(a |r - r_k|) / |r - r_k| + smooth(r)
 
-    Without a box only the first sum is there. In a box the second has g_k = -q_k for the charges of the
-    surroundings inside the short-range cutoff, so that each acts by erfc(a r)/r, and for the region's own
-    reference charges only the second sum is there: it takes their nearest image, which is the region itself,
-    out of the smooth part.
+    The first sum is that of points, 1/|r - r_k|, unless the user asked for charges with widths w_k; a width of zero
+    is that of a point. Without a box only the first sum is there. In a box the second has g_k = -q_k for the
+    charges of the surroundings inside the short-range cutoff, so that a point acts by erfc(a r)/r, and for the
+    region's own reference charges only the second sum is there: it takes their nearest image, which is the region
+    itself, out of the smooth part.
 
     Parameters
     ----------
@@ -60,6 +61,9 @@ class ExternalField:
     smooth_potential : callable or None
         Maps points, (g, 3) bohr, to the smooth part, (g,) hartree/e, and its gradient, (g, 3)
         hartree/(e bohr). None without a box.
+    widths : (k,) float array or None, bohr
+        Widths w_k of the charges q_k; None if all are points. Only potentials that say that they take smeared charges
+        are given widths, see `takes_smeared_charges`.
     """
 
     positions: FloatArray
@@ -67,6 +71,7 @@ class ExternalField:
     gaussian_charges: FloatArray
     splitting: float | None = None
     smooth_potential: Callable[[FloatArray], tuple[FloatArray, FloatArray]] | None = None
+    widths: FloatArray | None = None
 
 
 def _none() -> FloatArray:
@@ -162,6 +167,14 @@ def is_long_range(potential: object) -> bool:
     of any other region act through the force field's charges.
     """
     return bool(getattr(potential, "long_range", False))
+
+
+def takes_smeared_charges(potential: object) -> bool:
+    """Return whether the evaluators of a potential know `ExternalField.widths`.
+
+    It says so by an attribute ``takes_smeared_charges`` that is true.
+    """
+    return bool(getattr(potential, "takes_smeared_charges", False))
 
 
 class RegionPotential(Protocol):

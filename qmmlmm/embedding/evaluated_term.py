@@ -37,6 +37,8 @@ class NearSources:
     charges : (k,) float array, e
     gradient : (k, 3) float array, hartree/bohr
         Derivative of the energy by the positions of these images alone, through 1/r: all other images are held.
+    widths : (k,) float array or None, bohr
+        Of Gaussian charges, which act through erf(r/w)/r in the place of 1/r; zero for points.
 
     Notes
     -----
@@ -47,6 +49,7 @@ class NearSources:
     positions: FloatArray
     charges: FloatArray
     gradient: FloatArray
+    widths: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -145,19 +148,23 @@ class EvaluatedTerm:
         sites = field.prepare(torch.from_numpy(positions), torch.from_numpy(box)).numpy()
         near = field.near_positions.numpy()
         charges = field.near_charges().numpy()
+        widths = field.near_widths().numpy() if field.smeared else None
         self._check_distances(sites, near, charges)
         if not self.layout.periodic:
-            return sites, ExternalField(near, charges, np.zeros_like(charges))
+            return sites, ExternalField(near, charges, np.zeros_like(charges), widths=widths)
         own = field.own_charges.numpy()
         mesh = self._near_mesh
         if mesh is None:
             self._compact = torch.arange(len(near))
         else:
             distances = torch.cdist(torch.from_numpy(sites), field.near_positions).min(dim=0).values
-            self._compact = torch.nonzero(distances < NARROW_REACH / mesh.narrow)[:, 0]
+            broadest = max(1.0 / mesh.narrow, 0.0 if widths is None else widths.max(initial=0.0))
+            self._compact = torch.nonzero(distances < NARROW_REACH * broadest)[:, 0]
             self._on_mesh = torch.nonzero(distances < field.cutoff)[:, 0]
             mesh.fill(field.sites, *self._mesh_charges())
-            near, charges = near[self._compact.numpy()], charges[self._compact.numpy()]
+            compact = self._compact.numpy()
+            near, charges = near[compact], charges[compact]
+            widths = None if widths is None else widths[compact]
 
         def smooth_potential(points: FloatArray) -> tuple[FloatArray, FloatArray]:
             places = torch.from_numpy(np.ascontiguousarray(points))
@@ -173,6 +180,7 @@ class EvaluatedTerm:
             gaussian_charges=np.concatenate([-charges, -own]),
             splitting=field.splitting if mesh is None else mesh.narrow,
             smooth_potential=smooth_potential,
+            widths=None if widths is None else np.concatenate([widths, np.zeros_like(own)]),
         )
 
     def _check_distances(self, sites: FloatArray, near: FloatArray, charges: FloatArray) -> None:
@@ -349,7 +357,8 @@ class EvaluatedTerm:
                 _, slope, _ = smeared_kernel(delta.norm(dim=-1), field.splitting)
                 rest += torch.einsum("kg,kgc->kc", slope * density[some], delta)
             gradient = gradient + charges[:, None] * rest
-        return NearSources(places.numpy(), charges.numpy(), gradient.numpy())
+        widths = field.near_widths()[near].numpy() if field.smeared else None
+        return NearSources(places.numpy(), charges.numpy(), gradient.numpy(), widths)
 
     def _near_gradient(self, evaluation: Evaluation) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the derivatives by the near sources' positions, and by those of the region's smeared charges."""

@@ -19,6 +19,10 @@ turn), count once. It is exact for a region of fixed charges, and of second orde
 the region's charge density and its reference charges otherwise. No part of it depends on the region's
 density, so that no response term is needed.
 
+Where charges of the surroundings are Gaussian distributions of width w (`qmmlmm.coupling.smeared_charges`), K has
+erf(r/w)/r in the place of the 1/r of the nearest images. That takes erfc(r/w)/r away, which is short-ranged: the mesh
+knows nothing of it.
+
 Source of the kernel: Ewald's sum as in Essmann et al., J. Chem. Phys. 103, 8577 (1995), with OpenMM's
 neutralising background.
 """
@@ -27,10 +31,12 @@ neutralising background.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qmmlmm.coupling.layout import TermLayout
+from qmmlmm.coupling.smeared_charges import REACH
 from qmmlmm.embedding.geometry import RegionGeometry
 from qmmlmm.embedding.mesh import SPLINE_ORDER, EwaldMesh
 
@@ -38,8 +44,8 @@ SAME_PLACE = 1e-4
 """Square of the distance (bohr^2) below which a source is the region's own atom and not an image of it."""
 
 
-def screened_kernel(r: Tensor, splitting: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return erfc(a r)/r and its first and second derivatives."""
+def screened_kernel(r: Tensor, splitting: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return erfc(a r)/r and its first and second derivatives, for one a or one for each column of r."""
     inverse = 1.0 / r
     value = torch.erfc(splitting * r) * inverse
     gaussian = (2.0 * splitting / math.sqrt(math.pi)) * torch.exp(-((splitting * r) ** 2))
@@ -98,6 +104,8 @@ class SurroundingsField(torch.nn.Module):
     """
 
     charges: Tensor
+    widths: Tensor
+    alpha: Tensor
     reference: Tensor
     own: Tensor
     own_charges: Tensor
@@ -111,7 +119,16 @@ class SurroundingsField(torch.nn.Module):
         self.periodic = layout.periodic
         self.n_atoms = len(layout.atoms)
         self.same_place = SAME_PLACE
+        self.smearing_reach = REACH
+        self.smeared = surroundings.source_widths is not None
+        widths = (
+            np.zeros(len(surroundings.source_charges))
+            if surroundings.source_widths is None
+            else (surroundings.source_widths)
+        )
+        self.register_buffer("widths", torch.tensor(widths))
         self.splitting = float(surroundings.splitting)
+        self.register_buffer("alpha", torch.tensor(self.splitting, dtype=torch.float64))
         self.cutoff = float(surroundings.short_range_cutoff)
         n_derived = len(surroundings.derived_fractions)
         charges = torch.tensor(surroundings.source_charges)
@@ -217,6 +234,23 @@ class SurroundingsField(torch.nn.Module):
         return self.charges[self.near_index]
 
     @torch.jit.export
+    def near_widths(self) -> Tensor:
+        """Return the widths of the near sources, (k,) bohr, zero for points."""
+        return self.widths[self.near_index]
+
+    def _compact(self, r: Tensor, widths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the potential of near unit charges beside the mesh, (n, k), and its derivatives."""
+        value, first, second = screened_kernel(r, self.alpha)
+        if self.smeared:
+            near = (widths > 0) & (r.min(dim=0).values < self.smearing_reach * widths)
+            close = torch.nonzero(near)[:, 0]
+            less, less_first, less_second = screened_kernel(r[:, close], 1.0 / widths[close])
+            value = value.index_add(1, close, less, alpha=-1.0)
+            first = first.index_add(1, close, less_first, alpha=-1.0)
+            second = second.index_add(1, close, less_second, alpha=-1.0)
+        return value, first, second
+
+    @torch.jit.export
     def potential(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the potential at the sites with its first and second derivatives.
 
@@ -230,7 +264,7 @@ class SurroundingsField(torch.nn.Module):
         delta = self.sites.t()[:, :, None] - self.near_positions.t().contiguous()[:, None, :]
         squared = delta[0] * delta[0] + delta[1] * delta[1] + delta[2] * delta[2]
         r = torch.sqrt(squared)
-        value, first, second = screened_kernel(r, self.splitting)
+        value, first, second = self._compact(r, self.near_widths())
         radial = first / r
         along = (second - radial) / squared
         self.near_delta, self.near_radial, self.near_along = delta, radial, along
@@ -337,7 +371,7 @@ class SurroundingsField(torch.nn.Module):
         """
         delta = self.sites[:, None, :] - self.near_positions[None, :, :]
         r = torch.sqrt((delta * delta).sum(-1))
-        value, first, _ = screened_kernel(r, self.splitting)
+        value, first, _ = self._compact(r, self.near_widths())
         felt = (charges[:, None] * value + first / r * (delta * dipoles[:, None, :]).sum(-1)).sum(0)
         energies = torch.zeros_like(self.charges)
         energies.index_add_(0, self.near_index, self.charges[self.near_index] * felt)
@@ -372,7 +406,7 @@ class SurroundingsField(torch.nn.Module):
         q = near_reference[keep]
         delta = self.sites[:, None, :] - self.near_positions[keep][None, :, :]
         r = torch.sqrt((delta * delta).sum(-1))
-        value, first, _ = screened_kernel(r, self.splitting)
+        value, first, _ = self._compact(r, self.near_widths()[keep])
         pair = site_charges[:, None] * q[None, :]
         energy = (pair * value).sum()
         pull = (pair * first / r)[:, :, None] * delta

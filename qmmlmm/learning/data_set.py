@@ -4,7 +4,8 @@ Notes
 -----
 A frame is the number of atoms, a line of ``key=value`` pairs, and one line per atom. Lengths are in angstrom,
 energies in eV and charges in e, as in ASE; the key ``units`` says so in every frame. The near charges of the
-surroundings stand in the key ``near_charges``: for each its position (3), charge (1) and force (3). Format:
+surroundings stand in the key ``near_charges``: for each its position (3), charge (1) and force (3); if they are
+Gaussian charges, their widths stand in ``near_widths``. Format:
 https://github.com/libAtoms/extxyz.
 """
 
@@ -203,6 +204,8 @@ def _format(frame: LabelledFrame) -> str:
         digits = [d for _, width, d in _NEAR.values() for _ in range(width)]
         rows = (" ".join(f"{x:.{d}f}" for x, d in zip(row, digits, strict=True)) for row in table)
         header.append(f'near_charges="{" ".join(rows)}"')
+        if near.widths is not None:
+            header.append(f'near_widths="{" ".join(f"{w * _LENGTH:.5f}" for w in near.widths)}"')
     header += [f"name={frame.name}", 'pbc="F F F"']
     symbols = [Element.getByAtomicNumber(int(z)).symbol for z in frame.atomic_numbers]
     body = [
@@ -224,7 +227,8 @@ def _parse(block: _Block, path: str) -> LabelledFrame:
     missing = [key for key in ("Properties", "method", "energy", "charge", "multiplicity") if key not in header]
     if missing:
         raise DataSetError(f"{where} lacks {listed(missing)} in its second line")
-    known = {*_KEYS, *_INTEGERS, "Properties", "method", "units", "qmmlmm_format", "name", "pbc", "near_charges"}
+    near = {"near_charges", "near_widths"}
+    known = {*_KEYS, *_INTEGERS, *near, "Properties", "method", "units", "qmmlmm_format", "name", "pbc"}
     unknown = sorted(set(header) - known)
     if unknown:
         raise DataSetError(f"{where} has keys that are not known: {listed(unknown)}; known are {listed(known, 30)}")
@@ -303,7 +307,10 @@ def _near(header: dict[str, str], where: str) -> NearCharges | None:
     if len(table) % width:
         raise DataSetError(f"{where}: near_charges has {width} numbers for each charge, got {len(table)} numbers")
     table = table.reshape(-1, width)
-    return NearCharges(table[:, :3] / _LENGTH, table[:, 3], table[:, 4:] / _FORCE)
+    widths = None
+    if "near_widths" in header:
+        widths = _numbers(header["near_widths"], len(table), "near_widths", where) / _LENGTH
+    return NearCharges(table[:, :3] / _LENGTH, table[:, 3], table[:, 4:] / _FORCE, widths)
 
 
 def _numbers(text: str, count: int | None, name: str, where: str) -> FloatArray:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qmmlmm.embedding.surroundings_field import screened_kernel
 from qmmlmm.learning.labelled_frame import DataSetError, LabelledFrame, check_together, optional_labels
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
@@ -102,18 +103,18 @@ def frame_tensors(frames: list[LabelledFrame], conditions: list[Condition], near
     zeros = np.zeros((n, 3, 3))
     slope = _stack([np.zeros((n, 3)) if frame.field is None else -frame.field for frame in frames])
     near = [_near(frame, near_reach) for frame in frames]
-    k = max(len(charges) for _, charges, _ in near)
+    k = max(len(charges) for _, charges, _, _ in near)
     far = positions.new_full((len(frames), k, 3), 1e3)
     near_charges = positions.new_zeros(len(frames), k)
     near_forces = positions.new_zeros(len(frames), k, 3)
     near_map = torch.zeros(len(frames), 3 * k, 4 * n, dtype=torch.float32)
-    for index, (frame, (places, charges, forces)) in enumerate(zip(frames, near, strict=True)):
+    for index, (frame, (places, charges, forces, widths)) in enumerate(zip(frames, near, strict=True)):
         count = len(charges)
         far[index, :count] = places
         near_charges[index, :count] = charges
         near_forces[index, :count] = forces
         if frame.near is not None:
-            near_map[index, : 3 * count] = _map(positions[index], places, charges)
+            near_map[index, : 3 * count] = _map(positions[index], places, charges, widths)
     return FrameTensors(
         positions=positions,
         condition=torch.tensor([conditions.index(frame.condition) for frame in frames]),
@@ -139,23 +140,33 @@ def _stack(values: list[object]) -> Tensor:
     return torch.tensor(np.array(values, dtype=float))
 
 
-def _near(frame: LabelledFrame, reach: float) -> tuple[Tensor, Tensor, Tensor]:
+def _near(frame: LabelledFrame, reach: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if frame.near is None:
         none = torch.zeros(0, 3, dtype=torch.float64)
-        return none, none[:, 0], none
+        return none, none[:, 0], none, none[:, 0]
     distance = np.linalg.norm(frame.near.positions[:, None] - frame.positions[None], axis=-1).min(axis=1)
     keep = distance < reach * ANGSTROM_IN_BOHR
-    return tuple(torch.tensor(getattr(frame.near, key)[keep]) for key in ("positions", "charges", "forces"))  # type: ignore[return-value]
+    near = frame.near
+    widths = np.zeros(len(near.charges)) if near.widths is None else near.widths
+    positions, charges, forces, kept = (
+        torch.tensor(values[keep]) for values in (near.positions, near.charges, near.forces, widths)
+    )
+    return positions, charges, forces, kept
 
 
-def _map(positions: Tensor, places: Tensor, charges: Tensor) -> Tensor:
+def _map(positions: Tensor, places: Tensor, charges: Tensor, widths: Tensor) -> Tensor:
     """Return the derivatives of potential and slope at the atoms by the near positions, (3 k, 4 n)."""
     n, k = len(positions), len(places)
     delta = positions[None, :, :] - places[:, None, :]
     r = delta.norm(dim=-1)
-    radial = -1.0 / r**3
+    radial, along = -1.0 / r**3, 3.0 / r**5
+    extended = widths > 0.0
+    _, first, second = screened_kernel(r[extended], 1.0 / widths[extended, None])
+    less = first / r[extended]
+    radial[extended] -= less
+    along[extended] -= (second - less) / r[extended] ** 2
     by_potential = -(charges[:, None] * radial)[..., None] * delta
-    outer = delta[..., :, None] * delta[..., None, :] * (3.0 / r**5)[..., None, None]
+    outer = delta[..., :, None] * delta[..., None, :] * along[..., None, None]
     by_slope = -charges[:, None, None, None] * (outer + radial[..., None, None] * torch.eye(3, dtype=r.dtype))
     # (k, n, 3) to (k, 3, n) and (k, n, 3, 3) to (k, 3, n, 3).
     table = torch.cat([by_potential.transpose(1, 2), by_slope.transpose(1, 2).reshape(k, 3, 3 * n)], dim=-1)

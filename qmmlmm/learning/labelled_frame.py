@@ -25,11 +25,14 @@ class NearCharges:
     charges : (k,) float array, e
     forces : (k, 3) float array, hartree/bohr
         Through 1/r, on these images alone.
+    widths : (k,) float array, bohr, optional
+        Of Gaussian charges, which act through erf(r/w)/r, see `qmmlmm.coupling.smeared_charges`; zero for points.
     """
 
     positions: FloatArray
     charges: FloatArray
     forces: FloatArray
+    widths: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class LabelledFrame:
             if self.potential is None:
                 raise DataSetError(f"{where} has near charges but no potential of the surroundings")
             k = len(self.near.charges)
-            for key, shape in {"positions": (k, 3), "charges": (k,), "forces": (k, 3)}.items():
+            for key, shape in {"positions": (k, 3), "charges": (k,), "forces": (k, 3), "widths": (k,)}.items():
                 _check(where, f"near.{key}", getattr(self.near, key), shape)
         distance = np.linalg.norm(self.positions[:, None] - self.positions[None], axis=-1) + np.eye(n)
         if distance.min() < 1e-3:

@@ -23,7 +23,7 @@ class Labeller:
     term : EvaluatedTerm
         From `MixedSystem.evaluated_term`.
     method : str
-        Name of the method, with all that changes energies: functional, basis set, grids.
+        Name of the method, with all that changes energies: functional, basis set, grids, smeared charges.
     vacuum : bool
         Whether each geometry is also labelled without surroundings, which costs a second calculation and helps the
         training much.
@@ -75,7 +75,7 @@ class Labeller:
                 "potential": label.potential,
                 "field": -label.potential_gradient,
                 "field_gradient": -label.potential_curvature,
-                "near": NearCharges(near.positions, near.charges, -near.gradient),
+                "near": NearCharges(near.positions, near.charges, -near.gradient, near.widths),
             }
         if self._vacuum is not None:
             bare = self._vacuum.evaluate(label.positions, None)

@@ -69,7 +69,8 @@ class MLPotential:
           that a potential at the atoms cannot hold there are also ``near_positions`` (k, 3) bohr and
           ``near_charges`` (k,) e: the charges of the surroundings within the short-range cutoff, all of them without a
           box. They are in the potential already; what a model adds must go to zero with its derivatives well inside
-          that cutoff. The result holds ``energy`` in hartree.
+          that cutoff. With `Term(..., smeared_charges=...)` potential and field are those of Gaussian charges; the
+          labels that the model learned from should be so too. The result holds ``energy`` in hartree.
 
         The energy is differentiated by autograd, so every operation on positions, potential and field has to be
         differentiable. TorchForce freezes the module, which drops `detach`; use ``torch.no_grad`` instead. Energies
@@ -91,6 +92,7 @@ class MLPotential:
     """
 
     level = "ML"
+    takes_smeared_charges = True
 
     def __init__(
         self,

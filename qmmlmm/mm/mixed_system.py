@@ -37,6 +37,7 @@ from qmmlmm.mm.term_layouts import (
     regions_to_remove,
     resolve_region,
 )
+from qmmlmm.units import BOHR_IN_NM
 
 MLBackend = Literal["auto", "torchforce", "pythonforce"]
 
@@ -292,6 +293,7 @@ class MixedSystem:
                     "coefficient": term.coefficient,
                     "embedding": term.embedding,
                     "boundary_charges": term.boundary_charges,
+                    "smeared_charges_nm": _in_nm(term.widths),
                     "force_group": self.force_groups[name],
                     "backend": _backend_name(self.system.getForce(self._forces[name])),
                     "atoms": len(layout.atoms),
@@ -312,6 +314,12 @@ class MixedSystem:
             ],
             "terms": terms,
         }
+
+
+def _in_nm(widths: float | dict[int, float] | None) -> float | dict[str, float] | None:
+    if isinstance(widths, dict):
+        return {str(atom): round(width * BOHR_IN_NM, 9) for atom, width in widths.items()}
+    return None if widths is None else round(widths * BOHR_IN_NM, 9)
 
 
 def create_mixed_system(

@@ -68,6 +68,11 @@ class OpenMMPotential:
         forces = [f for f in self.system.getForces() if isinstance(f, openmm.NonbondedForce)]
         return frozenset({"mechanical", "electrostatic"} if len(forces) == 1 else {"mechanical"})
 
+    @property
+    def takes_smeared_charges(self) -> bool:
+        """Charges of the surroundings may be Gaussian distributions."""
+        return True
+
     def check(self, specification: RegionSpecification) -> None:
         """Raise PotentialError if the number of particles is not that of the region."""
         n = len(specification.atomic_numbers)
@@ -165,6 +170,13 @@ def charges_in_field(positions: FloatArray, charges: FloatArray, external_field:
     slope = np.zeros_like(r)  # the kernel's derivative divided by r
     points = external_field.point_charges
     at_point = points != 0.0
+    widths = external_field.widths
+    if widths is not None:
+        extended = at_point & (widths > 0.0)
+        at_point &= ~extended
+        kernel, kernel_slope = _smeared_kernel(r[:, extended], 1.0 / widths[extended])
+        value[:, extended] += points[extended] * kernel
+        slope[:, extended] += points[extended] * kernel_slope
     value[:, at_point] += points[at_point] / r[:, at_point]
     slope[:, at_point] -= points[at_point] / r[:, at_point] ** 3
     a = external_field.splitting
@@ -185,8 +197,8 @@ def charges_in_field(positions: FloatArray, charges: FloatArray, external_field:
     )
 
 
-def _smeared_kernel(r: FloatArray, a: float) -> tuple[FloatArray, FloatArray]:
-    """Return erf(a r)/r and its derivative divided by r."""
+def _smeared_kernel(r: FloatArray, a: float | FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return erf(a r)/r and its derivative divided by r, for one a or one for each column of r."""
     small = a * r < SMALL_ARGUMENT
     safe = np.where(small, 1.0, r)
     gaussian = 2.0 * a / math.sqrt(math.pi) * np.exp(-((a * safe) ** 2))

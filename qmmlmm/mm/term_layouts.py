@@ -16,6 +16,7 @@ from qmmlmm.coupling.layout import Surroundings, TermLayout
 from qmmlmm.coupling.link_atoms import LinkBond, find_link_bonds, topological_center
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.coupling.region import Region
+from qmmlmm.coupling.smeared_charges import source_widths
 from qmmlmm.errors import QmmlmmWarning, RegionError, UnsupportedSystemError, listed
 from qmmlmm.mm.electrostatics import ElectrostaticsSettings, electrostatics_settings, force_field_charges
 from qmmlmm.mm.removal import Embedding, RegionToRemove
@@ -287,6 +288,14 @@ def _surroundings(
     for other in counted_once:
         reference[resolved[other].atoms] = references[other]
     alpha = 0.0 if settings.alpha is None else settings.alpha * BOHR_IN_NM
+    widths = term.widths
+    by_source = (
+        None
+        if widths is None
+        else source_widths(widths, len(felt), found.particles, boundary.derived_bonds, region.name)
+    )
+    # All that is not on the mesh has to end inside the cutoff: erfc(alpha r) and erfc(r/w).
+    broadest = 0.0 if by_source is None else float(by_source.max())
     return Surroundings(
         source_charges=source,
         derived_bonds=boundary.derived_bonds,
@@ -294,7 +303,10 @@ def _surroundings(
         reference_charges=reference,
         splitting=alpha,
         grid=settings.grid or (0, 0, 0),
-        short_range_cutoff=SHORT_RANGE_REACH / alpha if alpha else float("inf"),
+        short_range_cutoff=SHORT_RANGE_REACH / min(alpha, 1.0 / broadest if broadest else alpha)
+        if alpha
+        else float("inf"),
+        source_widths=by_source,
     )
 
 

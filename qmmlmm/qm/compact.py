@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import erf, erfc
 
 from qmmlmm.coupling.potential import ExternalField
+from qmmlmm.coupling.smeared_charges import REACH
 from qmmlmm.units import FloatArray, IntArray
 
 SCREENING = 1e-13
@@ -17,6 +18,10 @@ SCREENING = 1e-13
 
 BLOCK_BYTES = 2**25
 """Memory for the integrals over one block of charges. Small blocks stay in the cache and are faster."""
+
+DENSITY_REACH = 13.2
+"""Distance in bohr from the nearest nucleus at which the electrons count as gone for a Gaussian charge, which differs
+from a point by pi w^2 times their density there."""
 
 SERIES_LIMIT = 0.1
 """Below this a*r the radial derivative of a Gaussian charge's potential comes from its series."""
@@ -52,7 +57,7 @@ class CompactCharges:
     def __init__(self, molecule: Any, external_field: ExternalField) -> None:
         self._molecule = molecule
         self._positions = np.ascontiguousarray(external_field.positions, dtype=float)
-        self._kernels = _kernels(external_field)
+        self._kernels = _kernels(external_field, molecule.atom_coords())
 
     def core_hamiltonian(self) -> FloatArray:
         """Return the operator of the charges, (n_ao, n_ao) hartree."""
@@ -197,15 +202,24 @@ def sum_by_atom(molecule: Any, functions: FloatArray) -> FloatArray:
     return np.asarray(np.add.reduceat(functions, starts, axis=0))
 
 
-def _kernels(external_field: ExternalField) -> list[_Kernel]:
+def _kernels(external_field: ExternalField, nuclei: FloatArray) -> list[_Kernel]:
     points, gaussians = external_field.point_charges, external_field.gaussian_charges
-    paired = (points != 0.0) & (points == -gaussians)
+    smeared = np.zeros(len(points), dtype=bool)
+    widths = external_field.widths
+    if widths is not None:
+        smeared = (points != 0.0) & (widths > 0.0)
+        vectors = external_field.positions[smeared, None, :] - nuclei[None, :, :]
+        closest = np.linalg.norm(vectors, axis=2).min(axis=1)
+        smeared[smeared] = closest < DENSITY_REACH + REACH * widths[smeared]
+    paired = (points != 0.0) & (points == -gaussians) & ~smeared
     splitting = external_field.splitting or 0.0
-    choices = (
+    choices = [
         (-splitting, paired, points),
-        (0.0, (points != 0.0) & ~paired, points),
+        (0.0, (points != 0.0) & ~paired & ~smeared, points),
         (splitting, (gaussians != 0.0) & ~paired, gaussians),
-    )
+    ]
+    if widths is not None:
+        choices += [(1.0 / w, smeared & (widths == w), points) for w in np.unique(widths[smeared])]
     return [
         _Kernel(omega, np.flatnonzero(mask), np.asarray(charges[mask], dtype=float))
         for omega, mask, charges in choices

@@ -266,6 +266,12 @@ class PySCFEvaluator:
             wrong = np.unique(np.nonzero(~np.isfinite(values))[0])
             if len(wrong):
                 raise NonFiniteError(f"{self._term}: {name} of external charges {listed(wrong)} are not finite")
+        widths = external_field.widths
+        if widths is not None and (np.shape(widths) != (count,) or not np.all((widths >= 0.0) & (widths < np.inf))):
+            raise EvaluationError(
+                f"{self._term}: widths of the external field are ({count},) finite numbers that are not negative, got "
+                f"an array of shape {np.shape(widths)} from {np.min(widths, initial=np.inf):g} bohr on"
+            )
         splitting = external_field.splitting
         if np.any(external_field.gaussian_charges) and not (splitting is not None and splitting > 0.0):
             raise EvaluationError(

@@ -75,10 +75,13 @@ def _write_charges(handle: TextIO, external_field: ExternalField) -> None:
     text = "none" if splitting is None else f"{splitting:.10g} 1/bohr"
     smooth = "none" if external_field.smooth_potential is None else "present, not written"
     handle.write(f"# splitting of the gaussian charges: {text}; smooth part of the potential: {smooth}\n")
-    handle.write("# x (angstrom), y (angstrom), z (angstrom), point charge (e), gaussian charge (e)\n")
-    columns = (
+    width = "" if external_field.widths is None else ", width of the point charge (angstrom)"
+    handle.write(f"# x (angstrom), y (angstrom), z (angstrom), point charge (e), gaussian charge (e){width}\n")
+    columns = [
         external_field.positions / ANGSTROM_IN_BOHR,
         external_field.point_charges,
         external_field.gaussian_charges,
-    )
+    ]
+    if external_field.widths is not None:
+        columns.append(external_field.widths / ANGSTROM_IN_BOHR)
     np.savetxt(handle, np.column_stack(columns), fmt="%18.10f")

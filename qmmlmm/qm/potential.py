@@ -140,6 +140,11 @@ class PySCFPotential:
         """Ewald splitting parameter, 1/bohr, from which on charges are compact: see `EvaluatedPotential`."""
         return SHORT_RANGE_SPLITTING
 
+    @property
+    def takes_smeared_charges(self) -> bool:
+        """Charges of the surroundings may be Gaussian distributions."""
+        return True
+
     def is_unrestricted(self, multiplicity: int) -> bool:
         """Return whether a region of this multiplicity gets unrestricted orbitals."""
         return bool(multiplicity > 1 if self.unrestricted is None else self.unrestricted)

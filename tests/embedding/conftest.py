@@ -10,6 +10,8 @@ import pytest
 import torch
 from openmm import app, unit
 
+from qmmlmm import OpenMMPotential
+
 REACH = 6.0
 """alpha times the cutoff of the NonbondedForce: erfc is 2e-17 there, and nobody can tell where it ends."""
 
@@ -141,6 +143,18 @@ def energy_and_forces(system, positions, box=None, groups=-1):
     return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
 
 
+def fixed_in_openmm(charges):
+    """A region of fixed charges as a System of its own, in which they do not feel each other."""
+    system, force = openmm.System(), openmm.NonbondedForce()
+    for k, charge in enumerate(charges):
+        system.addParticle(1.0)
+        force.addParticle(charge, 1.0, 0.0)
+        for other in range(k):
+            force.addException(other, k, 0.0, 1.0, 0.0)
+    system.addForce(force)
+    return OpenMMPotential(system)
+
+
 @pytest.fixture
 def tools():
     """What the tests of this folder share."""
@@ -150,6 +164,7 @@ def tools():
         solution=solution,
         energy_and_forces=energy_and_forces,
         add_molecule=add_molecule,
+        fixed_in_openmm=fixed_in_openmm,
     )
 
 

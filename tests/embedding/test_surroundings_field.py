@@ -7,7 +7,7 @@ import openmm
 import pytest
 import torch
 
-from qmmlmm import Hamiltonian, MLPotential, OpenMMPotential, Region, Term, create_mixed_system
+from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.surroundings_field import SurroundingsField, screened_kernel, smeared_kernel
 from qmmlmm.errors import HamiltonianError
 from qmmlmm.ml.term_module import EmbeddedTermModule
@@ -36,18 +36,6 @@ def fixed(tools, charges, atomic_numbers=None):
         embeddings=["electrostatic"],
         charge=None,
     )
-
-
-def fixed_in_openmm(charges):
-    """The same fixed charges as a System of their own, in which they do not feel each other."""
-    system, force = openmm.System(), openmm.NonbondedForce()
-    for k, charge in enumerate(charges):
-        system.addParticle(1.0)
-        force.addParticle(charge, 1.0, 0.0)
-        for other in range(k):
-            force.addException(other, k, 0.0, 1.0, 0.0)
-    system.addForce(force)
-    return OpenMMPotential(system)
 
 
 def regions_of(case):
@@ -100,7 +88,7 @@ def test_two_regions_of_fixed_charges_count_each_other_once(tools, far_reach, sh
     for k, region in enumerate(regions_of(case)):
         charges = case.charges[list(region.atoms)]
         learned = level == "ML" or (level == "both" and k == 0)
-        potential = fixed(tools, charges) if learned else fixed_in_openmm(charges)
+        potential = fixed(tools, charges) if learned else tools.fixed_in_openmm(charges)
         terms.append(Term(potential, region, embedding="electrostatic"))
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian(terms), ml_backend="torchforce")
     plain = tools.energy_and_forces(case.system, case.positions)
@@ -317,7 +305,7 @@ def test_the_path_of_arrays_equals_the_path_of_torch(tools, shape, atoms):
     charges = np.array([0.3, -0.8, 0.4, 0.1, 0.5, -0.2])[: len(atoms) + (atoms == CUT)]
     numbers = [6] * len(atoms) + [1] * (atoms == CUT)
     found = []
-    for potential in (fixed(tools, charges, numbers), fixed_in_openmm(charges)):
+    for potential in (fixed(tools, charges, numbers), tools.fixed_in_openmm(charges)):
         hamiltonian = Hamiltonian([Term(potential, region, embedding="electrostatic")])
         mixed = create_mixed_system(case.topology, case.system, hamiltonian, ml_backend="pythonforce")
         (name,) = mixed.layouts

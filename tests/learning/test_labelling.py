@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from openmm import app, unit
+from scipy.special import erf
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import EvaluationError
 from qmmlmm.learning import append_frames, read_frames
+from qmmlmm.learning.frame_tensors import conditions_of, frame_tensors
 from qmmlmm.learning.labelling import Labeller
 from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR
 
@@ -15,8 +17,7 @@ QM = PySCFPotential("hf", "sto-3g", density_fit=False)
 FORCE_ROUNDING = 1e-6
 
 
-@pytest.fixture
-def waters():
+def two_waters(smeared_charges=None):
     """Return two rigid waters without a box; the first is the region."""
     topology = app.Topology()
     chain = topology.addChain()
@@ -29,8 +30,13 @@ def waters():
     one = np.array([[0.0, 0.0, 0.0], [0.096, 0.0, 0.0], [-0.024, 0.093, 0.0]])
     positions = np.vstack([one, one + np.array([0.28, 0.02, 0.03])])
     region = Region("water", [0, 1, 2])
-    mixed = create_mixed_system(topology, system, Hamiltonian([Term(QM, region, embedding="electrostatic")]))
-    return mixed, positions
+    term = Term(QM, region, embedding="electrostatic", smeared_charges=smeared_charges)
+    return create_mixed_system(topology, system, Hamiltonian([term])), positions
+
+
+@pytest.fixture
+def waters():
+    return two_waters()
 
 
 def test_a_frame_has_the_forces_that_the_simulation_feels(waters, tmp_path):
@@ -70,6 +76,42 @@ def test_the_field_gradient_has_its_sign(waters):
         difference = (field(frame.positions[1] + shift) - field(frame.positions[1] - shift)) / (2 * step)
         np.testing.assert_allclose(frame.field_gradient[1][:, axis], difference, rtol=0, atol=1e-7)
     assert frame.vacuum_energy is None
+
+
+def test_labels_of_smeared_charges_hold_their_widths_and_the_response_to_them(tmp_path):
+    width = 0.12  # nm; the nearest charge is 0.19 nm away
+    mixed, positions = two_waters(width)
+    term = mixed.evaluated_term("water/QM")
+    frame = Labeller(term, "hf/sto-3g, smeared 0.12 nm", vacuum=False).label(positions)
+    _, gradient = term.compute(positions * NM_IN_BOHR, np.eye(3))
+    np.testing.assert_allclose(frame.near.forces, -gradient[3:], rtol=0, atol=FORCE_ROUNDING)
+    path = tmp_path / "labels.xyz"
+    append_frames(path, [frame])
+    (read,) = read_frames(path)
+    np.testing.assert_allclose(read.near.widths, width * NM_IN_BOHR, atol=1e-4)
+
+    def potential(places):
+        r = np.linalg.norm(frame.positions[:, None] - places[None], axis=-1)
+        return (frame.near.charges * erf(r / (width * NM_IN_BOHR)) / r).sum(axis=1)
+
+    def slope(places):
+        delta = frame.positions[:, None] - places[None]
+        r = np.linalg.norm(delta, axis=-1)
+        x = r / (width * NM_IN_BOHR)
+        radial = (2.0 / np.sqrt(np.pi) * x * np.exp(-(x**2)) - erf(x)) / r**3
+        return ((frame.near.charges * radial)[..., None] * delta).sum(axis=1)
+
+    places = frame.near.positions
+    np.testing.assert_allclose(frame.potential, potential(places), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(frame.field, -slope(places), rtol=0, atol=1e-12)
+    table = frame_tensors([frame], conditions_of([frame])).near_map[0]
+    step = 1e-4
+    for row in range(9):
+        moved = [places.copy(), places.copy()]
+        for k, sign in enumerate((1.0, -1.0)):
+            moved[k].flat[row] += sign * step
+        above, below = (np.concatenate([potential(p), slope(p).ravel()]) for p in moved)
+        np.testing.assert_allclose(table[row], (above - below) / (2.0 * step), rtol=0, atol=1e-7)  # single precision
 
 
 def test_far_charges_are_left_out_of_the_near_ones(waters):

@@ -43,6 +43,8 @@ JUMP_TOLERANCE = 2e-11  # hartree
 INTEGRALS_TOLERANCE = 2e-10  # hartree
 
 SCHEMES = ("rcd", "rc", "shift", "zero")
+# nm; the nearest boundary charges are 0.1 nm from the link atom, where a charge of this width has lost 4 %.
+WIDTH = 0.07
 Function = Callable[[FloatArray], tuple[float, FloatArray]]
 
 
@@ -77,9 +79,9 @@ def positions_of(structure) -> FloatArray:
     return np.array(structure.positions.value_in_unit(unit.nanometer)) * NM_IN_BOHR
 
 
-def mixed_of(structure, potential, scheme="rcd", **region_options):
+def mixed_of(structure, potential, scheme="rcd", smeared_charges=None, **region_options):
     region = Region("side chain", SIDE_CHAIN, **region_options)
-    term = Term(potential, region, embedding="electrostatic", boundary_charges=scheme)
+    term = Term(potential, region, embedding="electrostatic", boundary_charges=scheme, smeared_charges=smeared_charges)
     return create_mixed_system(structure.topology, structure.system, Hamiltonian([term]), ml_backend="pythonforce")
 
 
@@ -145,13 +147,18 @@ def largest_error(function: Function, positions: FloatArray, atoms, step: float,
 
 # --- without a box: every scheme, every atom ---
 
-PLACES = [*((scheme, "ratio") for scheme in SCHEMES), ("rcd", "distance")]
+PLACES = [
+    *((scheme, "ratio", None) for scheme in SCHEMES),
+    ("rcd", "distance", None),
+    ("rcd", "ratio", WIDTH),
+    pytest.param("shift", "ratio", {CA: WIDTH, N: WIDTH, HA: 0.05, C: WIDTH}, marks=pytest.mark.slow),
+]
 
 
-@pytest.mark.parametrize(("scheme", "rule"), PLACES)
-def test_without_a_box_forces_on_all_atoms_are_derivatives_and_net_force_and_torque_vanish(scheme, rule):
+@pytest.mark.parametrize(("scheme", "rule", "smeared"), PLACES)
+def test_without_a_box_forces_on_all_atoms_are_derivatives_and_net_force_and_torque_vanish(scheme, rule, smeared):
     structure = peptide(False)
-    function = qm_function(structure, scheme=scheme, link_rule=rule)
+    function = qm_function(structure, scheme=scheme, link_rule=rule, smeared_charges=smeared)
     positions = positions_of(structure)
     assert len(positions) == 22
     _, gradient = function(positions)
@@ -163,6 +170,8 @@ def test_without_a_box_forces_on_all_atoms_are_derivatives_and_net_force_and_tor
 
 
 # --- in a box ---
+
+IN_THE_BOX = [("ratio", None), ("distance", None), pytest.param("ratio", WIDTH, marks=pytest.mark.slow)]
 
 
 def check_in_the_box(function: Function, structure, tolerance: float, axes) -> dict[str, float]:
@@ -183,10 +192,11 @@ def check_in_the_box(function: Function, structure, tolerance: float, axes) -> d
     return found
 
 
-@pytest.mark.parametrize("rule", ["ratio", "distance"])
-def test_periodic_hartree_fock_forces_are_derivatives_for_region_hosts_near_and_far_atoms(rule):
+@pytest.mark.parametrize(("rule", "smeared"), IN_THE_BOX)
+def test_periodic_hartree_fock_forces_are_derivatives_for_region_hosts_near_and_far_atoms(rule, smeared):
     structure = peptide(True)
-    check_in_the_box(qm_function(structure, link_rule=rule), structure, HF_TOLERANCE, (1,))
+    function = qm_function(structure, link_rule=rule, smeared_charges=smeared)
+    check_in_the_box(function, structure, HF_TOLERANCE, (1,))
 
 
 @pytest.mark.slow
@@ -196,10 +206,10 @@ def test_periodic_forces_are_derivatives_along_every_axis_in_a_larger_basis(meth
     check_in_the_box(qm_function(structure, method, "6-31g*"), structure, tolerance, (0, 1, 2))
 
 
-@pytest.mark.parametrize("rule", ["ratio", "distance"])
-def test_periodic_ml_forces_are_derivatives_for_region_hosts_near_and_far_atoms(rule):
+@pytest.mark.parametrize(("rule", "smeared"), IN_THE_BOX)
+def test_periodic_ml_forces_are_derivatives_for_region_hosts_near_and_far_atoms(rule, smeared):
     structure = peptide(True)
-    function = ml_function(structure, link_rule=rule)
+    function = ml_function(structure, link_rule=rule, smeared_charges=smeared)
     positions = positions_of(structure)
     _, gradient = function(positions)
     near, far = near_and_far(structure)
