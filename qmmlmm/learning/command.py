@@ -99,15 +99,14 @@ def region_potential(model: ResponseNetwork) -> MLPotential:
     Parameters
     ----------
     model : ResponseNetwork
-        A model of one charge and multiplicity answers to these alone; one of several takes what the region has.
+        Answers to the charges, multiplicities and electronic states of its training alone; `MLPotential.load` takes
+        the state.
     """
-    conditions = model.conditions.tolist()
-    charges = {int(row[0]) for row in conditions}
-    multiplicities = {int(row[1]) for row in conditions}
+    conditions = model.known_conditions()
     return MLPotential(
         model,
         atomic_numbers=model.atomic_numbers,
         embeddings=["electrostatic", "mechanical"] if model.response else ["mechanical"],
-        charge=charges.pop() if len(charges) == 1 else None,
-        multiplicity=multiplicities.pop() if len(multiplicities) == 1 else None,
+        conditions=conditions,
+        state=min(state for _, _, state in conditions),
     )

@@ -92,6 +92,7 @@ class Labeller:
             method=self.method,
             charge=specification.charge,
             multiplicity=specification.multiplicity,
+            electronic_state=int(getattr(self.term.potential, "state", 0)),
             charges=_array(label.results.get("mulliken_charges")),
             dipole=_array(label.results.get("dipole")),
             name=name,

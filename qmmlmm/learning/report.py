@@ -49,8 +49,7 @@ def write_report(
         Frames trained on, and errors on the test frames.
     """
     model = trained.model
-    conditions = [(int(row[0]), int(row[1]), int(row[2])) for row in model.conditions.tolist()]
-    data = frame_tensors(test, conditions)
+    data = frame_tensors(test, model.known_conditions())
     predicted = predict(model, data)
     result = accuracy(predicted, data)
     committee = model.members > 1

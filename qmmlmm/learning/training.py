@@ -166,9 +166,7 @@ class Training:
         settings: TrainingSettings = TrainingSettings(),
     ) -> None:
         check_together([*train, *validation])
-        conditions: list[tuple[int, int, int]] = [
-            (int(row[0]), int(row[1]), int(row[2])) for row in model.conditions.tolist()
-        ]
+        conditions = model.known_conditions()
         self.settings = settings
         self.model = model.train()
         self.data = frame_tensors(train, conditions)

@@ -5,11 +5,51 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from qmmlmm.ml.embedded_network import pair_classes
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
 STEEPNESS = 1.5 / ANGSTROM_IN_BOHR
 DEGREE = 4
+
+
+def pair_classes(
+    atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]], longest_path: int = 3
+) -> list[tuple[int, int, int]]:
+    """Return the pairs of atoms that are one to `longest_path` bonds apart, with a class that symmetry keeps.
+
+    Two pairs are in one class if no exchange of equivalent atoms (the hydrogens of a methyl group, say) can
+    tell them apart.
+
+    Returns
+    -------
+    list of (int, int, int)
+        First atom, second atom, class.
+    """
+    n = len(atomic_numbers)
+    neighbours: list[set[int]] = [set() for _ in range(n)]
+    for a, b in bonds:
+        neighbours[a].add(b)
+        neighbours[b].add(a)
+    colours: list[int] = list(atomic_numbers)
+    for _ in range(n):  # refinement as in Morgan's algorithm
+        keys = [(colours[i], tuple(sorted(colours[j] for j in neighbours[i]))) for i in range(n)]
+        ranks = {key: k for k, key in enumerate(sorted(set(keys)))}
+        refined = [ranks[key] for key in keys]
+        if len(set(refined)) == len(set(colours)):
+            break
+        colours = refined
+    pairs: list[tuple[int, int, int]] = []
+    classes: dict[tuple[int, int, int], int] = {}
+    for start in range(n):
+        frontier, seen = {start}, {start}
+        for path in range(1, longest_path + 1):
+            frontier = {m for f in frontier for m in neighbours[f]} - seen
+            seen |= frontier
+            for end in sorted(frontier):
+                if end > start:
+                    low, high = sorted((colours[start], colours[end]))
+                    kind = classes.setdefault((low, high, path), len(classes))
+                    pairs.append((start, end, kind))
+    return pairs
 
 
 class BondedPolynomial(torch.nn.Module):

@@ -40,6 +40,7 @@ def learned_interaction(
             "atomic_numbers": torch.tensor(specification.atomic_numbers),
             "charge": torch.tensor(float(specification.charge), dtype=torch.float64),
             "multiplicity": torch.tensor(float(specification.multiplicity), dtype=torch.float64),
+            "state": torch.tensor(float(potential.state), dtype=torch.float64),
             "positions": sites,
             "potential": value,
             "field": electric_field,

@@ -20,9 +20,10 @@ from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError, listed
 from qmmlmm.ml.term_module import MeshPrecision, script_term
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_FILE = "qmmlmm.json"
 EMBEDDINGS = ("mechanical", "electrostatic")
+SETTINGS = ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state")
 
 
 class _FromPositions(torch.nn.Module):
@@ -64,9 +65,9 @@ class MLPotential:
         - ``forward(positions) -> energy``
         - ``forward(positions, potential, field) -> energy``
         - ``forward(inputs: Dict[str, Tensor]) -> Dict[str, Tensor]`` with the inputs ``atomic_numbers`` (n,)
-          int64, ``charge`` (), ``multiplicity`` (), ``positions`` (n, 3) bohr and, with electrostatic embedding,
-          ``potential`` (n,) hartree/e and ``field`` (n, 3) hartree/(e bohr), which is minus its gradient. For terms
-          that a potential at the atoms cannot hold there are also ``near_positions`` (k, 3) bohr and
+          int64, ``charge`` (), ``multiplicity`` (), ``state`` (), ``positions`` (n, 3) bohr and, with electrostatic
+          embedding, ``potential`` (n,) hartree/e and ``field`` (n, 3) hartree/(e bohr), which is minus its gradient.
+          For terms that a potential at the atoms cannot hold there are also ``near_positions`` (k, 3) bohr and
           ``near_charges`` (k,) e: the charges of the surroundings within the short-range cutoff, all of them without a
           box. They are in the potential already; what a model adds must go to zero with its derivatives well inside
           that cutoff. With `Term(..., smeared_charges=...)` potential and field are those of Gaussian charges; the
@@ -84,6 +85,11 @@ class MLPotential:
         field)`` gets zeros for the last two with mechanical embedding.
     charge, multiplicity : int, optional
         For a model of one charge or spin state; None for a model that takes them as inputs.
+    conditions : iterable of (int, int, int), optional
+        Charge, multiplicity and electronic state of each surface that the model knows, in place of `charge` and
+        `multiplicity`. A region with another one is an error.
+    state : int
+        Electronic state that a term has: 0 is the lowest of the region's multiplicity. Others need `conditions`.
 
     Raises
     ------
@@ -103,6 +109,8 @@ class MLPotential:
         embeddings: Iterable[str] = ("mechanical",),
         charge: int | None = 0,
         multiplicity: int | None = 1,
+        conditions: Iterable[tuple[int, int, int]] | None = None,
+        state: int = 0,
     ) -> None:
         if (elements is None) == (atomic_numbers is None):
             raise PotentialError(
@@ -112,8 +120,10 @@ class MLPotential:
         self.atomic_numbers = None if atomic_numbers is None else tuple(int(z) for z in atomic_numbers)
         self.elements = frozenset(int(z) for z in (elements if elements is not None else self.atomic_numbers or ()))
         self.embeddings = frozenset(embeddings)
-        self.charge = charge
-        self.multiplicity = multiplicity
+        self.conditions = None if conditions is None else _checked_conditions(conditions)
+        self.charge = charge if self.conditions is None else None
+        self.multiplicity = multiplicity if self.conditions is None else None
+        self.state = _checked_state(state, self.conditions)
         if not self.elements or any(not 1 <= z <= 118 for z in self.elements):
             raise PotentialError(f"atomic numbers are 1 to 118, got {listed(sorted(self.elements)) or 'none'}")
         unknown = self.embeddings - set(EMBEDDINGS)
@@ -137,10 +147,11 @@ class MLPotential:
         return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
-        return f"MLPotential(elements={sorted(self.elements)}, fingerprint={self.fingerprint()!r})"
+        state = f", state={self.state}" if self.state else ""
+        return f"MLPotential(elements={sorted(self.elements)}, fingerprint={self.fingerprint()!r}{state})"
 
     def check(self, specification: RegionSpecification) -> None:
-        """Raise PotentialError if the model does not know this region's atoms, charge or multiplicity."""
+        """Raise PotentialError if the model does not know this region's atoms, charge, multiplicity or state."""
         numbers = [int(z) for z in specification.atomic_numbers]
         unknown = sorted(set(numbers) - self.elements)
         if unknown:
@@ -162,32 +173,40 @@ class MLPotential:
                 raise PotentialError(
                     f"term {specification.name!r}: the ML model is for {label} {mine}, the region has {label} {asked}"
                 )
+        condition = (specification.charge, specification.multiplicity, self.state)
+        if self.conditions is not None and condition not in self.conditions:
+            raise PotentialError(
+                f"term {specification.name!r}: the ML model was not trained for (charge, multiplicity, state) "
+                f"{condition}; it knows {listed(self.conditions, 20)}. Change the Region or the potential's state, or "
+                "train with labels of this surface"
+            )
 
     def term_module(self, layout: TermLayout, precision: MeshPrecision = "double") -> torch.jit.ScriptModule:
         """Return one term of a System as TorchScript: positions in nm to energy and forces on all particles."""
-        return script_term(layout, self.module, precision)
+        return script_term(layout, self.module, precision, self.state)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        buffer = io.BytesIO()
-        torch.jit.save(self.module, buffer)
-        settings = {
+    def _settings(self) -> dict[str, Any]:
+        """Return all arguments but the module, as what `json` can write."""
+        return {
             "elements": None if self.atomic_numbers is not None else sorted(self.elements),
             "atomic_numbers": self.atomic_numbers,
             "embeddings": sorted(self.embeddings),
             "charge": self.charge,
             "multiplicity": self.multiplicity,
+            "conditions": self.conditions,
+            "state": self.state,
         }
-        return (_restore, (buffer.getvalue(), settings))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        buffer = io.BytesIO()
+        torch.jit.save(self.module, buffer)
+        return (_restore, (buffer.getvalue(), self._settings()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a TorchScript archive that `load` and `torch.jit.load` can read."""
         metadata = {
             "format_version": FORMAT_VERSION,
-            "elements": sorted(self.elements),
-            "atomic_numbers": self.atomic_numbers,
-            "embeddings": sorted(self.embeddings),
-            "charge": self.charge,
-            "multiplicity": self.multiplicity,
+            **self._settings(),
             "units": "atomic units: bohr, hartree, e",
         }
         target = Path(path)
@@ -196,11 +215,17 @@ class MLPotential:
         temporary.replace(target)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> MLPotential:
+    def load(cls, path: str | os.PathLike[str], *, state: int | None = None) -> MLPotential:
         """Read a model file.
 
         Only TorchScript archives are read, never pickled Python objects: a model file cannot run code of its own
         in Python.
+
+        Parameters
+        ----------
+        path : path
+        state : int, optional
+            Electronic state, if not the one that the file was saved with.
 
         Raises
         ------
@@ -239,27 +264,39 @@ class MLPotential:
         version = metadata.get("format_version") if isinstance(metadata, dict) else None
         if version != FORMAT_VERSION:
             raise PotentialError(
-                f"{str(source)!r} has the format version {version}, this qmmlmm reads {FORMAT_VERSION}; "
-                "save the model again with this version"
+                f"{str(source)!r} has the format version {version}, this qmmlmm reads {FORMAT_VERSION}; train it again "
+                "with 'qmmlmm train', or save a module of your own again with MLPotential(module, ...).save(path)"
             )
-        missing = {"elements", "atomic_numbers", "embeddings", "charge", "multiplicity"} - set(metadata)
-        if missing:
+        settings = {name: metadata[name] for name in SETTINGS if name in metadata}
+        if len(settings) < len(SETTINGS):
             raise PotentialError(
-                f"{str(source)!r} has metadata without {listed(sorted(missing))}; save the model again"
+                f"{str(source)!r} has metadata without {listed(sorted(set(SETTINGS) - set(settings)))}; save the model "
+                "again"
             )
-        one_molecule = metadata["atomic_numbers"] is not None
-        return cls(
-            module,
-            elements=None if one_molecule else metadata["elements"],  # type: ignore[arg-type]
-            atomic_numbers=metadata["atomic_numbers"] if one_molecule else None,  # type: ignore[arg-type]
-            embeddings=metadata["embeddings"],  # type: ignore[arg-type]
-            charge=metadata["charge"],  # type: ignore[arg-type]
-            multiplicity=metadata["multiplicity"],  # type: ignore[arg-type]
-        )
+        if state is not None:
+            settings["state"] = state
+        return cls(module, **cast(dict[str, Any], settings))
 
 
 def _restore(archive: bytes, settings: dict[str, Any]) -> MLPotential:
     return MLPotential(torch.jit.load(io.BytesIO(archive), map_location="cpu"), **settings)
+
+
+def _checked_conditions(conditions: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    given = [tuple(condition) for condition in conditions]
+    if not given or any(len(row) != 3 or any(int(x) != x for x in row) for row in given):
+        raise PotentialError(
+            f"conditions are triples of integers (charge, multiplicity, state), got {listed(given) or 'none'}"
+        )
+    return tuple(sorted((int(charge), int(multiplicity), int(state)) for charge, multiplicity, state in given))
+
+
+def _checked_state(state: int, conditions: tuple[tuple[int, int, int], ...] | None) -> int:
+    known = {0} if conditions is None else {condition[2] for condition in conditions}
+    if isinstance(state, bool) or state not in known:
+        advice = "" if conditions is not None else "; a model of several states says so with conditions=[...]"
+        raise PotentialError(f"the ML model has the electronic states {listed(sorted(known))}, got {state!r}{advice}")
+    return int(state)
 
 
 def _argument_names(module: torch.nn.Module) -> list[str]:

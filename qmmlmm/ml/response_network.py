@@ -128,7 +128,6 @@ class ResponseNetwork(torch.nn.Module):
         self.near_functions = settings.near_functions
         self.long_range = settings.long_range
         self.response = settings.response
-        self.electronic_state = 0
         self.angstrom = 1.0 / ANGSTROM_IN_BOHR
         self.charge_damping = CHARGE_DAMPING
         self.polarisation_damping = POLARISATION_DAMPING
@@ -188,7 +187,11 @@ class ResponseNetwork(torch.nn.Module):
         self.flow_scale = 0.2
         self.near_scale = 0.01
 
-    def find_condition(self, charge: Tensor, multiplicity: Tensor, electronic_state: int) -> Tensor:
+    def known_conditions(self) -> list[Condition]:
+        """Return what the model can be asked for: charge, multiplicity and electronic state."""
+        return [(int(row[0]), int(row[1]), int(row[2])) for row in self.conditions.tolist()]
+
+    def find_condition(self, charge: Tensor, multiplicity: Tensor, state: Tensor) -> Tensor:
         """Return the row of a condition in the model's table, () int64.
 
         Raises
@@ -196,11 +199,8 @@ class ResponseNetwork(torch.nn.Module):
         RuntimeError
             If the model was not made for it; the text names PotentialError.
         """
-        asked = torch.stack(
-            [charge.reshape(()).to(torch.float64), multiplicity.reshape(()).to(torch.float64)]
-        )  # of OpenMM's term
-        same = (self.conditions[:, :2].to(torch.float64) - asked).abs().sum(-1) < 1e-6
-        same = same & (self.conditions[:, 2] == electronic_state)
+        asked = torch.stack([charge.reshape(()), multiplicity.reshape(()), state.reshape(())]).to(torch.float64)
+        same = (self.conditions.to(torch.float64) - asked).abs().sum(-1) < 1e-6
         if not bool(same.any()):
             raise RuntimeError(
                 "PotentialError: the model was not trained for this charge, multiplicity and electronic state"
@@ -393,7 +393,8 @@ class ResponseNetwork(torch.nn.Module):
         """Return the energy of one geometry, the mean of the members, as the contract of `qmmlmm.MLPotential` asks."""
         n = inputs["positions"].shape[0]
         positions = inputs["positions"].reshape(1, 1, n, 3).expand(self.members, 1, n, 3)
-        condition = self.find_condition(inputs["charge"], inputs["multiplicity"], self.electronic_state).reshape(1)
+        state = inputs["state"] if "state" in inputs else torch.zeros_like(inputs["charge"])
+        condition = self.find_condition(inputs["charge"], inputs["multiplicity"], state).reshape(1)
         properties = self.properties(positions, condition)
         energies = self.intrinsic_energy(positions, properties, condition)
         if "potential" in inputs:

@@ -25,15 +25,17 @@ class _TermModule(torch.nn.Module):
     atomic_numbers: Tensor
     charge: Tensor
     multiplicity: Tensor
+    state: Tensor
     no_box: Tensor
 
-    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule) -> None:
+    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule, state: int = 0) -> None:
         super().__init__()
         self.model = model
         specification = layout.specification
         self.register_buffer("atomic_numbers", torch.tensor(specification.atomic_numbers))
         self.register_buffer("charge", torch.tensor(float(specification.charge), dtype=torch.float64))
         self.register_buffer("multiplicity", torch.tensor(float(specification.multiplicity), dtype=torch.float64))
+        self.register_buffer("state", torch.tensor(float(state), dtype=torch.float64))
         self.register_buffer("no_box", torch.eye(3, dtype=torch.float64))
         self.name = specification.name
         self.nm_in_bohr = NM_IN_BOHR
@@ -49,10 +51,12 @@ class MechanicalTermModule(_TermModule):
     layout : TermLayout
     model : torch.jit.ScriptModule
         Follows the contract of `qmmlmm.ml.MLPotential`.
+    state : int
+        Electronic state.
     """
 
-    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule) -> None:
-        super().__init__(layout, model)
+    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule, state: int = 0) -> None:
+        super().__init__(layout, model, state)
         self.geometry = RegionGeometry(layout)
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006, UP045
@@ -80,6 +84,7 @@ class MechanicalTermModule(_TermModule):
             "atomic_numbers": self.atomic_numbers,
             "charge": self.charge,
             "multiplicity": self.multiplicity,
+            "state": self.state,
             "positions": sites,
         }
         energy = self.model(inputs)["energy"].sum()
@@ -106,6 +111,8 @@ class EmbeddedTermModule(_TermModule):
     model : torch.jit.ScriptModule
         Follows the contract of `qmmlmm.ml.MLPotential`.
     precision : {"double", "mixed"}
+    state : int
+        Electronic state.
 
     Notes
     -----
@@ -114,8 +121,14 @@ class EmbeddedTermModule(_TermModule):
     adjoint of the field, see `SurroundingsField`; what the model says about near charges is added.
     """
 
-    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule, precision: MeshPrecision = "double") -> None:
-        super().__init__(layout, model)
+    def __init__(
+        self,
+        layout: TermLayout,
+        model: torch.jit.ScriptModule,
+        precision: MeshPrecision = "double",
+        state: int = 0,
+    ) -> None:
+        super().__init__(layout, model, state)
         self.field = SurroundingsField(layout, torch.float32 if precision == "mixed" else torch.float64)
 
     def forward(self, positions: Tensor, box: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006, UP045
@@ -139,6 +152,7 @@ class EmbeddedTermModule(_TermModule):
             "atomic_numbers": self.atomic_numbers,
             "charge": self.charge,
             "multiplicity": self.multiplicity,
+            "state": self.state,
             "positions": sites,
             "potential": potential,
             "field": field,
@@ -174,13 +188,13 @@ class EmbeddedTermModule(_TermModule):
 
 
 def script_term(
-    layout: TermLayout, model: torch.jit.ScriptModule, precision: MeshPrecision = "double"
+    layout: TermLayout, model: torch.jit.ScriptModule, precision: MeshPrecision = "double", state: int = 0
 ) -> torch.jit.ScriptModule:
     """Return the term as TorchScript, in evaluation mode."""
     if layout.surroundings is None:
-        module: torch.nn.Module = MechanicalTermModule(layout, model)
+        module: torch.nn.Module = MechanicalTermModule(layout, model, state)
     else:
-        module = EmbeddedTermModule(layout, model, precision)
+        module = EmbeddedTermModule(layout, model, precision, state)
     return torch.jit.script(module.eval())
 
 

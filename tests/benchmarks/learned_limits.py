@@ -108,8 +108,7 @@ def bent_set(
 
 def energies(model, frames: list[LabelledFrame]) -> np.ndarray:
     """Return predicted minus computed energies, kJ/mol; nothing is shifted."""
-    conditions = [(int(row[0]), int(row[1]), int(row[2])) for row in model.conditions.tolist()]
-    data = frame_tensors(frames, conditions)
+    data = frame_tensors(frames, model.known_conditions())
     error = predict(model, data).energy.detach().mean(0) - data.energy
     return error.numpy() * HARTREE_IN_KJ_PER_MOL
 

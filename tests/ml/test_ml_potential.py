@@ -75,7 +75,7 @@ def test_a_model_survives_saving_and_loading(models, form, tmp_path):
     potential.save(path)
     loaded = MLPotential.load(str(path))
     assert energy(loaded) == expected
-    for setting in ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity"):
+    for setting in ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state"):
         assert getattr(loaded, setting) == getattr(potential, setting)
     assert [file.name for file in tmp_path.iterdir()] == ["site.pt"]  # no half-written file beside it
 
@@ -195,6 +195,20 @@ def test_another_charge_is_refused(models):
 def test_another_multiplicity_is_refused(models):
     with pytest.raises(PotentialError, match="the ML model is for multiplicity 1, the region has multiplicity 3"):
         MLPotential(models.Springs(), elements=[1, 8]).check(specification(multiplicity=3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"state": 1}, r"has the electronic states 0, got 1; a model of several states says so with conditions="),
+        ({"state": 2, "conditions": [(0, 1, 0), (0, 1, 1)]}, "has the electronic states 0, 1, got 2"),
+        ({"conditions": []}, "conditions are triples of integers .*, got none"),
+        ({"conditions": [(0, 1)]}, r"conditions are triples of integers .*, got \(0, 1\)"),
+    ],
+)
+def test_states_are_those_that_the_model_has(models, arguments, message):
+    with pytest.raises(PotentialError, match=message):
+        MLPotential(models.Contract(), elements=[1, 8], **arguments)
 
 
 @pytest.mark.parametrize("given", [{}, {"elements": [1], "atomic_numbers": [1]}])
@@ -324,16 +338,16 @@ def test_torchscript_that_does_not_say_what_it_is_for_is_refused(models, tmp_pat
         MLPotential.load(path)
 
 
-@pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1, None, "1"])
+@pytest.mark.parametrize("version", [0, 1, FORMAT_VERSION + 1, None, "1"])
 def test_a_file_of_another_format_version_is_refused(models, tmp_path, version):
     path = tmp_path / "model.pt"
     extra = {METADATA_FILE: json.dumps({"format_version": version})}
     torch.jit.save(torch.jit.script(models.Springs()), str(path), _extra_files=extra)
-    with pytest.raises(PotentialError, match=f"has the format version {version}, this qmmlmm reads 1; save"):
+    with pytest.raises(PotentialError, match=f"has the format version {version}, this qmmlmm reads 2; train it again"):
         MLPotential.load(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 2}'])
 def test_metadata_that_cannot_be_read_are_refused(models, tmp_path, text):
     path = tmp_path / "model.pt"
     torch.jit.save(torch.jit.script(models.Springs()), str(path), _extra_files={METADATA_FILE: text})
