@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
         "--near-cutoff", type=float, default=ResponseSettings.near_cutoff,
         help="of the term of near charges, in angstrom; 0 for none",
     )  # fmt: skip
+    train.add_argument(
+        "--dispersion", metavar="FUNCTIONAL-d3bj",
+        help="of labels that hold D3(BJ), such as b3lyp-d3bj: it is computed and not learned",
+    )  # fmt: skip
     train.add_argument("--seed", type=int, default=TrainingSettings.seed)
     train.add_argument(
         "--learning-curve", type=int, nargs="+", default=[], metavar="FRAMES",
@@ -61,7 +65,11 @@ def _train(options: argparse.Namespace) -> int:
     torch.set_num_threads(options.threads)
     frames = [frame for path in options.data for frame in read_frames(path)]
     network = ResponseSettings(
-        features=options.features, layers=options.layers, cutoff=options.cutoff, near_cutoff=options.near_cutoff
+        features=options.features,
+        layers=options.layers,
+        cutoff=options.cutoff,
+        near_cutoff=options.near_cutoff,
+        dispersion=options.dispersion,
     )
     settings = replace(
         TrainingSettings(),

@@ -138,10 +138,10 @@ def create_model(
     assert energy is not None
     assert forces is not None
     leaf = data.positions.clone().requires_grad_(True)
-    (pushed,) = torch.autograd.grad(model.repulsion(leaf).sum(), leaf)
+    (pushed,) = torch.autograd.grad(model.fixed_energy(leaf).sum(), leaf)
     model.bonded.fit(data.positions, -forces - pushed)
     with torch.no_grad():
-        rest = energy - model.bonded(data.positions) - model.repulsion(data.positions)
+        rest = energy - model.bonded(data.positions) - model.fixed_energy(data.positions)
         for row in range(len(conditions)):
             model.constants[row] = rest[data.condition == row].mean()
     return model
@@ -191,7 +191,7 @@ class Training:
         """Return the variances of the labels, of energy and forces without what the linear part explains."""
         data, model = self.data, self.model
         leaf = data.positions.clone().requires_grad_(True)
-        bonded = model.bonded(leaf) + model.repulsion(leaf)
+        bonded = model.bonded(leaf) + model.fixed_energy(leaf)
         (slope,) = torch.autograd.grad(bonded.sum(), leaf)
         rest = data.energy - bonded.detach() - model.constants[data.condition]
         used = (data.near_charges != 0).unsqueeze(-1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.bonded_polynomial import BondedPolynomial
 from qmmlmm.ml.damped_multipoles import field_at_atoms, pair_energy
+from qmmlmm.ml.dispersion import DispersionTail
 from qmmlmm.ml.member_layers import MemberLinear, two_layers
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
 from qmmlmm.units import ANGSTROM_IN_BOHR
@@ -48,6 +49,9 @@ class ResponseSettings:
         False leaves out the electrostatics within the region, for comparison.
     response : bool
         False leaves out all that the surroundings do: mechanical embedding, for comparison.
+    dispersion : str, optional
+        Functional of the labels if they hold D3(BJ), such as "b3lyp-d3bj": the dispersion is then a fixed part of the
+        energy, right at any distance, and the rest alone is learned.
     """
 
     features: int = 48
@@ -58,6 +62,7 @@ class ResponseSettings:
     near_functions: int = 8
     long_range: bool = True
     response: bool = True
+    dispersion: str | None = None
 
 
 CHARGE_DAMPING = 0.6 / ANGSTROM_IN_BOHR
@@ -87,7 +92,7 @@ class ResponseNetwork(torch.nn.Module):
 
     Notes
     -----
-    E = E_0 + E_bonded + E_ZBL + sum_i e_i + E_pair(q, mu) - 1/2 sum_i alpha_i |F_i|^2
+    E = E_0 + E_bonded + E_ZBL + E_D3 + sum_i e_i + E_pair(q, mu) - 1/2 sum_i alpha_i |F_i|^2
         + sum_i (q_i phi_i - mu_i . F_i - 1/2 F_i . A_i . F_i) - 1/2 sum_{i<j} kappa_ij (phi_i - phi_j)^2 + E_near
 
     with phi and F of the surroundings; the field in the polarisation energy is that of the surroundings and of
@@ -151,6 +156,7 @@ class ResponseNetwork(torch.nn.Module):
         bonds = list(bonds)
         self.bonded = BondedPolynomial(atomic_numbers, bonds)
         self.repulsion = ShortRangeRepulsion(atomic_numbers, bonds)
+        self.dispersion = None if settings.dispersion is None else DispersionTail(atomic_numbers, settings.dispersion)
         self.embedding = torch.nn.Parameter(torch.randn(members, len(elements), width, dtype=dtype))
         # Only differences between the conditions are learned here.
         self.condition_embedding = torch.nn.Parameter(
@@ -285,6 +291,18 @@ class ResponseNetwork(torch.nn.Module):
             found["near_vectors"] = self.near_vector_head(v)
         return found
 
+    def fixed_energy(self, positions: Tensor) -> Tensor:
+        """Return what no label changes, (...) hartree: repulsion of atoms on each other, and dispersion if asked for.
+
+        Parameters
+        ----------
+        positions : (..., n, 3) tensor, bohr
+        """
+        energy = self.repulsion(positions)
+        if self.dispersion is not None:
+            energy = energy + self.dispersion(positions)
+        return energy
+
     def intrinsic_energy(
         self,
         positions: Tensor,
@@ -292,7 +310,7 @@ class ResponseNetwork(torch.nn.Module):
         condition: Tensor,
     ) -> Tensor:
         """Return the energies without surroundings, (members, batch) hartree."""
-        energy = properties["energies"].sum(-1) + self.repulsion(positions) + self.bonded(positions)
+        energy = properties["energies"].sum(-1) + self.fixed_energy(positions) + self.bonded(positions)
         energy = energy + self.constants.index_select(0, condition)
         if self.long_range:
             field = properties["internal_field"]

@@ -24,6 +24,8 @@ from qmmlmm.ml.response_network import ResponseSettings
 
 SMALL = ResponseSettings(features=16, radial_functions=8, near_cutoff=0.0)
 SHORT = TrainingSettings(steps=40, batch_size=4, validations=4, learning_rate=1e-2)
+# hartree, hartree/bohr; a least-squares fit in float64 to gradients of the order of 0.1
+SAME_FIT = 1e-9
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,41 @@ def test_a_formula_is_learned(teacher):
     assert result.near_forces < 0.1 * start.near_forces
     assert result.energy < 0.15 * start.energy
     assert trained.history[-1]["step"] == 300
+
+
+def test_dispersion_of_the_labels_is_taken_out_of_the_training_and_put_back(teacher):
+    pytest.importorskip("tad_dftd3")
+    frames = teacher.frames(8)
+    network = replace(SMALL, dispersion="pbe-d3bj")
+    tail = create_model(frames, network).dispersion
+    assert tail is not None
+
+    def with_dispersion(frame):
+        leaf = torch.tensor(frame.positions, requires_grad=True)
+        energy = tail(leaf)
+        forces = -torch.autograd.grad(energy, leaf)[0].numpy()
+        return replace(
+            frame,
+            energy=frame.energy + energy.item(),
+            forces=frame.forces + forces,
+            vacuum_energy=frame.vacuum_energy + energy.item(),
+            vacuum_forces=frame.vacuum_forces + forces,
+        )
+
+    pair = []
+    for settings, part in ((SMALL, frames), (network, [with_dispersion(frame) for frame in frames])):
+        training = Training(create_model(part, settings), part, part, SHORT)
+        found = predict(training.average, training.data)
+        pair.append((training, found, training._train_one_step()))
+    (plain, bare, loss), (dispersed, full, other_loss) = pair
+    # The fits of the linear part are of one and the same residual, and so are the losses.
+    expected_energy = dispersed.data.energy - plain.data.energy
+    expected_forces = dispersed.data.forces - plain.data.forces
+    torch.testing.assert_close(full.energy[0] - bare.energy[0], expected_energy, rtol=0, atol=SAME_FIT)
+    torch.testing.assert_close(full.forces[0] - bare.forces[0], expected_forces, rtol=0, atol=SAME_FIT)
+    assert expected_energy.std() > 100 * SAME_FIT
+    assert expected_forces.std() > 100 * SAME_FIT
+    assert other_loss == pytest.approx(loss, rel=1e-5)
 
 
 def test_training_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path, teacher):
