@@ -11,6 +11,7 @@ import torch
 
 import qmmlmm
 from qmmlmm import MLPotential
+from qmmlmm.errors import QmmlmmWarning
 from systems.alanine_dipeptide.builder import EXPLICIT_INPCRD, EXPLICIT_PRMTOP
 from systems.package_data import find
 
@@ -27,8 +28,10 @@ class Water(torch.nn.Module):
         return 0.25 * ((bonds - 1.81) ** 2).sum() + 0.1 * (angle - 2.86) ** 2 + (charges * potential).sum() - 76.3
 
 
-def test_the_script_in_the_readme_runs(tmp_path, monkeypatch, capsys):
-    script = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+def test_the_scripts_in_the_readme_run(tmp_path, monkeypatch, capsys):
+    """The second goes on where the first ends."""
+    scripts = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(scripts) == 2
     # The first water of a small box plays the ligand.
     prmtop = find(EXPLICIT_PRMTOP)[0].read_text()
     (tmp_path / "complex.prmtop").write_text(prmtop.replace("ACE ALA NME WAT ", "ACE ALA NME LIG ", 1))
@@ -36,9 +39,15 @@ def test_the_script_in_the_readme_runs(tmp_path, monkeypatch, capsys):
     model = MLPotential(Water(), atomic_numbers=[8, 1, 1], embeddings=["electrostatic"])
     model.save(tmp_path / "ligand.pt")
     monkeypatch.chdir(tmp_path)
-    exec(compile(script, str(README), "exec"), {})
+    # QM at a size that a test can afford; the text of the README is what a user would take.
+    names = {}
+    exec(compile(scripts[0].replace("b3lyp", "hf").replace("6-31g*", "sto-3g"), str(README), "exec"), names)
     printed = capsys.readouterr().out
     assert all(f"'{name}'" in printed for name in ("MM", "ligand/ML", "ligand/QM", "ligand/-ML"))
+    with pytest.warns(QmmlmmWarning, match="effective samples"):
+        exec(compile(scripts[1], str(README), "exec"), names)
+    assert names["weights"].weights.shape == (10,)
+    assert "kJ/mol" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ class ForceFieldPotential:
 
     level: str = "FF"
     embeddings: frozenset[str] = frozenset({"mechanical", "electrostatic"})
+    takes_smeared_charges: bool = True
+    """So that the other terms of the region can; the force field keeps its points."""
 
     def check(self, specification: RegionSpecification) -> None:
         """Accept any region."""

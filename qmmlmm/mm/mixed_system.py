@@ -17,6 +17,7 @@ from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError, listed
+from qmmlmm.ml.committee import CommitteeSpread
 from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.ml.term_module import MeshPrecision, TorchTerm
 from qmmlmm.ml.torch_force import create_torch_force, unavailable_because
@@ -71,6 +72,7 @@ class MixedSystem:
     regions: tuple[ResolvedRegion, ...]
     _forces: Mapping[str, int] = field(repr=False)
     _callbacks: Mapping[str, TermCallback] = field(repr=False)
+    _committees: dict[str, CommitteeSpread] = field(repr=False, default_factory=dict)
 
     def term_energies(self, context: openmm.Context) -> dict[str, unit.Quantity]:
         """Return the energy of the force field and of each term, with its coefficient.
@@ -160,6 +162,43 @@ class MixedSystem:
             for parameter, slope in term.weight.slopes:
                 derivatives[parameter] += slope * energy
         return {name: value * unit.kilojoule_per_mole for name, value in derivatives.items()}
+
+    def force_uncertainty(self, context: openmm.Context, name: str) -> unit.Quantity:
+        """Return how far off a committee expects its force on each atom of its region to be.
+
+        Parameters
+        ----------
+        context : openmm.Context
+            Of `system`.
+        name : str
+            Of an ML term whose model is a committee, for example ``"ligand/ML"``.
+
+        Returns
+        -------
+        (n_atoms,) Quantity, kJ/(mol nm)
+            Root mean square over x, y and z of the spread of the members, times the scale that the training found; in
+            the order of the region's atoms, without its link atoms. The coefficient of the term is left out.
+
+        Raises
+        ------
+        HamiltonianError
+            If there is no such ML term.
+        PotentialError
+            If its model is no committee.
+        """
+        if name not in self._committees:
+            terms = dict(zip(self.force_groups, self.hamiltonian.terms, strict=True))
+            learned = {key: term.potential for key, term in terms.items() if isinstance(term.potential, MLPotential)}
+            if name not in learned:
+                raise HamiltonianError(
+                    f"there is no ML term {name!r}; those that there are: {', '.join(learned) or 'none'}"
+                )
+            self._committees[name] = CommitteeSpread(self.layouts[name], learned[name])
+        state = context.getState(positions=True)
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
+        found = self._committees[name].atom_uncertainty(positions, box)
+        return found * unit.kilojoule_per_mole / unit.nanometer
 
     def evaluation_times(self, context: openmm.Context, repeats: int = 3) -> dict[str, unit.Quantity]:
         """Return what one evaluation of energy and forces costs, for the force field and each term.

@@ -1,0 +1,305 @@
+"""How long the outer step of QM - ML may be: energy drift, averages and cost against plain QM/MM.
+
+    python tests/benchmarks/multiple_time_steps.py prepare --output DIRECTORY   # labels and a model at the QM level
+    python tests/benchmarks/multiple_time_steps.py drift   --output DIRECTORY --outer 1 2 4 6 8 10 --ps 1
+    python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 0 --ps 5   # plain QM/MM
+    python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 8 --ps 20
+    python tests/benchmarks/multiple_time_steps.py compare --output DIRECTORY
+    python tests/benchmarks/multiple_time_steps.py cost    --output DIRECTORY --outer 8
+
+Acetone in 700 waters under PME, 300 K, Hartree-Fock unless another method is given; inner step 0.5 fs, hydrogens of
+acetone with their own mass, rigid water. `sample` goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import time
+from pathlib import Path
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np
+import openmm
+import torch
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.analysis.reweighting import statistical_inefficiency
+from qmmlmm.learning import Labeller, TrainingSettings, append_frames, read_frames, region_potential, train
+from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
+from qmmlmm.units import FloatArray
+from systems.acetone_water import builder
+from systems.structure import Structure
+
+INNER = 0.0005  # ps
+TEMPERATURE = 300.0  # K
+FRICTION = 2.0  # 1/ps
+REGION = Region("acetone", builder.ACETONE)
+BONDS = {"C-O": (1, 2), "C-C": (0, 1), "C-H": (0, 4)}
+DIHEDRAL = (4, 0, 1, 2)
+LABELS = 120
+BETWEEN_LABELS = 250  # steps of 1 fs
+
+
+def structure() -> Structure:
+    """Return acetone in water with an Ewald splitting that suits the QM integrals."""
+    made = builder.build(constraints=None, rigid_water=True, remove_cm_motion=False)
+    for force in made.system.getForces():
+        if isinstance(force, openmm.NonbondedForce):
+            force.setPMEParameters(4.2, 40, 40, 40)
+    return made
+
+
+def qm_potential(options: argparse.Namespace) -> PySCFPotential:
+    """Return the QM level, the same for labels and dynamics."""
+    return PySCFPotential(options.method, options.basis, embedding_grid_level=0, conv_tol=1e-9)
+
+
+def platform_of(options: argparse.Namespace) -> openmm.Platform:
+    """Return the platform of the dynamics."""
+    return openmm.Platform.getPlatform(options.platform)
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Label frames of the force field at 400 K and train a model on them."""
+    made = structure()
+    qm = create_mixed_system(
+        made.topology, made.system, Hamiltonian([Term(qm_potential(options), REGION, embedding="electrostatic")])
+    )
+    labeller = Labeller(qm.evaluated_term("acetone/QM"), f"{options.method}/{options.basis}")
+    path = options.output / "labels.xyz"
+    done = len(read_frames(path)) if path.exists() else 0
+    integrator = openmm.LangevinMiddleIntegrator(400.0, 2.0, 0.001)
+    integrator.setRandomNumberSeed(1 + done)
+    context = openmm.Context(made.system, integrator, platform_of(options))
+    context.setPositions(made.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
+    context.setVelocitiesToTemperature(400.0, 1 + done)
+    integrator.step(5000)
+    for frame in tqdm(range(done, LABELS), desc="labels", disable=not sys.stderr.isatty()):
+        integrator.step(BETWEEN_LABELS)
+        state = context.getState(positions=True)
+        label = labeller.label(state.getPositions(asNumpy=True), state.getPeriodicBoxVectors(), f"acetone-{frame:04d}")
+        append_frames(path, [label])
+    torch.set_num_threads(1)
+    trained = train(read_frames(path), training=TrainingSettings(steps=options.steps, batch_size=8))
+    print(
+        f"model: {trained.validation.energy:.2f} kJ/mol, {trained.validation.forces:.1f} kJ/(mol nm), mean absolute "
+        "errors of validation frames"
+    )
+    region_potential(trained.model).save(options.output / "model.pt")
+
+
+def mixed_system(options: argparse.Namespace, made: Structure, corrected: bool) -> MixedSystem:
+    """Return QM/MM as ML + QM - ML, or plain."""
+    qm = qm_potential(options)
+    terms = [Term(qm, REGION, embedding="electrostatic")]
+    if corrected:
+        ml = MLPotential.load(options.output / "model.pt")
+        terms = [
+            Term(ml, REGION, embedding="electrostatic"),
+            *terms,
+            Term(ml, REGION, embedding="electrostatic", coefficient=-1.0),
+        ]
+    return create_mixed_system(made.topology, made.system, Hamiltonian(terms))
+
+
+def integrator_of(mixed: MixedSystem, outer: int, thermostat: bool) -> openmm.Integrator:
+    """Return the integrator for an outer step in fs; zero is plain QM/MM."""
+    temperature = TEMPERATURE if thermostat else None
+    if outer:
+        inner_steps = round(outer * 0.001 / INNER)
+        return MultipleTimeStepIntegrator(mixed, temperature, FRICTION, outer * 0.001, inner_steps)
+    if thermostat:
+        return openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, INNER)
+    return openmm.VerletIntegrator(INNER)
+
+
+def start(options: argparse.Namespace, made: Structure, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Return positions and velocities at 300 K, from ML/MM if there is a model."""
+    ml = MLPotential.load(options.output / "model.pt")
+    mixed = create_mixed_system(made.topology, made.system, Hamiltonian([Term(ml, REGION, embedding="electrostatic")]))
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 5.0, INNER)
+    integrator.setRandomNumberSeed(seed)
+    context = openmm.Context(mixed.system, integrator, platform_of(options))
+    context.setPositions(made.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=50)
+    context.setVelocitiesToTemperature(TEMPERATURE, seed)
+    integrator.step(options.equilibration)
+    state = context.getState(positions=True, velocities=True)
+    return state.getPositions(asNumpy=True)._value, state.getVelocities(asNumpy=True)._value
+
+
+def drift(options: argparse.Namespace) -> None:
+    """Print the drift of the total energy without a thermostat for each outer step."""
+    made = structure()
+    positions, velocities = start(options, made, options.seed)
+    freedoms = 3 * made.system.getNumParticles() - made.system.getNumConstraints()
+    kt = 0.00831446 * TEMPERATURE
+    print(
+        "| outer step, fs | fluctuation, kJ/mol | drift, kJ/(mol ps) | kT/(ns dof) | QM calls |\n|---|---|---|---|---|"
+    )
+    for outer in options.outer:
+        mixed = mixed_system(options, made, corrected=outer > 0)
+        integrator = integrator_of(mixed, outer, thermostat=False)
+        context = openmm.Context(mixed.system, integrator, platform_of(options))
+        context.setPositions(positions)
+        context.setVelocities(velocities)
+        length = outer * 0.001 or INNER
+        times, totals = [], []
+        n_steps = round(options.ps / length)
+        for step in tqdm(range(n_steps + 1), desc=f"{outer} fs", disable=not sys.stderr.isatty()):
+            if step:
+                integrator.step(1)
+            state = context.getState(energy=True)
+            kinetic = state.getKineticEnergy()
+            if isinstance(integrator, MultipleTimeStepIntegrator):
+                kinetic = integrator.kinetic_energy(context)
+            times.append(step * length)
+            totals.append((state.getPotentialEnergy() + kinetic)._value)
+        (slope, _), covariance = np.polyfit(times, totals, 1, cov=True)
+        scale = 1000.0 / (kt * freedoms)
+        error = float(np.sqrt(covariance[0, 0] * statistical_inefficiency(np.array(totals) - slope * np.array(times))))
+        print(
+            f"| {outer or 'plain 0.5'} | {np.std(totals):.2f} | {slope:.2f} ± {error:.2f} | "
+            f"{slope * scale:.4f} ± {error * scale:.4f} | {mixed.evaluations('acetone/QM')} |",
+            flush=True,
+        )
+
+
+def observables(positions: FloatArray) -> dict[str, float]:
+    """Return bond lengths, angstrom, and the dihedral, degrees."""
+    found = {name: 10.0 * float(np.linalg.norm(positions[i] - positions[j])) for name, (i, j) in BONDS.items()}
+    a, b, c, d = (positions[k] for k in DIHEDRAL)
+    first, second = np.cross(b - a, c - b), np.cross(c - b, d - c)
+    found["dihedral"] = float(np.degrees(np.arctan2(np.linalg.norm(c - b) * (b - a) @ second, first @ second)))
+    return found
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Run at 300 K and write energies and geometry of acetone at each outer step, or every 2 fs of the plain run."""
+    made = structure()
+    for outer in options.outer:
+        mixed = mixed_system(options, made, corrected=outer > 0)
+        integrator = integrator_of(mixed, outer, thermostat=True)
+        integrator.setRandomNumberSeed(options.seed)
+        context = openmm.Context(mixed.system, integrator, platform_of(options))
+        length = outer * 0.001 or INNER
+        between = max(1, round(0.002 / length))
+        path = options.output / f"sample_{outer}_{options.seed}.csv"
+        saved = path.with_suffix(".state.xml")
+        rows = sum(1 for _ in path.open()) - 1 if saved.exists() else 0
+        if rows:
+            context.setState(openmm.XmlSerializer.deserialize(saved.read_text()))
+        else:
+            positions, velocities = start(options, made, options.seed)
+            context.setPositions(positions)
+            context.setVelocities(velocities)
+        began, calls = time.perf_counter(), mixed.evaluations("acetone/QM")
+        with path.open("a" if rows else "w", newline="") as file:
+            writer = csv.writer(file)
+            if not rows:
+                writer.writerow(["time, ps", "MM, kJ/mol", "region, kJ/mol", *BONDS, "dihedral"])
+            n_rows = round(options.ps / (length * between))
+            for row in tqdm(range(rows, n_rows), initial=rows, total=n_rows, disable=not sys.stderr.isatty()):
+                integrator.step(between)
+                terms = mixed.term_energies(context)
+                positions = context.getState(positions=True).getPositions(asNumpy=True)._value
+                energies = [terms["MM"]._value, sum(e._value for name, e in terms.items() if name != "MM")]
+                values = [(row + 1) * between * length, *energies, *observables(positions).values()]
+                writer.writerow([f"{value:.6f}" for value in values])
+                if row % 50 == 49 or row == n_rows - 1:
+                    file.flush()
+                    state = context.getState(positions=True, velocities=True, parameters=True)
+                    saved.write_text(openmm.XmlSerializer.serialize(state))
+        seconds = time.perf_counter() - began
+        print(f"outer {outer} fs: {seconds:.0f} s, {mixed.evaluations('acetone/QM') - calls} QM calls", flush=True)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print averages of all runs with standard errors."""
+    paths = sorted(options.output.glob("sample_*.csv"), key=lambda path: int(path.stem.split("_")[1]))
+    print("| outer step, fs | ps | region, kJ/mol | C-O, A | its sd | C-H, A | its sd | sin^2 of dihedral |")
+    print("|---|---|---|---|---|---|---|---|")
+    for path in paths:
+        table = np.genfromtxt(path, delimiter=",", skip_header=1)
+        used = table[table[:, 0] > options.discard]
+        co, ch = used[:, 3], used[:, 5]
+        columns = [
+            used[:, 2],
+            co,
+            (co - co.mean()) ** 2,
+            ch,
+            (ch - ch.mean()) ** 2,
+            np.sin(np.radians(used[:, 6])) ** 2,
+        ]
+        cells = []
+        for k, column in enumerate(columns):
+            value, error = column.mean(), column.std() * np.sqrt(statistical_inefficiency(column) / len(column))
+            if k in (2, 4):  # of the square root
+                value, error = np.sqrt(value), error / (2 * np.sqrt(value))
+            cells.append(f"{value:.1f} ± {error:.1f}" if k == 0 else f"{value:.4f} ± {error:.4f}")
+        print(f"| {path.stem.split('_')[1]} | {used[-1, 0]:.1f} | " + " | ".join(cells) + " |")
+
+
+def cost(options: argparse.Namespace) -> None:
+    """Print the wall time of a femtosecond, plain and with each outer step, in alternation."""
+    made = structure()
+    positions, velocities = start(options, made, options.seed)
+    runs = {}
+    for outer in (0, *(outer for outer in options.outer if outer)):
+        mixed = mixed_system(options, made, corrected=outer > 0)
+        integrator = integrator_of(mixed, outer, thermostat=True)
+        context = openmm.Context(mixed.system, integrator, platform_of(options))
+        context.setPositions(positions)
+        context.setVelocities(velocities)
+        integrator.step(4)
+        runs[outer] = (integrator, context, mixed)
+    spent: dict[int, list[float]] = {outer: [] for outer in runs}
+    for _ in range(options.repeats):
+        for outer, (integrator, _, _) in runs.items():
+            steps = 4 if outer else 8
+            began = time.perf_counter()
+            integrator.step(steps)
+            spent[outer].append((time.perf_counter() - began) / (steps * (outer or 0.5)))
+    print("| outer step, fs | s per fs, median | times faster than plain, median (range) |\n|---|---|---|")
+    plain = np.array(spent[0])
+    for outer, values in spent.items():
+        ratios = plain / np.array(values)
+        print(
+            f"| {outer or 'plain 0.5'} | {np.median(values):.3f} | "
+            f"{np.median(ratios):.1f} ({ratios.min():.1f}-{ratios.max():.1f}) |"
+        )
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = {"prepare": prepare, "drift": drift, "sample": sample, "compare": compare, "cost": cost}
+    parser.add_argument("part", choices=list(parts))
+    parser.add_argument("--output", type=Path, default=Path("multiple_time_steps_run"))
+    parser.add_argument("--outer", type=int, nargs="+", default=[1, 2, 4, 6, 8, 10], help="fs; 0 is plain QM/MM")
+    parser.add_argument("--ps", type=float, default=1.0)
+    parser.add_argument("--method", default="hf")
+    parser.add_argument("--basis", default="3-21g")
+    parser.add_argument("--platform", default="CPU")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=3000, help="of training")
+    parser.add_argument("--equilibration", type=int, default=4000, help="ML/MM steps of 0.5 fs before a run")
+    parser.add_argument("--discard", type=float, default=0.5, help="ps at the beginning of a run")
+    parser.add_argument("--repeats", type=int, default=10)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    parts[options.part](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Work of fast switchings: the first law for one of them, Crooks' theorem for many."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import openmm
+import pytest
+from openmm import unit
+
+from qmmlmm.analysis.reweighting import bennett_acceptance_ratio
+from qmmlmm.errors import HamiltonianError
+from qmmlmm.sampling.switching import switching_work
+
+TEMPERATURE, MASS = 300.0, 4.0
+KT = (unit.MOLAR_GAS_CONSTANT_R * TEMPERATURE * unit.kelvin).value_in_unit(unit.kilojoule_per_mole)
+FIRST, SECOND, SHIFT = 400.0, 900.0, 0.06  # kJ/(mol nm^2), nm
+EXACT = 1.5 * KT * np.log(SECOND / FIRST)  # of one particle in three dimensions
+
+
+class Springs:
+    """A particle between two springs, in the place of a MixedSystem; the parameter mixes them."""
+
+    def __init__(self):
+        self.hamiltonian = SimpleNamespace(parameters={"lambda_qm": 0.0})
+        self.system = openmm.System()
+        self.system.addParticle(MASS)
+        force = openmm.CustomCompoundBondForce(
+            1,
+            f"(1-lambda_qm)*0.5*{FIRST}*(x1^2+y1^2+z1^2)+lambda_qm*0.5*{SECOND}*((x1-{SHIFT})^2+y1^2+z1^2)",
+        )
+        force.addGlobalParameter("lambda_qm", 0.0)
+        force.addEnergyParameterDerivative("lambda_qm")
+        force.addBond([0])
+        self.system.addForce(force)
+
+    def parameter_derivatives(self, context):
+        found = context.getState(parameterDerivatives=True).getEnergyParameterDerivatives()
+        return {"lambda_qm": found["lambda_qm"] * unit.kilojoule_per_mole}
+
+
+def context_of(mixed, integrator):
+    context = openmm.Context(mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
+    context.setPositions(np.full((1, 3), 0.03))
+    context.setVelocitiesToTemperature(TEMPERATURE, 1)
+    return context
+
+
+def test_without_heat_the_work_is_the_change_of_the_energy():
+    mixed = Springs()
+    context = context_of(mixed, openmm.VerletIntegrator(1e-6))
+
+    def total():
+        state = context.getState(energy=True)
+        return (state.getPotentialEnergy() + state.getKineticEnergy())._value
+
+    before = total()
+    work = switching_work(mixed, context, "lambda_qm", 0.0, 1.0, 200, steps_between=200)
+    assert context.getParameter("lambda_qm") == 1.0
+    assert work._value == pytest.approx(total() - before, rel=1e-4)
+    assert abs(work._value) > 0.1
+
+
+def test_works_in_both_directions_give_the_free_energy():
+    mixed = Springs()
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 20.0, 0.002)
+    integrator.setRandomNumberSeed(5)
+    context = context_of(mixed, integrator)
+    works = {0.0: [], 1.0: []}
+    for _ in range(250):
+        for start, values in works.items():
+            context.setParameter("lambda_qm", start)
+            integrator.step(400)
+            values.append(switching_work(mixed, context, "lambda_qm", start, 1.0 - start, 20)._value)
+    free, error = bennett_acceptance_ratio(works[0.0], works[1.0], TEMPERATURE)
+    assert free._value == pytest.approx(EXACT, abs=4 * error._value)
+    assert error._value < 0.2
+    # Too fast to be reversible: the mean work alone is off by much more.
+    assert np.mean(works[0.0]) > EXACT + 5 * error._value
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"parameter": "lambda_q"}, HamiltonianError, "no parameter 'lambda_q'.*Nearest names: lambda_qm"),
+        ({"start": float("nan")}, ValueError, "start is a finite number"),
+        ({"steps": 0}, ValueError, "steps is a whole number above zero"),
+        ({"steps_between": 1.5}, ValueError, "steps_between is a whole number above zero"),
+    ],
+)
+def test_wrong_arguments_are_refused(change, error, text):
+    mixed = Springs()
+    context = context_of(mixed, openmm.VerletIntegrator(0.001))
+    arguments = {"parameter": "lambda_qm", "start": 0.0, "end": 1.0, "steps": 5} | change
+    with pytest.raises(error, match=text):
+        switching_work(mixed, context, **arguments)
