@@ -10,8 +10,9 @@ from torch import Tensor
 
 from qmmlmm import Hamiltonian, MLPotential, OpenMMPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import HamiltonianError, PotentialError
+from qmmlmm.sampling.adaptive_correction import AdaptiveCorrection
 from tests.mm.conftest import PEPTIDE, SIDE_CHAIN
-from tests.mm.test_mixed_system import context_of
+from tests.mm.test_mixed_system import EvaluatedSprings, context_of
 
 MEMBERS = 3
 SCALE = 1.7
@@ -85,3 +86,37 @@ def test_what_has_no_members_is_refused(amber_vacuum):
     mixed = create_mixed_system(amber_vacuum.topology, amber_vacuum.system, Hamiltonian([term]))
     with pytest.raises(HamiltonianError, match="those that there are: none"):
         mixed.force_uncertainty(context_of(mixed.system, amber_vacuum.positions), "site/MM")
+
+
+def test_qm_runs_where_the_committee_is_unsure(amber_vacuum):
+    """The whole way: the level that is not needed is not computed, and total energy less booked work is conserved."""
+    case, region = amber_vacuum, Region("site", PEPTIDE)
+    ml = MLPotential(Committee(), elements=[1, 6, 7, 8], embeddings=["electrostatic"])
+    qm = EvaluatedSprings(0.05 * np.cos(np.arange(22)))
+    terms = [
+        Term(ml, region, embedding="electrostatic", coefficient="1-lambda_qm"),
+        Term(qm, region, embedding="electrostatic", coefficient="lambda_qm"),
+    ]
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian(terms, parameters={"lambda_qm": 0.0}))
+    context = context_of(mixed.system, case.positions, integrator=openmm.VerletIntegrator(0.00002))
+
+    def total():
+        state = context.getState(energy=True)
+        return (state.getPotentialEnergy() + state.getKineticEnergy())._value
+
+    start = total()
+    highest = mixed.force_uncertainty(context, "site/ML")._value.max()
+    calm = AdaptiveCorrection(mixed, context, "site/ML", upper=2 * highest, lower=highest)
+    calm.step(20)
+    assert mixed.evaluations("site/QM") == calm.steps_with_qm == 0
+    unsure = AdaptiveCorrection(mixed, context, "site/ML", upper=0.5 * highest, lower=0.4 * highest, ramp_steps=15)
+    unsure.step(40)
+    assert context.getParameter("lambda_qm") == 1.0
+    assert unsure.steps_with_qm == 40
+    assert mixed.evaluations("site/QM") <= 41
+    before = mixed.evaluations("site/ML")
+    unsure.step(10)
+    assert mixed.evaluations("site/ML") == before
+    work = unsure.work._value
+    assert abs(work) > 10.0
+    assert total() - start == pytest.approx(work, rel=5e-3)
