@@ -11,12 +11,15 @@ from pyscf import dft, gto, lib, scf
 from qmmlmm.coupling.potential import Evaluation, ExternalField, RegionSpecification
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.qm.basis import core_potentials, symbols_of
-from qmmlmm.qm.compact import CompactCharges, sum_by_atom
+from qmmlmm.qm.compact import CompactCharges
 from qmmlmm.qm.convergence import ScfRecord, converge
 from qmmlmm.qm.density_history import DensityHistory
 from qmmlmm.qm.failure import write_failure
+from qmmlmm.qm.grid_response import FiniteThirdDerivatives
 from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
 from qmmlmm.qm.smooth import SmoothPotential
+from qmmlmm.qm.state import ElectronicState, ground_state, properties
+from qmmlmm.qm.states import ResponseStates
 from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ GRID_MEMORY_SHARE = 0.25
 NONLOCAL_GRID_LEVEL = 1
 """Grid level of non-local correlation (VV10): its cost goes with the square of the number of points, and it
 is smooth."""
+
+FINEST_ORBITALS = 1e-8
+"""Hartree: orbital gradients are not asked to be smaller, which round-off may not allow."""
 
 CLOSEST = 0.3 * ANGSTROM_IN_BOHR
 """Distance in bohr below which a point charge lies inside an atom."""
@@ -55,10 +61,17 @@ class PySCFEvaluator:
         self._core_potentials = core_potentials(potential.basis, self._symbols, self._term)
         self._history = DensityHistory()
         self._record = ScfRecord()
+        self._states: ResponseStates | None = None
+        if potential.excited is not None:
+            self._states = ResponseStates(
+                potential.excited, potential.method, potential.state, potential.follow_state, self._term
+            )
 
     def forget(self) -> None:
-        """Forget the densities: the next calculation starts from a fresh guess, as in a new process."""
+        """Forget densities and states: the next calculation starts from a fresh guess, as in a new process."""
         self._history.forget()
+        if self._states is not None:
+            self._states.forget()
 
     def summary(self) -> dict[str, object]:
         """Return the self-consistent cycles of all calculations so far, and what they converged from."""
@@ -96,8 +109,15 @@ class PySCFEvaluator:
             Its `results` are ``dipole``, (3,) e bohr, about ``dipole_origin``, (3,) bohr, the centre of the
             nuclear charges; ``mulliken_charges``, (n,) e; ``scf_cycles``, all attempts together;
             ``scf_guess``, the attempt that converged: ``"extrapolated guess"``, ``"last density"``,
-            ``"fresh guess"``, ``"damping and level shift"`` or ``"second order"``; and with unrestricted
-            orbitals ``s_squared``.
+            ``"fresh guess"``, ``"damping and level shift"`` or ``"second order"``; with unrestricted orbitals
+            ``s_squared``, of the reference, and ``spin_populations``, (n,).
+
+            With excited states dipole, charges and spin populations are those of the state with the forces, from its
+            relaxed density, and there are ``state``, its place in the order of energy; ``state_energies``, (m,)
+            hartree, the ground state first; ``oscillator_strengths``, (m,), and ``transition_dipoles``, (m, 3) e bohr,
+            from the ground state, whose own entry is zero; ``state_order``, (m,), for each place the number that the
+            state of this character had at the first geometry; and from the second geometry on ``state_overlaps``,
+            (m, m), of the states of the last geometry, in rows, with these.
 
         Raises
         ------
@@ -116,21 +136,34 @@ class PySCFEvaluator:
 
         try:
             outcome = converge(mean_field, self._guesses(positions, overlap), self._term, save, self._record)
-            evaluation = self._differentiate(mean_field, compact, smooth, outcome)
+            accept = _nothing
+            if self._states is None:
+                state = ground_state(mean_field, self._potential.method)
+            else:
+                state, accept = self._states.solve(mean_field, save)
+            evaluation = self._in_field(mean_field, compact, smooth, state, outcome)
         finally:
             _close_scratch(mean_field)
         self._check_finite(evaluation, save)
         self._history.add(positions, overlap, mean_field)
+        accept()
         return evaluation
 
     def energy(self, positions: FloatArray, external_field: ExternalField | None) -> float:
-        """Return the energy alone, in hartree, from a fresh guess; takes what `evaluate` takes, and raises the same."""
+        """Return the energy alone, in hartree, from a fresh guess; takes what `evaluate` takes, and raises the same.
+
+        An excited state is taken by its place in the order of energy here.
+        """
         mean_field = self._prepare(positions, external_field)[0]
+
+        def save() -> str:
+            return self._save(positions, external_field)
+
         try:
-            converge(mean_field, [], self._term, lambda: self._save(positions, external_field), self._record)
+            converge(mean_field, [], self._term, save, self._record)
+            energy = float(mean_field.e_tot) if self._states is None else self._states.energy(mean_field, save)
         finally:
             _close_scratch(mean_field)
-        energy = float(mean_field.e_tot)
         if not np.isfinite(energy):
             raise NonFiniteError(
                 f"{self._term}: the energy ({energy}) is not finite; {self._save(positions, external_field)}"
@@ -155,37 +188,31 @@ class PySCFEvaluator:
         _embed(mean_field, [part for part in (compact, smooth) if part is not None])
         return mean_field, compact, smooth
 
-    def _differentiate(
+    def _in_field(
         self,
         mean_field: Any,
         compact: CompactCharges | None,
         smooth: SmoothPotential | None,
+        state: ElectronicState,
         outcome: dict[str, object],
     ) -> Evaluation:
-        """Return the energy and all derivatives of the converged mean-field object."""
-        density = np.asarray(mean_field.make_rdm1())
-        total_density = density.sum(axis=0) if density.ndim == 3 else density
-        gradient_method = mean_field.nuc_grad_method()
-        gradient_method.verbose = 0
-        if not is_hartree_fock(self._potential.method):
-            # Without the response of the grid, r2SCAN is wrong by 3e-4 and SCAN by 6e-2 hartree/bohr.
-            gradient_method.grid_response = True
-        gradient = np.asarray(gradient_method.kernel())
+        """Return a state with all forces of the external field, which come from its density, whatever its method."""
+        gradient, density = state.gradient, state.density
         charge_gradient, smooth_points, smooth_charges = np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)
         if compact is not None:
-            atom_part, charge_gradient = compact.gradients(total_density)
+            atom_part, charge_gradient = compact.gradients(density)
             gradient = gradient + atom_part
         if smooth is not None:
-            atom_part, smooth_points, smooth_charges = smooth.gradient_and_charges(total_density)
+            atom_part, smooth_points, smooth_charges = smooth.gradient_and_charges(density)
             gradient = gradient + atom_part
         return Evaluation(
-            energy=float(mean_field.e_tot),
+            energy=state.energy,
             gradient=gradient,
             charge_gradient=charge_gradient,
             smooth_points=smooth_points,
             smooth_charges=smooth_charges,
-            results=_results(mean_field, total_density) | outcome,
-            charge_energies=None if compact is None else functools.partial(compact.charge_energies, total_density),
+            results=properties(mean_field, state) | outcome,
+            charge_energies=None if compact is None else functools.partial(compact.charge_energies, density),
         )
 
     def _molecule(self, positions: FloatArray) -> Any:
@@ -210,16 +237,22 @@ class PySCFEvaluator:
         else:
             mean_field = dft.UKS(molecule) if unrestricted else dft.RKS(molecule)
             mean_field.xc = potential.method
+            if potential.excited is not None:
+                mean_field._numint = FiniteThirdDerivatives()
             mean_field.grids.level = potential.grid_level
             mean_field.nlcgrids.level = NONLOCAL_GRID_LEVEL
-        if potential.density_fit:
+        if potential.fits_density:
             mean_field = mean_field.density_fit(auxbasis=potential.auxiliary_basis)
         # PySCF opens a checkpoint file for every object; closing it removes it.
         mean_field._chkfile.close()
         mean_field.chkfile = None
         mean_field.conv_tol = potential.conv_tol
         mean_field.max_cycle = potential.max_cycle
-        if potential.density_fit and not has_exact_exchange(potential.method):
+        if potential.excited is not None:
+            # Excitation energies are of first order in what the orbitals miss, and energies of second.
+            wanted = max(potential.excited.conv_tol, FINEST_ORBITALS)
+            mean_field.conv_tol_grad = min(np.sqrt(potential.conv_tol), wanted)
+        if potential.fits_density and not has_exact_exchange(potential.method):
             # Where exchange does not ask for the fitted integrals, PySCF computes them anew in every cycle.
             mean_field.with_df.build()
         return mean_field
@@ -320,6 +353,10 @@ class PySCFEvaluator:
         raise NonFiniteError(f"{self._term}: {' and '.join(what)} is not finite; {save()}")
 
 
+def _nothing() -> None:
+    """Accept a result of which nothing is kept."""
+
+
 def _close_scratch(mean_field: Any) -> None:
     """Remove the file in which density fitting keeps integrals that have no room in memory."""
     scratch: Any = getattr(getattr(mean_field, "with_df", None), "_cderi_to_save", None)
@@ -338,22 +375,3 @@ def _embed(mean_field: Any, parts: list[Any]) -> None:
     nuclear = float(mean_field.energy_nuc()) + sum(part.nuclear_energy() for part in parts)
     mean_field.get_hcore = lambda mol=None: core
     mean_field.energy_nuc = lambda: nuclear
-
-
-def _results(mean_field: Any, density: FloatArray) -> dict[str, object]:
-    molecule = mean_field.mol
-    nuclear_charges = molecule.atom_charges().astype(float)
-    positions = molecule.atom_coords()
-    # The centre of the nuclear charges: from there the nuclei have no dipole.
-    origin = nuclear_charges @ positions / nuclear_charges.sum()
-    with molecule.with_common_origin(origin):
-        dipole = -np.einsum("xpq,pq->x", molecule.intor_symmetric("int1e_r", comp=3), density)
-    populations = np.einsum("pq,pq->p", density, mean_field.get_ovlp())
-    results: dict[str, object] = {
-        "dipole": dipole,
-        "dipole_origin": origin,
-        "mulliken_charges": nuclear_charges - sum_by_atom(molecule, populations),
-    }
-    if isinstance(mean_field, scf.uhf.UHF):
-        results["s_squared"] = float(mean_field.spin_square()[0])
-    return results

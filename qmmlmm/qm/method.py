@@ -72,6 +72,31 @@ def check_method(method: str) -> None:
     _check_values(method, functional)
 
 
+def check_response(method: str) -> None:
+    """Raise PotentialError if excited states of a functional have no correct gradient.
+
+    Parameters
+    ----------
+    method : str
+        One that `check_method` accepts.
+    """
+    if is_hartree_fock(method):
+        return
+    functional = _without_dispersion(method)
+    if libxc.is_nlc(functional):
+        raise PotentialError(
+            f"functional {method!r} has non-local correlation, whose response is in no gradient of excited states; "
+            "choose one without, such as 'wb97x', 'cam-b3lyp' or 'pbe0'"
+        )
+    try:
+        libxc.test_deriv_order(functional, 3, raise_error=True)
+    except (NotImplementedError, ValueError, RuntimeError) as error:
+        raise PotentialError(
+            f"functional {method!r} has no third derivative in libxc, which the gradient of excited states needs "
+            f"({error}); choose another one, such as 'pbe0' or 'b3lyp'"
+        ) from error
+
+
 def _check_values(method: str, functional: str) -> None:
     """Raise if libxc gives no finite energy and potential at ordinary densities."""
     density = np.array([1e-3, 0.1, 1.0])

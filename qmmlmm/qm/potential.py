@@ -11,6 +11,7 @@ import numpy as np
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import MissingDependencyError, PotentialError, RegionError, listed, nearest
+from qmmlmm.qm.excited import TDA, TDDFT, is_integer
 
 if TYPE_CHECKING:
     from qmmlmm.qm.evaluator import PySCFEvaluator
@@ -30,6 +31,8 @@ default embedding grid leaves an error of 1e-7 hartree in the operator."""
 class PySCFPotential:
     """Hartree-Fock or density functional theory with PySCF, in the field of the surroundings.
 
+    The ground state, or one of the electronic states that `excited` computes.
+
     Parameters
     ----------
     method : str
@@ -37,8 +40,9 @@ class PySCFPotential:
         ``"wb97x-v"``; with ``pyscf-dispersion`` installed also ``"b3lyp-d3bj"`` and the like.
     basis : str
         Name of the orbital basis set. Its effective core potentials are used where it has them.
-    density_fit : bool
-        Density fitting of the Coulomb and exchange terms.
+    density_fit : bool, optional
+        Density fitting of the Coulomb and exchange terms. If not given, the ground state has it and excited states do
+        not: PySCF has no gradient for them with it.
     auxiliary_basis : str, optional
         Auxiliary basis set of the fit; PySCF's choice for the basis set if not given.
     grid_level : int
@@ -59,6 +63,14 @@ class PySCFPotential:
     unrestricted : bool, optional
         Whether spin up and spin down have orbitals of their own. If not given, singlets do not and all other
         multiplicities do.
+    excited : TDA or TDDFT, optional
+        How electronic states are computed. If not given, there is the ground state alone.
+    state : int
+        The state that gives energy and forces, in the order of energy; 0 is the ground state. Energies of all states
+        are in the results.
+    follow_state : bool
+        Whether the state keeps its character when states cross, by its overlap with that of the geometry before:
+        `state` is its place in the order at the first geometry then. If not, the state is always the one at that place.
     max_memory : int, optional, MB
         What the calculation may use beyond the memory that the process already has; 4000 if not given.
     failure_directory : str or path, optional
@@ -74,7 +86,7 @@ class PySCFPotential:
 
     method: str
     basis: str
-    density_fit: bool = field(default=True, kw_only=True)
+    density_fit: bool | None = field(default=None, kw_only=True)
     auxiliary_basis: str | None = field(default=None, kw_only=True)
     grid_level: int = field(default=3, kw_only=True)
     embedding_grid_level: int = field(default=2, kw_only=True)
@@ -82,6 +94,9 @@ class PySCFPotential:
     max_cycle: int = field(default=100, kw_only=True)
     guess: str = field(default="extrapolated", kw_only=True)
     unrestricted: bool | None = field(default=None, kw_only=True)
+    excited: TDA | TDDFT | None = field(default=None, kw_only=True)
+    state: int = field(default=0, kw_only=True)
+    follow_state: bool = field(default=False, kw_only=True)
     max_memory: int | None = field(default=None, kw_only=True)
     failure_directory: str | Path | None = field(default=None, kw_only=True)
 
@@ -92,12 +107,13 @@ class PySCFPotential:
 
         check_method(self.method)
         check_basis_name(self.basis)
-        for name in ("density_fit", "unrestricted"):
+        for name in ("density_fit", "unrestricted", "follow_state"):
             value = getattr(self, name)
-            if not isinstance(value, bool | np.bool_) and not (name == "unrestricted" and value is None):
+            if not isinstance(value, bool | np.bool_) and not (name != "follow_state" and value is None):
                 raise PotentialError(f"{name} is True or False, got {value!r}")
+        self._check_state()
         if self.auxiliary_basis is not None:
-            if not self.density_fit:
+            if self.density_fit is False:
                 raise PotentialError(
                     f"auxiliary_basis {self.auxiliary_basis!r} is given but density_fit is False; drop one of the two"
                 )
@@ -106,14 +122,14 @@ class PySCFPotential:
                 check_auxiliary_exchange(self.auxiliary_basis, self.method)
         for name in ("grid_level", "embedding_grid_level"):
             level = getattr(self, name)
-            if not _is_integer(level) or not 0 <= level <= 9:
+            if not is_integer(level) or not 0 <= level <= 9:
                 raise PotentialError(f"{name} is an integer from 0 to 9, got {level!r}")
         if not 0.0 < self.conv_tol <= 1e-5:
             raise PotentialError(
                 f"conv_tol lies above 0 and not above 1e-5 hartree, beyond which forces are no derivative "
                 f"of the energy; got {self.conv_tol!r}"
             )
-        if not _is_integer(self.max_cycle) or self.max_cycle < 1:
+        if not is_integer(self.max_cycle) or self.max_cycle < 1:
             raise PotentialError(f"max_cycle is a positive integer, got {self.max_cycle!r}")
         if self.guess not in GUESSES:
             raise PotentialError(
@@ -124,6 +140,39 @@ class PySCFPotential:
                 f"max_memory is at least {MINIMUM_MEMORY} MB, because PySCF's gradients have been wrong "
                 f"without a message below that; got {self.max_memory!r}"
             )
+
+    def _check_state(self) -> None:
+        """Raise PotentialError if the state does not exist or has no correct gradient."""
+        excited = self.excited
+        if excited is None:
+            if self.state != 0 or self.follow_state:
+                raise PotentialError(
+                    f"state={self.state!r}, follow_state={self.follow_state} without excited: say how excited states "
+                    "are computed, for example excited=TDA(n_states=3)"
+                )
+            return
+        if not isinstance(excited, TDA | TDDFT):
+            raise PotentialError(f"excited is TDA(...) or TDDFT(...), such as TDA(n_states=3), got {excited!r}")
+        if not is_integer(self.state) or not 0 <= self.state < excited.n_states:
+            raise PotentialError(
+                f"state {self.state!r} does not exist: n_states={excited.n_states} gives states 0 (the ground state) "
+                f"to {excited.n_states - 1}; raise n_states or choose another state"
+            )
+        if self.fits_density and self.state > 0:
+            raise PotentialError(
+                "density_fit=True with an excited state: PySCF has no gradient for it; leave density_fit out or set it "
+                "to False. With state=0 excitation energies can have it"
+            )
+        from qmmlmm.qm.method import check_response
+
+        check_response(self.method)
+
+    @property
+    def fits_density(self) -> bool:
+        """Whether Coulomb and exchange terms are fitted."""
+        if self.density_fit is not None:
+            return bool(self.density_fit)
+        return self.excited is None or self.auxiliary_basis is not None
 
     @property
     def level(self) -> str:
@@ -167,6 +216,12 @@ class PySCFPotential:
             raise RegionError(f"{term}: the region has no atoms")
         symbols = symbols_of(specification.atomic_numbers, term)
         _check_electrons(specification)
+        spin = None if self.excited is None else self.excited.spin
+        if spin is not None and self.is_unrestricted(specification.multiplicity):
+            raise PotentialError(
+                f"{term}: spin={spin!r} is for excited states of a restricted singlet; those of an unrestricted "
+                "reference have no such label: leave spin out"
+            )
         if specification.multiplicity > 1 and not self.is_unrestricted(specification.multiplicity):
             raise PotentialError(
                 f"{term}: multiplicity {specification.multiplicity} with unrestricted=False asks for a "
@@ -198,10 +253,6 @@ def _require_pyscf() -> None:
         raise MissingDependencyError(
             f"a QM potential needs PySCF, which cannot be imported ({error}); install it with 'pip install pyscf'"
         ) from error
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _check_electrons(specification: RegionSpecification) -> None:
