@@ -329,3 +329,55 @@ def test_dispersion_is_in_the_forces_of_excited_states(water):
     added = [found["pbe-d3bj", state] - found["pbe", state] for state in (0, 1)]
     np.testing.assert_allclose(added[1], added[0], atol=1e-8)
     assert abs(added[0]).max() > 1e-6
+
+
+# --- states that cross ---
+
+TWO_HYDROGENS = RegionSpecification("two molecules", np.array([1, 1, 1, 1]), 0, 1)
+
+
+def two_molecules(bond):
+    """Two hydrogen molecules, far from each other; the excited states of the two cross where the bonds are alike."""
+    return np.array([[0.0, 0.0, 0.0], [0.0, 0.0, bond], [0.0, 40.0, 0.0], [0.3, 40.0, 1.5]])
+
+
+def through_the_crossing(**changes):
+    potential = PySCFPotential("hf", "sto-3g", excited=TDA(changes.pop("n_states", 3)), **changes)
+    evaluator = potential.create_evaluator(TWO_HYDROGENS)
+    return [evaluator.evaluate(two_molecules(bond), None) for bond in (1.40, 1.45, 1.60, 1.65)]
+
+
+def test_a_followed_state_keeps_its_character_through_a_crossing_which_is_logged(caplog):
+    with caplog.at_level("WARNING", logger="qmmlmm.qm"):
+        results = through_the_crossing(state=1, follow_state=True)
+    assert [result.results["state"] for result in results] == [1, 1, 2, 2]
+    np.testing.assert_array_equal(results[-1].results["state_order"], [0, 2, 1])
+    assert "place 1 in the order of energy is taken by the state that was number 2" in caplog.text
+    for result in results:
+        assert result.energy == result.results["state_energies"][result.results["state"]]
+    # The excitation stays on the second molecule, and the force on the first is that of its ground state.
+    ground = PySCFPotential("hf", "sto-3g", density_fit=False, conv_tol=1e-11).create_evaluator(TWO_HYDROGENS)
+    at_rest = ground.evaluate(two_molecules(1.65), None).gradient
+    np.testing.assert_allclose(results[-1].gradient[:2], at_rest[:2], atol=1e-4)
+    assert abs(results[-1].gradient[2:] - at_rest[2:]).max() > 0.1
+
+
+def test_a_state_that_is_not_followed_is_the_one_at_its_place():
+    results = through_the_crossing(state=1)
+    assert [result.results["state"] for result in results] == [1, 1, 1, 1]
+    np.testing.assert_array_equal(results[-1].results["state_order"], [0, 2, 1])
+
+
+def test_a_followed_state_that_leaves_those_computed_is_an_error(tmp_path):
+    with pytest.raises(EvaluationError, match=r"(?s)lost its character.*failed_001\.xyz.*Raise n_states"):
+        through_the_crossing(state=1, follow_state=True, n_states=2, failure_directory=tmp_path)
+
+
+def test_after_a_jump_states_are_counted_by_energy_again_and_that_is_logged(caplog):
+    evaluator = PySCFPotential("hf", "sto-3g", excited=TDA(3), state=1, follow_state=True)
+    evaluator = evaluator.create_evaluator(TWO_HYDROGENS)
+    evaluator.evaluate(two_molecules(1.4), None)
+    with caplog.at_level("WARNING", logger="qmmlmm.qm"):
+        results = evaluator.evaluate(two_molecules(2.4), None).results
+    assert results["state"] == 1
+    assert "the geometry jumped" in caplog.text

@@ -1,0 +1,87 @@
+"""Forces of electronic states in a periodic box, against central differences.
+
+Along one direction for each group of atoms; the slow test takes five QM and ten MM atoms along every axis.
+"""
+
+import numpy as np
+import pytest
+
+from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
+from qmmlmm.qm import TDA, TDDFT, PySCFPotential
+from qmmlmm.units import NM_IN_BOHR
+from systems.methanimine_water import EDGE, SOLUTE, build, near_and_far
+
+EXACT = 1e-6  # hartree/bohr
+FUNCTIONAL = 1e-5  # hartree/bohr, at grid level 3
+STEPS = {"region": 5e-3, "near": 2e-2, "far": 5e-2}  # bohr, along directions of norm 1, with four points
+TIGHT = {"conv_tol": 1e-11, "embedding_grid_level": 0}
+
+
+def term_of(potential, multiplicity):
+    """Return energy and gradient of the QM term as a function of positions, and these, in bohr."""
+    topology, system, positions = build()
+    region = Region("imine", SOLUTE, charge=0, multiplicity=multiplicity)
+    hamiltonian = Hamiltonian([Term(potential, region, embedding="electrostatic")])
+    term = create_mixed_system(topology, system, hamiltonian).evaluated_term("imine/QM")
+    box = np.eye(3) * EDGE * NM_IN_BOHR
+    return lambda where: term.compute(where, box), positions * NM_IN_BOHR
+
+
+def groups(positions):
+    near, far = near_and_far(positions / NM_IN_BOHR)
+    return {"region": list(SOLUTE), "near": near, "far": far}
+
+
+def error(compute, positions, gradient, direction, step):
+    """Return what the gradient along a direction of norm 1 misses of the difference of energies with four points."""
+    energies = [compute(positions + k * step * direction)[0] for k in (1, -1, 2, -2)]
+    slope = (8.0 * (energies[0] - energies[1]) - energies[2] + energies[3]) / (12.0 * step)
+    return abs((gradient * direction).sum() - slope)
+
+
+def check_directions(potential, multiplicity=1):
+    compute, positions = term_of(potential, multiplicity)
+    _, gradient = compute(positions)
+    random = np.random.default_rng(5)
+    for name, atoms in groups(positions).items():
+        direction = np.zeros_like(positions)
+        direction[atoms] = random.normal(size=(len(atoms), 3))
+        direction /= np.linalg.norm(direction)
+        assert error(compute, positions, gradient, direction, STEPS[name]) < EXACT, name
+        # No zero is compared with zero.
+        assert abs(gradient[atoms]).max() > 10 * EXACT, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "multiplicity"),
+    [(TDA(3, conv_tol=1e-8), 1), (TDDFT(3, conv_tol=1e-8), 1), (TDDFT(2, conv_tol=1e-8), 3)],
+)
+def test_forces_of_an_excited_state_are_derivatives_for_region_near_and_far_atoms(settings, multiplicity):
+    check_directions(PySCFPotential("hf", "sto-3g", excited=settings, state=1, **TIGHT), multiplicity)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "settings", "multiplicity", "tolerance"),
+    [
+        ("hf", TDA(3, conv_tol=1e-8), 1, EXACT),
+        ("hf", TDA(3, "triplet", conv_tol=1e-8), 1, EXACT),
+        ("hf", TDDFT(3, conv_tol=1e-8), 1, EXACT),
+        ("hf", TDDFT(3, conv_tol=1e-8), 3, EXACT),
+        ("b3lyp", TDA(2, conv_tol=1e-8), 1, FUNCTIONAL),
+    ],
+)
+def test_forces_are_derivatives_for_every_atom_along_every_axis(method, settings, multiplicity, tolerance):
+    potential = PySCFPotential(method, "sto-3g", excited=settings, state=1, **TIGHT)
+    compute, positions = term_of(potential, multiplicity)
+    _, gradient = compute(positions)
+    found = {}
+    for name, atoms in groups(positions).items():
+        errors = []
+        for index in np.ndindex(len(atoms), 3):
+            direction = np.zeros_like(positions)
+            direction[atoms[index[0]], index[1]] = 1.0
+            errors.append(error(compute, positions, gradient, direction, STEPS[name]))
+        found[name] = max(errors)
+    print(method, type(settings).__name__, settings.spin, multiplicity, found)
+    assert max(found.values()) < tolerance
