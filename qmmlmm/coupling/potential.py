@@ -200,7 +200,9 @@ class EvaluatedPotential(RegionPotential, Protocol):
 
     It may have an attribute `short_range_splitting`, in 1/bohr: in a box it then gets as compact charges only what
     this Ewald splitting parameter leaves, which is less if it is larger than the force field's, and all else in
-    the smooth part, through a finer mesh. For evaluators to which compact charges are dear.
+    the smooth part, through a finer mesh. For evaluators to which compact charges are dear. And it may have an
+    attribute `mesh_order`: the order of the splines on the force field's mesh, OpenMM's 5 if it has none. For
+    evaluators with a density, whose nuclei and electrons feel the error of the mesh one by one.
     """
 
     def create_evaluator(self, specification: RegionSpecification) -> Evaluator:

@@ -11,6 +11,7 @@ import torch
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalField, PeriodicEvaluator, is_long_range
 from qmmlmm.embedding.geometry import RegionGeometry
+from qmmlmm.embedding.mesh import SPLINE_ORDER
 from qmmlmm.embedding.near_mesh import NARROW_REACH, WORTHWHILE, NearMesh
 from qmmlmm.embedding.surroundings_field import SurroundingsField, smeared_kernel
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
@@ -104,7 +105,8 @@ class EvaluatedTerm:
         self.last: Evaluation | None = None
         self._evaluator = potential.create_evaluator(layout.specification)
         self._geometry = RegionGeometry(layout)
-        self._field = SurroundingsField(layout) if layout.surroundings is not None else None
+        order = int(getattr(potential, "mesh_order", SPLINE_ORDER))
+        self._field = SurroundingsField(layout, order=order) if layout.surroundings is not None else None
         self._near_mesh = self._finer_mesh()
         # Positions in the list of near sources: compact charges of the external field, charges on the finer mesh.
         self._compact = torch.zeros(0, dtype=torch.int64)

@@ -101,6 +101,8 @@ class SurroundingsField(torch.nn.Module):
         With `surroundings`.
     mesh_dtype : torch.dtype
         Of the mesh that carries the long-range part; everything else is float64.
+    order : int
+        Of the mesh's B-splines.
     """
 
     charges: Tensor
@@ -112,7 +114,7 @@ class SurroundingsField(torch.nn.Module):
     reference_sources: Tensor
     active: Tensor
 
-    def __init__(self, layout: TermLayout, mesh_dtype: torch.dtype = torch.float64) -> None:
+    def __init__(self, layout: TermLayout, mesh_dtype: torch.dtype = torch.float64, order: int = SPLINE_ORDER) -> None:
         super().__init__()
         assert layout.surroundings is not None
         surroundings = layout.surroundings
@@ -151,7 +153,7 @@ class SurroundingsField(torch.nn.Module):
         self.mesh = EwaldMesh(
             self.splitting if self.periodic else 1.0,
             surroundings.grid if self.periodic else (8, 8, 8),
-            SPLINE_ORDER,
+            order,
             mesh_dtype,
         )
         # Found by prepare().

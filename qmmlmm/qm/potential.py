@@ -26,6 +26,12 @@ SHORT_RANGE_SPLITTING = 0.35
 """In 1/bohr. Integrals are needed for the charges within 7 angstrom alone, and the rest is so smooth that the
 default embedding grid leaves an error of 1e-7 hartree in the operator."""
 
+MESH_ORDER = 6
+"""With the meshes that OpenMM's default tolerance gives, a splitting that is 1.6 times larger changes the energy of
+acetone in water by 6e-7 hartree rms, in the place of 3.6e-6 at OpenMM's order of 5, and the net force is 4e-6 and not
+1.1e-5 hartree/bohr, for 8 % more time in the surroundings. Order 8 would leave the error of the finer mesh alone,
+4e-7, for a quarter more."""
+
 
 @dataclass(frozen=True)
 class PySCFPotential:
@@ -188,6 +194,11 @@ class PySCFPotential:
     def short_range_splitting(self) -> float:
         """Ewald splitting parameter, 1/bohr, from which on charges are compact: see `EvaluatedPotential`."""
         return SHORT_RANGE_SPLITTING
+
+    @property
+    def mesh_order(self) -> int:
+        """Order of the splines on the force field's mesh: see `EvaluatedPotential`."""
+        return MESH_ORDER
 
     @property
     def takes_smeared_charges(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import openmm
@@ -220,10 +221,27 @@ def test_periodic_ml_forces_are_derivatives_for_region_hosts_near_and_far_atoms(
             assert gradient[atom, axis] == pytest.approx(expected, rel=0, abs=ML_TOLERANCE * scale)
 
 
+def with_mesh(structure, alpha=None, tolerance=5e-4, finer=1):
+    """The structure with the mesh that OpenMM's rule gives for this splitting, 1/nm, and tolerance, or a finer one."""
+    system = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(structure.system))
+    force = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    if alpha is None:
+        alpha = np.sqrt(-np.log(2.0 * tolerance)) / force.getCutoffDistance()._value
+    edges = np.diag(box_of(structure)) / NM_IN_BOHR
+    force.setPMEParameters(
+        alpha, *(int(np.ceil(finer * 2.0 * alpha * edge / (3.0 * tolerance**0.2))) for edge in edges)
+    )
+    return SimpleNamespace(topology=structure.topology, system=system, positions=structure.positions)
+
+
 def test_the_net_force_under_pme_is_no_larger_than_that_of_openmm():
     structure = peptide(True)
     _, gradient = qm_function(structure)(positions_of(structure))
     ours = np.linalg.norm(gradient.sum(axis=0))
+    # It is the error of the force field's mesh, felt by each nucleus and its electrons, and no other.
+    _, gradient = qm_function(with_mesh(structure, finer=2))(positions_of(structure))
+    of_finer_mesh = np.linalg.norm(gradient.sum(axis=0))
+    assert of_finer_mesh < 0.5 * ours
     net = []
     for charged in (True, False):  # what the charges of the region add in the force field
         system = openmm.System()
@@ -241,23 +259,27 @@ def test_the_net_force_under_pme_is_no_larger_than_that_of_openmm():
         net.append(context.getState(forces=True).getForces(asNumpy=True)._value.sum(axis=0) / FORCE_AU_IN_OPENMM)
     openmms = np.linalg.norm(net[0])
     of_region = np.linalg.norm(net[0] - net[1])
-    print(f"net force, hartree/bohr: QM term {ours:.2e}, OpenMM {openmms:.2e}, of which region {of_region:.2e}")
-    assert ours < openmms
+    print(
+        f"net force, hartree/bohr: QM term {ours:.2e}, with a finer mesh {of_finer_mesh:.2e}, OpenMM {openmms:.2e}, "
+        f"of which region {of_region:.2e}"
+    )
+    assert ours < 0.2 * openmms
 
 
 # --- the splitting is nobody's business ---
+
+# Meshes of OpenMM's default tolerance and PySCFPotential's default grid. Over five places of the system on the mesh the
+# difference is 6e-7 hartree rms; the mesh is what it comes from, and a finer one makes it smaller.
 
 
 def test_the_energy_of_acetone_in_water_does_not_depend_on_the_splitting():
     structure = acetone_water.build()
     energies = []
     for factor in (1.0, 1.6):
-        system = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(structure.system))
-        force = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-        force.setPMEParameters(2.92 * factor, 60, 60, 60)
-        potential = PySCFPotential("hf", "3-21g", conv_tol=1e-11, embedding_grid_level=3)
+        changed = with_mesh(structure, alpha=2.92 * factor)
+        potential = PySCFPotential("hf", "3-21g", conv_tol=1e-11)
         term = Term(potential, Region("acetone", acetone_water.builder.ACETONE), embedding="electrostatic")
-        mixed = create_mixed_system(structure.topology, system, Hamiltonian([term]))
+        mixed = create_mixed_system(structure.topology, changed.system, Hamiltonian([term]))
         energy, _ = mixed.evaluated_term("acetone/QM").compute(positions_of(structure), box_of(structure))
         energies.append(energy)
     print(f"alpha times 1.6 changes the energy by {energies[1] - energies[0]:.2e} hartree")
