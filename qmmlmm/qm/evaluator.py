@@ -13,7 +13,9 @@ from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.qm.basis import core_potentials, symbols_of
 from qmmlmm.qm.compact import CompactCharges
 from qmmlmm.qm.convergence import ScfRecord, converge
+from qmmlmm.qm.delta_scf import DeltaScfStates
 from qmmlmm.qm.density_history import DensityHistory
+from qmmlmm.qm.excited import TDA, TDDFT, DeltaSCF
 from qmmlmm.qm.failure import write_failure
 from qmmlmm.qm.grid_response import FiniteThirdDerivatives
 from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
@@ -61,10 +63,13 @@ class PySCFEvaluator:
         self._core_potentials = core_potentials(potential.basis, self._symbols, self._term)
         self._history = DensityHistory()
         self._record = ScfRecord()
-        self._states: ResponseStates | None = None
-        if potential.excited is not None:
+        self._states: ResponseStates | DeltaScfStates | None = None
+        excited = potential.excited
+        if isinstance(excited, DeltaSCF):
+            self._states = DeltaScfStates(excited, potential.method, potential.state, self._term, self._record)
+        elif excited is not None:
             self._states = ResponseStates(
-                potential.excited, potential.method, potential.state, potential.follow_state, self._term
+                excited, potential.method, potential.state, potential.follow_state, self._term
             )
 
     def forget(self) -> None:
@@ -140,7 +145,7 @@ class PySCFEvaluator:
             if self._states is None:
                 state = ground_state(mean_field, self._potential.method)
             else:
-                state, accept = self._states.solve(mean_field, save)
+                state, accept = self._states.solve(mean_field, self._another(mean_field), save)
             evaluation = self._in_field(mean_field, compact, smooth, state, outcome)
         finally:
             _close_scratch(mean_field)
@@ -161,7 +166,9 @@ class PySCFEvaluator:
 
         try:
             converge(mean_field, [], self._term, save, self._record)
-            energy = float(mean_field.e_tot) if self._states is None else self._states.energy(mean_field, save)
+            energy = float(mean_field.e_tot)
+            if self._states is not None:
+                energy = self._states.energy(mean_field, self._another(mean_field), save)
         finally:
             _close_scratch(mean_field)
         if not np.isfinite(energy):
@@ -229,15 +236,26 @@ class PySCFEvaluator:
         molecule.max_memory = self._memory() + lib.current_memory()[0]
         return molecule.build(dump_input=False, parse_arg=False)
 
-    def _mean_field(self, molecule: Any) -> Any:
+    def _another(self, mean_field: Any) -> Any:
+        """Return an object with unrestricted orbitals and the same operators, if one is needed; else None."""
+        if not isinstance(self._potential.excited, DeltaSCF):
+            return None
+        other = self._mean_field(mean_field.mol, unrestricted=True)
+        other.get_hcore, other.energy_nuc = mean_field.get_hcore, mean_field.energy_nuc
+        if self._potential.fits_density:
+            other.with_df = mean_field.with_df
+        return other
+
+    def _mean_field(self, molecule: Any, unrestricted: bool | None = None) -> Any:
         potential = self._potential
-        unrestricted = potential.is_unrestricted(self._specification.multiplicity)
+        if unrestricted is None:
+            unrestricted = potential.is_unrestricted(self._specification.multiplicity)
         if is_hartree_fock(potential.method):
             mean_field = scf.UHF(molecule) if unrestricted else scf.RHF(molecule)
         else:
             mean_field = dft.UKS(molecule) if unrestricted else dft.RKS(molecule)
             mean_field.xc = potential.method
-            if potential.excited is not None:
+            if isinstance(potential.excited, TDA | TDDFT):
                 mean_field._numint = FiniteThirdDerivatives()
             mean_field.grids.level = potential.grid_level
             mean_field.nlcgrids.level = NONLOCAL_GRID_LEVEL

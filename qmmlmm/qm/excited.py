@@ -64,6 +64,60 @@ class TDDFT(_LinearResponse):
     """Excited states by linear-response time-dependent density functional theory, or Hartree-Fock."""
 
 
+@dataclass(frozen=True)
+class DeltaSCF:
+    """One excited determinant with orbitals of its own, kept by the maximum overlap method.
+
+    An electron of one spin goes from an occupied to an empty orbital of the ground state; both are counted from the gap
+    between them. The determinant is unrestricted: of a closed shell it is singlet and triplet in equal parts, and its
+    energy lies between the two. Its states are 0, the ground state, and 1.
+
+    Parameters
+    ----------
+    hole : int
+        0 is the highest occupied orbital, 1 the one below.
+    particle : int
+        0 is the lowest empty orbital, 1 the one above.
+    spin : {"up", "down"}
+        Of the electron. The multiplicity's unpaired electrons are spin up.
+    conv_tol : float
+        Orbital gradient, in hartree, at which the orbitals are converged.
+
+    Raises
+    ------
+    PotentialError
+        If a setting makes no sense.
+
+    Notes
+    -----
+    Gilbert, Besley and Gill, J. Phys. Chem. A 112, 13164 (2008). The occupied orbitals are those that overlap most with
+    the excited determinant of the last geometry; at the first one, with that of the ground state's orbitals (Barca,
+    Gilbert and Gill, J. Chem. Theory Comput. 14, 1501 (2018)).
+    """
+
+    hole: int = 0
+    particle: int = 0
+    spin: str = "up"
+    conv_tol: float = 1e-6
+
+    @property
+    def n_states(self) -> int:
+        """Two."""
+        return 2
+
+    def __post_init__(self) -> None:
+        for name in ("hole", "particle"):
+            value = getattr(self, name)
+            if not is_integer(value) or value < 0:
+                raise PotentialError(f"DeltaSCF: {name} counts orbitals from the gap, 0, 1, 2 ..., got {value!r}")
+        if self.spin not in ("up", "down"):
+            raise PotentialError(
+                f"DeltaSCF: spin is 'up' or 'down', of the electron that is excited, got {self.spin!r}"
+            )
+        if not 0.0 < self.conv_tol <= 1e-4:
+            raise PotentialError(f"DeltaSCF: conv_tol lies above 0 and is at most 1e-4, got {self.conv_tol!r}")
+
+
 TDA.__doc__ = f"{TDA.__doc__}\n{(_LinearResponse.__doc__ or '').partition(chr(10))[2]}"
 TDDFT.__doc__ = f"{TDDFT.__doc__}\n{(_LinearResponse.__doc__ or '').partition(chr(10))[2]}"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import MissingDependencyError, PotentialError, RegionError, listed, nearest
-from qmmlmm.qm.excited import TDA, TDDFT, is_integer
+from qmmlmm.qm.excited import TDA, TDDFT, DeltaSCF, is_integer
 
 if TYPE_CHECKING:
     from qmmlmm.qm.evaluator import PySCFEvaluator
@@ -47,8 +47,8 @@ class PySCFPotential:
     basis : str
         Name of the orbital basis set. Its effective core potentials are used where it has them.
     density_fit : bool, optional
-        Density fitting of the Coulomb and exchange terms. If not given, the ground state has it and excited states do
-        not: PySCF has no gradient for them with it.
+        Density fitting of the Coulomb and exchange terms. If not given, the ground state and Delta-SCF have it and
+        linear response does not: PySCF has no gradient for it there.
     auxiliary_basis : str, optional
         Auxiliary basis set of the fit; PySCF's choice for the basis set if not given.
     grid_level : int
@@ -69,7 +69,7 @@ class PySCFPotential:
     unrestricted : bool, optional
         Whether spin up and spin down have orbitals of their own. If not given, singlets do not and all other
         multiplicities do.
-    excited : TDA or TDDFT, optional
+    excited : TDA, TDDFT or DeltaSCF, optional
         How electronic states are computed. If not given, there is the ground state alone.
     state : int
         The state that gives energy and forces, in the order of energy; 0 is the ground state. Energies of all states
@@ -100,7 +100,7 @@ class PySCFPotential:
     max_cycle: int = field(default=100, kw_only=True)
     guess: str = field(default="extrapolated", kw_only=True)
     unrestricted: bool | None = field(default=None, kw_only=True)
-    excited: TDA | TDDFT | None = field(default=None, kw_only=True)
+    excited: TDA | TDDFT | DeltaSCF | None = field(default=None, kw_only=True)
     state: int = field(default=0, kw_only=True)
     follow_state: bool = field(default=False, kw_only=True)
     max_memory: int | None = field(default=None, kw_only=True)
@@ -157,13 +157,19 @@ class PySCFPotential:
                     "are computed, for example excited=TDA(n_states=3)"
                 )
             return
-        if not isinstance(excited, TDA | TDDFT):
-            raise PotentialError(f"excited is TDA(...) or TDDFT(...), such as TDA(n_states=3), got {excited!r}")
+        if not isinstance(excited, TDA | TDDFT | DeltaSCF):
+            raise PotentialError(
+                f"excited is TDA(...), TDDFT(...) or DeltaSCF(...), such as TDA(n_states=3), got {excited!r}"
+            )
         if not is_integer(self.state) or not 0 <= self.state < excited.n_states:
             raise PotentialError(
                 f"state {self.state!r} does not exist: n_states={excited.n_states} gives states 0 (the ground state) "
                 f"to {excited.n_states - 1}; raise n_states or choose another state"
             )
+        if isinstance(excited, DeltaSCF):
+            if self.follow_state:
+                raise PotentialError("follow_state with DeltaSCF: its state keeps its character anyway; leave it out")
+            return
         if self.fits_density and self.state > 0:
             raise PotentialError(
                 "density_fit=True with an excited state: PySCF has no gradient for it; leave density_fit out or set it "
@@ -178,7 +184,7 @@ class PySCFPotential:
         """Whether Coulomb and exchange terms are fitted."""
         if self.density_fit is not None:
             return bool(self.density_fit)
-        return self.excited is None or self.auxiliary_basis is not None
+        return not isinstance(self.excited, TDA | TDDFT) or self.auxiliary_basis is not None
 
     @property
     def level(self) -> str:
@@ -227,7 +233,7 @@ class PySCFPotential:
             raise RegionError(f"{term}: the region has no atoms")
         symbols = symbols_of(specification.atomic_numbers, term)
         _check_electrons(specification)
-        spin = None if self.excited is None else self.excited.spin
+        spin = self.excited.spin if isinstance(self.excited, TDA | TDDFT) else None
         if spin is not None and self.is_unrestricted(specification.multiplicity):
             raise PotentialError(
                 f"{term}: spin={spin!r} is for excited states of a restricted singlet; those of an unrestricted "

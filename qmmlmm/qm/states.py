@@ -63,20 +63,27 @@ class ResponseStates:
         """Start anew: no guess, and characters are counted from the next geometry on."""
         self._known = None
 
-    def energy(self, mean_field: Any, save: Callable[[], str]) -> float:
-        """Return the energy of the state by its place in the order, in hartree; nothing is kept."""
+    def energy(self, mean_field: Any, another: Any, save: Callable[[], str]) -> float:
+        """Return the energy of the state by its place in the order, in hartree; nothing is kept.
+
+        The second argument is not used.
+        """
         if self._state == 0:
             return float(mean_field.e_tot)
         found = solve(mean_field, self._settings, [], self._term, save)
         return float(mean_field.e_tot + found.energies[self._state - 1])
 
-    def solve(self, mean_field: Any, save: Callable[[], str]) -> tuple[ElectronicState, Callable[[], None]]:
+    def solve(
+        self, mean_field: Any, another: Any, save: Callable[[], str]
+    ) -> tuple[ElectronicState, Callable[[], None]]:
         """Return the state with the forces, and what is called when the result is accepted.
 
         Parameters
         ----------
         mean_field : pyscf.scf.hf.SCF
             Converged.
+        another
+            Not used.
         save : callable
             Saves the geometry and returns a sentence that says where.
         """

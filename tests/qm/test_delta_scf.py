@@ -1,0 +1,104 @@
+"""Excited determinants by Delta-SCF."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.errors import EvaluationError, PotentialError
+from qmmlmm.qm import TDA, DeltaSCF, PySCFPotential
+
+EXACT = 1e-6  # hartree/bohr
+STEP = 1e-2  # bohr, with four points
+SAME_ENERGY = 1e-8  # hartree
+TIGHT = {"conv_tol": 1e-12, "embedding_grid_level": 0, "state": 1, "excited": DeltaSCF(conv_tol=1e-8)}
+HYDROGEN = RegionSpecification("hydrogen", np.array([1, 1]), 0, 1)
+BOND = np.array([[0.0, 0.0, 0.0], [0.0, 0.1, 1.4]])
+
+
+def test_in_a_minimal_basis_the_determinant_lies_halfway_between_singlet_and_triplet():
+    # Both orbitals of H2 are given by symmetry, and singlet and triplet of the two configurations are those of TDA.
+    energies = {
+        spin: PySCFPotential("hf", "sto-3g", excited=TDA(2, spin), state=1)
+        .create_evaluator(HYDROGEN)
+        .energy(BOND, None)
+        for spin in ("singlet", "triplet")
+    }
+    potential = PySCFPotential("hf", "sto-3g", density_fit=False, **TIGHT)
+    result = potential.create_evaluator(HYDROGEN).evaluate(BOND, None)
+    assert result.energy == pytest.approx(0.5 * (energies["singlet"] + energies["triplet"]), abs=SAME_ENERGY)
+    assert result.results["s_squared"] == pytest.approx(1.0, abs=1e-8)
+    assert result.results["state_energies"][1] == result.energy
+    assert potential.create_evaluator(HYDROGEN).energy(BOND, None) == pytest.approx(result.energy, abs=SAME_ENERGY)
+
+
+@pytest.mark.parametrize(("method", "basis"), [("hf", "6-31g"), ("pbe", "sto-3g")])
+def test_forces_on_atoms_and_charges_are_derivatives(water, method, basis):
+    evaluator = PySCFPotential(method, basis, grid_level=0, **TIGHT).create_evaluator(water.specification)
+    field, broad = water.field, water.field.smooth_potential
+    result = evaluator.evaluate(water.positions, field)
+    random = np.random.default_rng(3)
+    net = result.gradient.sum(axis=0) + result.charge_gradient.sum(axis=0) + broad.gradient(result).sum(axis=0)
+    np.testing.assert_allclose(net, 0.0, atol=1e-8)
+    assert result.results["mulliken_charges"].sum() == pytest.approx(0.0, abs=1e-9)
+    for gradient, positions, energy in (
+        (result.gradient, water.positions, lambda r: evaluator.evaluate(r, field).energy),
+        (
+            result.charge_gradient,
+            field.positions,
+            lambda r: evaluator.evaluate(water.positions, replace(field, positions=r)).energy,
+        ),
+    ):
+        direction = random.normal(size=positions.shape)
+        direction *= STEP / np.linalg.norm(direction)
+        up, down, far_up, far_down = (energy(positions + k * direction) for k in (1, -1, 2, -2))
+        slope = (8.0 * (up - down) - far_up + far_down) / (12.0 * STEP)
+        assert np.sum(gradient * direction) / STEP == pytest.approx(slope, abs=EXACT)
+
+
+def test_the_determinant_of_the_last_geometry_saves_cycles_and_changes_nothing(water):
+    potential = PySCFPotential("hf", "6-31g", excited=DeltaSCF(), state=1)
+    used, new = (potential.create_evaluator(water.specification) for _ in range(2))
+    used.evaluate(water.positions * 0.995, water.field)
+    first, second = (evaluator.evaluate(water.positions, water.field) for evaluator in (used, new))
+    assert first.energy == pytest.approx(second.energy, abs=1e-7)
+    assert first.results["excited_scf_cycles"] < second.results["excited_scf_cycles"]
+    used.forget()
+    assert used.evaluate(water.positions, water.field).energy == second.energy
+
+
+def test_the_ground_state_among_the_two_is_the_ground_state(water):
+    both = PySCFPotential("hf", "6-31g", excited=DeltaSCF()).create_evaluator(water.specification)
+    alone = PySCFPotential("hf", "6-31g").create_evaluator(water.specification)
+    first, second = (evaluator.evaluate(water.positions, water.field) for evaluator in (both, alone))
+    assert first.energy == pytest.approx(second.energy, abs=SAME_ENERGY)
+    np.testing.assert_allclose(first.gradient, second.gradient, atol=1e-5)
+    assert first.results["state_energies"][1] > first.energy + 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hole": -1}, "hole counts orbitals from the gap"),
+        ({"particle": 1.5}, "particle counts orbitals"),
+        ({"spin": "alpha"}, "spin is 'up' or 'down'"),
+        ({"conv_tol": 1.0}, "conv_tol lies above 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(PotentialError, match=message):
+        DeltaSCF(**settings)
+
+
+def test_a_state_beyond_the_two_and_following_are_refused():
+    with pytest.raises(PotentialError, match="state 2 does not exist: n_states=2"):
+        PySCFPotential("hf", "sto-3g", excited=DeltaSCF(), state=2)
+    with pytest.raises(PotentialError, match="keeps its character anyway"):
+        PySCFPotential("hf", "sto-3g", excited=DeltaSCF(), state=1, follow_state=True)
+
+
+def test_an_orbital_that_does_not_exist_is_refused():
+    evaluator = PySCFPotential("hf", "sto-3g", excited=DeltaSCF(particle=1), state=1).create_evaluator(HYDROGEN)
+    with pytest.raises(EvaluationError, match="of spin up 1 are occupied and 1 empty"):
+        evaluator.evaluate(BOND, None)
