@@ -53,7 +53,8 @@ class Teacher:
         self.rng = rng
         self.start = np.array([[0.0, 0.0, 0.0], [1.8, 0.2, 0.0], [-0.5, 1.75, 0.1], [-1.2, -1.9, 0.8]])
         self.charges = torch.tensor([-0.6, 0.25, 0.25, 0.1], dtype=torch.float64)
-        self.lengths = _lengths(torch.tensor(self.start))
+        # The same for like pairs, (0, 1) and (0, 2), (1, 3) and (2, 3): no model tells like atoms apart.
+        self.lengths = torch.tensor([1.82, 1.82, 2.38, 2.78, 3.77, 3.77], dtype=torch.float64)
         self.method = "formula"
 
     def vacuum(self, x: torch.Tensor) -> torch.Tensor:

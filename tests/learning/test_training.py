@@ -24,6 +24,8 @@ from qmmlmm.ml.response_network import ResponseSettings
 
 SMALL = ResponseSettings(features=16, radial_functions=8, near_cutoff=0.0)
 SHORT = TrainingSettings(steps=40, batch_size=4, validations=4, learning_rate=1e-2)
+# What is left of the errors that the untrained network has; of four seeds the worst has 0.10, 0.05 and 0.03.
+LEARNED_FORCES, LEARNED_NEAR_FORCES, LEARNED_ENERGY = 0.15, 0.08, 0.05
 # hartree, hartree/bohr; a least-squares fit in float64 to gradients of the order of 0.1
 SAME_FIT = 1e-9
 
@@ -47,10 +49,10 @@ def test_a_formula_is_learned(teacher):
     settings = TrainingSettings(steps=300, batch_size=8, learning_rate=1e-2, validations=5)
     trained = train(frames, network=SMALL, training=settings)
     result = errors(trained.model, test)
-    # The linear part has the springs already; what the surroundings do is left.
-    assert result.forces < 0.5 * start.forces
-    assert result.near_forces < 0.1 * start.near_forces
-    assert result.energy < 0.15 * start.energy
+    # The linear part has the springs already; their coupling and what the surroundings do is left.
+    assert result.forces < LEARNED_FORCES * start.forces
+    assert result.near_forces < LEARNED_NEAR_FORCES * start.near_forces
+    assert result.energy < LEARNED_ENERGY * start.energy
     assert trained.history[-1]["step"] == 300
 
 

@@ -1,0 +1,82 @@
+"""What single precision changes in a trained potential: float32, as it runs, against the same weights in float64.
+
+    qmmlmm train tests/benchmarks/data/acetone_water.xyz.gz --output model_run
+    python tests/benchmarks/model_precision.py model_run/model.pt [--data FRAMES] [--frames 40]
+
+Energies and forces of labelled frames in their surroundings, forces on the near charges too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm import MLPotential
+from qmmlmm.learning import LabelledFrame, read_frames
+from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
+
+DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
+
+
+def evaluate(module: torch.jit.ScriptModule, frame: LabelledFrame) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the energy in kJ/mol, and in kJ/(mol nm) the derivatives by atoms in a fixed field and by near charges."""
+    assert frame.near is not None
+    assert frame.potential is not None
+    assert frame.field is not None
+    positions = torch.tensor(frame.positions, requires_grad=True)
+    near = torch.tensor(frame.near.positions, requires_grad=True)
+    potential = torch.tensor(frame.potential, requires_grad=True)
+    field = torch.tensor(frame.field, requires_grad=True)
+    inputs = {
+        "charge": torch.tensor(float(frame.charge), dtype=torch.float64),
+        "multiplicity": torch.tensor(float(frame.multiplicity), dtype=torch.float64),
+        "state": torch.tensor(float(frame.electronic_state), dtype=torch.float64),
+        "positions": positions,
+        "potential": potential,
+        "field": field,
+        "near_positions": near,
+        "near_charges": torch.tensor(frame.near.charges),
+    }
+    energy = module(inputs)["energy"]
+    by_atoms, by_near, charges, dipoles = torch.autograd.grad([energy], [positions, near, potential, field])
+    # What the charges and dipoles do in the field, as `qmmlmm.learning.prediction` has it.
+    slope, curvature = -torch.tensor(frame.field), -torch.tensor(frame.field_gradient)
+    by_atoms = by_atoms + charges[:, None] * slope - torch.matmul(curvature, dipoles[:, :, None])[:, :, 0]
+    return energy.item() * HARTREE_IN_KJ_PER_MOL, *(g.numpy() * FORCE_AU_IN_OPENMM for g in (by_atoms, by_near))
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--frames", type=int, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    frames = read_frames(options.data)[: options.frames]
+    single = MLPotential.load(options.model).module
+    double = MLPotential.load(options.model).module.double()
+    kinds = ("energy, kJ/mol", "forces on atoms, kJ/(mol nm)", "derivatives by near charges, kJ/(mol nm)")
+    differences: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
+    sizes: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
+    for frame in frames:
+        for kind, low, high in zip(kinds, evaluate(single, frame), evaluate(double, frame), strict=True):
+            differences[kind].append(np.ravel(low - high))
+            sizes[kind].append(np.ravel(high))
+    print(
+        f"{len(frames)} frames, float32 against float64\n\n| | root mean square | largest | size |\n|---|---|---|---|"
+    )
+    for kind in kinds:
+        found, size = np.concatenate(differences[kind]), np.concatenate(sizes[kind])
+        print(f"| {kind} | {np.sqrt(np.mean(found**2)):.2g} | {np.abs(found).max():.2g} | {size.std():.3g} |")
+
+
+if __name__ == "__main__":
+    main()
