@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from openmm import app, unit
@@ -10,6 +12,7 @@ from qmmlmm.errors import EvaluationError
 from qmmlmm.learning import append_frames, read_frames
 from qmmlmm.learning.frame_tensors import conditions_of, frame_tensors
 from qmmlmm.learning.labelling import Labeller
+from qmmlmm.qm import TDA
 from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR
 
 QM = PySCFPotential("hf", "sto-3g", density_fit=False)
@@ -17,7 +20,7 @@ QM = PySCFPotential("hf", "sto-3g", density_fit=False)
 FORCE_ROUNDING = 1e-6
 
 
-def two_waters(smeared_charges=None):
+def two_waters(smeared_charges=None, potential=QM):
     """Return two rigid waters without a box; the first is the region."""
     topology = app.Topology()
     chain = topology.addChain()
@@ -30,7 +33,7 @@ def two_waters(smeared_charges=None):
     one = np.array([[0.0, 0.0, 0.0], [0.096, 0.0, 0.0], [-0.024, 0.093, 0.0]])
     positions = np.vstack([one, one + np.array([0.28, 0.02, 0.03])])
     region = Region("water", [0, 1, 2])
-    term = Term(QM, region, embedding="electrostatic", smeared_charges=smeared_charges)
+    term = Term(potential, region, embedding="electrostatic", smeared_charges=smeared_charges)
     return create_mixed_system(topology, system, Hamiltonian([term])), positions
 
 
@@ -59,6 +62,19 @@ def test_a_frame_has_the_forces_that_the_simulation_feels(waters, tmp_path):
     np.testing.assert_allclose(read.potential, (read.near.charges / r).sum(1), rtol=0, atol=1e-5)
     np.testing.assert_allclose(read.field, ((read.near.charges / r**3)[..., None] * delta).sum(1), rtol=0, atol=1e-5)
     assert np.linalg.norm(read.dipole) > np.linalg.norm(read.vacuum_dipole)
+
+
+def test_labels_of_an_excited_state_say_so(tmp_path):
+    potential = PySCFPotential("hf", "sto-3g", excited=TDA(n_states=3), state=1)
+    mixed, positions = two_waters(potential=potential)
+    excited = Labeller(mixed.evaluated_term("water/QM"), "hf/sto-3g, TDA").label(positions, name="excited")
+    mixed, _ = two_waters()
+    ground = replace(Labeller(mixed.evaluated_term("water/QM"), "hf/sto-3g, TDA").label(positions), name="ground")
+    assert ground.electronic_state == 0
+    assert excited.energy - ground.energy > 0.2  # hartree; water absorbs above 7 eV
+    assert excited.vacuum_energy - ground.vacuum_energy > 0.2
+    append_frames(tmp_path / "labels.xyz", [ground, excited])
+    assert conditions_of(read_frames(tmp_path / "labels.xyz")) == [(0, 1, 0), (0, 1, 1)]
 
 
 def test_the_field_gradient_has_its_sign(waters):
