@@ -1,7 +1,6 @@
 """The correction follows the uncertainty: thresholds, hysteresis, hand-over, and the energy that it costs."""
 
 import csv
-from types import SimpleNamespace
 
 import numpy as np
 import openmm
@@ -10,33 +9,16 @@ from openmm import unit
 
 from qmmlmm.errors import HamiltonianError
 from qmmlmm.sampling.adaptive_correction import COLUMNS, AdaptiveCorrection
+from tests.sampling.mixed_springs import MixedSprings
 
-FIRST, SECOND, SHIFT = 400.0, 700.0, 0.04  # kJ/(mol nm^2), nm
 
-
-class Springs:
-    """A particle on two springs that a parameter mixes; its "uncertainty" is what the test says."""
+class Springs(MixedSprings):
+    """With an "uncertainty" that is what the test says."""
 
     def __init__(self, uncertainties=None):
-        self.hamiltonian = SimpleNamespace(parameters={"lambda_qm": 0.0})
+        super().__init__(400.0, 700.0, 0.04)
         self.uncertainties = uncertainties
         self.context = None
-        self.derivatives = 0
-        self.system = openmm.System()
-        self.system.addParticle(4.0)
-        force = openmm.CustomCompoundBondForce(
-            1,
-            f"(1-lambda_qm)*0.5*{FIRST}*(x1^2+y1^2+z1^2)+lambda_qm*0.5*{SECOND}*((x1-{SHIFT})^2+y1^2+z1^2)",
-        )
-        force.addGlobalParameter("lambda_qm", 0.0)
-        force.addEnergyParameterDerivative("lambda_qm")
-        force.addBond([0])
-        self.system.addForce(force)
-
-    def parameter_derivatives(self, context):
-        self.derivatives += 1
-        found = context.getState(parameterDerivatives=True).getEnergyParameterDerivatives()
-        return {"lambda_qm": found["lambda_qm"] * unit.kilojoule_per_mole}
 
     def force_uncertainty(self, context, name):
         if self.uncertainties is None:  # larger where the springs differ more
@@ -45,9 +27,6 @@ class Springs:
         else:
             value = self.uncertainties(self.context.getStepCount())
         return np.array([0.0, value]) * unit.kilojoule_per_mole / unit.nanometer
-
-    def raise_original(self, error):
-        raise error
 
     def started(self, integrator):
         self.context = openmm.Context(self.system, integrator, openmm.Platform.getPlatform("Reference"))

@@ -1,7 +1,5 @@
 """Work of fast switchings: the first law for one of them, Crooks' theorem for many."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import openmm
 import pytest
@@ -10,32 +8,12 @@ from openmm import unit
 from qmmlmm.analysis.reweighting import bennett_acceptance_ratio
 from qmmlmm.errors import HamiltonianError
 from qmmlmm.sampling.switching import switching_work
+from tests.sampling.mixed_springs import MixedSprings
 
-TEMPERATURE, MASS = 300.0, 4.0
+TEMPERATURE = 300.0
 KT = (unit.MOLAR_GAS_CONSTANT_R * TEMPERATURE * unit.kelvin).value_in_unit(unit.kilojoule_per_mole)
 FIRST, SECOND, SHIFT = 400.0, 900.0, 0.06  # kJ/(mol nm^2), nm
 EXACT = 1.5 * KT * np.log(SECOND / FIRST)  # of one particle in three dimensions
-
-
-class Springs:
-    """A particle between two springs, in the place of a MixedSystem; the parameter mixes them."""
-
-    def __init__(self):
-        self.hamiltonian = SimpleNamespace(parameters={"lambda_qm": 0.0})
-        self.system = openmm.System()
-        self.system.addParticle(MASS)
-        force = openmm.CustomCompoundBondForce(
-            1,
-            f"(1-lambda_qm)*0.5*{FIRST}*(x1^2+y1^2+z1^2)+lambda_qm*0.5*{SECOND}*((x1-{SHIFT})^2+y1^2+z1^2)",
-        )
-        force.addGlobalParameter("lambda_qm", 0.0)
-        force.addEnergyParameterDerivative("lambda_qm")
-        force.addBond([0])
-        self.system.addForce(force)
-
-    def parameter_derivatives(self, context):
-        found = context.getState(parameterDerivatives=True).getEnergyParameterDerivatives()
-        return {"lambda_qm": found["lambda_qm"] * unit.kilojoule_per_mole}
 
 
 def context_of(mixed, integrator):
@@ -46,7 +24,7 @@ def context_of(mixed, integrator):
 
 
 def test_without_heat_the_work_is_the_change_of_the_energy():
-    mixed = Springs()
+    mixed = MixedSprings(FIRST, SECOND, SHIFT)
     context = context_of(mixed, openmm.VerletIntegrator(1e-6))
 
     def total():
@@ -61,7 +39,7 @@ def test_without_heat_the_work_is_the_change_of_the_energy():
 
 
 def test_works_in_both_directions_give_the_free_energy():
-    mixed = Springs()
+    mixed = MixedSprings(FIRST, SECOND, SHIFT)
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 20.0, 0.002)
     integrator.setRandomNumberSeed(5)
     context = context_of(mixed, integrator)
@@ -88,7 +66,7 @@ def test_works_in_both_directions_give_the_free_energy():
     ],
 )
 def test_wrong_arguments_are_refused(change, error, text):
-    mixed = Springs()
+    mixed = MixedSprings(FIRST, SECOND, SHIFT)
     context = context_of(mixed, openmm.VerletIntegrator(0.001))
     arguments = {"parameter": "lambda_qm", "start": 0.0, "end": 1.0, "steps": 5} | change
     with pytest.raises(error, match=text):
