@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
-from qmmlmm.qm import TDA, TDDFT, PySCFPotential
+from qmmlmm.qm import TDA, TDDFT, DeltaSCF, PySCFPotential
 from qmmlmm.units import NM_IN_BOHR
 from systems.methanimine_water import EDGE, SOLUTE, build, near_and_far
 
@@ -58,6 +58,10 @@ def check_directions(potential, multiplicity=1):
 )
 def test_forces_of_an_excited_state_are_derivatives_for_region_near_and_far_atoms(settings, multiplicity):
     check_directions(PySCFPotential("hf", "sto-3g", excited=settings, state=1, **TIGHT), multiplicity)
+
+
+def test_forces_of_an_excited_determinant_are_derivatives_for_region_near_and_far_atoms():
+    check_directions(PySCFPotential("hf", "sto-3g", excited=DeltaSCF(conv_tol=1e-8), state=1, **TIGHT))
 
 
 @pytest.mark.slow
