@@ -59,9 +59,9 @@ def predict(model: ResponseNetwork, frames: FrameTensors, train: bool = False) -
     intrinsic = model.intrinsic_energy(x, properties, frames.condition)
     (by_intrinsic,) = torch.autograd.grad(intrinsic.sum(), x, create_graph=train, retain_graph=True)
     potential, field, near = leaf(frames.potential), leaf(-frames.slope), leaf(frames.near_positions)
-    interaction = model.field_energy(x, properties, potential, field)
+    interaction = model.field_energy(properties, potential, field)
     if model.near_cutoff > 0.0 and frames.near_charges.shape[1]:
-        interaction = interaction + model.near_energy(x, properties, near, frames.near_charges)
+        interaction = interaction + model.near_energy(properties, model.near(x, near, frames.near_charges))
     zeros = torch.zeros_like
     if interaction.requires_grad:
         found = torch.autograd.grad(

@@ -67,6 +67,7 @@ class BondedPolynomial(torch.nn.Module):
 
     first: Tensor
     second: Tensor
+    pairs: Tensor
     kinds: Tensor
     equilibrium: Tensor
     coefficients: Tensor
@@ -78,6 +79,8 @@ class BondedPolynomial(torch.nn.Module):
         self.steepness = STEEPNESS
         self.register_buffer("first", torch.tensor([a for a, _, _ in pairs], dtype=torch.int64))
         self.register_buffer("second", torch.tensor([b for _, b, _ in pairs], dtype=torch.int64))
+        # Places of the pairs in a table of all distances.
+        self.register_buffer("pairs", self.first * len(atomic_numbers) + self.second)
         self.register_buffer("kinds", torch.tensor([kind for _, _, kind in pairs], dtype=torch.int64))
         self.register_buffer("equilibrium", torch.ones(n_classes, dtype=torch.float64))
         self.register_buffer("coefficients", torch.zeros(n_classes, DEGREE, dtype=torch.float64))
@@ -86,9 +89,12 @@ class BondedPolynomial(torch.nn.Module):
         delta = positions.index_select(-2, self.first) - positions.index_select(-2, self.second)
         return torch.sqrt((delta * delta).sum(-1))
 
+    def _stretch(self, distances: Tensor) -> Tensor:
+        return 1.0 - torch.exp(-self.steepness * (distances - self.equilibrium.index_select(0, self.kinds)))
+
     def terms(self, positions: Tensor) -> Tensor:
         """Return the powers summed over the pairs of a class, (..., n_classes * degree)."""
-        stretch = 1.0 - torch.exp(-self.steepness * (self._distances(positions) - self.equilibrium[self.kinds]))
+        stretch = self._stretch(self._distances(positions))
         powers = torch.stack([stretch, stretch**2, stretch**3, stretch**4], dim=-1)
         shape = list(positions.shape[:-2]) + [self.equilibrium.shape[0], powers.shape[-1]]  # noqa: RUF005  (TorchScript)
         zeros = torch.zeros(shape, dtype=positions.dtype, device=positions.device)
@@ -96,7 +102,19 @@ class BondedPolynomial(torch.nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         """Return the energies, (...) hartree, of geometries, (..., n, 3) bohr."""
-        return torch.matmul(self.terms(positions), self.coefficients.flatten())
+        return self._sum(self._distances(positions))
+
+    def energy(self, distances: Tensor) -> Tensor:
+        """Return the energies, (...) hartree, of all distances, (..., n, n) bohr."""
+        return self._sum(distances.flatten(-2).index_select(-1, self.pairs))
+
+    def _sum(self, distances: Tensor) -> Tensor:
+        stretch = self._stretch(distances)
+        factors = self.coefficients.index_select(0, self.kinds)
+        energy = factors[:, 3] * stretch
+        for power in (2, 1, 0):
+            energy = (energy + factors[:, power]) * stretch
+        return energy.sum(-1)
 
     @torch.jit.ignore  # type: ignore[untyped-decorator]
     def fit(self, positions: Tensor, gradients: Tensor, ridge: float = 1e-8) -> None:

@@ -1,6 +1,7 @@
 """Electrostatics between the charges and dipoles of one region, damped where their clouds overlap.
 
-Atomic units; leading dimensions are free, n atoms each.
+Atomic units; leading dimensions are free, n atoms each, and broadcast: members of a committee that see one geometry
+share its kernels.
 
 Notes
 -----
@@ -15,23 +16,48 @@ import torch
 from torch import Tensor
 
 
-def smeared_derivatives(r: Tensor, damping: float) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
-    """Return B0 = erf(b r)/r, B1 = -B0'/r and B2 = -B1'/r, for distances well above zero."""
-    inverse = 1.0 / (r * r)
-    gaussian = torch.exp(-((damping * r) ** 2)) / (damping * math.sqrt(math.pi))
-    square = 2.0 * damping * damping
-    b0 = torch.erf(damping * r) / r
-    b1 = (b0 - square * gaussian) * inverse
-    b2 = (3.0 * b1 - square * square * gaussian) * inverse
-    return b0, b1, b2
+def own_distance(n: int) -> Tensor:
+    """Return the square of the distance of each of n atoms to itself that `pair_geometry` adds, (n, n) bohr^2.
+
+    Notes
+    -----
+    At 1e19 bohr an atom has no part in any sum over its neighbours, and all derivatives stay finite.
+    """
+    return 1e38 * torch.eye(n, dtype=torch.float64)
 
 
-def pair_energy(positions: Tensor, charges: Tensor, dipoles: Tensor, damping: float) -> Tensor:
-    """Return the energy of all pairs of charges and dipoles.
+def pair_geometry(positions: Tensor, own: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+    """Return first - second, (..., n, n, 3), and the distances, (..., n, n), of all pairs.
 
     Parameters
     ----------
     positions : (..., n, 3) tensor, bohr
+    own : (n, n) tensor, bohr^2
+        From `own_distance`.
+    """
+    delta = positions.unsqueeze(-2) - positions.unsqueeze(-3)
+    return delta, torch.sqrt((delta * delta).sum(-1) + own)
+
+
+def smeared_derivatives(r: Tensor, damping: float) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
+    """Return B0 = erf(b r)/r, B1 = -B0'/r and B2 = -B1'/r, for distances well above zero."""
+    scaled = damping * r
+    inverse = 1.0 / r
+    square = inverse * inverse
+    gaussian = (2.0 * damping / math.sqrt(math.pi)) * torch.exp(-scaled * scaled)
+    b0 = torch.erf(scaled) * inverse
+    b1 = (b0 - gaussian) * square
+    b2 = (3.0 * b1 - (2.0 * damping * damping) * gaussian) * square
+    return b0, b1, b2
+
+
+def pair_energy(delta: Tensor, distances: Tensor, charges: Tensor, dipoles: Tensor, damping: float) -> Tensor:
+    """Return the energy of all pairs of charges and dipoles.
+
+    Parameters
+    ----------
+    delta, distances : (..., n, n, 3) and (..., n, n) tensors, bohr
+        From `pair_geometry`.
     charges : (..., n) tensor, e
     dipoles : (..., n, 3) tensor, e bohr
     damping : float, 1/bohr
@@ -40,42 +66,26 @@ def pair_energy(positions: Tensor, charges: Tensor, dipoles: Tensor, damping: fl
     -------
     (...) tensor, hartree
     """
-    delta, r, others = _pairs(positions)
-    b0, b1, b2 = smeared_derivatives(r, damping)
-    along_first = (delta * dipoles.unsqueeze(-2)).sum(-1)  # the first atom's dipole along first - second
-    along_second = (delta * dipoles.unsqueeze(-3)).sum(-1)
-    q_first, q_second = charges.unsqueeze(-1), charges.unsqueeze(-2)
-    products = (dipoles.unsqueeze(-2) * dipoles.unsqueeze(-3)).sum(-1)
-    energy = (
-        q_first * q_second * b0
-        + (q_first * along_second - q_second * along_first) * b1
-        + products * b1
-        - along_first * along_second * b2
-    )
-    return 0.5 * (energy * others).sum(-1).sum(-1)
+    b0, b1, b2 = smeared_derivatives(distances, damping)
+    along = (delta * dipoles.unsqueeze(-3)).sum(-1)  # the second atom's dipole along first - second
+    first = charges.unsqueeze(-1)
+    products = torch.matmul(dipoles, dipoles.transpose(-1, -2))
+    energy = first * charges.unsqueeze(-2) * b0 + (products + 2.0 * first * along) * b1
+    return 0.5 * (energy + along * along.transpose(-1, -2) * b2).sum(-1).sum(-1)
 
 
-def field_at_atoms(positions: Tensor, charges: Tensor, dipoles: Tensor, damping: float) -> Tensor:
+def field_at_atoms(delta: Tensor, distances: Tensor, charges: Tensor, dipoles: Tensor, damping: float) -> Tensor:
     """Return the field at each atom of all others' charges and dipoles, (..., n, 3) hartree/(e bohr).
 
     Parameters
     ----------
-    positions : (..., n, 3) tensor, bohr
+    delta, distances : (..., n, n, 3) and (..., n, n) tensors, bohr
+        From `pair_geometry`.
     charges : (..., n) tensor, e
     dipoles : (..., n, 3) tensor, e bohr
     damping : float, 1/bohr
     """
-    delta, r, others = _pairs(positions)
-    _, b1, b2 = smeared_derivatives(r, damping)
+    _, b1, b2 = smeared_derivatives(distances, damping)
     along = (delta * dipoles.unsqueeze(-3)).sum(-1)
-    radial = (charges.unsqueeze(-2) * b1 + along * b2) * others
-    return (radial.unsqueeze(-1) * delta).sum(-2) - torch.matmul(b1 * others, dipoles)
-
-
-def _pairs(positions: Tensor) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
-    """Return first - second, their distances (one for an atom with itself), and a mask of true pairs."""
-    n = positions.shape[-2]
-    same = torch.eye(n, dtype=positions.dtype, device=positions.device)
-    delta = positions.unsqueeze(-2) - positions.unsqueeze(-3)
-    r = torch.sqrt((delta * delta).sum(-1) + same)
-    return delta, r, 1.0 - same
+    radial = charges.unsqueeze(-2) * b1 + along * b2
+    return (radial.unsqueeze(-1) * delta).sum(-2) - torch.matmul(b1, dipoles)

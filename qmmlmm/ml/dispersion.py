@@ -74,7 +74,7 @@ class DispersionTail(torch.nn.Module):
         squared = (delta * delta).sum(-1)
         count = torch.sigmoid(self.steepness * (self.contact / torch.sqrt(squared) - 1.0))
         shape = list(positions.shape[:-2]) + [self.n_atoms]  # noqa: RUF005  (TorchScript)
-        neighbours = torch.zeros(shape, dtype=positions.dtype, device=positions.device)
+        neighbours = positions.new_zeros(shape)
         neighbours = neighbours.index_add(-1, self.first, count).index_add(-1, self.second, count)
         exponents = -self.weight * (neighbours.unsqueeze(-1) - self.reference_numbers) ** 2
         weights = torch.softmax(exponents.masked_fill(self.absent, -1e30), dim=-1)

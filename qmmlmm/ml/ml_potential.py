@@ -18,6 +18,8 @@ from torch import Tensor
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError, listed
+from qmmlmm.ml.recorded_network import RecordedNetwork
+from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.ml.term_module import MeshPrecision, script_term
 
 FORMAT_VERSION = 2
@@ -319,6 +321,8 @@ def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
             "forward of an ML module takes (positions), (positions, potential, field) or (inputs), "
             f"this one takes ({listed(names)})"
         )
+    if isinstance(module, ResponseNetwork):
+        module = RecordedNetwork(module)
     with torch.no_grad():  # else copies of a ScriptModule's parameters are no leaves
         module = copy.deepcopy(module).eval()  # the user's own module stays trainable
     for parameter in module.parameters():

@@ -7,7 +7,6 @@ learned, so that it holds in surroundings and at distances that no label has sho
 
 # Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Dict, Tuple  # noqa: UP035  (TorchScript reads these)
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.bonded_polynomial import BondedPolynomial
-from qmmlmm.ml.damped_multipoles import field_at_atoms, pair_energy
+from qmmlmm.ml.damped_multipoles import field_at_atoms, own_distance, pair_energy, pair_geometry
 from qmmlmm.ml.dispersion import DispersionTail
-from qmmlmm.ml.member_layers import MemberLinear, two_layers
+from qmmlmm.ml.member_layers import MemberLinear, PairFilter, two_layers
+from qmmlmm.ml.near_moments import N_MOMENTS, NearMoments
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
@@ -74,6 +74,23 @@ FLOW_RANGE = 1.6 * ANGSTROM_IN_BOHR
 """Range of the flow of charge between two atoms."""
 
 
+def find_condition(conditions: Tensor, charge: Tensor, multiplicity: Tensor, state: Tensor) -> Tensor:
+    """Return the row of a condition in a table of them, () int64.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not there; the text names PotentialError.
+    """
+    asked = torch.stack([charge.reshape(()), multiplicity.reshape(()), state.reshape(())]).to(torch.float64)
+    same = (conditions.to(torch.float64) - asked).abs().sum(-1) < 1e-6
+    if not bool(same.any()):
+        raise RuntimeError(
+            "PotentialError: the model was not trained for this charge, multiplicity and electronic state"
+        )
+    return torch.argmax(same.to(torch.int64))
+
+
 class ResponseNetwork(torch.nn.Module):
     """Energy of one active site in a field, for one or several members of a committee at once.
 
@@ -104,9 +121,9 @@ class ResponseNetwork(torch.nn.Module):
     """
 
     kinds: Tensor
-    others: Tensor
     centers: Tensor
-    near_centers: Tensor
+    apart: Tensor
+    near_norms: Tensor
     conditions: Tensor
     constants: Tensor
     uncertainty_scale: Tensor
@@ -137,18 +154,18 @@ class ResponseNetwork(torch.nn.Module):
         self.charge_damping = CHARGE_DAMPING
         self.polarisation_damping = POLARISATION_DAMPING
         self.flow_range = FLOW_RANGE
-        n_atoms = len(atomic_numbers)
         elements = sorted(set(atomic_numbers))
         width = settings.features
         self.register_buffer("kinds", torch.tensor([elements.index(z) for z in atomic_numbers]))
-        self.register_buffer("others", ~torch.eye(n_atoms, dtype=torch.bool))
         self.register_buffer("centers", torch.linspace(0.7, settings.cutoff, settings.radial_functions, dtype=dtype))
+        self.register_buffer("apart", own_distance(len(atomic_numbers)), persistent=False)
         self.width = (settings.cutoff - 0.7) / settings.radial_functions
-        near_reach = max(self.near_cutoff, 2.0)
-        self.register_buffer(
-            "near_centers", torch.linspace(1.0, near_reach - 0.5, settings.near_functions, dtype=dtype)
-        )
-        self.near_width = (near_reach - 1.5) / settings.near_functions
+        self.near = NearMoments(max(self.near_cutoff, 2.0), settings.near_functions, dtype)
+        # From the squares of the moments 1, u_x, ..., u_z u_z to the norms of monopole, dipole, traceless quadrupole.
+        norms = torch.zeros(3, N_MOMENTS, dtype=dtype)
+        norms[0, 0] = norms[1, 1:4] = norms[2, 4:] = 1.0
+        norms[2, 0] = -1.0 / 3.0
+        self.register_buffer("near_norms", norms)
         self.register_buffer("conditions", torch.tensor(conditions, dtype=torch.int64))
         self.register_buffer("constants", torch.zeros(len(conditions), dtype=torch.float64))
         # What the spread of the members' forces is multiplied by to be their error; found after training.
@@ -163,9 +180,15 @@ class ResponseNetwork(torch.nn.Module):
             torch.randn(members, len(conditions), len(elements), width, dtype=dtype)
             * (0.5 if len(conditions) > 1 else 0)
         )
-        self.filters = torch.nn.ModuleList(
-            MemberLinear(members, settings.radial_functions, 3 * width, dtype) for _ in range(settings.layers)
-        )
+
+        def filters(count: int) -> torch.nn.ModuleList:
+            return torch.nn.ModuleList(
+                PairFilter(members, settings.radial_functions + 1, width, dtype) for _ in range(count)
+            )
+
+        # Scalars become scalars and vectors, vectors become vectors; there are none of these before the first layer.
+        self.scalar_filters, self.vector_filters = filters(settings.layers), filters(settings.layers)
+        self.carrying_filters = filters(settings.layers)
         self.messages = torch.nn.ModuleList(
             two_layers(members, width, 3 * width, dtype) for _ in range(settings.layers)
         )
@@ -175,14 +198,13 @@ class ResponseNetwork(torch.nn.Module):
         self.updates = torch.nn.ModuleList(
             two_layers(members, 2 * width, 3 * width, dtype) for _ in range(settings.layers)
         )
+        near = settings.near_functions if self.near_cutoff > 0.0 else 0
         # Energy, charge, its weight, isotropic polarisability, two weights of the charge flow.
         self.head = two_layers(members, width, 6, dtype)
-        # Dipole and two axes of the polarisability.
-        self.vector_head = MemberLinear(members, width, 3, dtype, bias=False)
-        near = settings.near_functions if self.near_cutoff > 0.0 else 0
-        # Linear and quadratic coefficients of each radial function; vectors for its first and second moment.
-        self.near_head = two_layers(members, width, 5 * near, dtype)
-        self.near_vector_head = MemberLinear(members, width, 3 * near, dtype, bias=False)
+        # Of each radial function of the near charges one linear and three quadratic coefficients.
+        self.near_head = two_layers(members, width, 4 * near, dtype)
+        # Dipole, two axes of the polarisability; three vectors for each radial function.
+        self.vector_head = MemberLinear(members, width, 3 + 3 * near, dtype, bias=False)
         self.near_mixer = MemberLinear(members, near, near, dtype, bias=False)
         # The outputs are of the order of one in these units.
         self.energy_scale = 0.02
@@ -197,56 +219,49 @@ class ResponseNetwork(torch.nn.Module):
         """Return what the model can be asked for: charge, multiplicity and electronic state."""
         return [(int(row[0]), int(row[1]), int(row[2])) for row in self.conditions.tolist()]
 
-    def find_condition(self, charge: Tensor, multiplicity: Tensor, state: Tensor) -> Tensor:
-        """Return the row of a condition in the model's table, () int64.
-
-        Raises
-        ------
-        RuntimeError
-            If the model was not made for it; the text names PotentialError.
-        """
-        asked = torch.stack([charge.reshape(()), multiplicity.reshape(()), state.reshape(())]).to(torch.float64)
-        same = (self.conditions.to(torch.float64) - asked).abs().sum(-1) < 1e-6
-        if not bool(same.any()):
-            raise RuntimeError(
-                "PotentialError: the model was not trained for this charge, multiplicity and electronic state"
-            )
-        return torch.argmax(same.to(torch.int64))
-
-    def atom_features(self, positions: Tensor, condition: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+    def atom_features(
+        self,
+        delta: Tensor,
+        distances: Tensor,
+        condition: Tensor,
+    ) -> Tuple[Tensor, Tensor]:  # noqa: UP006
         """Return scalar, (members, batch, n, f), and vector, (members, batch, n, 3, f), features of the atoms.
 
         Parameters
         ----------
-        positions : (members, batch, n, 3) tensor, bohr
+        delta, distances : (members or 1, batch, n, n, 3) and (members or 1, batch, n, n) tensors, bohr
         condition : (batch,) int64 tensor
             Rows of the table of conditions.
         """
-        x = (positions * self.angstrom).to(self.centers.dtype)
-        delta = x.unsqueeze(-3) - x.unsqueeze(-2)
-        r = torch.sqrt((delta * delta).sum(-1) + (~self.others).to(x.dtype))
-        unit = delta / r.unsqueeze(-1)
-        inside = self.others & (r < self.cutoff)
+        r = torch.clamp((distances * self.angstrom).to(self.centers.dtype), max=self.cutoff)
+        x = r / self.cutoff
         # Zero with its first and second derivative at the cutoff.
-        envelope = torch.where(inside, (1.0 - (r / self.cutoff) ** 2) ** 3, torch.zeros_like(r))
-        radial = torch.exp(-0.5 * ((r.unsqueeze(-1) - self.centers) / self.width) ** 2)
-        s = (self.embedding.unsqueeze(1) + self.condition_embedding.index_select(1, condition))[:, :, self.kinds]
-        v = torch.zeros((s.shape[0], s.shape[1], s.shape[2], 3, self.features), dtype=s.dtype, device=s.device)
+        envelope = (1.0 - x * x) ** 3
+        z = r.unsqueeze(-1) / self.width - self.centers / self.width
+        radial = torch.cat([torch.exp(-0.5 * (z * z)), torch.ones_like(x).unsqueeze(-1)], dim=-1)
+        radial = radial * envelope.unsqueeze(-1)
+        unit = (delta / distances.unsqueeze(-1)).to(radial.dtype)
+        # Rows: atom, or atom and direction. Columns: neighbour and radial function.
+        directed = (unit.transpose(-1, -2).unsqueeze(-1) * radial.unsqueeze(-3)).flatten(-2).flatten(2, 3)
+        radial = radial.flatten(-2)
+        embedding = self.embedding.unsqueeze(1) + self.condition_embedding.index_select(1, condition)
+        s = embedding.index_select(2, self.kinds)
+        v = s.unsqueeze(-2)
         first = True
-        for filter_, message, mixer, update in zip(self.filters, self.messages, self.mixers, self.updates):  # noqa: B905
-            weights = filter_(radial) * envelope.unsqueeze(-1)
-            ds, dv, dr = (message(s).unsqueeze(-3) * weights).split(self.features, dim=-1)
-            s = s + ds.sum(-2)
-            # For every atom and feature: sum over neighbours of unit vector times weight.
-            v_new = torch.matmul(unit.transpose(-1, -2), dr)
-            if not first:
-                v_new = v_new + (dv.unsqueeze(-2) * v.unsqueeze(-4)).sum(-3)
+        for to_scalar, to_vector, carry, message, mixer, update in zip(  # noqa: B905
+            self.scalar_filters, self.vector_filters, self.carrying_filters, self.messages, self.mixers, self.updates
+        ):
+            sent = message(s).unflatten(-1, [3, self.features])
+            dv = to_vector(directed, sent[..., 1:2, :]).reshape(s.shape[0], s.shape[1], s.shape[2], 3, self.features)
+            s = s + to_scalar(radial, sent[..., 0:1, :]).squeeze(-2)
+            v = dv if first else v + dv + carry(radial, sent[..., 2:3, :] * v)
             first = False
-            v = v + v_new
-            left, right = mixer(v).split(self.features, dim=-1)
-            length = torch.sqrt((right * right).sum(-2) + 1e-6)
+            mixed = mixer(v).unflatten(-1, [2, self.features])
+            left, right = mixed[..., 0, :], mixed[..., 1, :]
+            products = (mixed * right.unsqueeze(-2)).sum(-3)
+            length = torch.sqrt(products[..., 1, :] + 1e-6)
             a_ss, a_sv, a_vv = update(torch.cat([s, length], dim=-1)).split(self.features, dim=-1)
-            s = s + a_ss + a_sv * (left * right).sum(-2)
+            s = s + a_ss + a_sv * products[..., 0, :]
             v = v + a_vv.unsqueeze(-2) * left
         return s, v
 
@@ -255,7 +270,8 @@ class ResponseNetwork(torch.nn.Module):
 
         Parameters
         ----------
-        positions : (members, batch, n, 3) tensor, bohr
+        positions : (members or 1, batch, n, 3) tensor, bohr
+            One geometry for all members, or of each its own, so that each has its own derivative.
         condition : (batch,) int64 tensor
 
         Returns
@@ -264,11 +280,14 @@ class ResponseNetwork(torch.nn.Module):
             ``energies``, hartree, ``charges``, e, ``polarisabilities`` (isotropic), bohr^3: (members, batch, n);
             ``dipoles``, e bohr: (..., n, 3); ``axes``, bohr^1.5: (..., n, 3, 2), whose outer products are the
             anisotropic part of the polarisability; ``flow``: (..., n, 2); ``internal_field``, hartree/(e bohr):
-            (..., n, 3), of distant atoms of the region; and with near charges the coefficients of their term.
+            (..., n, 3), of distant atoms of the region; with near charges the coefficients of their term,
+            ``near_scalars`` and ``near_vectors``; and ``delta`` and ``distances`` of all pairs, bohr.
         """
-        s, v = self.atom_features(positions, condition)
+        delta, distances = pair_geometry(positions, self.apart)
+        s, v = self.atom_features(delta, distances, condition)
+        directions = self.vector_head(v)
         out = self.head(s).to(torch.float64)
-        vectors = self.vector_head(v).to(torch.float64)
+        vectors = directions[..., :3].to(torch.float64)
         charges = self.charge_scale * out[..., 1]
         weights = torch.nn.functional.softplus(out[..., 2]) + 1e-3
         total = self.conditions.index_select(0, condition)[:, 0].to(torch.float64)
@@ -283,12 +302,14 @@ class ResponseNetwork(torch.nn.Module):
             "axes": self.axis_scale * vectors[..., 1:],
             "flow": torch.nn.functional.softplus(out[..., 4:]),
             "internal_field": torch.zeros_like(dipoles),
+            "delta": delta,
+            "distances": distances,
         }
         if self.long_range:
-            found["internal_field"] = field_at_atoms(positions, charges, dipoles, self.polarisation_damping)
+            found["internal_field"] = field_at_atoms(delta, distances, charges, dipoles, self.polarisation_damping)
         if self.near_cutoff > 0.0:
             found["near_scalars"] = self.near_head(s)
-            found["near_vectors"] = self.near_vector_head(v)
+            found["near_vectors"] = directions[..., 3:]
         return found
 
     def fixed_energy(self, positions: Tensor) -> Tensor:
@@ -310,17 +331,21 @@ class ResponseNetwork(torch.nn.Module):
         condition: Tensor,
     ) -> Tensor:
         """Return the energies without surroundings, (members, batch) hartree."""
-        energy = properties["energies"].sum(-1) + self.fixed_energy(positions) + self.bonded(positions)
+        delta, distances = properties["delta"], properties["distances"]
+        energy = properties["energies"].sum(-1) + self.repulsion.energy(distances) + self.bonded.energy(distances)
+        if self.dispersion is not None:
+            energy = energy + self.dispersion(positions)
         energy = energy + self.constants.index_select(0, condition)
         if self.long_range:
             field = properties["internal_field"]
-            energy = energy + pair_energy(positions, properties["charges"], properties["dipoles"], self.charge_damping)
+            energy = energy + pair_energy(
+                delta, distances, properties["charges"], properties["dipoles"], self.charge_damping
+            )
             energy = energy - 0.5 * (properties["polarisabilities"] * (field * field).sum(-1)).sum(-1)
         return energy
 
     def field_energy(
         self,
-        positions: Tensor,
         properties: Dict[str, Tensor],  # noqa: UP006
         potential: Tensor,
         field: Tensor,
@@ -329,102 +354,61 @@ class ResponseNetwork(torch.nn.Module):
 
         Parameters
         ----------
-        positions : (members, batch, n, 3) tensor, bohr
         properties : dict
             From `properties`.
-        potential : (members, batch, n) tensor, hartree/e
-        field : (members, batch, n, 3) tensor, hartree/(e bohr)
+        potential : (members or 1, batch, n) tensor, hartree/e
+        field : (members or 1, batch, n, 3) tensor, hartree/(e bohr)
         """
         if not self.response:
-            return torch.zeros_like(potential.sum(-1))
+            return torch.zeros_like(properties["energies"][..., 0])
         charges, dipoles, axes = properties["charges"], properties["dipoles"], properties["axes"]
-        square = ((field + 2.0 * properties["internal_field"]) * field).sum(-1)
+        polarised = properties["polarisabilities"].unsqueeze(-1) * (0.5 * field + properties["internal_field"])
         along = (axes * field.unsqueeze(-1)).sum(-2)
-        energy = (charges * potential).sum(-1) - (dipoles * field).sum(-1).sum(-1)
-        energy = (
-            energy - 0.5 * (properties["polarisabilities"] * square).sum(-1) - 0.5 * (along * along).sum(-1).sum(-1)
-        )
-        delta = positions.unsqueeze(-2) - positions.unsqueeze(-3)
-        decay = torch.exp(-(delta * delta).sum(-1) / (self.flow_range * self.flow_range))
+        energy = (charges * potential - ((dipoles + polarised) * field).sum(-1) - 0.5 * (along * along).sum(-1)).sum(-1)
+        step = potential.unsqueeze(-1) - potential.unsqueeze(-2)
+        r = properties["distances"] / self.flow_range
         flow = properties["flow"]
-        kappa = self.flow_scale * decay * torch.matmul(flow, flow.transpose(-1, -2))
-        steps = potential.unsqueeze(-1) - potential.unsqueeze(-2)
-        return energy - 0.25 * (kappa * steps * steps).sum(-1).sum(-1)
+        kappa = torch.matmul(flow, flow.transpose(-1, -2)) * torch.exp(-r * r)
+        return energy - (0.25 * self.flow_scale) * (kappa * (step * step)).sum(-1).sum(-1)
 
-    def near_energy(
-        self,
-        positions: Tensor,
-        properties: Dict[str, Tensor],  # noqa: UP006
-        near_positions: Tensor,
-        near_charges: Tensor,
-    ) -> Tensor:
+    def near_energy(self, properties: Dict[str, Tensor], moments: Tensor) -> Tensor:  # noqa: UP006
         """Return the energies of the directional term of the near charges, (members, batch) hartree.
 
         Parameters
         ----------
-        positions : (members, batch, n, 3) tensor, bohr
         properties : dict
             From `properties`.
-        near_positions : (members, batch, k, 3) tensor, bohr
-        near_charges : (batch, k) tensor, e
-            Zero for places that hold no charge.
+        moments : (members or 1, batch, n, 13, p) tensor
+            Of the charges near each atom, from `near`.
         """
-        delta = (near_positions.unsqueeze(-3) - positions.unsqueeze(-2)) * self.angstrom
-        delta = delta.to(self.centers.dtype)
-        r = torch.sqrt((delta * delta).sum(-1) + 1e-12)
-        x = torch.clamp(r / self.near_cutoff, max=1.0)
-        pull = (1.0 - x * x) ** 3 * near_charges.unsqueeze(-2).to(r.dtype)
-        radial = torch.exp(-0.5 * ((r.unsqueeze(-1) - self.near_centers) / self.near_width) ** 2) * pull.unsqueeze(-1)
-        unit = delta / r.unsqueeze(-1)
-        xx, yy, zz = unit[..., 0:1], unit[..., 1:2], unit[..., 2:3]
-        # Traceless second moments, orthonormal.
-        second = torch.cat(
-            [xx * yy, yy * zz, zz * xx, 0.5 * (xx * xx - yy * yy), (zz * zz - 1.0 / 3.0) * math.sqrt(0.75)], dim=-1
-        ) * math.sqrt(2.0)
-        angular = torch.cat([torch.ones_like(xx), unit, second], dim=-1)
-        moments = torch.matmul(angular.transpose(-1, -2), radial)
-        scalars = properties["near_scalars"]
+        scalars, vectors = properties["near_scalars"], properties["near_vectors"]
         count = self.near_functions
-        vectors = properties["near_vectors"]
-        a, b, c = vectors[..., :count], vectors[..., count : 2 * count], vectors[..., 2 * count :]
-        ax, ay, az, bx, by, bz = b[..., 0, :], b[..., 1, :], b[..., 2, :], c[..., 0, :], c[..., 1, :], c[..., 2, :]
-        outer = torch.stack(
-            [
-                0.5 * (ax * by + ay * bx),
-                0.5 * (ay * bz + az * by),
-                0.5 * (az * bx + ax * bz),
-                0.5 * (ax * bx - ay * by),
-                (az * bz - (ax * bx + ay * by + az * bz) / 3.0) * math.sqrt(0.75),
-            ],
-            dim=-2,
-        ) * math.sqrt(2.0)
-        linear = scalars[..., :count].unsqueeze(-2) * moments[..., :1, :]
-        energy = (linear.sum(-2) + (a * moments[..., 1:4, :]).sum(-2) + (outer * moments[..., 4:, :]).sum(-2)).sum(-1)
-        mixed = self.near_mixer(moments)
-        squares = mixed * mixed
-        norms = torch.cat([squares[..., 0, :], squares[..., 1:4, :].sum(-2), squares[..., 4:, :].sum(-2)], dim=-1)
-        softness = torch.nn.functional.softplus(scalars[..., count : 4 * count])
+        a, b, c = vectors.split(count, dim=-1)
+        outer = b.unsqueeze(-2) * c.unsqueeze(-3)
+        # The second moments are used without their trace, which is the zeroth.
+        plain = scalars[..., :count] - (b * c).sum(-2) / 3.0
+        linear = torch.cat([plain.unsqueeze(-2), a, outer.flatten(-3, -2)], dim=-2)
+        energy = (linear * moments).sum(-1).sum(-1)
+        mixed = self.near_mixer(moments.expand(linear.shape))
+        norms = torch.matmul(self.near_norms, mixed * mixed).flatten(-2)
+        softness = torch.nn.functional.softplus(scalars[..., count:])
         energy = energy - 0.5 * (softness * norms).sum(-1)
         return self.near_scale * energy.to(torch.float64).sum(-1)
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         """Return the energy of one geometry, the mean of the members, as the contract of `qmmlmm.MLPotential` asks."""
         n = inputs["positions"].shape[0]
-        positions = inputs["positions"].reshape(1, 1, n, 3).expand(self.members, 1, n, 3)
+        positions = inputs["positions"].reshape(1, 1, n, 3)
         state = inputs["state"] if "state" in inputs else torch.zeros_like(inputs["charge"])
-        condition = self.find_condition(inputs["charge"], inputs["multiplicity"], state).reshape(1)
+        condition = find_condition(self.conditions, inputs["charge"], inputs["multiplicity"], state).reshape(1)
         properties = self.properties(positions, condition)
         energies = self.intrinsic_energy(positions, properties, condition)
         if "potential" in inputs:
-            potential = inputs["potential"].reshape(1, 1, n).expand(self.members, 1, n)
-            field = inputs["field"].reshape(1, 1, n, 3).expand(self.members, 1, n, 3)
-            energies = energies + self.field_energy(positions, properties, potential, field)
+            potential, field = inputs["potential"].reshape(1, 1, n), inputs["field"].reshape(1, 1, n, 3)
+            energies = energies + self.field_energy(properties, potential, field)
             if self.near_cutoff > 0.0:
-                with torch.no_grad():  # far ones have no part in the term
-                    r = torch.cdist(inputs["near_positions"], inputs["positions"])
-                    kept = torch.nonzero(r.min(dim=1)[0] * self.angstrom < self.near_cutoff)[:, 0]
-                near = inputs["near_positions"].index_select(0, kept)
-                near = near.reshape(1, 1, near.shape[0], 3).expand(self.members, 1, near.shape[0], 3)
-                charges = inputs["near_charges"].index_select(0, kept).unsqueeze(0)
-                energies = energies + self.near_energy(positions, properties, near, charges)
+                kept = self.near.select(inputs["positions"], inputs["near_positions"])
+                places = inputs["near_positions"].index_select(0, kept).reshape(1, 1, kept.shape[0], 3)
+                moments = self.near(positions, places, inputs["near_charges"].index_select(0, kept))
+                energies = energies + self.near_energy(properties, moments)
         return {"energy": energies.mean(), "member_energies": energies[:, 0]}

@@ -56,11 +56,11 @@ class ShortRangeRepulsion(torch.nn.Module):
 
     first: Tensor
     second: Tensor
+    pairs: Tensor
     products: Tensor
-    screening: Tensor
+    rates: Tensor
     reach: Tensor
     weights: Tensor
-    exponents: Tensor
 
     def __init__(self, atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]] = ()) -> None:
         super().__init__()
@@ -69,20 +69,30 @@ class ShortRangeRepulsion(torch.nn.Module):
         first, second = torch.triu_indices(len(z), len(z), offset=1)
         self.register_buffer("first", first)
         self.register_buffer("second", second)
+        # Places of the pairs in a table of all distances.
+        self.register_buffer("pairs", first * len(z) + second)
         self.register_buffer("products", z[first] * z[second])
-        self.register_buffer("screening", 0.8854 / (z[first] ** 0.23 + z[second] ** 0.23))
+        exponents = torch.tensor([3.2, 0.9423, 0.4029, 0.2016], dtype=torch.float64)
+        screening = 0.8854 / (z[first] ** 0.23 + z[second] ** 0.23)
+        self.register_buffer("rates", -exponents / screening.unsqueeze(-1))
         bonded = {(min(pair), max(pair)) for pair in bonds}
         pairs = zip(first.tolist(), second.tolist(), strict=True)
         factors = torch.tensor([BONDED_REACH if pair in bonded else OTHER_REACH for pair in pairs], dtype=torch.float64)
         self.register_buffer("reach", factors * (radii[first] + radii[second]))
         self.register_buffer("weights", torch.tensor([0.1818, 0.5099, 0.2802, 0.02817], dtype=torch.float64))
-        self.register_buffer("exponents", torch.tensor([3.2, 0.9423, 0.4029, 0.2016], dtype=torch.float64))
 
     def forward(self, positions: Tensor) -> Tensor:
         """Return the energies, (...) hartree, of geometries, (..., n, 3) bohr."""
         delta = positions.index_select(-2, self.first) - positions.index_select(-2, self.second)
-        r = torch.sqrt((delta * delta).sum(-1))
-        x = torch.clamp(r / self.reach, max=1.0)
-        switch = 1.0 - 28.0 * x**6 + 48.0 * x**7 - 21.0 * x**8
-        screened = (self.weights * torch.exp(-self.exponents * (r / self.screening).unsqueeze(-1))).sum(-1)
-        return (self.products / r * screened * switch).sum(-1)
+        return self._sum(torch.sqrt((delta * delta).sum(-1)))
+
+    def energy(self, distances: Tensor) -> Tensor:
+        """Return the energies, (...) hartree, of all distances, (..., n, n) bohr."""
+        return self._sum(distances.flatten(-2).index_select(-1, self.pairs))
+
+    def _sum(self, distances: Tensor) -> Tensor:
+        x = torch.clamp(distances / self.reach, max=1.0)
+        square = x * x
+        switch = 1.0 - square * square * square * (28.0 - 48.0 * x + 21.0 * square)
+        screened = (self.weights * torch.exp(self.rates * distances.unsqueeze(-1))).sum(-1)
+        return (self.products / distances * screened * switch).sum(-1)

@@ -1,8 +1,11 @@
 """What one evaluation of a response network costs against the number of atoms: energy and all forces, one thread.
 
-    python tests/benchmarks/model_speed.py
+    python tests/benchmarks/model_speed.py [--mace]
 
-The atoms are carbon and hydrogen at the density of a molecule. The median of the repeats counts.
+The atoms are carbon and hydrogen at the density of a molecule, among charges at the density of water. The models are
+TorchScript as OpenMM runs them, and are measured in turn. The least processor time of the repeats counts, so that a
+busy machine changes little. With --mace also a MACE model of similar size, if the package mace-torch is installed; its
+neighbour list is not counted.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,72 +22,166 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
-N_NEAR = 2000
 SPACING = 1.5  # angstrom
+CHARGES_PER_VOLUME = 0.1  # per cubic angstrom: water's atoms
+REACH = 12.0  # angstrom from the atoms, a usual cutoff
+DIFFERENTIATED = ("positions", "potential", "field", "near_positions")
+DEFAULT = ResponseSettings()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model to measure."""
+
+    settings: ResponseSettings = DEFAULT
+    members: int = 1
+    dtype: torch.dtype = torch.float32
+    recorded: bool = True
+    forces_of_members: bool = False
+
+
+ROWS = {
+    "default": Row(),
+    "float64": Row(dtype=torch.float64),
+    "without near charges": Row(ResponseSettings(near_cutoff=0.0)),
+    "no long range, no response": Row(ResponseSettings(long_range=False, response=False)),
+    "gradient not recorded": Row(recorded=False),
+    "committee of 4": Row(members=4),
+    "committee of 4, forces of each": Row(members=4, forces_of_members=True),
+}
 
 
 def case(n: int, rng: np.random.Generator) -> tuple[list[int], dict[str, torch.Tensor]]:
     """Return atomic numbers and inputs of a lump of atoms in a field."""
     edge = int(np.ceil(n ** (1 / 3)))
     lattice = np.array([[a, b, c] for a in range(edge) for b in range(edge) for c in range(edge)], dtype=float)[:n]
-    positions = SPACING * ANGSTROM_IN_BOHR * (lattice + 0.1 * rng.normal(size=(n, 3)))
-    near = 25.0 * rng.normal(size=(N_NEAR, 3))
-    near += 12.0 * near / np.linalg.norm(near, axis=1, keepdims=True)
+    positions = SPACING * (lattice + 0.1 * rng.normal(size=(n, 3)))
+    low, high = positions.min(0) - REACH, positions.max(0) + REACH
+    near = rng.uniform(low, high, size=(int(CHARGES_PER_VOLUME * np.prod(high - low)), 3))
+    distance = np.linalg.norm(near[:, None] - positions[None], axis=-1).min(axis=1)
+    near = near[(distance > 2.0) & (distance < REACH)]
     inputs = {
         "charge": torch.tensor(0.0, dtype=torch.float64),
         "multiplicity": torch.tensor(1.0, dtype=torch.float64),
-        "positions": torch.tensor(positions),
+        "positions": torch.tensor(positions * ANGSTROM_IN_BOHR),
         "potential": torch.tensor(0.05 * rng.normal(size=n)),
         "field": torch.tensor(0.01 * rng.normal(size=(n, 3))),
-        "near_positions": torch.tensor(near),
-        "near_charges": torch.tensor(rng.normal(size=N_NEAR)),
+        "near_positions": torch.tensor(near * ANGSTROM_IN_BOHR),
+        "near_charges": torch.tensor(rng.normal(size=len(near))),
     }
     return [6 if k % 3 == 0 else 1 for k in range(n)], inputs
 
 
-def milliseconds(module: torch.jit.ScriptModule, inputs: dict[str, torch.Tensor], repeats: int) -> float:
-    """Return the median time of energy and gradient."""
-    leaves = [inputs[key].requires_grad_(True) for key in ("positions", "potential", "field", "near_positions")]
-    times = []
-    for _ in range(repeats + 5):
-        start = time.perf_counter()
-        energy = module(inputs)["energy"]
-        torch.autograd.grad([energy], leaves, allow_unused=True)
-        times.append(1e3 * (time.perf_counter() - start))
-    return float(np.median(times[5:]))
+def evaluation(row: Row, n: int) -> Callable[[], None]:
+    """Return a call that evaluates energy and gradient once."""
+    numbers, inputs = case(n, np.random.default_rng(n))
+    torch.manual_seed(1)
+    network = ResponseNetwork(
+        numbers, [(k, k + 1) for k in range(n - 1)], row.settings, members=row.members, dtype=row.dtype
+    ).eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    if row.forces_of_members:
+        return lambda: _forces_of_members(network, inputs)
+    module = torch.jit.freeze(torch.jit.script(RecordedNetwork(network).eval() if row.recorded else network))
+    leaves = [inputs[key].requires_grad_(True) for key in DIFFERENTIATED]
+
+    def evaluate() -> None:
+        torch.autograd.grad([module(inputs)["energy"]], leaves, allow_unused=True)
+
+    return evaluate
+
+
+def _forces_of_members(network: ResponseNetwork, inputs: dict[str, torch.Tensor]) -> None:
+    """Each member has its own copy of the inputs, as in `qmmlmm.learning.prediction`."""
+    leaves = [inputs[key].expand(network.members, 1, *inputs[key].shape).clone() for key in DIFFERENTIATED]
+    x, potential, field, near = (leaf.requires_grad_(True) for leaf in leaves)
+    row = torch.zeros(1, dtype=torch.int64)
+    properties = network.properties(x, row)
+    kept = network.near.select(inputs["positions"], inputs["near_positions"])
+    moments = network.near(x, near[:, :, kept], inputs["near_charges"][kept])
+    energy = network.intrinsic_energy(x, properties, row) + network.field_energy(properties, potential, field)
+    energy = energy + network.near_energy(properties, moments)
+    torch.autograd.grad(energy.sum(), [x, potential, field, near])
+
+
+def mace_evaluation(n: int) -> Callable[[], None]:
+    """Return the same of a MACE model of two layers, 32 scalars and 32 vectors, with random weights."""
+    torch.serialization.add_safe_globals([slice])  # in the constants of e3nn 0.4
+    from e3nn import o3
+    from mace import data, modules, tools
+
+    numbers, inputs = case(n, np.random.default_rng(n))
+    table = tools.AtomicNumberTable([1, 6])
+    interaction = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+    torch.manual_seed(1)
+    model = modules.ScaleShiftMACE(
+        r_max=5.0,
+        num_bessel=8,
+        num_polynomial_cutoff=5,
+        max_ell=2,
+        interaction_cls=interaction,
+        interaction_cls_first=interaction,
+        num_interactions=2,
+        num_elements=2,
+        hidden_irreps=o3.Irreps("32x0e + 32x1o"),
+        MLP_irreps=o3.Irreps("16x0e"),
+        gate=torch.nn.functional.silu,
+        atomic_energies=np.zeros(2),
+        avg_num_neighbors=float(n - 1),
+        atomic_numbers=table.zs,
+        correlation=2,
+        atomic_inter_scale=1.0,
+        atomic_inter_shift=0.0,
+    ).float()
+    configuration = data.Configuration(
+        atomic_numbers=np.array(numbers),
+        positions=inputs["positions"].numpy() / ANGSTROM_IN_BOHR,
+        properties={},
+        property_weights={},
+    )
+    graph = data.AtomicData.from_config(configuration, z_table=table, cutoff=5.0)
+    loader = tools.torch_geometric.dataloader.DataLoader([graph], batch_size=1)
+    batch = {
+        key: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+        for key, value in next(iter(loader)).to_dict().items()
+    }
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return lambda: model(batch, compute_force=True)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 25, 50, 100])
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--rounds", type=int, default=8, help="of three evaluations of each model")
+    parser.add_argument("--mace", action="store_true", help="also MACE, 32 scalars and 32 vectors, two layers")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {
-        "float32": (ResponseSettings(near_cutoff=0.0), 1, torch.float32),
-        "float64": (ResponseSettings(near_cutoff=0.0), 1, torch.float64),
-        "float32 with near charges": (ResponseSettings(), 1, torch.float32),
-        "float32, committee of 4": (ResponseSettings(near_cutoff=0.0), 4, torch.float32),
-        "float32, no long range, no response": (
-            ResponseSettings(long_range=False, response=False, near_cutoff=0.0), 1, torch.float32,
-        ),
-    }  # fmt: skip
+    names = [*options.rows, *(["MACE, 32x0e + 32x1o"] if options.mace else [])]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for n in options.sizes:
+        calls = {name: evaluation(ROWS[name], n) if name in ROWS else mace_evaluation(n) for name in names}
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for turn in range(-4, options.rounds):  # the first ones warm up
+            for name, call in calls.items():
+                for _ in range(3):
+                    start = time.process_time()
+                    call()
+                    if turn >= 0:
+                        times[name].append(1e3 * (time.process_time() - start))
+        for name in names:
+            found[name].append(min(times[name]))
     print("| ms | " + " | ".join(f"{n} atoms" for n in options.sizes) + " |")
     print("|---|" + "---|" * len(options.sizes))
-    for name, (settings, members, dtype) in rows.items():
-        found = []
-        for n in options.sizes:
-            numbers, inputs = case(n, np.random.default_rng(n))
-            torch.manual_seed(1)
-            model = ResponseNetwork(numbers, [], settings, members=members, dtype=dtype)
-            for parameter in model.parameters():
-                parameter.requires_grad_(False)
-            found.append(milliseconds(torch.jit.script(model.eval()), inputs, options.repeats))
-        print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in found) + " |", flush=True)
+    for name in names:
+        print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in found[name]) + " |")
 
 
 if __name__ == "__main__":

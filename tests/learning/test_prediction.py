@@ -32,11 +32,9 @@ def energies(model, x, near, charges) -> torch.Tensor:
     condition = torch.tensor([0])
     properties = model.properties(every, condition)
     energy = model.intrinsic_energy(every, properties, condition)
-    energy = energy + model.field_energy(
-        every, properties, potential.detach().expand(2, 1, 4), -slope.expand(2, 1, 4, 3)
-    )
+    energy = energy + model.field_energy(properties, potential.detach().expand(2, 1, 4), -slope.expand(2, 1, 4, 3))
     if model.near_cutoff > 0:
-        energy = energy + model.near_energy(every, properties, near.expand(2, 1, *near.shape), charges[None])
+        energy = energy + model.near_energy(properties, model.near(every, near.expand(2, 1, *near.shape), charges))
     return energy[:, 0].detach()
 
 

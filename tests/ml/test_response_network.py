@@ -8,6 +8,7 @@ import torch
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import PotentialError
+from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
 from qmmlmm.ml.term_module import TorchTerm
@@ -17,6 +18,7 @@ NUMBERS = [6, 8, 1, 1, 9]
 BONDS = [(0, 1), (0, 2), (0, 3)]
 ROUND_OFF = 1e-11
 SINGLE_ROUND_OFF = 3e-6  # hartree; sums of some hundred terms of the order of 0.1 in float32
+DIFFERENTIATED = ("positions", "potential", "field", "near_positions")
 # Central differences with steps of 1e-4 bohr: their error is of the order of 1e-8 in these units.
 DIFFERENCE_TOLERANCE = 2e-7
 # Forces of a float32 network differ from those of the same weights in float64 by about 1e-3 of their size.
@@ -190,7 +192,7 @@ def test_the_first_response_is_that_of_the_charges_and_dipoles(inputs):
     properties = model.properties(positions, condition)
     potential = torch.zeros(2, 1, 5, dtype=torch.float64, requires_grad=True)
     field = torch.zeros(2, 1, 5, 3, dtype=torch.float64, requires_grad=True)
-    interaction = model.field_energy(positions, properties, potential, field).sum()
+    interaction = model.field_energy(properties, potential, field).sum()
     by_potential, by_field = torch.autograd.grad(interaction, [potential, field])
     induced = properties["polarisabilities"].unsqueeze(-1) * properties["internal_field"]
     torch.testing.assert_close(by_potential, properties["charges"], rtol=0, atol=ROUND_OFF)
@@ -240,9 +242,7 @@ def test_a_field_only_lowers_the_energy_of_response(inputs):
     properties = model.properties(positions, torch.tensor([0]))
     potential, field = inputs["potential"].expand(2, 1, 5), inputs["field"].expand(2, 1, 5, 3)
     properties["internal_field"] = torch.zeros_like(properties["internal_field"])
-    both = model.field_energy(positions, properties, potential, field) + model.field_energy(
-        positions, properties, -potential, -field
-    )
+    both = model.field_energy(properties, potential, field) + model.field_energy(properties, -potential, -field)
     assert (both < 0).all()
 
 
@@ -314,6 +314,57 @@ def test_the_script_gives_what_python_gives_and_single_precision_is_close(inputs
     assert (values[2][1] - values[0][1]).abs().max() * FORCE_AU_IN_OPENMM < SINGLE_PRECISION_FORCE
 
 
+@pytest.mark.parametrize(
+    "surroundings", ["all", "no term of near charges", "no response", "none", "neither response nor long range"]
+)
+@pytest.mark.parametrize("state", [0, 1])
+def test_the_recorded_energy_and_gradient_are_those_of_the_network(inputs, surroundings, state):
+    settings = ResponseSettings(
+        features=12,
+        near_functions=4,
+        near_cutoff=0.0 if surroundings == "no term of near charges" else 5.0,
+        response=surroundings not in ("no response", "neither response nor long range"),
+        long_range=surroundings != "neither response nor long range",
+    )
+    model = network(settings=settings)
+    inputs["state"] = torch.tensor(float(state), dtype=torch.float64)
+    if surroundings == "none":
+        for key in ("potential", "field", "near_positions", "near_charges"):
+            del inputs[key]
+    recorded = torch.jit.freeze(torch.jit.script(RecordedNetwork(model).eval()))
+    assert '"cpu"' not in str(recorded.inlined_graph)  # no place is fixed: it runs on a GPU too
+    for shift in (0.0, 0.05):  # not where it was recorded, and not twice in the same place
+        found = []
+        for form in (model, recorded):
+            leaves = {key: inputs[key].clone().requires_grad_(True) for key in DIFFERENTIATED if key in inputs}
+            moved = {key: leaf + shift * torch.sin(7 * leaf) for key, leaf in leaves.items()}
+            value = form({**inputs, **moved})
+            slopes = torch.autograd.grad(value["energy"], list(leaves.values()), allow_unused=True)
+            found.append((value["energy"], value["member_energies"], slopes))
+        torch.testing.assert_close(found[1][:2], found[0][:2], rtol=0, atol=ROUND_OFF)
+        for here, there, leaf in zip(found[1][2], found[0][2], leaves.values(), strict=True):
+            filled = [torch.zeros_like(leaf) if slope is None else slope for slope in (here, there)]
+            torch.testing.assert_close(*filled, rtol=0, atol=ROUND_OFF)
+
+
+def test_of_a_recorded_committee_each_member_can_be_differentiated_on_demand(inputs):
+    model = network()
+    recorded = torch.jit.script(RecordedNetwork(model).eval())
+    leaf = inputs["positions"].clone().requires_grad_(True)
+    asked = {**inputs, "positions": leaf, "each_member": torch.ones(())}
+    assert recorded(asked)["member_energies"].shape == (2,)
+    for k in range(2):
+        slopes = [torch.autograd.grad(form(asked)["member_energies"][k], leaf)[0] for form in (model, recorded)]
+        torch.testing.assert_close(slopes[1], slopes[0], rtol=0, atol=ROUND_OFF)
+    assert "uncertainty_scale" in [name.split(".")[-1] for name, _ in recorded.named_buffers()]
+
+
+def test_recording_leaves_the_network_trainable():
+    model = network()
+    RecordedNetwork(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_without_response_the_surroundings_do_nothing(inputs):
     model = network(settings=ResponseSettings(features=12, response=False))
     bare = {key: value for key, value in inputs.items() if key not in ("potential", "field")}
@@ -363,6 +414,7 @@ def test_in_a_system_forces_on_all_particles_are_differences_of_the_energy(model
     torch.manual_seed(3)
     settings = ResponseSettings(features=8, near_cutoff=4.5, near_functions=4)
     model = ResponseNetwork([1, 8, 1], [(0, 1), (1, 2)], settings, members=2, dtype=torch.float64)
+    model.near_scale = 0.1  # so that the term of the near charges is not small
     path = tmp_path / "model.pt"
     MLPotential(model, atomic_numbers=[1, 8, 1], embeddings=["electrostatic"]).save(path)
     hamiltonian = Hamiltonian([Term(MLPotential.load(path), Region("mol", [0, 1, 2]), embedding="electrostatic")])

@@ -1,0 +1,106 @@
+"""What an atom sees of the charges close to it: moments of their directions, by radial functions."""
+
+# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
+
+from typing import Tuple  # noqa: UP035  (TorchScript reads it)
+
+import torch
+from torch import Tensor
+
+from qmmlmm.units import ANGSTROM_IN_BOHR
+
+N_MOMENTS = 13
+"""One, u_x to u_z, u_x u_x to u_z u_z."""
+
+
+class NearMoments(torch.nn.Module):
+    """Moments sum_j Q_j R_p(r_ij) (1, u_ij, u_ij u_ij) of the charges Q_j around an atom i, u_ij of unit length.
+
+    Parameters
+    ----------
+    cutoff : float, angstrom
+        The radial functions R_p are zero there, with their first and second derivative.
+    functions : int
+    dtype : torch.dtype
+    """
+
+    centers: Tensor
+
+    def __init__(self, cutoff: float, functions: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.angstrom = 1.0 / ANGSTROM_IN_BOHR
+        self.width = (cutoff - 1.5) / functions
+        self.register_buffer("centers", torch.linspace(1.0, cutoff - 0.5, functions, dtype=dtype))
+
+    def forward(self, positions: Tensor, near_positions: Tensor, near_charges: Tensor) -> Tensor:
+        """Return the moments, (..., n, 13, p).
+
+        Parameters
+        ----------
+        positions : (..., n, 3) tensor, bohr
+        near_positions : (..., k, 3) tensor, bohr
+        near_charges : (..., k) tensor, e
+            Zero for places that hold no charge.
+        """
+        _, _, angular, gaussians, pull, _ = self._parts(positions, near_positions, near_charges)
+        return torch.matmul(angular.transpose(-1, -2), gaussians * pull.unsqueeze(-1))
+
+    def gradient(
+        self,
+        positions: Tensor,
+        near_positions: Tensor,
+        near_charges: Tensor,
+        slope: Tensor,
+    ) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        """Return what `forward` makes of a derivative by the moments: those by the positions of atoms and charges.
+
+        Parameters
+        ----------
+        positions, near_positions, near_charges : tensors
+            As for `forward`.
+        slope : (..., n, 13, p) tensor
+        """
+        distances, x, angular, gaussians, pull, z = self._parts(positions, near_positions, near_charges)
+        by_radial = torch.matmul(angular, slope)
+        by_angular = torch.matmul(gaussians * pull.unsqueeze(-1), slope.transpose(-1, -2))
+        unit = angular[..., 1:4]
+        fall = (-6.0 / self.cutoff) * x * (1.0 - x * x) ** 2 * near_charges.unsqueeze(-2).to(x.dtype)
+        by_distance = (by_radial * gaussians * (fall.unsqueeze(-1) - z * (pull / self.width).unsqueeze(-1))).sum(-1)
+        second = by_angular[..., 4:].unflatten(-1, [3, 3])
+        by_unit = by_angular[..., 1:4] + ((second + second.transpose(-1, -2)) * unit.unsqueeze(-2)).sum(-1)
+        along = by_distance - (unit * by_unit).sum(-1) / distances
+        by_delta = (along.unsqueeze(-1) * unit + by_unit / distances.unsqueeze(-1)) * self.angstrom
+        by_delta = by_delta.to(positions.dtype)
+        return -by_delta.sum(-2), by_delta.sum(-3)
+
+    def _parts(
+        self,
+        positions: Tensor,
+        near_positions: Tensor,
+        near_charges: Tensor,
+    ) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # noqa: UP006
+        """Return distances, the same in cutoffs, angular part, Gaussians, their factors and roots of exponents."""
+        delta = near_positions.unsqueeze(-3) - positions.unsqueeze(-2)
+        delta = (delta * self.angstrom).to(self.centers.dtype)
+        distances = torch.sqrt((delta * delta).sum(-1) + 1e-12)
+        r = torch.clamp(distances, max=self.cutoff)
+        x = r / self.cutoff
+        pull = (1.0 - x * x) ** 3 * near_charges.unsqueeze(-2).to(x.dtype)
+        z = r.unsqueeze(-1) / self.width - self.centers / self.width
+        unit = delta / distances.unsqueeze(-1)
+        second = (unit.unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2)
+        angular = torch.cat([torch.ones_like(x).unsqueeze(-1), unit, second], dim=-1)
+        return distances, x, angular, torch.exp(-0.5 * (z * z)), pull, z
+
+    def select(self, positions: Tensor, near_positions: Tensor) -> Tensor:
+        """Return which near charges are within the cutoff of an atom, (k,) int64; others have no part.
+
+        Parameters
+        ----------
+        positions : (n, 3) tensor, bohr
+        near_positions : (k, 3) tensor, bohr
+        """
+        with torch.no_grad():
+            nearest = torch.cdist(positions, near_positions).amin(0)
+            return torch.nonzero(nearest * self.angstrom < self.cutoff).flatten()

@@ -1,0 +1,107 @@
+"""What the spread of a committee says about the error of its forces, on geometries like and unlike the training's.
+
+    python tests/benchmarks/committee_uncertainty.py --data labels/water.xyz --train 100 --test 40
+
+The frames are ordered by their energy in a vacuum, which is their strain. The committee is trained on frames of the
+lower part alone and tested on others of that part and on the most strained frames. Per frame: correlation of spread
+and error (Pearson, Spearman), the factor found after training, the one that would be best here, and how often the
+spread times the first was above the error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames
+from qmmlmm.learning.accuracy import accuracy
+from qmmlmm.learning.frame_tensors import frame_tensors
+from qmmlmm.learning.prediction import predict
+from qmmlmm.learning.training import Training, create_model
+from qmmlmm.learning.uncertainty import force_uncertainty
+
+DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
+
+
+def split(
+    frames: list[LabelledFrame], n_train: int, n_validation: int, n_test: int, seed: int
+) -> tuple[list[LabelledFrame], list[LabelledFrame], dict[str, list[LabelledFrame]]]:
+    """Return frames for training and validation, and test frames by name."""
+    ordered = sorted(frames, key=lambda frame: float(frame.vacuum_energy or 0.0))
+    strained = ordered[-n_test:]
+    relaxed = ordered[:-n_test]
+    n_known = n_train + n_validation + n_test
+    if len(relaxed) < n_known:
+        raise SystemExit(f"{len(frames)} frames are too few; {n_known + n_test} are needed")
+    # Of the lower part the lowest, so that there is a gap to the strained ones if there are more frames.
+    known = relaxed[:n_known]
+    order = np.random.default_rng(seed).permutation(n_known)
+    picked = [known[k] for k in order]
+    train, rest = picked[:n_train], picked[n_train:]
+    return train, rest[:n_validation], {"like the training": rest[n_validation:], "more strained": strained}
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Return the place of each value in their order."""
+    return np.argsort(np.argsort(values)).astype(float)
+
+
+def row(name: str, spread: np.ndarray, error: np.ndarray, scale: float) -> str:
+    """Return a line of the table."""
+    pearson = np.corrcoef(spread, error)[0, 1]
+    spearman = np.corrcoef(ranks(spread), ranks(error))[0, 1]
+    best = np.sqrt(np.mean(error**2) / np.mean(spread**2))
+    covered = np.mean(scale * spread > error)
+    return (
+        f"| {name} | {len(error)} | {np.median(error):.0f} ({error.min():.0f}-{error.max():.0f}) | {pearson:.2f} | "
+        f"{spearman:.2f} | {scale:.2f} | {best:.2f} | {100 * covered:.0f} % |"
+    )
+
+
+def main() -> None:
+    """Train and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--train", type=int, default=24)
+    parser.add_argument("--validation", type=int, default=6)
+    parser.add_argument("--test", type=int, default=10, help="of each kind")
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    train, validation, tests = split(
+        read_frames(options.data), options.train, options.validation, options.test, options.seed
+    )
+    settings = replace(TrainingSettings(), steps=options.steps, seed=options.seed, batch_size=8, validations=6)
+    model = create_model(train, ResponseSettings(), options.members, options.seed)
+    started = time.process_time()
+    trained = Training(model, train, validation, settings).run()
+    print(f"{options.members} members, {len(train)} frames, {time.process_time() - started:.0f} s of CPU time")
+    scale = float(trained.model.uncertainty_scale)
+    print("| frames | n | force error, median and range, kJ/(mol nm) | Pearson | Spearman | factor | best | covered |")
+    print("|---|---|---|---|---|---|---|---|")
+    every: list[tuple[np.ndarray, np.ndarray]] = []
+    for name, frames in tests.items():
+        data = frame_tensors(frames, trained.model.known_conditions())
+        predicted = predict(trained.model, data)
+        found = force_uncertainty(predicted, data)
+        every.append((found.frame_spread, found.frame_error))
+        print(row(name, found.frame_spread, found.frame_error, scale))
+        errors = accuracy(predicted, data)
+        print(f"  energy {errors.energy:.2f} kJ/mol, forces {errors.forces:.1f} kJ/(mol nm), mean absolute errors")
+    spread, error = (np.concatenate(values) for values in zip(*every, strict=True))
+    print(row("both", spread, error, scale))
+
+
+if __name__ == "__main__":
+    main()
