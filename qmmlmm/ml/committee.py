@@ -46,6 +46,7 @@ class CommitteeSpread:
             "charge": torch.tensor(float(specification.charge), dtype=torch.float64),
             "multiplicity": torch.tensor(float(specification.multiplicity), dtype=torch.float64),
             "state": torch.tensor(float(potential.state), dtype=torch.float64),
+            "each_member": torch.ones((), dtype=torch.float64),
         }
         scales = [value for key, value in self._model.named_buffers() if key.split(".")[-1] == SCALE_BUFFER]
         self.scale = float(scales[0]) if scales else 1.0

@@ -70,7 +70,7 @@ def region_of(topology: app.Topology, n: int) -> list[int]:
     waters = [list(r.atoms()) for r in topology.residues() if r.name == "HOH"]
     ions = [list(r.atoms()) for r in topology.residues() if r.name != "HOH" and len(list(r.atoms())) == 1]
     n_waters, n_ions = divmod(n - len(atoms), 3)
-    return atoms + [atom.index for residue in waters[:n_waters] + ions[:n_ions] for atom in residue]
+    return sorted(atoms + [atom.index for residue in waters[:n_waters] + ions[:n_ions] for atom in residue])
 
 
 def parts(n: int, rounds: int) -> None:
