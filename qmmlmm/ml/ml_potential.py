@@ -73,7 +73,8 @@ class MLPotential:
           ``near_charges`` (k,) e: the charges of the surroundings within the short-range cutoff, all of them without a
           box. They are in the potential already; what a model adds must go to zero with its derivatives well inside
           that cutoff. With `Term(..., smeared_charges=...)` potential and field are those of Gaussian charges; the
-          labels that the model learned from should be so too. The result holds ``energy`` in hartree.
+          labels that the model learned from should be so too. The result holds ``energy`` in hartree, and of a
+          committee ``member_energies``, which have to be differentiable only if the input ``each_member`` is there.
 
         The energy is differentiated by autograd, so every operation on positions, potential and field has to be
         differentiable. TorchForce freezes the module, which drops `detach`; use ``torch.no_grad`` instead. Energies
