@@ -3,8 +3,10 @@
     python tests/benchmarks/acetone_in_water.py full "no near charges"   # rows of the table
     python tests/benchmarks/acetone_in_water.py --sizes 50 100 200 full
 
-The labels are those of label_acetone.py. Every fourth frame is a test frame as long as there are few; once there are
-enough, --test-first 40 takes the first 40, which lie 2.5 ps before all others.
+    python tests/benchmarks/acetone_in_water.py full --sizes 400 --other tests/benchmarks/data/acetone_ions.xyz.gz
+
+The labels are those of label_acetone.py. The first 40 frames are test frames, which lie 2.5 ps before all others of
+their trajectory; with --test-first 0 every fourth frame is one, for small sets.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--other", type=Path, nargs="*", default=[], help="frames of other environments, tests only")
     parser.add_argument("--sizes", type=int, nargs="*", help="frames to train on; all by default")
-    parser.add_argument("--test-first", type=int, default=0)
+    parser.add_argument("--test-first", type=int, default=40)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
