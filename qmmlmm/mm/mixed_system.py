@@ -78,8 +78,8 @@ class MixedSystem:
         """Return the energy of the force field and of each term, with its coefficient.
 
         The energies add up to the potential energy; each has its coefficient, at the present values of the parameters.
-        Forces that were added to `system` later count as "MM". A term that runs in Python is not computed again at one of
-        its last two geometries.
+        Forces that were added to `system` later count as "MM". A term that runs in Python is not computed again at
+        one of its last two geometries.
 
         Parameters
         ----------
