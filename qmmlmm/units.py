@@ -4,9 +4,9 @@ Every factor used in qmmlmm is defined here and nowhere else.
 
 Notes
 -----
-Source: CODATA 2018 (Tiesinga et al., Rev. Mod. Phys. 93, 025010 (2021)) for the bohr, the hartree and the
-Avogadro constant. They agree with the Coulomb constant that OpenMM uses, 138.93545764438198 kJ nm/(mol e^2),
-to 4e-10; a test holds this.
+Source: CODATA 2018 (Tiesinga et al., Rev. Mod. Phys. 93, 025010 (2021)) for the bohr, the hartree, the
+electron mass and the Avogadro constant. They agree with the Coulomb constant that OpenMM uses, 138.93545764438198
+kJ nm/(mol e^2), to 4e-10; a test holds this.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ LIGHT_IN_CM_PER_SECOND = 2.99792458e10
 HARTREE_IN_PER_CM = HARTREE_IN_JOULE / (PLANCK_IN_JOULE_SECOND * LIGHT_IN_CM_PER_SECOND)
 """One hartree in wave numbers, 1/cm."""
 ANGSTROM_IN_BOHR = 0.1 / BOHR_IN_NM
+ELECTRON_MASS_IN_DALTON = 5.48579909065e-4
 
 NM_IN_BOHR = 1.0 / BOHR_IN_NM
 FORCE_AU_IN_OPENMM = HARTREE_IN_KJ_PER_MOL / BOHR_IN_NM
 """One hartree/bohr in kJ/(mol nm)."""
+ATOMIC_TIME_IN_PS = (ELECTRON_MASS_IN_DALTON / HARTREE_IN_KJ_PER_MOL) ** 0.5 * BOHR_IN_NM
+HBAR_IN_OPENMM = HARTREE_IN_KJ_PER_MOL * ATOMIC_TIME_IN_PS
+"""The reduced Planck constant in kJ/mol ps: one in atomic units."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

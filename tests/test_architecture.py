@@ -23,7 +23,8 @@ BELOW = {
     "ml": {"coupling", "embedding"},
     "mm": {"coupling", "embedding", "ml"},
     "sampling": {"coupling", "embedding", "ml", "mm", "qm"},
-    "analysis": {"coupling", "embedding", "ml", "mm", "qm", "sampling"},
+    "dynamics": {"coupling", "embedding", "ml", "mm", "qm", "sampling"},
+    "analysis": {"coupling", "embedding", "ml", "mm", "qm", "sampling", "dynamics"},
     "learning": {"coupling", "embedding", "ml", "mm", "sampling", "analysis"},
 }
 GROUND = {"units", "errors"}
@@ -33,7 +34,7 @@ USERS = {
     "torch": {"ml", "embedding", "learning"},
     "openmmtorch": {"ml"},
     "openmmml": {"mm", "ml"},
-    "openmm": {"mm", "ml", "sampling", "learning"},
+    "openmm": {"mm", "ml", "sampling", "dynamics", "learning"},
     "mdtraj": {"mm", "analysis"},
     "matplotlib": {"analysis"},
 }
