@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--learning-curve", type=int, nargs="+", default=[], metavar="FRAMES",
         help="also train on so many frames, one training for each number",
     )  # fmt: skip
+    train.add_argument("--device", default="cpu", help="of torch, such as cuda")
     train.add_argument("--threads", type=int, default=1, help="threads of torch; small molecules are quickest with one")
     return parser
 
@@ -82,10 +83,16 @@ def _train(options: argparse.Namespace) -> int:
     test = read_frames(options.test) if options.test is not None else validation
     options.output.mkdir(parents=True, exist_ok=True)
     model = create_model(kept, network, options.members, options.seed)
-    trained = Training(model, kept, validation, settings).run(options.output / "checkpoint.pt")
+    trained = Training(model, kept, validation, settings, options.device).run(options.output / "checkpoint.pt")
     region_potential(trained.model).save(options.output / "model.pt")
     curve = learning_curve(
-        kept, test, options.learning_curve, network=network, training=settings, members=options.members
+        kept,
+        test,
+        options.learning_curve,
+        network=network,
+        training=settings,
+        members=options.members,
+        device=options.device,
     )
     report = write_report(
         options.output,

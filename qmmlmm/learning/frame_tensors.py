@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -58,8 +59,15 @@ class FrameTensors:
 
     def select(self, index: Tensor) -> FrameTensors:
         """Return some of the frames."""
-        labels = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{key: value[index] for key, value in labels.items() if value is not None})
+        return self._with(lambda value: value[index])
+
+    def to(self, device: str | torch.device) -> FrameTensors:
+        """Return the same frames on another device."""
+        return self._with(lambda value: value.to(device))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> FrameTensors:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{key: change(value) for key, value in tensors.items() if value is not None})
 
 
 def conditions_of(frames: list[LabelledFrame]) -> list[Condition]:

@@ -156,6 +156,9 @@ class Training:
         Is trained in place.
     train, validation : list of LabelledFrame
     settings : TrainingSettings
+    device : str or torch.device
+        Where it runs, such as "cuda", whose sums differ in the last bits from one run to the next. What comes out is
+        on the CPU.
     """
 
     def __init__(
@@ -164,13 +167,15 @@ class Training:
         train: list[LabelledFrame],
         validation: list[LabelledFrame],
         settings: TrainingSettings = TrainingSettings(),
+        device: str | torch.device = "cpu",
     ) -> None:
         check_together([*train, *validation])
         conditions = model.known_conditions()
         self.settings = settings
-        self.model = model.train()
-        self.data = frame_tensors(train, conditions)
-        self.validation = frame_tensors(validation, conditions)
+        self.device = torch.device(device)
+        self.model = model.to(self.device).train()
+        self.data = frame_tensors(train, conditions).to(self.device)
+        self.validation = frame_tensors(validation, conditions).to(self.device)
         self.average = copy.deepcopy(model).eval()
         self.best = copy.deepcopy(model.state_dict())
         self.best_score = float("inf")
@@ -240,7 +245,7 @@ class Training:
         per_epoch = max(1, -(-n // self.settings.batch_size))
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step // per_epoch)
         order = torch.randperm(n, generator=generator)
-        return order.tensor_split(per_epoch)[step % per_epoch]
+        return order.tensor_split(per_epoch)[step % per_epoch].to(self.device)
 
     def run(
         self,
@@ -285,7 +290,7 @@ class Training:
         predicted = predict(model.eval(), self.validation)
         if model.members > 1:
             model.uncertainty_scale.fill_(force_uncertainty(predicted, self.validation).scale())
-        return TrainedModel(model, list(self.history), accuracy(predicted, self.validation))
+        return TrainedModel(model.cpu(), list(self.history), accuracy(predicted, self.validation))
 
     def _train_one_step(self) -> float:
         losses = self.loss(self.data.select(self._frames_of_step(self.step)))
@@ -348,7 +353,7 @@ class Training:
         TrainingError
             If it is of other frames, settings or version.
         """
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self.device)
         for key, mine in (
             ("version", CHECKPOINT_VERSION),
             ("settings", asdict(self.settings)),
@@ -417,6 +422,7 @@ def train(
     members: int = 1,
     validation: float | list[LabelledFrame] = 0.15,
     checkpoint: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
 ) -> TrainedModel:
     """Train a model of the region that the frames are of.
 
@@ -431,13 +437,15 @@ def train(
         Share of the frames that is kept for validation, or frames for it.
     checkpoint : path, optional
         File from which a training that was stopped goes on.
+    device : str or torch.device
+        See `Training`.
     """
     if isinstance(validation, float):
         frames, kept = split_frames(frames, validation, training.seed)
     else:
         kept = validation
     model = create_model(frames, network, members, training.seed)
-    return Training(model, frames, kept, training).run(checkpoint)
+    return Training(model, frames, kept, training, device).run(checkpoint)
 
 
 def learning_curve(
@@ -448,6 +456,7 @@ def learning_curve(
     network: ResponseSettings = DEFAULT_NETWORK,
     training: TrainingSettings = TrainingSettings(),
     members: int = 1,
+    device: str | torch.device = "cpu",
 ) -> list[tuple[int, Accuracy]]:
     """Train on more and more frames, each set within the next, and return the errors on test frames.
 
@@ -459,12 +468,14 @@ def learning_curve(
     network : ResponseSettings
     training : TrainingSettings
     members : int
+    device : str or torch.device
+        See `Training`.
     """
     if any(not 4 <= size <= len(frames) for size in sizes):
         raise DataSetError(f"a learning curve over {len(frames)} frames has sizes from 4 to that, got {list(sizes)}")
     curve = []
     for size in sizes:
-        model = train(frames[:size], network=network, training=training, members=members).model
+        model = train(frames[:size], network=network, training=training, members=members, device=device).model
         data = frame_tensors(test, conditions_of(frames[:size]))
         curve.append((size, accuracy(predict(model, data), data)))
     return curve
@@ -477,6 +488,7 @@ def fine_tune(
     *,
     training: TrainingSettings = TrainingSettings(steps=800, learning_rate=1e-3),
     validation: float = 0.15,
+    device: str | torch.device = "cpu",
 ) -> TrainedModel:
     """Train a model further on new frames while it rehearses the old ones.
 
@@ -489,8 +501,11 @@ def fine_tune(
     training : TrainingSettings
     validation : float
         Share of both that is kept for validation.
+    device : str or torch.device
+        See `Training`.
     """
     new_train, new_kept = split_frames(new, validation, training.seed)
     old_train, old_kept = split_frames(old, validation, training.seed)
     repeats = max(1, round(len(old_train) / len(new_train)))
-    return Training(copy.deepcopy(model), [*old_train, *(new_train * repeats)], [*old_kept, *new_kept], training).run()
+    together, kept = [*old_train, *(new_train * repeats)], [*old_kept, *new_kept]
+    return Training(copy.deepcopy(model), together, kept, training, device).run()

@@ -179,7 +179,8 @@ def equilibrated(structure: Structure, system: openmm.System, level: str, seed: 
     masses = np.array([system.getParticleMass(k)._value for k in range(system.getNumParticles())])[:, None]
     velocities = state_of[1]._value - (masses * state_of[1]._value).sum(0) / masses.sum()
     integrator = openmm.VerletIntegrator(TIME_STEP)
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatform(platform))
+    properties = {} if platform in ("CPU", "Reference") else {"Precision": "double"}
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatform(platform), properties)
     context.setPositions(state_of[0])
     context.setVelocities(velocities)
     return context
@@ -263,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("level", choices=("mm", "ml", "qm"), nargs="?")
     parser.add_argument("--ps", type=float, help="length; 20, and 2 for qm, if not given")
-    parser.add_argument("--platform", default="CPU", help="OpenMM platform; Reference is double precision")
+    parser.add_argument("--platform", default="CPU", help="OpenMM platform; double precision but for CPU")
     parser.add_argument("--basis", default="3-21g", help="basis set of the Hartree-Fock calculation")
     parser.add_argument("--ml-precision", choices=("double", "mixed"), default="double", help="of the mesh of ml")
     parser.add_argument("--seed", type=int, default=1)

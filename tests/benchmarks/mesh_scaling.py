@@ -1,6 +1,6 @@
 """Time and memory of the long-range field for growing numbers of MM atoms.
 
-    python tests/benchmarks/mesh_scaling.py [--sizes 10000 100000 1000000] [--precision double]
+    python tests/benchmarks/mesh_scaling.py [--sizes 10000 100000 1000000] [--precision double] [--device cpu]
 
 For each size, in a process of its own: the potential with its derivatives at 100 sites, and the forces of 100 charges
 and dipoles on all atoms, through the module that runs in the TorchForce. Atoms have the density of water (100 per
@@ -32,7 +32,7 @@ SITES = 100
 DENSITY, CUTOFF, TOLERANCE = 100.0, 1.0, 5e-4
 
 
-def measure(n: int, precision: str, repeats: int) -> None:
+def measure(n: int, precision: str, repeats: int, device: str) -> None:
     """Print one row."""
     rng = np.random.default_rng(1)
     edge = (n / DENSITY) ** (1.0 / 3.0)
@@ -63,22 +63,31 @@ def measure(n: int, precision: str, repeats: int) -> None:
         ),
     )
     dtype = torch.float32 if precision == "mixed" else torch.float64
-    places = torch.tensor(positions * NM_IN_BOHR)
-    box = torch.eye(3, dtype=torch.float64) * edge * NM_IN_BOHR
+    places = torch.tensor(positions * NM_IN_BOHR).to(device)
+    box = (torch.eye(3, dtype=torch.float64) * edge * NM_IN_BOHR).to(device)
+    on_gpu = places.is_cuda
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    field = torch.jit.script(SurroundingsField(layout, dtype).eval())
-    w, d = torch.tensor(rng.normal(size=SITES)), torch.tensor(rng.normal(size=(SITES, 3)))
+    field = torch.jit.script(SurroundingsField(layout, dtype).eval().to(device))
+    w, d = torch.tensor(rng.normal(size=SITES)).to(device), torch.tensor(rng.normal(size=(SITES, 3))).to(device)
+
+    def now() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     forward, backward = [], []
     with torch.no_grad():
         for _ in range(repeats + 1):
-            start = time.perf_counter()
+            start = now()
             field.prepare(places, box)
             field.potential()
-            middle = time.perf_counter()
+            middle = now()
             field.adjoint(w, d)
             forward.append(middle - start)
-            backward.append(time.perf_counter() - middle)
+            backward.append(now() - middle)
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024.0
+    if on_gpu:
+        memory = torch.cuda.max_memory_allocated() / 2**20
     best = 1000.0 * np.array([min(forward[1:]), min(backward[1:])])
     per = 1e3 * best.sum() / n
     print(
@@ -93,17 +102,19 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--precision", choices=["double", "mixed"], default="double")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="of torch; on cuda the memory is that of the device")
     parser.add_argument("--alone", action="store_true", help="measure the one size in this process")
     options = parser.parse_args()
     if options.alone:
-        measure(options.sizes[0], options.precision, options.repeats)
+        measure(options.sizes[0], options.precision, options.repeats, options.device)
         return
-    print(f"{options.precision} precision, {torch.get_num_threads()} threads, {SITES} sites, best of {options.repeats}")
+    where = f"{options.device}, {torch.get_num_threads()} threads"
+    print(f"{where}, {options.precision} precision, {SITES} sites, best of {options.repeats}")
     columns = f"{'atoms':>9}{'mesh':>8}{'potential, ms':>15}{'forces, ms':>12}{'us per atom':>15}"
     print(columns + f"{'the same / ln n':>20}{'peak, MiB':>12}", flush=True)
     for n in options.sizes:
         command = [sys.executable, __file__, "--alone", "--sizes", str(n), "--precision", options.precision]
-        subprocess.run([*command, "--repeats", str(options.repeats)], check=True)
+        subprocess.run([*command, "--repeats", str(options.repeats), "--device", options.device], check=True)
 
 
 if __name__ == "__main__":

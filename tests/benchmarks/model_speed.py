@@ -1,6 +1,6 @@
 """What one evaluation of a response network costs against the number of atoms: energy and all forces, one thread.
 
-    python tests/benchmarks/model_speed.py [--mace]
+    python tests/benchmarks/model_speed.py [--mace] [--device cpu]
 
 The atoms are carbon and hydrogen at the density of a molecule, among charges at the density of water. The models are
 TorchScript as OpenMM runs them, and are measured in turn. The least processor time of the repeats counts, so that a
@@ -76,13 +76,15 @@ def case(n: int, rng: np.random.Generator) -> tuple[list[int], dict[str, torch.T
     return [6 if k % 3 == 0 else 1 for k in range(n)], inputs
 
 
-def evaluation(row: Row, n: int) -> Callable[[], None]:
+def evaluation(row: Row, n: int, device: str) -> Callable[[], None]:
     """Return a call that evaluates energy and gradient once."""
     numbers, inputs = case(n, np.random.default_rng(n))
+    inputs = {key: value.to(device) for key, value in inputs.items()}
     torch.manual_seed(1)
     network = ResponseNetwork(
         numbers, [(k, k + 1) for k in range(n - 1)], row.settings, members=row.members, dtype=row.dtype
     ).eval()
+    network = network.to(device)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     if row.forces_of_members:
@@ -100,7 +102,7 @@ def _forces_of_members(network: ResponseNetwork, inputs: dict[str, torch.Tensor]
     """Each member has its own copy of the inputs, as in `qmmlmm.learning.prediction`."""
     leaves = [inputs[key].expand(network.members, 1, *inputs[key].shape).clone() for key in DIFFERENTIATED]
     x, potential, field, near = (leaf.requires_grad_(True) for leaf in leaves)
-    row = torch.zeros(1, dtype=torch.int64)
+    row = torch.zeros(1, dtype=torch.int64, device=inputs["positions"].device)
     properties = network.properties(x, row)
     kept = network.near.select(inputs["positions"], inputs["near_positions"])
     moments = network.near(x, near[:, :, kept], inputs["near_charges"][kept])
@@ -161,21 +163,31 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 25, 50, 100])
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--rounds", type=int, default=8, help="of three evaluations of each model")
+    parser.add_argument("--device", default="cpu", help="of torch; cuda measures elapsed time")
     parser.add_argument("--mace", action="store_true", help="also MACE, 32 scalars and 32 vectors, two layers")
     options = parser.parse_args()
     torch.set_num_threads(1)
+
+    def now() -> float:
+        if options.device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
     names = [*options.rows, *(["MACE, 32x0e + 32x1o"] if options.mace else [])]
     found: dict[str, list[float]] = {name: [] for name in names}
     for n in options.sizes:
-        calls = {name: evaluation(ROWS[name], n) if name in ROWS else mace_evaluation(n) for name in names}
+        calls = {
+            name: evaluation(ROWS[name], n, options.device) if name in ROWS else mace_evaluation(n) for name in names
+        }
         times: dict[str, list[float]] = {name: [] for name in names}
         for turn in range(-4, options.rounds):  # the first ones warm up
             for name, call in calls.items():
                 for _ in range(3):
-                    start = time.process_time()
+                    start = now()
                     call()
                     if turn >= 0:
-                        times[name].append(1e3 * (time.process_time() - start))
+                        times[name].append(1e3 * (now() - start))
         for name in names:
             found[name].append(min(times[name]))
     print("| ms | " + " | ".join(f"{n} atoms" for n in options.sizes) + " |")

@@ -1,6 +1,6 @@
-"""What one step costs at each level: T4 lysozyme with p-xylene, 23,817 atoms, CPU platform.
+"""What one step costs at each level: T4 lysozyme with p-xylene, 23,817 atoms.
 
-    python tests/benchmarks/time_per_step.py [--qm hf] [--repeats 10]
+    python tests/benchmarks/time_per_step.py [--qm hf] [--repeats 10] [--platform CPU]
 
 Prints a table; the levels are measured in turn within one run, so that their ratios hold on a busy machine too.
 """
@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--qm", default="hf", help="method of the QM row, in 6-31g*")
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--platform", default="CPU", help="OpenMM platform, with its own default precision")
     options = parser.parse_args()
     structure = build()
     ligand = Region("ligand", select(structure.topology, "resname LIG"))
@@ -45,7 +46,9 @@ def main() -> None:
     rng = np.random.default_rng(1)
     contexts = {}
     for label, system in systems.items():
-        contexts[label] = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("CPU"))
+        contexts[label] = openmm.Context(
+            system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform(options.platform)
+        )
     seconds: dict[str, list[float]] = {label: [] for label in systems}
     for repeat in range(options.repeats + 1):  # the first round warms up
         moved = positions + 2e-4 * rng.standard_normal(positions.shape)

@@ -109,6 +109,20 @@ def test_training_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path, teacher
     assert whole.history == resumed.history
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_trains_the_same_model(teacher):
+    frames, kept = teacher.frames(10), teacher.frames(4)
+    here, there = (
+        train(frames, network=SMALL, training=SHORT, members=2, validation=kept, device=device)
+        for device in ("cpu", "cuda")
+    )
+    assert {parameter.device.type for parameter in there.model.parameters()} == {"cpu"}
+    # Rounding of single precision grows in 40 steps of the optimiser.
+    assert there.validation.forces == pytest.approx(here.validation.forces, rel=1e-2)
+    assert there.validation.energy == pytest.approx(here.validation.energy, rel=1e-2)
+
+
 def test_seeds_decide(teacher):
     frames, kept = teacher.frames(8), teacher.frames(3)
 

@@ -1,0 +1,172 @@
+"""The same numbers on OpenMM's CUDA platform as on Reference."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import app, unit
+
+from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
+
+PLATFORMS = {openmm.Platform.getPlatform(k).getName() for k in range(openmm.Platform.getNumPlatforms())}
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or "CUDA" not in PLATFORMS, reason="no CUDA device, or OpenMM without CUDA"
+    ),
+]
+
+METHANOL = [6, 8, 1, 1, 1, 1]
+# Forces relative to the largest one. OpenMM sums forces as integers of 2^-32 kJ/(mol nm) on a GPU, its bonded terms
+# and PME are in single precision but for "double", where its PME tables still are good to 1e-6.
+TOLERANCES = {"double": 2e-6, "mixed": 3e-5}
+SINGLE_MESH = 2e-5
+
+
+@pytest.fixture(scope="module")
+def methanol_in_water():
+    """Topology, System, positions in nm and the atoms of a methanol in flexible water."""
+    box = np.array([2.0, 2.1, 2.2])
+    molecule = 0.5 * box + np.array(
+        [
+            [0.0, 0.0, 0.0],
+            [0.143, 0.0, 0.0],
+            [-0.036, 0.103, 0.0],
+            [-0.036, -0.051, 0.089],
+            [-0.036, -0.051, -0.089],
+            [0.175, 0.09, 0.0],
+        ]
+    )
+    force_field = app.ForceField("amber14/tip3p.xml")
+    modeller = app.Modeller(app.Topology(), [])
+    modeller.addSolvent(force_field, boxSize=openmm.Vec3(*box) * unit.nanometer)
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    near = np.linalg.norm(positions[:, None] - molecule[None], axis=-1).min(axis=1) < 0.25
+    modeller.delete({atom.residue for atom in modeller.topology.atoms() if near[atom.index]})
+    topology = modeller.topology
+    system = force_field.createSystem(topology, nonbondedMethod=app.PME, nonbondedCutoff=0.8, rigidWater=False)
+    positions = np.concatenate([modeller.positions.value_in_unit(unit.nanometer), molecule])
+    residue = topology.addResidue("MOH", topology.addChain())
+    elements = [app.Element.getByAtomicNumber(number) for number in METHANOL]
+    atoms = [topology.addAtom(f"{element.symbol}{k}", element, residue) for k, element in enumerate(elements)]
+    for i, j in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 5)):
+        topology.addBond(atoms[i], atoms[j])
+    (nonbonded,) = (force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
+    first = system.getNumParticles()
+    for element, charge in zip(elements, (0.12, -0.6, 0.02, 0.02, 0.02, 0.42), strict=True):
+        system.addParticle(element.mass)
+        nonbonded.addParticle(charge, 0.3, 0.2)
+    for i in range(6):
+        for j in range(i):
+            nonbonded.addException(first + i, first + j, 0.0, 0.3, 0.0)
+    frozen = copy.deepcopy(system)
+    for i in range(first, first + 6):
+        frozen.setParticleMass(i, 0.0)
+    context = context_on(frozen, "CPU")
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
+    positions = context.getState(positions=True).getPositions(asNumpy=True)._value
+    return topology, system, positions, tuple(range(first, first + 6))
+
+
+def network(numbers, members=1, dtype=torch.float64):
+    torch.manual_seed(3)
+    model = ResponseNetwork(numbers, [(0, 1), (1, 5)], conditions=[(0, 1, 0)], members=members, dtype=dtype)
+    return model.eval()
+
+
+def context_on(system, platform, precision=None, integrator=None):
+    properties = {"Precision": precision} if precision else {}
+    integrator = integrator or openmm.VerletIntegrator(0.0005)
+    return openmm.Context(system, integrator, openmm.Platform.getPlatform(platform), properties)
+
+
+def energy_and_forces(context, positions, groups=-1):
+    context.setPositions(positions)
+    state = context.getState(energy=True, forces=True, groups=groups)
+    return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+
+
+def assert_same_on_cuda(system, positions, precision, tolerance, n_geometries=4):
+    reference, cuda = context_on(system, "Reference"), context_on(system, "CUDA", precision)
+    rng = np.random.default_rng(1)
+    for _ in range(n_geometries):  # TorchScript profiles the first calls and runs other code from then on
+        moved = positions + 0.002 * rng.standard_normal(positions.shape)
+        expected, expected_forces = energy_and_forces(reference, moved)
+        energy, forces = energy_and_forces(cuda, moved)
+        scale = np.abs(expected_forces).max()
+        np.testing.assert_allclose(forces, expected_forces, rtol=0.0, atol=tolerance * scale)
+        assert energy == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("precision", ["double", "mixed"])
+@pytest.mark.parametrize("ml_precision", ["double", "mixed"])
+@pytest.mark.parametrize("embedding", ["mechanical", "electrostatic"])
+@pytest.mark.parametrize("members", [1, 3])
+def test_an_ml_region_gives_the_same(methanol_in_water, precision, ml_precision, embedding, members):
+    topology, system, positions, atoms = methanol_in_water
+    model = MLPotential(network(METHANOL, members), atomic_numbers=METHANOL, embeddings=["mechanical", "electrostatic"])
+    hamiltonian = Hamiltonian([Term(model, Region("methanol", atoms, charge=0), embedding=embedding)])
+    mixed = create_mixed_system(topology, system, hamiltonian, ml_precision=ml_precision)
+    tolerance = max(TOLERANCES[precision], SINGLE_MESH if ml_precision == "mixed" else 0.0)
+    assert_same_on_cuda(mixed.system, positions, precision, tolerance)
+
+
+@pytest.mark.parametrize("precision", ["double", "mixed"])
+def test_a_qm_region_gives_the_same(methanol_in_water, precision):
+    topology, system, positions, atoms = methanol_in_water
+    hamiltonian = Hamiltonian(
+        [Term(PySCFPotential("hf", "sto-3g"), Region("methanol", atoms, charge=0), embedding="electrostatic")]
+    )
+    mixed = create_mixed_system(topology, system, hamiltonian)
+    assert_same_on_cuda(mixed.system, positions, precision, TOLERANCES[precision], n_geometries=1)
+
+
+def test_forces_are_the_derivative_of_the_energy(methanol_in_water):
+    topology, system, positions, atoms = methanol_in_water
+    model = MLPotential(network(METHANOL), atomic_numbers=METHANOL, embeddings=["electrostatic"])
+    region = Region("methanol", atoms, charge=0)
+    mixed = create_mixed_system(topology, system, Hamiltonian([Term(model, region, embedding="electrostatic")]))
+    context = context_on(mixed.system, "CUDA", "double")
+    group = {mixed.force_groups["methanol/ML"]}
+    _, forces = energy_and_forces(context, positions, group)
+    step = 1e-4
+    rng = np.random.default_rng(2)
+    for _ in range(4):
+        direction = rng.standard_normal(positions.shape)
+        direction[: atoms[0]] *= 0.1
+        ahead, _ = energy_and_forces(context, positions + step * direction, group)
+        behind, _ = energy_and_forces(context, positions - step * direction, group)
+        expected = -(forces * direction).sum()
+        assert (ahead - behind) / (2.0 * step) == pytest.approx(expected, rel=1e-5)
+
+
+def test_multiple_time_steps_end_at_the_same_place(methanol_in_water):
+    topology, system, positions, atoms = methanol_in_water
+    model = MLPotential(network(METHANOL), atomic_numbers=METHANOL, embeddings=["electrostatic"])
+    region = Region("methanol", atoms, charge=0)
+    embedded = {"region": region, "embedding": "electrostatic"}
+    hamiltonian = Hamiltonian(
+        [
+            Term(model, **embedded),
+            Term(PySCFPotential("hf", "sto-3g"), coefficient=1.0, **embedded),
+            Term(model, coefficient=-1.0, name="methanol/ML in QM", **embedded),
+        ]
+    )
+    mixed = create_mixed_system(topology, system, hamiltonian)
+    ends = []
+    for platform, precision in (("Reference", None), ("CUDA", "double")):
+        integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, 0.001, inner_steps=2)
+        context = context_on(mixed.system, platform, precision, integrator)
+        context.setPositions(positions)
+        context.setVelocities(np.zeros_like(positions))
+        integrator.step(2)
+        ends.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
+    moved = np.abs(ends[0] - positions).max()
+    np.testing.assert_allclose(ends[1], ends[0], rtol=0.0, atol=1e-5 * moved)
