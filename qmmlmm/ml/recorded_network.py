@@ -20,7 +20,8 @@ from qmmlmm.ml.response_network import ResponseNetwork, find_condition
 class RecordedNetwork(torch.nn.Module):
     """The same energy and first derivatives as a `ResponseNetwork`, in less time.
 
-    Otherwise only the mean ``energy`` has derivatives, and no second ones.
+    Otherwise only the mean ``energy`` has derivatives. Its second ones are not known and come out as NaN; the network
+    itself has them.
 
     Parameters
     ----------
@@ -87,13 +88,18 @@ class RecordedNetwork(torch.nn.Module):
                 )
                 by_atoms, by_near = self.near.gradient(place, spots, charges, by_moments)
                 slope = slope + by_atoms
-            energy = energies.mean() + (slope * (positions - place)).sum() + (by_near * (near - spots)).sum()
-            energy = energy + (by_potential * (potential - here)).sum() + (by_field * (field - strength)).sum()
+            energy = energies.mean() + _linear(slope, positions - place) + _linear(by_near, near - spots)
+            energy = energy + _linear(by_potential, potential - here) + _linear(by_field, field - strength)
         else:
             with torch.no_grad():
                 energies, slope = self.alone(row, place)
-            energy = energies.mean() + (slope * (positions - place)).sum()
+            energy = energies.mean() + _linear(slope, positions - place)
         return {"energy": energy, "member_energies": energies}
+
+
+def _linear(slope: Tensor, step: Tensor) -> Tensor:
+    """Return slope times step for a step of zero, with NaN in place of second derivatives of zero."""
+    return (slope * step).sum() + step.abs().pow(1.5).sum()
 
 
 def _alone(network: ResponseNetwork) -> Callable[..., Tuple[Tensor, ...]]:  # noqa: UP006

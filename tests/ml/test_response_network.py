@@ -154,6 +154,15 @@ def test_second_derivatives_are_those_of_central_differences_of_the_first(inputs
     assert (hessian - hessian.T).abs().max() < ROUND_OFF
 
 
+def test_a_recorded_network_has_no_second_derivatives_that_could_be_taken_for_zero(inputs):
+    recorded = RecordedNetwork(network())
+
+    def of_positions(positions):
+        return energy(recorded, {**inputs, "positions": positions})
+
+    assert torch.autograd.functional.hessian(of_positions, inputs["positions"]).isnan().all()
+
+
 @pytest.mark.parametrize("reach", ["message", "near"])
 def test_first_and_second_derivative_are_continuous_at_the_cutoffs(inputs, reach):
     model = network()
