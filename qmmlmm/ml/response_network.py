@@ -45,6 +45,9 @@ class ResponseSettings:
         the electrostatics of its charge, dipole and polarisability. Zero: no such term.
     near_functions : int
         Radial functions of that term.
+    near_features : int
+        Features in which atoms pass on to their neighbours what the near charges do to them; what arrives answers
+        with more than the square of the charges. Zero: each atom answers for itself, to second order.
     long_range : bool
         False leaves out the electrostatics within the region, for comparison.
     response : bool
@@ -58,8 +61,9 @@ class ResponseSettings:
     layers: int = 2
     radial_functions: int = 16
     cutoff: float = 5.0
-    near_cutoff: float = 5.0
-    near_functions: int = 8
+    near_cutoff: float = 6.5
+    near_functions: int = 12
+    near_features: int = 16
     long_range: bool = True
     response: bool = True
     dispersion: str | None = None
@@ -206,6 +210,16 @@ class ResponseNetwork(torch.nn.Module):
         # Dipole, two axes of the polarisability; three vectors for each radial function.
         self.vector_head = MemberLinear(members, width, 3 + 3 * near, dtype, bias=False)
         self.near_mixer = MemberLinear(members, near, near, dtype, bias=False)
+        shared = settings.near_features if near else 0
+        self.near_features = shared
+        self.near_sender = MemberLinear(members, near, shared, dtype, bias=False)
+        self.near_filter = PairFilter(members, settings.radial_functions + 1, shared, dtype)
+        self.near_hidden = MemberLinear(members, 3 * shared, 2 * shared, dtype, bias=False)
+        # What the state of an atom says to it: which neighbours to hear, in which direction, how to answer.
+        self.near_gate = MemberLinear(members, width, shared, dtype)
+        self.near_directions = MemberLinear(members, width, shared, dtype, bias=False)
+        self.near_state = MemberLinear(members, width, 2 * shared, dtype)
+        self.near_energies = MemberLinear(members, width, 2 * shared, dtype)
         # The outputs are of the order of one in these units.
         self.energy_scale = 0.02
         self.charge_scale = 0.2
@@ -224,8 +238,10 @@ class ResponseNetwork(torch.nn.Module):
         delta: Tensor,
         distances: Tensor,
         condition: Tensor,
-    ) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+    ) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
         """Return scalar, (members, batch, n, f), and vector, (members, batch, n, 3, f), features of the atoms.
+
+        Last comes the radial basis of all pairs, (members or 1, batch, n, n p).
 
         Parameters
         ----------
@@ -263,7 +279,7 @@ class ResponseNetwork(torch.nn.Module):
             a_ss, a_sv, a_vv = update(torch.cat([s, length], dim=-1)).split(self.features, dim=-1)
             s = s + a_ss + a_sv * products[..., 0, :]
             v = v + a_vv.unsqueeze(-2) * left
-        return s, v
+        return s, v, radial
 
     def properties(self, positions: Tensor, condition: Tensor) -> Dict[str, Tensor]:  # noqa: UP006
         """Return what the network predicts for the atoms.
@@ -280,11 +296,11 @@ class ResponseNetwork(torch.nn.Module):
             ``energies``, hartree, ``charges``, e, ``polarisabilities`` (isotropic), bohr^3: (members, batch, n);
             ``dipoles``, e bohr: (..., n, 3); ``axes``, bohr^1.5: (..., n, 3, 2), whose outer products are the
             anisotropic part of the polarisability; ``flow``: (..., n, 2); ``internal_field``, hartree/(e bohr):
-            (..., n, 3), of distant atoms of the region; with near charges the coefficients of their term,
-            ``near_scalars`` and ``near_vectors``; and ``delta`` and ``distances`` of all pairs, bohr.
+            (..., n, 3), of distant atoms of the region; ``delta`` and ``distances`` of all pairs, bohr; with near
+            charges the coefficients of their term, ``near_scalars`` and ``near_vectors``, and of its shared part.
         """
         delta, distances = pair_geometry(positions, self.apart)
-        s, v = self.atom_features(delta, distances, condition)
+        s, v, radial = self.atom_features(delta, distances, condition)
         directions = self.vector_head(v)
         out = self.head(s).to(torch.float64)
         vectors = directions[..., :3].to(torch.float64)
@@ -310,6 +326,12 @@ class ResponseNetwork(torch.nn.Module):
         if self.near_cutoff > 0.0:
             found["near_scalars"] = self.near_head(s)
             found["near_vectors"] = directions[..., 3:]
+        if self.near_features > 0:
+            found["radial"] = radial
+            found["near_gate"] = self.near_gate(s)
+            found["near_directions"] = self.near_directions(v)
+            found["near_state"] = self.near_state(s)
+            found["near_energies"] = self.near_energies(s)
         return found
 
     def fixed_energy(self, positions: Tensor) -> Tensor:
@@ -393,7 +415,28 @@ class ResponseNetwork(torch.nn.Module):
         norms = torch.matmul(self.near_norms, mixed * mixed).flatten(-2)
         softness = torch.nn.functional.softplus(scalars[..., count:])
         energy = energy - 0.5 * (softness * norms).sum(-1)
+        if self.near_features > 0:
+            energy = energy + self._shared_response(properties, moments[..., :4, :])
         return self.near_scale * energy.to(torch.float64).sum(-1)
+
+    def _shared_response(self, properties: Dict[str, Tensor], moments: Tensor) -> Tensor:  # noqa: UP006
+        """Return an energy of each atom, zero without near charges, from the moments of its own and its neighbours.
+
+        Parameters
+        ----------
+        properties : dict
+        moments : (members or 1, batch, n, 4, p) tensor
+            Those of one, u_x, u_y, u_z.
+        """
+        gate = properties["near_gate"]
+        own = self.near_sender(moments.expand(gate.shape[0], -1, -1, -1, -1))
+        seen = own + self.near_filter(properties["radial"], own * gate.unsqueeze(-2))
+        scalars, vectors = seen[..., 0, :], seen[..., 1:, :]
+        along = (vectors * properties["near_directions"]).sum(-2)
+        invariants = self.near_hidden(torch.cat([scalars, along, (vectors * vectors).sum(-2)], dim=-1))
+        silent = properties["near_state"]
+        answer = torch.nn.functional.silu(silent + invariants) - torch.nn.functional.silu(silent)
+        return (answer * properties["near_energies"]).sum(-1)
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         """Return the energy of one geometry, the mean of the members, as the contract of `qmmlmm.MLPotential` asks."""
