@@ -103,6 +103,10 @@ class Evaluation:
         Returns the energy of the region, as it is in this result, in the potential of each entry of
         `ExternalField.positions`, point and Gaussian charge together, (k,) hartree. Computed when called; None if
         the evaluator cannot tell.
+    coupling : callable or None
+        Of two electronic states at this geometry, until the next one is computed: returns two evaluations, whose
+        energies and derivatives differ by E(second) - E(first) and by the derivative coupling <first | gradient of
+        second> times that. None if the evaluator has no couplings.
     """
 
     energy: float
@@ -112,13 +116,16 @@ class Evaluation:
     smooth_charges: FloatArray = field(default_factory=lambda: np.zeros(0))
     results: dict[str, object] = field(default_factory=dict)
     charge_energies: Callable[[], FloatArray] | None = None
+    coupling: Callable[[int, int], tuple[Evaluation, Evaluation]] | None = None
 
 
 class Evaluator(Protocol):
     """Computes one region, at one geometry after another.
 
     It may have a method `forget`, after which it computes as if it were new, and a method `summary`, which returns
-    what it counted as a dict that `json` can write.
+    what it counted as a dict that `json` can write. If its potential has several electronic states, it has
+    `select_state(index)`, which chooses the one with the forces, and `memory()` and `recall(memory)`, which hand what
+    it needs of the last geometry to a checkpoint, as a dict of arrays.
     """
 
     def evaluate(self, positions: FloatArray, external_field: ExternalField | None) -> Evaluation:
@@ -175,6 +182,14 @@ def takes_smeared_charges(potential: object) -> bool:
     It says so by an attribute ``takes_smeared_charges`` that is true.
     """
     return bool(getattr(potential, "takes_smeared_charges", False))
+
+
+def selectable_states(potential: object) -> int:
+    """Return how many electronic states the evaluators of a potential can switch between; 0 if they cannot.
+
+    The potential says so by an attribute ``selectable_states``; its attribute ``state`` is the first one then.
+    """
+    return int(getattr(potential, "selectable_states", 0))
 
 
 class RegionPotential(Protocol):

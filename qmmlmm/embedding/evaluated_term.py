@@ -131,6 +131,56 @@ class EvaluatedTerm:
         summary = getattr(self._evaluator, "summary", None)
         return {} if summary is None else dict(summary())
 
+    def select_state(self, index: int) -> None:
+        """Let another electronic state have energy and forces from now on."""
+        self._evaluator.select_state(index)  # type: ignore[attr-defined]
+
+    def memory(self) -> dict[str, FloatArray]:
+        """Return what the evaluator needs of the last geometry."""
+        memory = getattr(self._evaluator, "memory", None)
+        return {} if memory is None else dict(memory())
+
+    def recall(self, memory: dict[str, FloatArray]) -> None:
+        """Let the evaluator go on from what `memory` returned."""
+        self.forget()
+        if memory:
+            self._evaluator.recall(memory)  # type: ignore[attr-defined]
+
+    def coupling(self, first: int, second: int, positions: FloatArray, box: FloatArray) -> FloatArray:
+        """Return the derivative coupling <first | gradient of second> of all particles at the last geometry, 1/bohr.
+
+        Parameters
+        ----------
+        first, second : int
+            Electronic states.
+        positions : (n_particles, 3) float array, bohr
+        box : (3, 3) float array, bohr
+
+        Raises
+        ------
+        EvaluationError
+            If the evaluator has no couplings or they cannot be computed.
+        """
+        if self.last is None or self.last.coupling is None:
+            raise EvaluationError(
+                f"term {self.name!r} has no derivative couplings; PySCF has them for CASSCF. Local diabatisation and "
+                "Landau-Zener do without them"
+            )
+        upper, lower = self.last.coupling(first, second)
+        difference = self._collected(upper, positions, box)[1] - self._collected(lower, positions, box)[1]
+        return difference / (upper.energy - lower.energy)
+
+    def _collected(self, evaluation: Evaluation, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
+        """Return the energy, and the gradient on all particles."""
+        if self._field is None:
+            energy = evaluation.energy
+            site_gradient = torch.from_numpy(np.ascontiguousarray(evaluation.gradient))
+            source_gradient = torch.zeros((0, 3), dtype=torch.float64)
+        else:
+            energy, site_gradient, source_gradient = self._in_field(evaluation)
+        where = torch.from_numpy(positions), torch.from_numpy(box)
+        return energy, np.asarray(self._geometry.collect(site_gradient, source_gradient, *where).numpy())
+
     def external_field(self, positions: FloatArray, box: FloatArray) -> tuple[FloatArray, ExternalField]:
         """Return the region's sites and the field that they are in.
 
@@ -274,16 +324,11 @@ class EvaluatedTerm:
         if self._field is None:
             sites = self._geometry.sites(torch.from_numpy(positions), torch.from_numpy(box)).numpy()
             evaluation = self._evaluate_alone(sites, box)
-            energy = evaluation.energy
-            source_gradient = torch.zeros((0, 3), dtype=torch.float64)
-            site_gradient = torch.from_numpy(np.ascontiguousarray(evaluation.gradient))
         else:
             sites, field = self.external_field(positions, box)
             evaluation = self._evaluator.evaluate(sites, field)
-            energy, site_gradient, source_gradient = self._in_field(evaluation)
         self.last = evaluation
-        where = torch.from_numpy(positions), torch.from_numpy(box)
-        gradient: FloatArray = self._geometry.collect(site_gradient, source_gradient, *where).numpy()
+        energy, gradient = self._collected(evaluation, positions, box)
         self._check(energy, gradient)
         return energy, gradient
 

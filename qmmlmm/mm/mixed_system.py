@@ -14,7 +14,7 @@ from openmm import app, unit
 
 from qmmlmm.coupling.hamiltonian import Hamiltonian
 from qmmlmm.coupling.layout import TermLayout
-from qmmlmm.coupling.potential import EvaluatedPotential
+from qmmlmm.coupling.potential import EvaluatedPotential, selectable_states
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError, listed
 from qmmlmm.ml.committee import CommitteeSpread
@@ -28,6 +28,7 @@ from qmmlmm.mm.python_force import (
     EvaluatedTermInOpenMMUnits,
     TermCallback,
     create_python_force,
+    state_parameter,
 )
 from qmmlmm.mm.removal import remove_regions
 from qmmlmm.mm.term_layouts import (
@@ -38,7 +39,7 @@ from qmmlmm.mm.term_layouts import (
     regions_to_remove,
     resolve_region,
 )
-from qmmlmm.units import BOHR_IN_NM
+from qmmlmm.units import BOHR_IN_NM, FloatArray
 
 MLBackend = Literal["auto", "torchforce", "pythonforce"]
 
@@ -124,9 +125,8 @@ class MixedSystem:
         system.addForce(openmm.XmlSerializer.deserialize(xml))
         own = openmm.Context(system, openmm.VerletIntegrator(0.001), context.getPlatform())
         own.setPositions(state.getPositions(asNumpy=True))
-        for parameter in self.hamiltonian.parameters:
-            if parameter in own.getParameters():
-                own.setParameter(parameter, context.getParameter(parameter))
+        for parameter in own.getParameters():
+            own.setParameter(parameter, context.getParameter(parameter))
         return own.getState(energy=True).getPotentialEnergy()
 
     def parameter_derivatives(self, context: openmm.Context) -> dict[str, unit.Quantity]:
@@ -267,6 +267,40 @@ class MixedSystem:
         """Return what the evaluator of a term reported at its last evaluation, as `evaluated_term` finds it."""
         last = self.evaluated_term(name).last
         return {} if last is None else dict(last.results)
+
+    def select_state(self, context: openmm.Context, name: str, state: int) -> None:
+        """Let another electronic state of a term move the particles of a Context.
+
+        Parameters
+        ----------
+        context : openmm.Context
+            Of `system`. Its parameter ``"<name> state"`` holds the choice, so that checkpoints do too.
+        name : str
+            Of a term with several states, such as ``"dye/QM"`` with excited states.
+        state : int
+            In the order of energy, 0 is the ground state; with `follow_state` the number at the first geometry.
+
+        Raises
+        ------
+        HamiltonianError
+            If the term has no states to choose from, or not this one.
+        """
+        count = self.selectable_states(name)
+        if not 0 <= state < count:
+            raise HamiltonianError(
+                f"state {state} of term {name!r} does not exist: "
+                + (f"there are states 0 to {count - 1}" if count > 1 else "it has one state alone")
+            )
+        context.setParameter(state_parameter(name), state)
+
+    def selectable_states(self, name: str) -> int:
+        """Return how many electronic states a term that runs in Python can switch between."""
+        return selectable_states(self.evaluated_term(name).potential)
+
+    def recall(self, name: str, memory: dict[str, FloatArray]) -> None:
+        """Let a term go on from what its `EvaluatedTerm.memory` returned; from an empty one as if new."""
+        self.evaluated_term(name)
+        self._callbacks[name].recall(memory)
 
     def evaluations(self, name: str) -> int:
         """Return how often a term that runs in Python was really computed, cached answers not counted."""

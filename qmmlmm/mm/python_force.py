@@ -20,8 +20,9 @@ import openmm
 from openmm import unit
 
 from qmmlmm.coupling.coefficient import Coefficient
+from qmmlmm.coupling.potential import selectable_states
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
-from qmmlmm.errors import NonFiniteError, listed
+from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
 
 _NO_BOX = np.eye(3)
@@ -59,6 +60,16 @@ class EvaluatedTermInOpenMMUnits:
     def name(self) -> str:
         """Name of the term."""
         return self.term.name
+
+    @property
+    def selectable_states(self) -> int:
+        """How many electronic states the term can switch between; 0 if it cannot."""
+        return selectable_states(self.term.potential)
+
+    @property
+    def first_state(self) -> int:
+        """The state that the potential was made with."""
+        return int(getattr(self.term.potential, "state", 0))
 
     def forget(self) -> None:
         """Forget earlier geometries."""
@@ -108,7 +119,8 @@ class TermCallback:
         self.seconds = 0.0
         self._lock = threading.Lock()
         # A barostat asks for the trial volume and, if it is refused, goes back to the geometry before.
-        self._cached: deque[tuple[FloatArray, FloatArray, float, FloatArray]] = deque(maxlen=2)
+        self._cached: deque[tuple[FloatArray, FloatArray, int | None, float, FloatArray]] = deque(maxlen=2)
+        self._state: int | None = None
         _live[self.key] = self
         _hand_openmm_an_array()
 
@@ -119,11 +131,14 @@ class TermCallback:
         """Return energy, kJ/mol, and forces, kJ/(mol nm), on all particles."""
         self.failure = None
         try:
-            factor = 1.0 if self.weight is None else self.weight.value(state.getParameters())
+            parameters = state.getParameters()
+            factor = 1.0 if self.weight is None else self.weight.value(parameters)
             positions, box = _geometry(state)
             if factor == 0.0:
                 return 0.0, np.zeros_like(positions)
-            energy, forces = self.compute(positions, box)
+            name = state_parameter(self.computation.name)
+            chosen = round(parameters[name]) if name in parameters else None
+            energy, forces = self.compute(positions, box, chosen)
             return (energy, forces) if factor == 1.0 else (factor * energy, factor * forces)
         except BaseException as error:
             self.failure = error
@@ -152,8 +167,19 @@ class TermCallback:
             counted |= self.computation.summary()
         return counted
 
-    def compute(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
+    def recall(self, memory: dict[str, FloatArray]) -> None:
+        """Go on from what the term's `memory` returned."""
+        with self._lock:
+            self._cached.clear()
+            if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
+                self.computation.term.recall(memory)
+
+    def compute(
+        self, positions: FloatArray, box: FloatArray, electronic_state: int | None = None
+    ) -> tuple[float, FloatArray]:
         """Return energy and forces without the weight, from the cache if the geometry is one of the last two.
+
+        A state that is not None is selected, for later calls too.
 
         Raises
         ------
@@ -163,8 +189,11 @@ class TermCallback:
             If the term cannot be computed.
         """
         with self._lock:
-            for old_positions, old_box, energy, forces in self._cached:
-                if np.array_equal(positions, old_positions) and np.array_equal(box, old_box):
+            if electronic_state is not None and electronic_state != self._state:
+                self._select(electronic_state)
+            for old_positions, old_box, old_state, energy, forces in self._cached:
+                same = old_state == self._state and np.array_equal(positions, old_positions)
+                if same and np.array_equal(box, old_box):
                     return energy, forces.copy()
             wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
             if len(wrong):
@@ -176,8 +205,24 @@ class TermCallback:
             energy, forces = self.computation.compute_openmm(positions, box)
             self.seconds += time.perf_counter() - start
             self.evaluations += 1
-            self._cached.append((positions, box, energy, forces))
+            self._cached.append((positions, box, self._state, energy, forces))
             return energy, forces.copy()
+
+    def _select(self, electronic_state: int) -> None:
+        computation = self.computation
+        assert isinstance(computation, EvaluatedTermInOpenMMUnits)
+        if not 0 <= electronic_state < computation.selectable_states:
+            raise EvaluationError(
+                f"the parameter {state_parameter(computation.name)!r} of the Context is {electronic_state}, and there "
+                f"are states 0 to {computation.selectable_states - 1}"
+            )
+        computation.term.select_state(electronic_state)
+        self._state = electronic_state
+
+
+def state_parameter(term: str) -> str:
+    """Return the parameter of a Context that says which electronic state of a term has energy and forces."""
+    return f"{term} state"
 
 
 @functools.cache
@@ -219,7 +264,15 @@ def create_python_force(
     periodic : bool
     parameters : mapping of str to float, optional
         First values of the global parameters that its weight depends on.
+
+    Notes
+    -----
+    If the term has several electronic states, the force has a parameter more, named by `state_parameter`.
     """
-    force = openmm.PythonForce(callback, dict(parameters or {}))
+    values = dict(parameters or {})
+    computation = callback.computation
+    if isinstance(computation, EvaluatedTermInOpenMMUnits) and computation.selectable_states > 1:
+        values[state_parameter(computation.name)] = computation.first_state
+    force = openmm.PythonForce(callback, values)
     force.setUsesPeriodicBoundaryConditions(periodic)
     return force

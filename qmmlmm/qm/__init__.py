@@ -3,7 +3,7 @@
 Importing this package does not need pyscf; making a potential does.
 """
 
-from qmmlmm.qm.excited import TDA, TDDFT, DeltaSCF
+from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, DeltaSCF
 from qmmlmm.qm.potential import PySCFPotential
 
-__all__ = ["TDA", "TDDFT", "DeltaSCF", "PySCFPotential"]
+__all__ = ["CASSCF", "TDA", "TDDFT", "DeltaSCF", "PySCFPotential"]

@@ -45,6 +45,10 @@ class DeltaScfStates:
         self._record = record
         self._last: tuple[FloatArray, Orbitals] | None = None
 
+    def select(self, state: int) -> None:
+        """Let another state have the forces from now on."""
+        self._state = state
+
     def forget(self) -> None:
         """Start anew, from the orbitals of the ground state."""
         self._last = None

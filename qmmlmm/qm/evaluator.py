@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from pyscf import dft, gto, lib, scf
 from qmmlmm.coupling.potential import Evaluation, ExternalField, RegionSpecification
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.qm.basis import core_potentials, symbols_of
+from qmmlmm.qm.casscf_overlap import centred
+from qmmlmm.qm.casscf_states import CasscfStates
 from qmmlmm.qm.compact import CompactCharges
 from qmmlmm.qm.convergence import ScfRecord, converge
 from qmmlmm.qm.delta_scf import DeltaScfStates
 from qmmlmm.qm.density_history import DensityHistory
-from qmmlmm.qm.excited import TDA, TDDFT, DeltaSCF
+from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, DeltaSCF
 from qmmlmm.qm.failure import write_failure
 from qmmlmm.qm.grid_response import FiniteThirdDerivatives
 from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
@@ -64,8 +67,11 @@ class PySCFEvaluator:
         self._history = DensityHistory()
         self._record = ScfRecord()
         self._states: ResponseStates | DeltaScfStates | None = None
+        self._casscf: CasscfStates | None = None
         excited = potential.excited
-        if isinstance(excited, DeltaSCF):
+        if isinstance(excited, CASSCF):
+            self._casscf = CasscfStates(excited, potential.state, potential.follow_state, self._term)
+        elif isinstance(excited, DeltaSCF):
             self._states = DeltaScfStates(excited, potential.method, potential.state, self._term, self._record)
         elif excited is not None:
             self._states = ResponseStates(
@@ -75,12 +81,31 @@ class PySCFEvaluator:
     def forget(self) -> None:
         """Forget densities and states: the next calculation starts from a fresh guess, as in a new process."""
         self._history.forget()
-        if self._states is not None:
-            self._states.forget()
+        for states in (self._states, self._casscf):
+            if states is not None:
+                states.forget()
 
     def summary(self) -> dict[str, object]:
         """Return the self-consistent cycles of all calculations so far, and what they converged from."""
-        return self._record.summary()
+        return self._record.summary() | ({} if self._casscf is None else self._casscf.summary())
+
+    def select_state(self, index: int) -> None:
+        """Let another electronic state have energy and forces from now on."""
+        for states in (self._states, self._casscf):
+            if states is not None:
+                states.select(index)
+
+    def memory(self) -> dict[str, FloatArray]:
+        """Return the electronic states of the last geometry as arrays, for a checkpoint."""
+        states = self._states if self._casscf is None else self._casscf
+        return states.memory() if isinstance(states, ResponseStates | CasscfStates) else {}
+
+    def recall(self, memory: dict[str, FloatArray]) -> None:
+        """Go on from what `memory` returned: the states of the next geometry are compared with those."""
+        molecule = centred(self._molecule(memory["positions"]))
+        states = self._states if self._casscf is None else self._casscf
+        if isinstance(states, ResponseStates | CasscfStates):
+            states.recall(molecule, memory)
 
     def mean_field(self, positions: FloatArray, external_field: ExternalField | None) -> Any:
         """Return the mean-field object of PySCF with the field in its one-electron operator, not yet converged.
@@ -122,7 +147,8 @@ class PySCFEvaluator:
             hartree, the ground state first; ``oscillator_strengths``, (m,), and ``transition_dipoles``, (m, 3) e bohr,
             from the ground state, whose own entry is zero; ``state_order``, (m,), for each place the number that the
             state of this character had at the first geometry; and from the second geometry on ``state_overlaps``,
-            (m, m), of the states of the last geometry, in rows, with these.
+            (m, m), of the states of the last geometry, in rows, with these. With CASSCF ``casscf_cycles`` and
+            ``casscf_guess`` stand in the place of those of the self-consistent field.
 
         Raises
         ------
@@ -139,18 +165,29 @@ class PySCFEvaluator:
         def save() -> str:
             return self._save(positions, external_field)
 
+        def reference() -> dict[str, object]:
+            return converge(mean_field, self._guesses(positions, overlap), self._term, save, self._record)
+
         try:
-            outcome = converge(mean_field, self._guesses(positions, overlap), self._term, save, self._record)
+            outcome: dict[str, object] = {}
             accept = _nothing
-            if self._states is None:
-                state = ground_state(mean_field, self._potential.method)
+            if self._casscf is not None:
+                state, accept = self._casscf.solve(mean_field, reference, save)
             else:
-                state, accept = self._states.solve(mean_field, self._another(mean_field), save)
+                outcome = reference()
+                if self._states is None:
+                    state = ground_state(mean_field, self._potential.method)
+                else:
+                    state, accept = self._states.solve(mean_field, self._another(mean_field), save)
             evaluation = self._in_field(mean_field, compact, smooth, state, outcome)
         finally:
             _close_scratch(mean_field)
         self._check_finite(evaluation, save)
-        self._history.add(positions, overlap, mean_field)
+        if self._casscf is None:
+            self._history.add(positions, overlap, mean_field)
+        else:
+            coupling = functools.partial(self._coupling, mean_field, compact, smooth)
+            evaluation = dataclasses.replace(evaluation, coupling=coupling)
         accept()
         return evaluation
 
@@ -167,7 +204,9 @@ class PySCFEvaluator:
         try:
             converge(mean_field, [], self._term, save, self._record)
             energy = float(mean_field.e_tot)
-            if self._states is not None:
+            if self._casscf is not None:
+                energy = self._casscf.energy(mean_field, save)
+            elif self._states is not None:
                 energy = self._states.energy(mean_field, self._another(mean_field), save)
         finally:
             _close_scratch(mean_field)
@@ -221,6 +260,16 @@ class PySCFEvaluator:
             results=properties(mean_field, state) | outcome,
             charge_energies=None if compact is None else functools.partial(compact.charge_energies, density),
         )
+
+    def _coupling(
+        self, mean_field: Any, compact: CompactCharges | None, smooth: SmoothPotential | None, first: int, second: int
+    ) -> tuple[Evaluation, Evaluation]:
+        """Return evaluations that differ by the coupling of two states: that of a transition density, and of none."""
+        assert self._casscf is not None
+        found = self._casscf.coupling(first, second)
+        nothing = ElectronicState(0.0, np.zeros_like(found.gradient), np.zeros_like(found.density))
+        upper, lower = (self._in_field(mean_field, compact, smooth, state, {}) for state in (found, nothing))
+        return upper, lower
 
     def _molecule(self, positions: FloatArray) -> Any:
         specification, potential = self._specification, self._potential

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 
 from qmmlmm.errors import PotentialError, nearest
 
 SPINS = ("singlet", "triplet")
+ACTIVE_SPACES = ("frontier", "natural")
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,91 @@ class DeltaSCF:
             )
         if not 0.0 < self.conv_tol <= 1e-4:
             raise PotentialError(f"DeltaSCF: conv_tol lies above 0 and is at most 1e-4, got {self.conv_tol!r}")
+
+
+@dataclass(frozen=True)
+class CASSCF:
+    """State-averaged complete active space SCF, all states with the same weight and the region's multiplicity.
+
+    Parameters
+    ----------
+    n_states : int
+        Number of states that are averaged, at least 2; state 0 is the lowest.
+    n_electrons, n_orbitals : int
+        Active electrons and orbitals.
+    active : {"frontier", "natural"}, tuple of int, or tuple of str
+        Orbitals that the first geometry starts from: ``"frontier"``, those of Hartree-Fock around the gap; natural
+        orbitals of MP2 around the gap; Hartree-Fock orbitals by their number from 0 in the order of energy; or labels
+        of atomic orbitals such as ``("C 2pz", "N 2pz")``, whose valence space is taken from the orbitals (AVAS).
+    conv_tol : float
+        Gradient of the orbitals at which they are converged.
+    max_cycle : int
+
+    Raises
+    ------
+    PotentialError
+        If a setting makes no sense or the active space has fewer states.
+
+    Notes
+    -----
+    Later geometries start from the orbitals and amplitudes of the one before, so that the active space stays the same;
+    if it does not, this is an error.
+
+    AVAS: Sayfutyarova, Sun, Chan and Knizia, J. Chem. Theory Comput. 13, 4063 (2017).
+    """
+
+    n_states: int
+    n_electrons: int
+    n_orbitals: int
+    active: str | tuple[int, ...] | tuple[str, ...] = "frontier"
+    conv_tol: float = 1e-6
+    max_cycle: int = 100
+
+    def __post_init__(self) -> None:
+        check_count("CASSCF", self.n_states)
+        for name in ("n_electrons", "n_orbitals", "max_cycle"):
+            value = getattr(self, name)
+            if not is_integer(value) or value < 1:
+                raise PotentialError(f"CASSCF: {name} is a positive integer, got {value!r}")
+        if self.n_electrons > 2 * self.n_orbitals:
+            raise PotentialError(
+                f"CASSCF: {self.n_electrons} electrons do not fit into {self.n_orbitals} active orbitals"
+            )
+        if not 0.0 < self.conv_tol <= 1e-4:
+            raise PotentialError(f"CASSCF: conv_tol lies above 0 and is at most 1e-4, got {self.conv_tol!r}")
+        self._check_active()
+
+    def _check_active(self) -> None:
+        active = self.active
+        if isinstance(active, str):
+            if active not in ACTIVE_SPACES:
+                raise PotentialError(
+                    f"CASSCF: active is one of {', '.join(map(repr, ACTIVE_SPACES))}, a tuple of orbital numbers, or a "
+                    f"tuple of labels such as ('C 2pz', 'N 2pz'), got {active!r}.{nearest(active, ACTIVE_SPACES)}"
+                )
+            return
+        if not isinstance(active, tuple) or not active or len({isinstance(a, str) for a in active}) != 1:
+            raise PotentialError(f"CASSCF: active is a text, or a tuple of numbers or of labels, got {active!r}")
+        if isinstance(active[0], str):
+            return
+        if len(active) != self.n_orbitals or len(set(active)) != len(active):
+            raise PotentialError(f"CASSCF: active names {self.n_orbitals} different orbitals, got {active!r}")
+        if not all(is_integer(a) and int(a) >= 0 for a in active):
+            raise PotentialError(f"CASSCF: active counts orbitals from 0, got {active!r}")
+
+
+def spin_states(n_electrons: int, n_orbitals: int, multiplicity: int) -> int:
+    """Return how many states of a multiplicity an active space has.
+
+    Notes
+    -----
+    Paldus, J. Chem. Phys. 61, 5321 (1974), eq. 30.
+    """
+    if (n_electrons + multiplicity - 1) % 2 or multiplicity - 1 > min(n_electrons, 2 * n_orbitals - n_electrons):
+        return 0
+    low = (n_electrons - multiplicity + 1) // 2
+    high = (n_electrons + multiplicity + 1) // 2
+    return multiplicity * comb(n_orbitals + 1, low) * comb(n_orbitals + 1, high) // (n_orbitals + 1)
 
 
 TDA.__doc__ = f"{TDA.__doc__}\n{(_LinearResponse.__doc__ or '').partition(chr(10))[2]}"

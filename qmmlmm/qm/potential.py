@@ -11,7 +11,7 @@ import numpy as np
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import MissingDependencyError, PotentialError, RegionError, listed, nearest
-from qmmlmm.qm.excited import TDA, TDDFT, DeltaSCF, is_integer
+from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, DeltaSCF, is_integer, spin_states
 
 if TYPE_CHECKING:
     from qmmlmm.qm.evaluator import PySCFEvaluator
@@ -48,7 +48,7 @@ class PySCFPotential:
         Name of the orbital basis set. Its effective core potentials are used where it has them.
     density_fit : bool, optional
         Density fitting of the Coulomb and exchange terms. If not given, the ground state and Delta-SCF have it and
-        linear response does not: PySCF has no gradient for it there.
+        linear response and CASSCF do not: PySCF has no gradient for it there.
     auxiliary_basis : str, optional
         Auxiliary basis set of the fit; PySCF's choice for the basis set if not given.
     grid_level : int
@@ -68,8 +68,8 @@ class PySCFPotential:
         After a jump of the geometry it is always a fresh guess.
     unrestricted : bool, optional
         Whether spin up and spin down have orbitals of their own. If not given, singlets do not and all other
-        multiplicities do.
-    excited : TDA, TDDFT or DeltaSCF, optional
+        multiplicities do. CASSCF has one set of orbitals.
+    excited : TDA, TDDFT, DeltaSCF or CASSCF, optional
         How electronic states are computed. If not given, there is the ground state alone.
     state : int
         The state that gives energy and forces, in the order of energy; 0 is the ground state. Energies of all states
@@ -101,7 +101,7 @@ class PySCFPotential:
     max_cycle: int = field(default=100, kw_only=True)
     guess: str = field(default="extrapolated", kw_only=True)
     unrestricted: bool | None = field(default=None, kw_only=True)
-    excited: TDA | TDDFT | DeltaSCF | None = field(default=None, kw_only=True)
+    excited: TDA | TDDFT | DeltaSCF | CASSCF | None = field(default=None, kw_only=True)
     state: int = field(default=0, kw_only=True)
     follow_state: bool = field(default=False, kw_only=True)
     max_memory: int | None = field(default=None, kw_only=True)
@@ -158,9 +158,10 @@ class PySCFPotential:
                     "are computed, for example excited=TDA(n_states=3)"
                 )
             return
-        if not isinstance(excited, TDA | TDDFT | DeltaSCF):
+        if not isinstance(excited, TDA | TDDFT | DeltaSCF | CASSCF):
             raise PotentialError(
-                f"excited is TDA(...), TDDFT(...) or DeltaSCF(...), such as TDA(n_states=3), got {excited!r}"
+                "excited is TDA(...), TDDFT(...), DeltaSCF(...) or CASSCF(...), such as TDA(n_states=3), got "
+                f"{excited!r}"
             )
         if not is_integer(self.state) or not 0 <= self.state < excited.n_states:
             raise PotentialError(
@@ -171,6 +172,9 @@ class PySCFPotential:
             if self.follow_state:
                 raise PotentialError("follow_state with DeltaSCF: its state keeps its character anyway; leave it out")
             return
+        if isinstance(excited, CASSCF):
+            self._check_casscf()
+            return
         if self.fits_density and self.state > 0:
             raise PotentialError(
                 "density_fit=True with an excited state: PySCF has no gradient for it; leave density_fit out or set it "
@@ -180,12 +184,26 @@ class PySCFPotential:
 
         check_response(self.method)
 
+    def _check_casscf(self) -> None:
+        """Raise PotentialError if other settings do not go with CASSCF."""
+        from qmmlmm.qm.method import is_hartree_fock
+
+        if not is_hartree_fock(self.method):
+            raise PotentialError(f"CASSCF has no functional: method is 'hf' with it, got {self.method!r}")
+        if self.fits_density:
+            raise PotentialError(
+                "density_fit=True with CASSCF: PySCF's gradient is wrong by 1e-3 hartree/bohr then, in silence; leave "
+                "density_fit and auxiliary_basis out"
+            )
+        if self.unrestricted:
+            raise PotentialError("unrestricted=True with CASSCF, which has one set of orbitals; leave it out")
+
     @property
     def fits_density(self) -> bool:
         """Whether Coulomb and exchange terms are fitted."""
         if self.density_fit is not None:
             return bool(self.density_fit)
-        return not isinstance(self.excited, TDA | TDDFT) or self.auxiliary_basis is not None
+        return not isinstance(self.excited, TDA | TDDFT | CASSCF) or self.auxiliary_basis is not None
 
     @property
     def level(self) -> str:
@@ -212,8 +230,17 @@ class PySCFPotential:
         """Charges of the surroundings may be Gaussian distributions."""
         return True
 
+    @property
+    def selectable_states(self) -> int:
+        """How many electronic states can have the forces; 0 if there is only one."""
+        if self.excited is None or (isinstance(self.excited, TDA | TDDFT) and self.fits_density):
+            return 0
+        return self.excited.n_states
+
     def is_unrestricted(self, multiplicity: int) -> bool:
         """Return whether a region of this multiplicity gets unrestricted orbitals."""
+        if isinstance(self.excited, CASSCF):
+            return False
         return bool(multiplicity > 1 if self.unrestricted is None else self.unrestricted)
 
     def check(self, specification: RegionSpecification) -> None:
@@ -240,7 +267,9 @@ class PySCFPotential:
                 f"{term}: spin={spin!r} is for excited states of a restricted singlet; those of an unrestricted "
                 "reference have no such label: leave spin out"
             )
-        if specification.multiplicity > 1 and not self.is_unrestricted(specification.multiplicity):
+        if isinstance(self.excited, CASSCF):
+            _check_active_space(self.excited, specification)
+        elif specification.multiplicity > 1 and not self.is_unrestricted(specification.multiplicity):
             raise PotentialError(
                 f"{term}: multiplicity {specification.multiplicity} with unrestricted=False asks for a "
                 "restricted open shell, which is not offered; leave unrestricted at None or set it to True"
@@ -271,6 +300,26 @@ def _require_pyscf() -> None:
         raise MissingDependencyError(
             f"a QM potential needs PySCF, which cannot be imported ({error}); install it with 'pip install pyscf'"
         ) from error
+
+
+def _check_active_space(settings: CASSCF, specification: RegionSpecification) -> None:
+    """Raise PotentialError unless the active space fits the electrons and has as many states."""
+    term = f"term {specification.name!r}"
+    electrons = int(np.sum(specification.atomic_numbers)) - specification.charge
+    space = f"{settings.n_electrons} active electrons in {settings.n_orbitals} orbitals"
+    if settings.n_electrons > electrons or (electrons - settings.n_electrons) % 2:
+        raise PotentialError(
+            f"{term}: CASSCF with {space} leaves {electrons - settings.n_electrons} of {electrons} electrons for "
+            "doubly occupied orbitals; n_electrons is "
+            + ("even" if electrons % 2 == 0 else "odd")
+            + f" here and at most {electrons}"
+        )
+    found = spin_states(settings.n_electrons, settings.n_orbitals, specification.multiplicity)
+    if settings.n_states > found:
+        raise PotentialError(
+            f"{term}: CASSCF with {space} has {found} states of multiplicity {specification.multiplicity}, and "
+            f"n_states={settings.n_states}; take a larger active space or fewer states"
+        )
 
 
 def _check_electrons(specification: RegionSpecification) -> None:

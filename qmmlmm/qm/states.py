@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from qmmlmm.errors import EvaluationError
 from qmmlmm.qm.density_history import JUMP
@@ -16,13 +15,10 @@ from qmmlmm.qm.excited import TDA, TDDFT
 from qmmlmm.qm.response import Amplitudes, excited_state, solve, transition_moments
 from qmmlmm.qm.state import ElectronicState, ground_state
 from qmmlmm.qm.state_overlap import StateSnapshot, carried_excitations, snapshot, state_overlaps
+from qmmlmm.qm.state_tracking import LEAST_CHARACTER, match
 from qmmlmm.units import FloatArray
 
 logger = logging.getLogger("qmmlmm.qm")
-
-LEAST_CHARACTER = 0.3
-"""Squared overlap with the last geometry below which a state that is followed has lost its character. Where two states
-mix fully, it is one half."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,43 @@ class ResponseStates:
         self._term = term
         self._known: _Known | None = None
 
+    def select(self, state: int) -> None:
+        """Let another state have the forces from now on."""
+        self._state = state
+
     def forget(self) -> None:
         """Start anew: no guess, and characters are counted from the next geometry on."""
         self._known = None
+
+    def memory(self) -> dict[str, FloatArray]:
+        """Return the states of the last geometry as arrays."""
+        known = self._known
+        if known is None:
+            return {}
+        states = known.states
+        arrays = {"positions": states.molecule.atom_coords(), "characters": np.array(known.characters)}
+        for name in ("occupied", "empty"):
+            arrays |= {f"{name}.{spin}": part for spin, part in enumerate(getattr(states, name))}
+        for name, vectors in (("excitations", states.excitations), ("guesses", known.guesses)):
+            for spin in range(len(states.occupied)):
+                arrays[f"{name}.{spin}"] = np.array([parts[spin] for parts in vectors])
+        return arrays | {"triplet": np.array(states.triplet)}
+
+    def recall(self, molecule: Any, memory: dict[str, FloatArray]) -> None:
+        """Go on from what `memory` returned, with a molecule of these atoms at its positions."""
+        spins = range(2 if "occupied.1" in memory else 1)
+
+        def excitations(name: str) -> list[tuple[FloatArray, ...]]:
+            return list(zip(*(memory[f"{name}.{spin}"] for spin in spins), strict=True))
+
+        states = StateSnapshot(
+            molecule,
+            tuple(memory[f"occupied.{spin}"] for spin in spins),
+            tuple(memory[f"empty.{spin}"] for spin in spins),
+            excitations("excitations"),
+            bool(memory["triplet"]),
+        )
+        self._known = _Known(states, tuple(int(c) for c in memory["characters"]), excitations("guesses"))
 
     def energy(self, mean_field: Any, another: Any, save: Callable[[], str]) -> float:
         """Return the energy of the state by its place in the order, in hartree; nothing is kept.
@@ -103,14 +133,12 @@ class ResponseStates:
         characters = tuple(range(self._settings.n_states))
         if last is not None:
             overlaps = state_overlaps(last.states, states)
-            rows, signs = _matched(overlaps)
-            amplitudes = amplitudes.with_signs(signs[1:] * signs[0])
-            overlaps = overlaps * signs
+            matched = match(overlaps, last.characters, self._term)
+            amplitudes = amplitudes.with_signs(matched.signs[1:] * matched.signs[0])
             states = self._snapshot(mean_field, amplitudes)
-            characters = tuple(last.characters[row] for row in rows)
-            results["state_overlaps"] = overlaps
-            self._report_crossings(last.characters, characters)
-            kept = float(overlaps[rows, np.arange(len(rows))][self._place(characters)] ** 2)
+            characters = matched.characters
+            results["state_overlaps"] = matched.overlaps
+            kept = float(matched.kept[self._place(characters)])
             if self._follow and kept < LEAST_CHARACTER:
                 raise EvaluationError(
                     f"{self._term}: the followed state has lost its character: of the states computed, the nearest has "
@@ -153,24 +181,7 @@ class ResponseStates:
             "transition_dipoles": np.concatenate([np.zeros((1, 3)), dipoles]),
         }
 
-    def _report_crossings(self, before: tuple[int, ...], now: tuple[int, ...]) -> None:
-        for place, (old, new) in enumerate(zip(before, now, strict=True)):
-            if old != new:
-                logger.warning(
-                    "%s: states have crossed: place %d in the order of energy is taken by the state that was number %d "
-                    "at the first geometry, before by number %d",
-                    *(self._term, place, new, old),
-                )
-
 
 def _moved(old: StateSnapshot, new: StateSnapshot) -> float:
     shift = old.molecule.atom_coords() - new.molecule.atom_coords()
     return float(np.linalg.norm(shift, axis=1).max())
-
-
-def _matched(overlaps: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return for each new state the old one of its character, and the sign of their overlap."""
-    rows, columns = linear_sum_assignment(-(overlaps**2))
-    order = rows[np.argsort(columns)]
-    values = overlaps[order, np.arange(len(order))]
-    return order, np.where(values < 0.0, -1.0, 1.0)

@@ -1,0 +1,129 @@
+"""Gradients and relaxed densities of state-averaged CASSCF, and derivative couplings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pyscf.fci import direct_spin1
+from pyscf.nac import sacasscf as coupling_module
+
+from qmmlmm.errors import ConvergenceError
+from qmmlmm.qm.state import ElectronicState
+from qmmlmm.units import FloatArray
+
+RESPONSE_TOLERANCE = 1e-9
+RESPONSE_CYCLES = 200
+
+
+def casscf_state(casscf: Any, index: int, term: str) -> ElectronicState:
+    """Return energy, gradient and relaxed density of one state.
+
+    Parameters
+    ----------
+    casscf : pyscf.mcscf.CASSCF
+        Converged, state-averaged.
+    index : int
+    term : str
+        For messages.
+
+    Notes
+    -----
+    The orbitals minimise the mean energy of all states, so that the energy of one has a Lagrangian for orbitals and
+    amplitudes: Stalring, Bernhardsson and Lindh, Mol. Phys. 99, 103 (2001). Its relaxed density is that of the state
+    and the responses of both.
+
+    Raises
+    ------
+    ConvergenceError
+        If the Lagrange multipliers do not converge.
+    """
+    method = casscf.nuc_grad_method()
+    gradient = _solved(method, casscf, index, f"{term}: the response of the orbitals to state {index}")
+    active = direct_spin1.make_rdm1(casscf.ci[index], casscf.ncas, casscf.nelecas)
+    density = _in_basis(casscf, active) + 2.0 * _core(casscf) + _response(method, casscf)
+    return ElectronicState(float(casscf.e_states[index]), gradient, density)
+
+
+def casscf_coupling(casscf: Any, bra: int, ket: int, term: str, *, whole: bool = False) -> ElectronicState:
+    """Return the derivative coupling between two states, times their energy difference, as if it were a gradient.
+
+    Parameters
+    ----------
+    casscf : pyscf.mcscf.CASSCF
+        Converged, state-averaged.
+    bra, ket : int
+    term : str
+        For messages.
+    whole : bool
+        Whether the part of the moving basis functions is there, which is no part of an energy.
+
+    Returns
+    -------
+    ElectronicState
+        Its energy is E(ket) - E(bra), its gradient <bra | gradient ket> times that, without the derivative of the
+        external field's operator, which the density (a relaxed transition density) gives.
+
+    Notes
+    -----
+    Without the part of the moving basis functions a hop along the coupling keeps the total momentum: Fatehi and
+    Subotnik, J. Phys. Chem. Lett. 3, 2039 (2012). PySCF 2.14 divides by E(bra) - E(ket), which makes the sign of its
+    couplings the opposite of its documentation's; overlaps of finite displacements show it.
+    """
+    method = coupling_module.NonAdiabaticCouplings(casscf, state=(ket, bra), mult_ediff=True, use_etfs=not whole)
+    gradient = _solved(
+        method, casscf, (ket, bra), f"{term}: the response of the orbitals to the coupling of states {bra} and {ket}"
+    )
+    transition = direct_spin1.trans_rdm1(casscf.ci[bra], casscf.ci[ket], casscf.ncas, casscf.nelecas)
+    density = _in_basis(casscf, 0.5 * (transition + transition.T)) + _response(method, casscf)
+    difference = float(casscf.e_states[ket] - casscf.e_states[bra])
+    return ElectronicState(difference, gradient, density)
+
+
+def transition_moments(casscf: Any) -> tuple[FloatArray, FloatArray]:
+    """Return the transition dipoles from state 0, (m, 3) e bohr, and the oscillator strengths, (m,)."""
+    integrals = casscf.mol.intor_symmetric("int1e_r", comp=3)
+    dipoles = np.zeros((len(casscf.ci), 3))
+    for index in range(1, len(casscf.ci)):
+        transition = direct_spin1.trans_rdm1(casscf.ci[0], casscf.ci[index], casscf.ncas, casscf.nelecas)
+        dipoles[index] = -np.einsum("xpq,pq->x", integrals, _in_basis(casscf, transition))
+    excitations = np.asarray(casscf.e_states) - casscf.e_states[0]
+    return dipoles, 2.0 / 3.0 * excitations * (dipoles**2).sum(axis=1)
+
+
+def _solved(method: Any, casscf: Any, state: Any, what: str) -> FloatArray:
+    """Return the gradient, or raise if the Lagrange multipliers are not converged."""
+    method.verbose = 0
+    method.conv_rtol = RESPONSE_TOLERANCE
+    method.max_cycle = RESPONSE_CYCLES
+    gradient = np.asarray(method.kernel(state=state, mf_grad=casscf._scf.nuc_grad_method()))
+    if not method._conv:
+        raise ConvergenceError(f"{what} did not converge; look at the geometry, or tighten conv_tol of CASSCF")
+    return gradient
+
+
+def _core(casscf: Any) -> FloatArray:
+    core = casscf.mo_coeff[:, : casscf.ncore]
+    return np.asarray(core @ core.T)
+
+
+def _active(casscf: Any) -> FloatArray:
+    return np.asarray(casscf.mo_coeff[:, casscf.ncore : casscf.ncore + casscf.ncas])
+
+
+def _in_basis(casscf: Any, density: FloatArray) -> FloatArray:
+    active = _active(casscf)
+    return np.asarray(active @ density @ active.T)
+
+
+def _response(method: Any, casscf: Any) -> FloatArray:
+    """Return what the Lagrange multipliers add to the density."""
+    orbital, vectors = method.unpack_uniq_var(method.Lvec)
+    turned = casscf.mo_coeff @ orbital
+    mean = casscf.fcisolver.make_rdm1(casscf.ci, casscf.ncas, casscf.nelecas)
+    ncore, end = casscf.ncore, casscf.ncore + casscf.ncas
+    of_orbitals = 2.0 * turned[:, :ncore] @ casscf.mo_coeff[:, :ncore].T
+    of_orbitals = of_orbitals + turned[:, ncore:end] @ mean @ _active(casscf).T
+    amplitudes, _ = casscf.fcisolver.trans_rdm12(vectors, casscf.ci, casscf.ncas, casscf.nelecas)
+    of_vectors = _in_basis(casscf, amplitudes)
+    return np.asarray(of_orbitals + of_orbitals.T + of_vectors + of_vectors.T)

@@ -1,0 +1,280 @@
+"""SA-CASSCF: forces and couplings on region and surroundings, states from step to step, active spaces, errors."""
+
+import numpy as np
+import openmm
+import pytest
+from openmm import unit
+
+from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
+from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.errors import EvaluationError, HamiltonianError, PotentialError
+from qmmlmm.qm import CASSCF, PySCFPotential
+from qmmlmm.qm.casscf_response import casscf_coupling, casscf_state
+from qmmlmm.qm.excited import spin_states
+from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR
+from systems.methanimine_water import EDGE, METHANIMINE, SOLUTE, build, near_and_far
+
+EXACT = 1e-6
+"""hartree/bohr. The energy of one state is of first order in the orbitals that are left to converge: with conv_tol 1e-6
+it has a noise of 1e-8 hartree, and steps are as long as four points allow."""
+STEPS = {"region": 2e-2, "near": 4e-2, "far": 1e-1}  # bohr, along directions of norm 1, with four points
+COUPLING = 2e-4
+"""1/bohr, of values up to 0.07: the orbitals are converged to 1e-6, and the distance is finite."""
+BALANCED = 1e-8  # hartree/bohr, without a box: what the response leaves
+SPACE = CASSCF(2, 4, 3)
+NUMBERS = np.array([6, 7, 1, 1, 1])
+PLACES = np.array([atom[1:4] for atom in METHANIMINE]) * ANGSTROM_IN_BOHR
+
+
+def potential(settings=SPACE, state=1, **more):
+    return PySCFPotential("hf", "sto-3g", excited=settings, state=state, embedding_grid_level=0, conv_tol=1e-11, **more)
+
+
+def evaluator(settings=SPACE, state=1, charge=0, multiplicity=1):
+    return potential(settings, state).create_evaluator(RegionSpecification("imine", NUMBERS, charge, multiplicity))
+
+
+def mixed_system(state=1):
+    topology, system, positions = build()
+    region = Region("imine", SOLUTE, charge=0, multiplicity=1)
+    term = Term(potential(state=state), region, embedding="electrostatic")
+    return create_mixed_system(topology, system, Hamiltonian([term])), positions
+
+
+def term_of(state=1):
+    mixed, positions = mixed_system(state)
+    return mixed.evaluated_term("imine/QM"), positions * NM_IN_BOHR, np.eye(3) * EDGE * NM_IN_BOHR
+
+
+def groups(positions):
+    near, far = near_and_far(positions / NM_IN_BOHR)
+    return {"region": list(SOLUTE), "near": near, "far": far}
+
+
+def unit_direction(positions, atoms, seed=5):
+    direction = np.zeros_like(positions)
+    direction[atoms] = np.random.default_rng(seed).normal(size=(len(atoms), 3))
+    return direction / np.linalg.norm(direction)
+
+
+def error(term, box, positions, gradient, direction, step):
+    energies = [term.compute(positions + k * step * direction, box)[0] for k in (1, -1, 2, -2)]
+    slope = (8.0 * (energies[0] - energies[1]) - energies[2] + energies[3]) / (12.0 * step)
+    return abs((gradient * direction).sum() - slope)
+
+
+@pytest.mark.parametrize("name", ["region", "near", "far"])
+def test_forces_are_derivatives_in_a_box(name):
+    term, positions, box = term_of()
+    _, gradient = term.compute(positions, box)
+    atoms = groups(positions)[name]
+    direction = unit_direction(positions, atoms)
+    assert error(term, box, positions, gradient, direction, STEPS[name]) < EXACT
+    assert abs(gradient[atoms]).max() > 10 * EXACT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", [0, 1])
+def test_forces_are_derivatives_for_every_atom_along_every_axis(state):
+    term, positions, box = term_of(state)
+    _, gradient = term.compute(positions, box)
+    found = {}
+    for name, atoms in groups(positions).items():
+        errors = []
+        for index in np.ndindex(len(atoms), 3):
+            direction = np.zeros_like(positions)
+            direction[atoms[index[0]], index[1]] = 1.0
+            errors.append(error(term, box, positions, gradient, direction, STEPS[name]))
+        found[name] = max(errors)
+    print(state, found)
+    assert max(found.values()) < EXACT
+
+
+def test_the_relaxed_density_holds_all_electrons_and_forces_balance():
+    computed = evaluator()
+    found = computed.evaluate(PLACES, None)
+    assert abs(found.gradient.sum(axis=0)).max() < BALANCED
+    casscf = computed._casscf._converged
+    overlap = casscf.mol.intor_symmetric("int1e_ovlp")
+    state = casscf_state(casscf, 1, "imine")
+    assert np.sum(state.density * overlap) == pytest.approx(16.0, abs=1e-10)
+    # The density is the derivative by the one-electron operator: that of a state alone is another one.
+    coupling = casscf_coupling(casscf, 0, 1, "imine")
+    assert np.sum(coupling.density * overlap) == pytest.approx(0.0, abs=1e-10)
+    assert abs(coupling.gradient.sum(axis=0)).max() < BALANCED
+
+
+def test_the_density_is_the_derivative_by_the_one_electron_operator():
+    computed = evaluator()
+    computed.evaluate(PLACES, None)
+    casscf = computed._casscf._converged
+    density = casscf_state(casscf, 1, "imine").density
+    n = len(density)
+    change = np.random.default_rng(0).normal(size=(n, n))
+    change = 1e-3 * (change + change.T)
+    energies = []
+    for scale in (1.0, -1.0):
+        mean_field = computed.mean_field(PLACES, None)
+        core = mean_field.get_hcore() + scale * change
+        mean_field.get_hcore = lambda mol=None, core=core: core
+        state, _ = computed._casscf.solve(mean_field, lambda: None, lambda: "")
+        energies.append(state.energy)
+    slope = (energies[0] - energies[1]) / 2.0
+    expected = np.sum(density * change)
+    assert slope == pytest.approx(expected, abs=2e-6)
+    assert abs(expected) > 1e-3
+
+
+def test_couplings_are_those_of_overlaps_between_displaced_geometries():
+    computed = evaluator(CASSCF(3, 4, 3))
+    computed.evaluate(PLACES, None)
+    casscf = computed._casscf._converged
+    vectors = [vector.copy() for vector in casscf.ci]
+    direction = unit_direction(PLACES, list(range(5)))
+    direction -= direction.mean(axis=0)  # overlaps do not feel translations
+    step = 1.5e-2
+    computed.evaluate(PLACES - step * direction, None)
+    overlaps = computed.evaluate(PLACES + step * direction, None).results["state_overlaps"]
+    casscf.ci = vectors
+    for first, second in ((0, 1), (1, 0), (1, 2), (0, 2)):
+        found = casscf_coupling(casscf, first, second, "imine", whole=True)
+        value = np.sum(found.gradient * direction) / found.energy
+        # What both have of second order in the step falls out.
+        overlap = 0.5 * (overlaps[first, second] - overlaps[second, first])
+        # Cores that move make all overlaps smaller.
+        overlap /= np.sqrt(overlaps[first, first] * overlaps[second, second])
+        assert value == pytest.approx(overlap / (2 * step), abs=COUPLING)
+    assert abs(overlaps[0, 1]) / (2 * step) > 0.01
+
+
+def test_couplings_on_charges_are_those_of_overlaps():
+    term, positions, box = term_of()
+    term.compute(positions, box)
+    coupling = term.coupling(0, 1, positions, box)
+    assert coupling == pytest.approx(-term.coupling(1, 0, positions, box), abs=1e-6)
+    near = near_and_far(positions / NM_IN_BOHR)[0]
+    direction = unit_direction(positions, near)
+    step = 0.05
+    term.compute(positions - step * direction, box)
+    term.compute(positions + step * direction, box)
+    overlaps = term.last.results["state_overlaps"]
+    # Nothing of the basis moves: the part without the moving functions is all.
+    assert np.sum(coupling * direction) == pytest.approx((overlaps[0, 1] - overlaps[1, 0]) / (4 * step), abs=1e-5)
+    assert abs(np.sum(coupling * direction)) > 1e-4
+
+
+def test_a_parameter_of_the_context_chooses_the_state_and_cached_results_are_of_their_state():
+    mixed, positions = mixed_system(state=0)
+    integrator = openmm.VerletIntegrator(0.0005)
+    context = openmm.Context(mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
+    context.setPositions(positions)
+    assert context.getParameter("imine/QM state") == 0.0
+
+    def energy_and_forces():
+        state = context.getState(energy=True, forces=True)
+        return state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole), state.getForces(asNumpy=True)._value
+
+    ground, ground_forces = energy_and_forces()
+    energies = mixed.results("imine/QM")["state_energies"]
+    mixed.select_state(context, "imine/QM", 1)
+    excited, excited_forces = energy_and_forces()
+    assert mixed.evaluations("imine/QM") == 2
+    mixed.select_state(context, "imine/QM", 0)
+    again, forces_again = energy_and_forces()
+    assert mixed.evaluations("imine/QM") == 2
+    assert again == ground
+    assert (forces_again == ground_forces).all()
+    assert abs(excited_forces - ground_forces)[list(SOLUTE)].max() > 100.0
+    assert excited - ground == pytest.approx((energies[1] - energies[0]) * 2625.4996, rel=1e-6)
+    with pytest.raises(HamiltonianError, match="states 0 to 1"):
+        mixed.select_state(context, "imine/QM", 2)
+
+
+def test_guesses_of_the_last_geometry_are_used_and_signs_go_on():
+    computed = evaluator()
+    first = computed.evaluate(PLACES, None)
+    moved = PLACES + 0.02 * unit_direction(PLACES, [0, 1, 2])
+    second = computed.evaluate(moved, None)
+    assert first.results["casscf_guess"] == "frontier orbitals"
+    assert second.results["casscf_guess"] == "last geometry"
+    assert second.results["casscf_cycles"] < first.results["casscf_cycles"]
+    assert np.diag(second.results["state_overlaps"]) == pytest.approx([1.0, 1.0], abs=1e-2)
+    fresh = evaluator().evaluate(moved, None)
+    assert second.results["state_energies"] == pytest.approx(fresh.results["state_energies"], abs=1e-7)
+
+
+def test_memory_goes_to_another_process_with_the_signs():
+    computed = evaluator()
+    computed.evaluate(PLACES, None)
+    memory = computed.memory()
+    memory["vectors"] = -memory["vectors"]
+    other = evaluator()
+    other.recall(memory)
+    moved = PLACES + 0.02 * unit_direction(PLACES, [0, 1, 2])
+    found = other.evaluate(moved, None)
+    assert found.results["casscf_guess"] == "last geometry"
+    assert np.diag(found.results["state_overlaps"]) == pytest.approx([1.0, 1.0], abs=1e-2)
+    assert np.sum(other._casscf._converged.ci[0] * memory["vectors"][0]) > 0.5
+
+
+def test_the_active_space_is_the_one_that_was_chosen():
+    def excitation(active):
+        energies = evaluator(CASSCF(2, 2, 2, active=active)).evaluate(PLACES, None).results["state_energies"]
+        return energies[1] - energies[0]
+
+    # From the pi orbitals of both atoms the bright state, from the frontier orbitals that of the lone pair.
+    assert excitation(("C 2pz", "N 2pz")) > 0.3 > excitation("frontier")
+    same = [
+        evaluator(CASSCF(2, 4, 3, active=a)).evaluate(PLACES, None).energy for a in ("frontier", "natural", (6, 7, 8))
+    ]
+    assert np.ptp(same) < 1e-6
+
+
+def test_triplets_and_doublets_have_their_own_states():
+    triplet = evaluator(CASSCF(2, 4, 3), state=0, multiplicity=3).evaluate(PLACES, None)
+    cation = evaluator(CASSCF(2, 3, 3), state=0, charge=1, multiplicity=2).evaluate(PLACES, None)
+    assert abs(triplet.gradient.sum(axis=0)).max() < BALANCED
+    assert triplet.energy < cation.energy
+
+
+def test_the_number_of_states_is_that_of_the_formula():
+    # Paldus: six electrons in six orbitals have 175 singlets, 189 triplets, 35 quintets and one septet.
+    assert [spin_states(6, 6, m) for m in (1, 3, 5, 7, 9)] == [175, 189, 35, 1, 0]
+    assert [spin_states(3, 3, m) for m in (1, 2, 4)] == [0, 8, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1, 2, 2), "n_states counts all states"),
+        ((2, 5, 2), "do not fit"),
+        ((2, 2, 0), "n_orbitals is a positive"),
+        ((2, 2, 2, "homo"), "active is one of"),
+        ((2, 2, 2, (1, 2, 3)), "names 2 different"),
+        ((2, 2, 2, (1, "C 2p")), "numbers or of labels"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(arguments, message):
+    with pytest.raises(PotentialError, match=message):
+        CASSCF(*arguments)
+
+
+def test_what_does_not_go_with_casscf_is_refused():
+    for settings, message in (
+        ({"method": "b3lyp"}, "no functional"),
+        ({"density_fit": True}, "wrong by 1e-3"),
+        ({"unrestricted": True}, "one set of orbitals"),
+        ({"state": 2}, "does not exist"),
+    ):
+        with pytest.raises(PotentialError, match=message):
+            PySCFPotential(**({"method": "hf", "basis": "sto-3g", "excited": SPACE} | settings))
+    with pytest.raises(PotentialError, match="n_electrons is even"):
+        evaluator(CASSCF(2, 3, 3))
+    with pytest.raises(PotentialError, match="has 3 states of multiplicity 1"):
+        evaluator(CASSCF(4, 2, 2))
+    with pytest.raises(EvaluationError, match="2 electrons in 2 orbitals"):
+        evaluator(CASSCF(2, 4, 3, active=("C 2pz", "N 2pz"))).evaluate(PLACES, None)
+    with pytest.raises(EvaluationError, match="labelled X 2p"):
+        evaluator(CASSCF(2, 4, 3, active=("X 2p",))).evaluate(PLACES, None)
+    with pytest.raises(EvaluationError, match="99 do not exist"):
+        evaluator(CASSCF(2, 2, 2, active=(7, 99))).evaluate(PLACES, None)
