@@ -1,9 +1,9 @@
-"""Surface hopping of the methaniminium cation with SA-2-CASSCF(2,2): total energy along a trajectory and across its hops.
+"""Surface hopping of the methaniminium cation, SA-2-CASSCF(2,2): total energy of a trajectory and across hops.
 
     python tests/benchmarks/surface_hopping_casscf.py [--basis sto-3g] [--fs 100] [--step 0.5] [--seed 1]
         [--output FILE.csv]
 
-Starts on S1 from the Wigner distribution of S0 (Hartree-Fock) at 0 K, with fewest switches by local diabatisation. Prints
+Starts on S1 from the Wigner distribution of S0 (Hartree-Fock, 0 K); fewest switches by local diabatisation. Prints
 the drift of the total energy, its largest change in a step, and the changes at hops; writes a row for every step.
 """
 

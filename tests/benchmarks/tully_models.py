@@ -26,7 +26,7 @@ from qmmlmm.dynamics import FewestSwitches
 CASES = {
     "simple": (SIMPLE, "none", (10, 20, 30, 40)),
     "dual": (DUAL, "none", (20, 30, 35, 40)),
-    "extended": (EXTENDED, "energy", (10, 20, 30, 40)),
+    "extended": (EXTENDED, "none", (30, 20, 10, 40)),
 }
 RESOLUTION = 0.2  # bohr in a step
 SUBSTEPS = 4
