@@ -27,7 +27,7 @@ def plot_parity(computed: FloatArray, predicted: FloatArray, label: str, ax: Axe
         Quantity and unit, for both axes.
     ax : matplotlib Axes, optional
     """
-    ax = _axes(ax)
+    ax = own_axes(ax)
     x, y = np.ravel(computed), np.ravel(predicted)
     ax.plot(x, y, ".", markersize=3, color=COLOUR, rasterized=len(x) > 5000)
     ax.axline((float(x.mean()), float(x.mean())), slope=1.0, color="black", linewidth=0.7)
@@ -47,7 +47,7 @@ def plot_calibration(spread: FloatArray, error: FloatArray, scale: float, ax: Ax
         Factor of the spread, found on other frames.
     ax : matplotlib Axes, optional
     """
-    ax = _axes(ax)
+    ax = own_axes(ax)
     expected = scale * np.ravel(spread)
     true = np.ravel(error)
     ax.loglog(expected, true, ".", markersize=3, color=COLOUR, alpha=0.6)
@@ -77,7 +77,7 @@ def plot_learning_curve(sizes: Sequence[int], errors: FloatArray, label: str, ax
         Quantity and unit.
     ax : matplotlib Axes, optional
     """
-    ax = _axes(ax)
+    ax = own_axes(ax)
     ax.loglog(sizes, errors, "o-", color=COLOUR, label="single run")
     ax.set_xticks(list(sizes), [str(size) for size in sizes])
     ax.minorticks_off()
@@ -87,7 +87,8 @@ def plot_learning_curve(sizes: Sequence[int], errors: FloatArray, label: str, ax
     return ax
 
 
-def _axes(ax: Axes | None) -> Axes:
+def own_axes(ax: Axes | None) -> Axes:
+    """Return the Axes, or new ones that need no display."""
     if ax is not None:
         return ax
     from matplotlib.figure import Figure

@@ -12,10 +12,10 @@ import torch
 
 from qmmlmm.errors import QmmlmmError
 from qmmlmm.learning.data_set import read_frames
+from qmmlmm.learning.network_file import region_potential, save_network
 from qmmlmm.learning.report import write_report
 from qmmlmm.learning.training import Training, TrainingSettings, create_model, learning_curve, split_frames
-from qmmlmm.ml.ml_potential import MLPotential
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +85,7 @@ def _train(options: argparse.Namespace) -> int:
     model = create_model(kept, network, options.members, options.seed)
     trained = Training(model, kept, validation, settings, options.device).run(options.output / "checkpoint.pt")
     region_potential(trained.model).save(options.output / "model.pt")
+    save_network(trained.model, options.output / "network.pt")
     curve = learning_curve(
         kept,
         test,
@@ -106,22 +107,3 @@ def _train(options: argparse.Namespace) -> int:
     )
     sys.stdout.write(report.read_text(encoding="utf-8"))
     return 0
-
-
-def region_potential(model: ResponseNetwork) -> MLPotential:
-    """Return a trained network as the potential of its region.
-
-    Parameters
-    ----------
-    model : ResponseNetwork
-        Answers to the charges, multiplicities and electronic states of its training alone; `MLPotential.load` takes
-        the state.
-    """
-    conditions = model.known_conditions()
-    return MLPotential(
-        model,
-        atomic_numbers=model.atomic_numbers,
-        embeddings=["electrostatic", "mechanical"] if model.response else ["mechanical"],
-        conditions=conditions,
-        state=min(state for _, _, state in conditions),
-    )

@@ -145,6 +145,31 @@ def read_frames(path: str | os.PathLike[str]) -> list[LabelledFrame]:
     return frames
 
 
+def format_frame(frame: LabelledFrame) -> str:
+    """Return a frame as it stands in a data set."""
+    return _format(frame)
+
+
+def parse_frame(text: str, where: str) -> LabelledFrame:
+    """Return the frame that `format_frame` wrote.
+
+    Parameters
+    ----------
+    text : str
+    where : str
+        What messages call it.
+
+    Raises
+    ------
+    DataSetError
+        If it is not one complete frame.
+    """
+    blocks, lost = _complete(text, where)
+    if lost or len(blocks) != 1:
+        raise DataSetError(f"{where} is not one complete frame")
+    return _parse(blocks[0], where)
+
+
 def _warn_truncated(path: Path, n_kept: int) -> None:
     warnings.warn(
         f"{str(path)!r} ends inside frame {n_kept}, whose writer was killed; the {n_kept} complete frames are kept",

@@ -42,8 +42,19 @@ class Labeller:
         self.term = term
         self.method = method
         self.near_reach = near_reach
+        self._wants_vacuum = vacuum
         embedded = term.layout.surroundings is not None
         self._vacuum = term.potential.create_evaluator(term.layout.specification) if vacuum and embedded else None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_restore, (self.term, self.method, self._wants_vacuum, self.near_reach))
+
+    def forget(self) -> None:
+        """Make the next label as if it were the first: the same, whatever was labelled before."""
+        self.term.forget()
+        forget = getattr(self._vacuum, "forget", None)
+        if forget is not None:
+            forget()
 
     def label(self, positions: Any, box: Any = None, name: str = "frame") -> LabelledFrame:
         """Return one labelled frame.
@@ -98,6 +109,10 @@ class Labeller:
             name=name,
             **options,
         )
+
+
+def _restore(term: EvaluatedTerm, method: str, vacuum: bool, near_reach: float) -> Labeller:
+    return Labeller(term, method, vacuum=vacuum, near_reach=near_reach)
 
 
 def _array(value: object) -> np.ndarray | None:

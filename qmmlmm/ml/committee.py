@@ -102,6 +102,29 @@ class CommitteeSpread:
                 forces.append(-total.index_select(0, self._atoms))
         return np.asarray(torch.stack(forces).numpy(), dtype=float)
 
+    def environment(self, positions: FloatArray, box: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        """Return what the model sees: atoms and link atoms, bohr, and the potential of the surroundings, hartree/e.
+
+        Parameters
+        ----------
+        positions : (n_particles, 3) float array, nm
+        box : (3, 3) float array, nm
+
+        Returns
+        -------
+        (n, 3) float array, bohr
+        (n,) float array, hartree/e, or None
+            None with mechanical embedding.
+        """
+        with torch.no_grad():
+            places = torch.from_numpy(positions * NM_IN_BOHR)
+            vectors = torch.from_numpy(box * NM_IN_BOHR)
+            if self._field is None:
+                return np.array(self._geometry.sites(places, vectors).numpy()), None
+            sites = self._field.prepare(places, vectors)
+            value, _, _ = self._field.potential()
+        return np.array(sites.numpy()), np.array(value.numpy())
+
     def atom_uncertainty(self, positions: FloatArray, box: FloatArray) -> FloatArray:
         """Return the expected error of the force on each atom of the region, (n_atoms,) kJ/(mol nm).
 

@@ -146,6 +146,9 @@ class ResponseNetwork(torch.nn.Module):
             raise PotentialError(f"a committee has one member or more, got {members}")
         if not conditions or len(set(conditions)) != len(conditions):
             raise PotentialError(f"conditions are different triples of integers, got {list(conditions)}")
+        bonds = list(bonds)
+        self.settings = settings
+        self.bonds = bonds
         self.atomic_numbers = [int(number) for number in atomic_numbers]
         self.members = members
         self.features = settings.features
@@ -174,7 +177,6 @@ class ResponseNetwork(torch.nn.Module):
         self.register_buffer("constants", torch.zeros(len(conditions), dtype=torch.float64))
         # What the spread of the members' forces is multiplied by to be their error; found after training.
         self.register_buffer("uncertainty_scale", torch.ones((), dtype=torch.float64))
-        bonds = list(bonds)
         self.bonded = BondedPolynomial(atomic_numbers, bonds)
         self.repulsion = ShortRangeRepulsion(atomic_numbers, bonds)
         self.dispersion = None if settings.dispersion is None else DispersionTail(atomic_numbers, settings.dispersion)

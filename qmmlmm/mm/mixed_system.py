@@ -186,6 +186,26 @@ class MixedSystem:
         PotentialError
             If its model is no committee.
         """
+        committee = self.committee(name)
+        state = context.getState(positions=True)
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
+        found = committee.atom_uncertainty(positions, box)
+        return found * unit.kilojoule_per_mole / unit.nanometer
+
+    def committee(self, name: str) -> CommitteeSpread:
+        """Return what looks at the members of a committee, see `force_uncertainty`.
+
+        Parameters
+        ----------
+        name : str
+            Of an ML term.
+
+        Raises
+        ------
+        HamiltonianError
+            If there is no such ML term.
+        """
         if name not in self._committees:
             terms = dict(zip(self.force_groups, self.hamiltonian.terms, strict=True))
             learned = {key: term.potential for key, term in terms.items() if isinstance(term.potential, MLPotential)}
@@ -194,11 +214,7 @@ class MixedSystem:
                     f"there is no ML term {name!r}; those that there are: {', '.join(learned) or 'none'}"
                 )
             self._committees[name] = CommitteeSpread(self.layouts[name], learned[name])
-        state = context.getState(positions=True)
-        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
-        found = self._committees[name].atom_uncertainty(positions, box)
-        return found * unit.kilojoule_per_mole / unit.nanometer
+        return self._committees[name]
 
     def evaluation_times(self, context: openmm.Context, repeats: int = 3) -> dict[str, unit.Quantity]:
         """Return what one evaluation of energy and forces costs, for the force field and each term.

@@ -1,0 +1,96 @@
+"""Figures of a learning loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qmmlmm.analysis.model_quality import COLOUR, SECOND_COLOUR, own_axes
+from qmmlmm.units import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+KIND_COLOURS = {"start": "0.6", "fresh": COLOUR, "uncertain": SECOND_COLOUR, "runaway": "black", "given": "0.8"}
+
+
+def plot_error_against_labels(
+    labels: Sequence[int], errors: Sequence[float], limits: Sequence[float], bound: float, ax: Axes | None = None
+) -> Axes:
+    """Plot the error of forces on fresh configurations against the labels that the model was trained on.
+
+    Parameters
+    ----------
+    labels : sequence of int
+    errors, limits : sequences of float, kJ/(mol nm)
+        Root mean squares and their upper limits.
+    bound : float, kJ/(mol nm)
+        What is wanted.
+    ax : matplotlib Axes, optional
+    """
+    ax = own_axes(ax)
+    x, y, top = (np.asarray(values, dtype=float) for values in (labels, errors, limits))
+    above = np.where(np.isfinite(top), top - y, 0.0)
+    ax.errorbar(x, y, yerr=[np.zeros_like(y), above], fmt="o-", color=COLOUR, capsize=3, label="with upper limit")
+    ax.axhline(bound, color=SECOND_COLOUR, linewidth=1.0, label="bound")
+    if len(y):
+        ax.set_yscale("log")
+    ax.set_xlabel("labels trained on")
+    ax.set_ylabel("error of forces on fresh configurations, kJ/(mol nm)")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def plot_uncertainty_along(
+    times: FloatArray, uncertainties: FloatArray, walkers: Sequence[int], threshold: float, ax: Axes | None = None
+) -> Axes:
+    """Plot the uncertainty of all walkers along their way.
+
+    Parameters
+    ----------
+    times : (k,) float array, ps
+        Of ML dynamics, of all rounds one after another.
+    uncertainties : (k,) float array, kJ/(mol nm)
+    walkers : sequence of int
+    threshold : float, kJ/(mol nm)
+        Above which configurations may be labelled.
+    ax : matplotlib Axes, optional
+    """
+    ax = own_axes(ax)
+    which = np.asarray(walkers)
+    for walker in np.unique(which):
+        mine = which == walker
+        ax.plot(times[mine], uncertainties[mine], ".", markersize=2, label=f"walker {walker}", rasterized=True)
+    ax.axhline(threshold, color="black", linewidth=0.7)
+    if len(times):
+        ax.set_yscale("log")
+    ax.set_xlabel("time of each walker, ps")
+    ax.set_ylabel("largest expected error of a force, kJ/(mol nm)")
+    if 0 < len(np.unique(which)) <= 8:
+        ax.legend(fontsize=7, markerscale=3)
+    return ax
+
+
+def plot_labels_along(
+    rounds: Mapping[str, Sequence[int]], values: Mapping[str, Sequence[float]], name: str, ax: Axes | None = None
+) -> Axes:
+    """Plot where in a collective variable labels were taken, round by round.
+
+    Parameters
+    ----------
+    rounds : mapping of kind of label to rounds
+    values : mapping of kind of label to values of the variable
+    name : str
+        Of the variable, with its unit.
+    ax : matplotlib Axes, optional
+    """
+    ax = own_axes(ax)
+    for kind, numbers in rounds.items():
+        ax.plot(values[kind], numbers, "o", markersize=4, alpha=0.6, color=KIND_COLOURS.get(kind, COLOUR), label=kind)
+    ax.set_xlabel(name)
+    ax.set_ylabel("round")
+    if rounds:
+        ax.legend(fontsize=8)
+    return ax

@@ -1,0 +1,72 @@
+"""All labels of a loop in one extended XYZ file, which ASE, `qmmlmm train` and people can read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qmmlmm.learning.loop.geometry_record import checksum
+
+
+class LabelMirror:
+    """A file to which labels are appended.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, str]:
+        """Return the complete frames by their checksum; what else is in the file is left out."""
+        if not self.path.exists():
+            return {}
+        lines = self.path.read_bytes().decode("ascii", errors="replace").splitlines(keepends=True)
+        frames: dict[str, str] = {}
+        at = 0
+        while at < len(lines):
+            count = lines[at].strip()
+            end = at + 2 + int(count) if count.isdigit() and len(count) < 9 else at
+            if at < end <= len(lines) and "Properties=" in lines[at + 1] and lines[end - 1].endswith("\n"):
+                text = "".join(lines[at:end])
+                frames[checksum(text)] = text
+                at = end
+            else:
+                at += 1
+        return frames
+
+    def append(self, text: str) -> None:
+        """Add a frame; if the disk is full the file is as it was."""
+        with open(self.path, "ab") as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                file.write(text.encode("ascii"))
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.ftruncate(file.fileno(), size)
+                raise
+
+    def make_equal(self, texts: list[str]) -> None:
+        """Let the file hold these frames: add those at its end that it lacks, or write it anew if it has others."""
+        wanted = "".join(texts).encode("ascii")
+        present = self.path.read_bytes() if self.path.exists() else b""
+        copies = self.read()
+        if sum(len(frame) for frame in copies.values()) == len(present):
+            missing = [text for text in texts if checksum(text) not in copies]
+            if len(texts) - len(missing) == len(copies):
+                for text in missing:
+                    self.append(text)
+                return
+        temporary = self.path.with_name(f".{self.path.name}.new")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(wanted)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        os.replace(temporary, self.path)

@@ -1,0 +1,150 @@
+"""The report of a loop: a Markdown page and its figure, written anew after every round."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from qmmlmm.analysis.loop_figures import plot_error_against_labels, plot_labels_along, plot_uncertainty_along
+from qmmlmm.analysis.model_quality import plot_calibration, report_figure
+from qmmlmm.learning.loop.settings import LoopSettings
+from qmmlmm.learning.loop.store import FAILED, LABELLED, Job, LoopStore
+from qmmlmm.learning.loop.time_book import overhead
+from qmmlmm.sampling.checkpoint import replace_file
+
+REPORT_NAME, FIGURE_NAME = "report.md", "report.png"
+MOST_FAILURES = 20
+
+
+def write_loop_report(directory: Path, store: LoopStore, settings: LoopSettings) -> Path:
+    """Write ``report.md`` and ``report.png``; return the path of the first.
+
+    Parameters
+    ----------
+    directory : Path
+    store : LoopStore
+    settings : LoopSettings
+    """
+    rounds = store.rounds()
+    jobs = store.jobs(LABELLED, FAILED)
+    judged = [(number, result) for number, _, result in rounds if "error" in result and result["error"]["count"]]
+    lines = [
+        "# Learning loop",
+        "",
+        f"Wanted: root mean square error of force components below {settings.force_error:g} kJ/(mol nm)"
+        + ("" if settings.energy_error is None else f", of the energy below {settings.energy_error:g} kJ/mol")
+        + f" on fresh configurations, with {100 * settings.confidence:g} % confidence.",
+        "",
+        _verdict(rounds),
+        "",
+        "| round | labels trained on | fresh | force error (limit) | energy error (limit) | walkers stopped | new |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    trained = {number: result.get("frames", 0) for number, _, result in rounds}
+    for number, _, result in rounds:
+        mine = [job for job in jobs if job.round == number]
+        lines.append(_row(number, result, trained.get(number - 1, 0), mine))
+    lines += [
+        "",
+        "Errors are those of the model that ran in the round, on configurations that were drawn before anything was "
+        "known about them; forces in kJ/(mol nm), energies, without their common shift, in kJ/mol.",
+        "",
+    ]
+    lines += _stops(store) + _failures(jobs) + _times(store, jobs)
+    lines += [f"![figures]({FIGURE_NAME})", ""]
+    replace_file(directory / FIGURE_NAME, _figure(store, settings, judged, trained, jobs))
+    path = directory / REPORT_NAME
+    replace_file(path, "\n".join(lines).encode("utf-8"))
+    return path
+
+
+def _verdict(rounds: list[tuple[int, str, dict[str, Any]]]) -> str:
+    if rounds and rounds[-1][2].get("passed"):
+        return f"**The bounds hold** for the model that ran in round {rounds[-1][0]}; it is in `model.pt`."
+    return "The bounds are not shown to hold yet; `model.pt` is the newest model."
+
+
+def _row(number: int, result: dict[str, Any], frames: int, jobs: list[Job]) -> str:
+    kinds = [kind for kind in ("start", "fresh", "uncertain", "runaway") if any(job.kind == kind for job in jobs)]
+    new = ", ".join(f"{sum(job.kind == kind and job.status == LABELLED for job in jobs)} {kind}" for kind in kinds)
+    error = result.get("error")
+    if error is None:
+        return f"| {number} | | | | | | {new} |"
+    return (
+        f"| {number} | {frames} | {error['count']} | {error['force_error']:.1f} ({error['force_limit']:.1f}) | "
+        f"{error['energy_error']:.2f} ({error['energy_limit']:.2f}) | {result['stopped']} | {new} |"
+    )
+
+
+def _stops(store: LoopStore) -> list[str]:
+    events = store.events()
+    if not events:
+        return []
+    rows = [f"| {number} | {walker} | {text} |" for number, walker, text in events]
+    return ["Walkers that were stopped and set back:", "", "| round | walker | why |", "|---|---|---|", *rows, ""]
+
+
+def _failures(jobs: list[Job]) -> list[str]:
+    failed = [job for job in jobs if job.status == FAILED]
+    if not failed:
+        return []
+    lines = [f"{len(failed)} labels were set aside; their geometries are in `loop.sqlite`, table `jobs`:", ""]
+    for job in failed[:MOST_FAILURES]:
+        lines.append(f"- {job.name}, walker {job.walker}, {job.attempts} attempts: {job.reason.splitlines()[0][:300]}")
+    return [*lines, ""]
+
+
+def _times(store: LoopStore, jobs: list[Job]) -> list[str]:
+    times = store.times()
+    total = sum(times.values())
+    if not total:
+        return []
+    shares = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in times.items())
+    made = [job.seconds for job in jobs if job.status == LABELLED and job.kind != "given"]
+    each = f" A label took {np.mean(made):.2f} s on average." if made else ""
+    return [f"Wall time: {shares}; {100 * overhead(times):.1f} % was not QM, ML or OpenMM.{each}", ""]
+
+
+def _figure(
+    store: LoopStore,
+    settings: LoopSettings,
+    judged: list[tuple[int, dict[str, Any]]],
+    trained: dict[int, int],
+    jobs: list[Job],
+) -> bytes:
+    names = sorted({name for job in jobs for name in (job.variables or {})})
+    calibrated = [result["calibration"] for _, result in judged if "calibration" in result]
+    figure, axes = report_figure(2 + bool(calibrated) + len(names))
+    plot_error_against_labels(
+        [trained.get(number - 1, 0) for number, _ in judged],
+        [result["error"]["force_error"] for _, result in judged],
+        [result["error"]["force_limit"] for _, result in judged],
+        settings.force_error,
+        axes[0],
+    )
+    trace = store.trace()
+    length = settings.steps_per_round * settings.time_step
+    plot_uncertainty_along(
+        np.array([(number - 1) * length + step * settings.time_step for number, _, step, *_ in trace]),
+        np.array([uncertainty for *_, uncertainty, _, _ in trace]),
+        [walker for _, walker, *_ in trace],
+        settings.threshold,
+        axes[1],
+    )
+    if calibrated:
+        plot_calibration(np.array(calibrated[-1]["expected"]), np.array(calibrated[-1]["true"]), 1.0, axes[2])
+    for name, ax in zip(names, axes[2 + bool(calibrated) :], strict=True):
+        known = [job for job in jobs if name in (job.variables or {})]
+        kinds = sorted({job.kind for job in known})
+        plot_labels_along(
+            {kind: [job.round for job in known if job.kind == kind] for kind in kinds},
+            {kind: [(job.variables or {})[name] for job in known if job.kind == kind] for kind in kinds},
+            name,
+            ax,
+        )
+    buffer = io.BytesIO()
+    cast(Any, figure).savefig(buffer, dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,205 @@
+"""What a loop shows while it runs: a live table on a terminal, lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from qmmlmm.learning.loop.settings import LoopSettings
+from qmmlmm.learning.loop.store import CLAIMED, FAILED, LABELLED, WAITING
+
+PAUSE = 30.0
+"""Seconds between two lines about the same thing where there is no terminal."""
+
+
+class LoopProgress:
+    """Shows nothing; the others do."""
+
+    def __enter__(self) -> LoopProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+
+    def phase(
+        self, number: int, phase: str, counts: dict[str, int], rounds: list[tuple[int, str, dict[str, Any]]]
+    ) -> None:
+        """Take note of a phase that begins."""
+
+    def walker(self, walker: int, step: int, uncertainty: float, event: str = "") -> None:
+        """Take note of where a walker is."""
+
+    def labels(self, counts: dict[str, int]) -> None:
+        """Take note of labels."""
+
+    def training(self, frames: int) -> None:
+        """Take note of a training that begins."""
+
+
+class LinesOfProgress(LoopProgress):
+    """Writes a line when something has changed, and now and then.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    settings : LoopSettings
+    """
+
+    def __init__(self, console: Console, settings: LoopSettings) -> None:
+        self._console, self._settings = console, settings
+        self._last = 0.0
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._last = time.monotonic()
+
+    def phase(
+        self, number: int, phase: str, counts: dict[str, int], rounds: list[tuple[int, str, dict[str, Any]]]
+    ) -> None:
+        """Write the phase, and the last error."""
+        error = last_error(rounds)
+        said = f", last error {error} kJ/(mol nm)" if error else ""
+        self._say(f"round {number} of {self._settings.max_rounds}: {phase}; {label_counts(counts)}{said}")
+
+    def walker(self, walker: int, step: int, uncertainty: float, event: str = "") -> None:
+        """Write where a walker was stopped, and now and then where it is."""
+        if event:
+            self._say(f"walker {walker} stopped at {event}")
+        elif time.monotonic() - self._last > PAUSE:
+            self._say(f"walker {walker}: step {step}, uncertainty {uncertainty:.0f} kJ/(mol nm)")
+
+    def labels(self, counts: dict[str, int]) -> None:
+        """Write the counts now and then."""
+        if time.monotonic() - self._last > PAUSE:
+            self._say(label_counts(counts))
+
+    def training(self, frames: int) -> None:
+        """Write what is trained on."""
+        self._say(f"training on {frames} labels")
+
+
+class TableOfProgress(LoopProgress):
+    """A table that changes in its place.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    walkers : int
+    settings : LoopSettings
+    """
+
+    def __init__(self, console: Console, walkers: int, settings: LoopSettings) -> None:
+        self._settings = settings
+        self._live = Live(console=console, refresh_per_second=4, transient=False)
+        self._walkers = [("", "", "") for _ in range(walkers)]
+        self._round, self._phase, self._counts = 0, "", dict[str, int]()
+        self._rounds: list[tuple[int, str, dict[str, Any]]] = []
+        self._begun = self._round_begun = time.monotonic()
+        self._lengths: list[float] = []
+
+    def __enter__(self) -> LoopProgress:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave the last table."""
+        self._live.update(self.table(), refresh=True)
+        self._live.stop()
+
+    def phase(
+        self, number: int, phase: str, counts: dict[str, int], rounds: list[tuple[int, str, dict[str, Any]]]
+    ) -> None:
+        """Take note of a phase that begins."""
+        if number != self._round:
+            now = time.monotonic()
+            if self._round > 0:
+                self._lengths.append(now - self._round_begun)
+            self._round_begun = now
+            self._walkers = [("", "", "") for _ in self._walkers]
+        self._round, self._phase, self._counts, self._rounds = number, phase, counts, rounds
+        self._live.update(self.table())
+
+    def walker(self, walker: int, step: int, uncertainty: float, event: str = "") -> None:
+        """Take note of where a walker is."""
+        spread = "" if math.isnan(uncertainty) else f"{uncertainty:.0f}"
+        self._walkers[walker] = (f"{step}/{self._settings.steps_per_round}", spread, event)
+        self._live.update(self.table())
+
+    def labels(self, counts: dict[str, int]) -> None:
+        """Take note of labels."""
+        self._counts = counts
+        self._live.update(self.table())
+
+    def training(self, frames: int) -> None:
+        """Take note of a training that begins."""
+        self._phase = f"train on {frames} labels"
+        self._live.update(self.table())
+
+    def table(self) -> Table:
+        """Return what is shown."""
+        left = time_left(self._lengths, self._settings.max_rounds - self._round)
+        title = f"round {self._round} of {self._settings.max_rounds}: {self._phase}"
+        caption = f"{label_counts(self._counts)}; at most {left} left" if left else label_counts(self._counts)
+        error = last_error(self._rounds)
+        if error:
+            wanted = f"{self._settings.force_error:g} kJ/(mol nm)"
+            caption += f"\nerror of forces on fresh configurations {error}, wanted {wanted}"
+        table = Table(title=title, caption=caption)
+        for name in ("walker", "step", "uncertainty, kJ/(mol nm)", "stopped"):
+            table.add_column(name)
+        for k, row in enumerate(self._walkers):
+            table.add_row(str(k), *row)
+        return table
+
+
+def label_counts(counts: dict[str, int]) -> str:
+    """Return how many labels there are, in words."""
+    waiting = counts.get(WAITING, 0) + counts.get(CLAIMED, 0)
+    return f"labels: {counts.get(LABELLED, 0)} made, {waiting} waiting, {counts.get(FAILED, 0)} set aside"
+
+
+def last_error(rounds: list[tuple[int, str, dict[str, Any]]]) -> str:
+    """Return the last error of forces with its upper limit, or an empty text."""
+    found = [result["error"] for _, _, result in rounds if "error" in result]
+    if not found or found[-1]["count"] == 0:
+        return ""
+    return f"{found[-1]['force_error']:.1f} (below {found[-1]['force_limit']:.1f})"
+
+
+def time_left(lengths: list[float], rounds: int) -> str:
+    """Return how long the rounds that are left take if each is like the mean of the last three."""
+    if not lengths:
+        return ""
+    seconds = sum(lengths[-3:]) / len(lengths[-3:]) * max(0, rounds)
+    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
+
+
+def create_progress(
+    wanted: bool | None, walkers: int, settings: LoopSettings, console: Console | None = None
+) -> LoopProgress:
+    """Return what shows progress.
+
+    Parameters
+    ----------
+    wanted : bool or None
+        None: if standard error is a terminal.
+    walkers : int
+    settings : LoopSettings
+    console : rich.console.Console, optional
+        Standard error by default.
+    """
+    if wanted is False or (wanted is None and console is None and not sys.stderr.isatty()):
+        return LoopProgress()
+    console = console or Console(stderr=True)
+    return TableOfProgress(console, walkers, settings) if console.is_terminal else LinesOfProgress(console, settings)
