@@ -25,7 +25,8 @@ BELOW = {
     "sampling": {"coupling", "embedding", "ml", "mm", "qm"},
     "dynamics": {"coupling", "embedding", "ml", "mm", "qm", "sampling"},
     "analysis": {"coupling", "embedding", "ml", "mm", "qm", "sampling", "dynamics"},
-    "learning": {"coupling", "embedding", "ml", "mm", "sampling", "analysis"},
+    # The input file of a learning loop names the method of its labels.
+    "learning": {"coupling", "embedding", "ml", "mm", "qm", "sampling", "analysis"},
 }
 GROUND = {"units", "errors"}
 # Folders that may import an engine; the name of a file at the top of the package stands for itself.

@@ -59,7 +59,21 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("--device", default="cpu", help="of torch, such as cuda")
     train.add_argument("--threads", type=int, default=1, help="threads of torch; small molecules are quickest with one")
+    learn = commands.add_parser("learn", help="learn a potential while simulations run, with labels from PySCF")
+    learn.set_defaults(run=_learn)
+    learn.add_argument("file", type=Path, help="description of the loop, TOML; a loop that was stopped goes on")
+    learn.add_argument("--quiet", action="store_true", help="show no progress")
+    learn.add_argument("--threads", type=int, default=1, help="threads of torch")
     return parser
+
+
+def _learn(options: argparse.Namespace) -> int:
+    from qmmlmm.learning.loop.input_file import read_loop
+
+    torch.set_num_threads(options.threads)
+    result = read_loop(options.file).run(progress=not options.quiet)
+    sys.stdout.write(result.report.read_text(encoding="utf-8"))
+    return 0 if result.passed else 3
 
 
 def _train(options: argparse.Namespace) -> int:

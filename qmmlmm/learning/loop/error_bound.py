@@ -54,8 +54,10 @@ def error_bound(force_errors: FloatArray, energy_errors: FloatArray, confidence:
 
     Notes
     -----
-    The mean of the squared force errors has Student's t for its upper limit, with the configurations as independent
-    values; the variance of the energy errors has chi-squared, as of normal ones. Too few configurations have no limit.
+    The mean squares of the configurations are independent values whose mean goes with chi-squared, of as many degrees
+    of freedom as their scatter tells: Satterthwaite, Biometrics Bull. 2, 110 (1946). The variance of the energy errors
+    goes with chi-squared as that of normal ones. Where few configurations have most of the error, the limits are too
+    low: of twelve whose errors differ by a factor of three, 88 % of limits of 90 % hold. Too few have no limit.
     """
     count = len(energy_errors)
     nan = float("nan")
@@ -65,7 +67,8 @@ def error_bound(force_errors: FloatArray, energy_errors: FloatArray, confidence:
     mean = float(squares.mean())
     if count < FEWEST:
         return ErrorBound(count, mean**0.5, float("inf"), float(np.std(energy_errors)), float("inf"))
-    above = stats.t.ppf(confidence, count - 1) * float(squares.std(ddof=1)) / count**0.5
+    freedom = 2.0 * count * mean**2 / max(float(squares.var(ddof=1)), 1e-12 * mean**2 + 1e-300)
+    above = mean * float(freedom / stats.chi2.ppf(1.0 - confidence, freedom))
     spread = float(np.std(energy_errors, ddof=1))
     widened = spread * float((count - 1) / stats.chi2.ppf(1.0 - confidence, count - 1)) ** 0.5
-    return ErrorBound(count, mean**0.5, float(mean + above) ** 0.5, spread, widened)
+    return ErrorBound(count, mean**0.5, above**0.5, spread, widened)

@@ -11,7 +11,15 @@ from pathlib import Path
 from qmmlmm.learning.data_set import parse_frame
 from qmmlmm.learning.labelled_frame import DataSetError
 from qmmlmm.learning.loop.errors import LoopError, LoopStoreError
-from qmmlmm.learning.loop.label_task import JobLimits, LabelOutcome, LabelSource, LabelTask, make_label
+from qmmlmm.learning.loop.label_task import (
+    DEFAULT_LIMITS,
+    JobLimits,
+    LabelOutcome,
+    LabelSource,
+    LabelTask,
+    leave_servers,
+    make_label,
+)
 from qmmlmm.learning.loop.spool import SpoolFile
 from qmmlmm.learning.loop.store import CLAIMED, WAITING, Job, LoopStore
 
@@ -37,9 +45,12 @@ class LabelSettings:
     """
 
     workers: int = 1
-    limits: JobLimits = JobLimits()
+    limits: JobLimits = DEFAULT_LIMITS
     attempts: int = 2
     isolated: bool = True
+
+
+DEFAULT_SETTINGS = LabelSettings()
 
 
 class LabelQueue:
@@ -61,7 +72,7 @@ class LabelQueue:
         store: LoopStore,
         source: LabelSource,
         reserve: int,
-        settings: LabelSettings = LabelSettings(),
+        settings: LabelSettings = DEFAULT_SETTINGS,
         executor: Executor | Callable[[], Executor] | None = None,
     ) -> None:
         self.store = store
@@ -85,6 +96,7 @@ class LabelQueue:
         if self._own and self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
+        leave_servers()
 
     def run(self, look: Callable[[], None] = lambda: None) -> float:
         """Make the labels of all jobs that wait; return once each has one or is set aside.

@@ -11,6 +11,7 @@ import hashlib
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -69,6 +70,9 @@ class JobLimits:
         return dict.fromkeys(names, str(self.threads))
 
 
+DEFAULT_LIMITS = JobLimits()
+
+
 @dataclass(frozen=True)
 class LabelTask:
     """What a worker needs for one label.
@@ -92,7 +96,7 @@ class LabelTask:
     name: str
     positions: FloatArray
     box: FloatArray
-    limits: JobLimits = JobLimits()
+    limits: JobLimits = DEFAULT_LIMITS
     isolated: bool = True
     spool: str = ""
 
@@ -168,6 +172,9 @@ def compute(
 
 _sources: dict[str, LabelSource] = {}
 _local = threading.local()
+_servers: set[LabelServer] = set()
+# Processes that finish a label although nobody waits for them; held here, since Popen warns when it is forgotten.
+_left: list[subprocess.Popen[bytes]] = []
 
 
 def _source_of(data: bytes) -> LabelSource:
@@ -182,12 +189,23 @@ def _server_for(task: LabelTask) -> LabelServer:
     """Return the process of this thread; one for another source or other limits ends."""
     key = (hashlib.sha256(task.source).hexdigest(), task.limits)
     held: LabelServer | None = getattr(_local, "server", None)
-    if held is not None and held.key != key:
+    if held is not None and (held.key != key or held not in _servers):
         held.close()
         held = None
     if held is None:
         held = _local.server = LabelServer(key, task)
+        _servers.add(held)
     return held
+
+
+def leave_servers() -> None:
+    """Let the processes that threads of this process have started end, each after the label that it is making.
+
+    Such a label is written to the spool, where the next loop finds it.
+    """
+    _left[:] = [process for process in _left if process.poll() is None]
+    while _servers:
+        _servers.pop().leave()
 
 
 class LabelServer:
@@ -206,6 +224,7 @@ class LabelServer:
         self._source, self._limits = task.source, task.limits
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._leaving = False
 
     def _start(self) -> None:
         here, there = Pipe()
@@ -227,9 +246,10 @@ class LabelServer:
     def run(self, task: LabelTask) -> LabelOutcome:
         """Make a label there."""
         try:
-            if self._process is None:
+            if self._process is None and not self._leaving:
                 self._start()
-            assert self._connection is not None
+            if self._connection is None:
+                raise EOFError
             self._connection.send((task.name, task.positions, task.box, task.spool))
             if not self._connection.poll(2 * self._limits.seconds + 2 * GRACE):
                 raise TimeoutError
@@ -241,6 +261,8 @@ class LabelServer:
 
     def _why(self, error: BaseException) -> str:
         """End the process and say what happened to it."""
+        if self._leaving:
+            return "the loop ended before the label was there"
         process = self._process
         code: int | None = None
         if process is not None and not isinstance(error, TimeoutError):
@@ -255,8 +277,20 @@ class LabelServer:
             return f"ProcessError: the process ended with status {code}"
         return f"{type(error).__name__}: {error}"
 
+    def leave(self) -> None:
+        """Wait for nothing any more; the process ends by itself once it has nothing to do."""
+        self._leaving = True
+        process, self._process = self._process, None
+        if process is not None:
+            _left.append(process)
+        if self._connection is not None:
+            # Unlike closing, this wakes a thread that is waiting for an answer.
+            with socket.socket(fileno=os.dup(self._connection.fileno())) as end, contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End the process, whatever it is doing."""
+        _servers.discard(self)
         process, self._process = self._process, None
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -36,6 +37,7 @@ from qmmlmm.learning.loop.time_book import ML, OPENMM, QM, TimeBook, overhead
 from qmmlmm.learning.loop.walk import Walking, displaced
 from qmmlmm.learning.network_file import load_network, region_potential, save_network
 from qmmlmm.learning.training import TrainingSettings
+from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.mm.mixed_system import MixedSystem, create_mixed_system
 from qmmlmm.mm.model_exchange import exchange_model
@@ -44,6 +46,8 @@ from qmmlmm.sampling.errors import RunDirectoryError
 from qmmlmm.units import FloatArray, in_unit
 
 SAMPLE, LABEL, TRAIN, DONE = "sample", "label", "train", "done"
+DEFAULT_SETTINGS, DEFAULT_NETWORK, DEFAULT_TRAINING = LoopSettings(), ResponseSettings(), TrainingSettings(steps=2000)
+DEFAULT_LABELLING, ONE_WALKER = LabelSettings(), (Walker(),)
 MODELS_NAME = "models"
 MODEL_NAME = "model.pt"
 
@@ -87,7 +91,8 @@ class LearningLoop:
     system : openmm.System
         The force field alone, as for `create_mixed_system`.
     term : Term
-        The QM potential on its region, with its embedding: what makes the labels. The learned potential takes its place.
+        The QM potential on its region, with its embedding: what makes the labels. The learned potential takes
+        its place.
     positions : (n, 3) Quantity or array, nm
         Where walkers start.
     settings : LoopSettings
@@ -127,10 +132,10 @@ class LearningLoop:
     Notes
     -----
     A round has four phases, each of which ends in one transaction: every walker runs (a transaction for each); some of
-    what they found is chosen; labels are made (a transaction for each); a model is trained. All random numbers come from
-    the seed and the numbers of round and walker, and each walk begins in a Context that was initialised anew, so that a
-    loop that was killed takes the same course as one that was not, on a platform that is deterministic (Reference, or
-    CPU with one thread).
+    what they found is chosen; labels are made (a transaction for each); a model is trained. All random numbers come
+    from the seed and the numbers of round and walker, and each walk begins in a Context that was initialised anew, so
+    that a loop that was killed takes the same course as one that was not, on a platform that is deterministic
+    (Reference, or CPU with one thread).
 
     Examples
     --------
@@ -151,13 +156,13 @@ class LearningLoop:
         term: Term,
         positions: Any,
         *,
-        settings: LoopSettings = LoopSettings(),
-        walkers: Sequence[Walker] = (Walker(),),
+        settings: LoopSettings = DEFAULT_SETTINGS,
+        walkers: Sequence[Walker] = ONE_WALKER,
         biases: Iterable[openmm.Force] = (),
         variables: Mapping[str, CollectiveVariable] | None = None,
-        network: ResponseSettings = ResponseSettings(),
-        training: TrainingSettings = TrainingSettings(steps=2000),
-        labelling: LabelSettings = LabelSettings(),
+        network: ResponseSettings = DEFAULT_NETWORK,
+        training: TrainingSettings = DEFAULT_TRAINING,
+        labelling: LabelSettings = DEFAULT_LABELLING,
         executor: Executor | Callable[[], Executor] | None = None,
         method: str | None = None,
         source: LabelSource | None = None,
@@ -197,7 +202,8 @@ class LearningLoop:
         self._guard = Guard(topology, system, term.region.atoms, settings)
         self._mixed: MixedSystem | None = None
         self._walking: Walking | None = None
-        self._running_model = ""
+        self._running_model = -1
+        self._potential: tuple[int, MLPotential] | None = None
         self.book = TimeBook()
 
     @property
@@ -333,7 +339,7 @@ class LearningLoop:
         candidates: list[Job] = []
         now = state
         marks = np.linspace(0, steps, max(1, count) + 1).astype(int)
-        for before, step in zip(marks[:-1], marks[1:], strict=True):
+        for before, step in itertools.pairwise(marks):
             now = walking.plain(int(step - before))
             if len(candidates) < count:
                 candidates.append(self._displaced_job(walking, now, k, int(step), rng))
@@ -378,7 +384,7 @@ class LearningLoop:
         # One look from each equal stretch, so that they are far apart in time.
         for k in range(n):
             edges = np.linspace(0, looks, len(drawn[k]) + 1)
-            drawn[k] = sorted({int(rng.uniform(low, high)) for low, high in zip(edges[:-1], edges[1:], strict=True)})
+            drawn[k] = sorted({int(rng.uniform(low, high)) for low, high in itertools.pairwise(edges)})
         return drawn
 
     def _choose(self, store: LoopStore, number: int) -> None:
@@ -415,8 +421,8 @@ class LearningLoop:
         failed = [job for job in jobs if job.status == FAILED]
         if failed and len(failed) == len(jobs):
             raise LoopError(
-                f"none of the {len(jobs)} labels of round {number} could be made; the first reason: {failed[0].reason}. "
-                f"Geometries and reasons are in the table jobs of {store.path}"
+                f"none of the {len(jobs)} labels of round {number} could be made; the first reason: "
+                f"{failed[0].reason}. Geometries and reasons are in the table jobs of {store.path}"
             )
 
     def _train(self, store: LoopStore, number: int, shown: LoopProgress) -> dict[str, Any]:
@@ -426,8 +432,7 @@ class LearningLoop:
         if number > 0:
             result = self._judge(store, number)
             if result["passed"]:
-                network = load_network(self._network_path(number - 1))
-                self._save_model(network)
+                self._save_model(number - 1)
                 result["network"] = checksum(self._network_path(number - 1).read_bytes())
                 return result
         path = self._network_path(number)
@@ -450,7 +455,7 @@ class LearningLoop:
         save_network(network, path)
         result["network"] = checksum(path.read_bytes())
         (self.directory / "training.pt").unlink(missing_ok=True)
-        self._save_model(load_network(path))
+        self._save_model(number)
         return result
 
     def _judge(self, store: LoopStore, number: int) -> dict[str, Any]:
@@ -498,23 +503,29 @@ class LearningLoop:
             raise PotentialError(f"{path} was changed")
         except (OSError, PotentialError) as error:
             raise LoopError(
-                f"the model of round {number} is lost ({error}); copy it back, or start a loop in another directory with "
-                f"the labels in {store.mirror.path}"
+                f"the model of round {number} is lost ({error}); copy it back, or start a loop in another directory "
+                f"with the labels in {store.mirror.path}"
             ) from error
 
-    def _save_model(self, network: ResponseNetwork) -> None:
+    def _potential_of(self, number: int) -> MLPotential:
+        """Return the potential of the network after a round; the last one is kept."""
+        if self._potential is None or self._potential[0] != number:
+            with self.book.booking(ML):
+                self._potential = number, region_potential(load_network(self._network_path(number)))
+        return self._potential[1]
+
+    def _save_model(self, number: int) -> None:
+        potential = self._potential_of(number)
         try:
-            region_potential(network).save(self.directory / MODEL_NAME)
+            potential.save(self.directory / MODEL_NAME)
         except RuntimeError as error:  # torch has an error of its own for a full disk
             raise full_disk(self.directory, error) from error
 
     def _put_in(self, number: int) -> tuple[MixedSystem, Walking]:
         """Let the Context run with the model after a round."""
-        path = self._network_path(number)
-        if self._mixed is not None and self._walking is not None and self._running_model == path.name:
+        if self._mixed is not None and self._walking is not None and self._running_model == number:
             return self._mixed, self._walking
-        with self.book.booking(ML):
-            potential = region_potential(load_network(path))
+        potential = self._potential_of(number)
         if self._mixed is None or self._walking is None:
             term = replace(self._term, potential=potential, name=self._ml_name)
             self._mixed = create_mixed_system(
@@ -527,7 +538,7 @@ class LearningLoop:
             self._walking = self._walking_in(self._mixed.system)
         else:
             exchange_model(self._mixed, self._ml_name, potential, [self._walking.context])
-        self._running_model = path.name
+        self._running_model = number
         if self._on_model is not None:
             self._on_model(self._mixed, number)
         return self._mixed, self._walking

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import warnings
 from pathlib import Path
 
@@ -26,8 +27,8 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS times (round INTEGER, kind TEXT, seconds REAL)",
 )
 TABLES = ("meta", "rounds", "walkers", "trace", "jobs", "times")
-MOST_ROWS = 100_000
-"""Looked for where the file does not say how many there are."""
+LONGEST_GAP = 1000
+"""Rows that are looked for in vain before the search ends, where the file does not say how many there are."""
 # Without these the loop does not know where it stands.
 NEEDED = ("meta", "rounds")
 
@@ -96,19 +97,22 @@ def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: st
     columns = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
     try:
         (last,) = source.execute(f"SELECT MAX(rowid) FROM {table}").fetchone()
+        whole = True
     except sqlite3.DatabaseError:
-        last = MOST_ROWS
-    count, whole = 0, last != MOST_ROWS
+        last, whole = sys.maxsize, False
+    count = rowid = missed = 0
     marks = ",".join("?" * len(columns))
     target.execute("BEGIN")
-    for rowid in range(1, (last or 0) + 1):
+    while last is not None and rowid <= last and (whole or missed < LONGEST_GAP):
+        missed += 1
         try:
             row = source.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE rowid=?", (rowid,)).fetchone()
             if row is not None:
                 target.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", row)
-                count += 1
+                count, missed = count + 1, 0
         except (sqlite3.Error, UnicodeDecodeError):
             whole = False
+        rowid += 1
     target.execute("COMMIT")
     return count, whole
 

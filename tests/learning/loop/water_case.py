@@ -37,6 +37,7 @@ SETTINGS = LoopSettings(
     members=2,
     seed=7,
 )
+WALKERS = [Walker({"hh_centre": centre, "hh_k": 2000.0}) for centre in (0.15, 0.16)]
 
 
 def waters() -> tuple[app.Topology, openmm.System, np.ndarray]:
@@ -120,7 +121,7 @@ def make_loop(directory, *, log="", seconds=0.0, faults=None, workers=2, executo
     umbrella = Distance(1, 2).umbrella("hh")
     options = {
         "settings": SETTINGS,
-        "walkers": [Walker({"hh_centre": centre, "hh_k": 2000.0}) for centre in (0.15, 0.16)],
+        "walkers": WALKERS,
         "biases": [umbrella],
         "variables": {"H-H, nm": Distance(1, 2)},
         "network": NETWORK,

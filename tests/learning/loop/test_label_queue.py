@@ -1,0 +1,336 @@
+"""Labels in parallel: whatever goes wrong with one, the others are made, once each, and none is lost."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from water_case import LoggedLabeller, make_source, springs, waters
+
+from qmmlmm import PySCFPotential, Region, Term
+from qmmlmm.learning import read_frames
+from qmmlmm.learning.loop import JobLimits, LabelSettings, LoopError, LoopStoreError
+from qmmlmm.learning.loop.geometry_record import Snapshot
+from qmmlmm.learning.loop.label_queue import LabelQueue, covered
+from qmmlmm.learning.loop.label_task import make_label
+from qmmlmm.learning.loop.store import FAILED, LABELLED, WAITING, Job, LoopStore
+
+N = 12
+
+
+def embedded(potential=None) -> Term:
+    return Term(potential or springs(), Region("water", [0, 1, 2]), embedding="electrostatic")
+
+
+@pytest.fixture
+def case(tmp_path):
+    """Return a store with jobs, and a maker of sources that log what they finish."""
+    topology, system, positions = waters()
+    rng = np.random.default_rng(4)
+    store = LoopStore(tmp_path, N)
+    store.enter(0, "sample", {})
+    jobs = [
+        Job(0, "start", 0, k, Snapshot(positions + 0.002 * rng.normal(size=positions.shape), np.eye(3)))
+        for k in range(8)
+    ]
+    store.add_walk(0, 0, Snapshot(positions, np.eye(3), 0 * positions), jobs)
+    store.choose(0, range(1, 9), "label")
+    log = tmp_path / "finished.log"
+
+    def source(**options) -> LoggedLabeller:
+        return make_source(topology, system, embedded(), str(log), **options)
+
+    return store, source, log
+
+
+def finished(log: Path) -> list[str]:
+    return log.read_text().split() if log.exists() else []
+
+
+def names(store) -> list[str]:
+    return [job.name for job in store.jobs()]
+
+
+def expected(source, store) -> dict[str, float]:
+    return {job.name: source().label(job.snapshot.positions, job.snapshot.box).energy for job in store.jobs()}
+
+
+def assert_complete(store, energies, missing=()):
+    found = {job.name: frame.energy for job, frame in store.labels()}
+    assert set(found) == set(energies) - set(missing)
+    for name, energy in found.items():
+        assert energy == pytest.approx(energies[name], abs=1e-8)  # rounding in the text
+    assert sorted(frame.name for frame in read_frames(store.mirror.path)) == sorted(found)
+
+
+def test_threads_make_every_label_once_and_leave_no_files(case):
+    store, source, log = case
+    energies = expected(source, store)
+    log.unlink()
+    shown = []
+    queue = LabelQueue(store, source(), 20_000, LabelSettings(3, isolated=False), lambda: ThreadPoolExecutor(3))
+    busy = queue.run(lambda: shown.append(store.counts()[LABELLED]))
+    queue.close()
+    assert_complete(store, energies)
+    assert Counter(finished(log)) == dict.fromkeys(energies, 1)
+    assert busy > 0
+    assert shown[-1] == 8
+    assert not list((store.directory / "spool").iterdir())
+    assert queue.run() == 0.0  # nothing is left to do
+    assert len(finished(log)) == 8
+
+
+def test_a_label_does_not_depend_on_those_before_it(case, tmp_path):
+    """An SCF goes on from the last density unless it is told to forget it."""
+    topology, system, positions = waters()
+    potential = PySCFPotential("hf", "sto-3g", conv_tol=1e-6)
+    source = make_source(topology, system, embedded_qm(potential))
+    other = positions + 0.01 * np.random.default_rng(2).normal(size=positions.shape)
+    alone = task_of(source, positions)
+    label = make_label(alone).label
+    make_label(task_of(source, other))
+    assert make_label(alone).label == label
+
+
+def embedded_qm(potential) -> Term:
+    return Term(potential, Region("water", [0, 1, 2]), embedding="electrostatic", name="water/MM")
+
+
+def task_of(source, positions):
+    from qmmlmm.learning.loop.label_task import LabelTask
+
+    return LabelTask(pickle.dumps(source), "one", positions, np.eye(3), isolated=False)
+
+
+def test_an_scf_that_cannot_converge_is_set_aside_with_geometry_and_reason(case, tmp_path):
+    store, _, _ = case
+    topology, system, _ = waters()
+    impossible = PySCFPotential("hf", "sto-3g", max_cycle=1, conv_tol=1e-14, failure_directory=str(tmp_path / "failed"))
+    source = make_source(topology, system, embedded_qm(impossible))
+    for job in store.jobs(WAITING)[1:]:
+        store.give_back(job, "not part of this test", final=True)
+    LabelQueue(store, source, 20_000, LabelSettings(isolated=False, attempts=2), lambda: ThreadPoolExecutor(1)).run()
+    job = store.jobs(FAILED)[0]
+    assert job.attempts == 2
+    assert job.reason.startswith("ConvergenceError")
+    assert job.snapshot.positions.shape == (N, 3)
+
+
+def test_a_failing_job_is_retried_and_set_aside_and_the_others_are_made(case):
+    store, source, log = case
+    energies = expected(source, store)
+    log.unlink()
+    queue = LabelQueue(
+        store, source(faults={"start-000003": "raise"}), 20_000, LabelSettings(2, attempts=3, isolated=False),
+        lambda: ThreadPoolExecutor(2),
+    )  # fmt: skip
+    queue.run()
+    assert_complete(store, energies, ["start-000003"])
+    (job,) = store.jobs(FAILED)
+    assert (job.name, job.attempts, job.reason) == ("start-000003", 3, "ArithmeticError: a planted fault")
+    assert job.snapshot is not None
+
+
+def test_processes_that_hang_or_take_too_much_are_ended_and_the_rest_goes_on(case):
+    """In processes of their own: a job that hangs is killed by the kernel's timer, one without memory fails."""
+    store, source, log = case
+    energies = expected(source, store)
+    log.unlink()
+    for job in store.jobs(WAITING)[4:]:
+        store.give_back(job, "not part of this test", final=True)
+    faults = {"start-000002": "hang", "start-000003": "memory"}
+    limits = JobLimits(threads=1, memory=1000.0, seconds=3.0)
+    queue = LabelQueue(store, source(faults=faults), 20_000, LabelSettings(1, limits, attempts=1))
+    queue.run()
+    queue.close()
+    reasons = {job.name: job.reason for job in store.jobs(FAILED)}
+    assert reasons["start-000002"] == "TimeoutError: the job took longer than 3 s and was killed"
+    assert reasons["start-000003"].startswith("MemoryError")
+    assert_complete(store, energies, [name for name in energies if name not in ("start-000001", "start-000004")])
+    assert finished(log) == ["start-000001", "start-000004"]
+
+
+def test_labels_that_were_finished_after_the_loop_died_are_taken_up(case):
+    """A process goes on when the loop is killed; the next loop finds its label and does not make it again."""
+    store, source, log = case
+    energies = expected(source, store)
+    log.unlink()
+    queue = LabelQueue(store, source(), 20_000, LabelSettings(1, isolated=False), lambda: ThreadPoolExecutor(1))
+    first = store.claim(store.jobs(WAITING)[0])
+    queue._spool.mkdir()
+    from qmmlmm.learning.loop.spool import SpoolFile
+
+    SpoolFile(queue._path(first)).reserve(20_000)
+    assert not make_label(_task(queue, first)).error  # as by a process whose loop is gone
+    assert store.counts()[LABELLED] == 0
+    queue.run()
+    assert Counter(finished(log)) == dict.fromkeys(energies, 1)
+    assert_complete(store, energies)
+
+
+def _task(queue, job):
+    from qmmlmm.learning.loop.label_task import LabelTask
+
+    return LabelTask(
+        queue._source, job.name, job.snapshot.positions, job.snapshot.box, isolated=False, spool=str(queue._path(job))
+    )
+
+
+def test_an_executor_that_breaks_is_replaced_or_the_error_says_what_to_do(case):
+    store, source, _ = case
+    made = []
+
+    class Breaking(ThreadPoolExecutor):
+        def submit(self, *arguments, **options):
+            from concurrent.futures import BrokenExecutor
+
+            if len(made) == 1:
+                raise BrokenExecutor("a process died")
+            return super().submit(*arguments, **options)
+
+    def make():
+        made.append(1)
+        return Breaking(1)
+
+    LabelQueue(store, source(), 20_000, LabelSettings(isolated=False), make).run()
+    assert len(made) == 2
+    assert store.counts()[LABELLED] == 8
+    made[:] = [1]
+    store.add_walk(1, 0, store.walker_state(0, 0), [Job(1, "start", 0, 0, store.jobs()[0].snapshot)])
+    store.enter(1, "sample", {})
+    store.choose(1, [9], "label")
+    with pytest.raises(LoopError, match="Hand in a function"):
+        LabelQueue(store, source(), 20_000, LabelSettings(isolated=False), Breaking(1)).run()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of a few hundred kilobytes; grow it with the function that comes along."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield place, lambda: subprocess.run(["mount", "-o", "remount,size=4m", str(place)], check=True)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_stops_with_a_clear_error_and_loses_nothing(small_disk, tmp_path):
+    place, grow = small_disk
+    topology, system, positions = waters()
+    log = tmp_path / "finished.log"
+    source = make_source(topology, system, embedded(), str(log))
+    store = LoopStore(place, N)
+    store.enter(0, "sample", {})
+    jobs = [Job(0, "start", 0, k, Snapshot(positions + 1e-4 * k, np.eye(3))) for k in range(40)]
+    store.add_walk(0, 0, Snapshot(positions, np.eye(3), 0 * positions), jobs)
+    store.choose(0, range(1, 41), "label")
+    settings = LabelSettings(2, isolated=False)
+    stopped = 0
+    for _ in range(3):  # it fails again as long as nothing changes, and makes no label meanwhile
+        with pytest.raises(LoopStoreError, match=r"is full .* make room and start the loop again"):
+            LabelQueue(store, source, 8_000, settings, lambda: ThreadPoolExecutor(2)).run()
+        stopped = max(stopped, len(finished(log)))
+        store.close()
+        store = LoopStore(place, N)
+    assert 0 < stopped < 40
+    assert len(set(finished(log))) == len(finished(log))
+    grow()
+    LabelQueue(store, source, 8_000, settings, lambda: ThreadPoolExecutor(2)).run()
+    assert Counter(finished(log)) == {job.name: 1 for job in store.jobs()}
+    assert store.counts()[LABELLED] == 40
+    assert len(read_frames(place / "labels.xyz")) == 40
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_of_dask_that_is_killed_while_it_computes_costs_nothing_but_time(case):
+    distributed = pytest.importorskip("distributed")
+    store, source, log = case
+    energies = expected(source, store)
+    log.unlink()
+    started = log.with_name("started.log")
+    with (
+        distributed.LocalCluster(
+            n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None, scheduler_port=0
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        client.wait_for_workers(3, timeout=240)
+        queue = LabelQueue(
+            store, Announced(source(seconds=2.0), str(started)), 20_000, LabelSettings(3, isolated=False),
+            client.get_executor(),
+        )  # fmt: skip
+        victim: list[int] = []
+
+        def kill_one() -> None:
+            if not victim and started.exists() and len(finished(log)) >= 1:
+                working = [line.split() for line in started.read_text().splitlines()]
+                running = [(name, int(pid)) for name, pid in working if name not in finished(log)]
+                if running:
+                    victim.append(running[0][1])
+                    os.kill(victim[0], signal.SIGKILL)
+
+        queue.run(kill_one)
+    assert victim
+    assert_complete(store, energies)
+    assert Counter(finished(log)) == dict.fromkeys(energies, 1)
+    begun = Counter(line.split()[0] for line in started.read_text().splitlines())
+    assert max(begun.values()) == 2  # the one that was in the making began again
+    assert len({line.split()[1] for line in started.read_text().splitlines()}) >= 3
+
+
+class Announced:
+    """Writes down that a label begins, and in which process."""
+
+    def __init__(self, source, log) -> None:
+        self.source, self.log = source, log
+
+    def label(self, positions, box=None, name="frame"):
+        with open(self.log, "a") as file:
+            file.write(f"{name} {os.getpid()}\n")
+        return self.source.label(positions, box, name)
+
+
+@pytest.mark.slow
+def test_a_process_pool_whose_process_is_killed_is_made_anew(case):
+    store, source, log = case
+    energies = expected(source, store)
+    log.unlink()
+    started = log.with_name("started.log")
+    context = get_context("spawn")
+    queue = LabelQueue(
+        store, Announced(source(seconds=0.5), str(started)), 20_000, LabelSettings(2, attempts=3, isolated=False),
+        lambda: ProcessPoolExecutor(2, mp_context=context),
+    )  # fmt: skip
+    victim: list[int] = []
+
+    def kill_one() -> None:
+        if not victim and started.exists():
+            time.sleep(0.1)
+            victim.append(int(started.read_text().split()[1]))
+            os.kill(victim[0], signal.SIGKILL)
+
+    queue.run(kill_one)
+    queue.close()
+    assert victim
+    assert_complete(store, energies)
+    assert Counter(finished(log)) == dict.fromkeys(energies, 1)
+
+
+def test_the_time_of_labels_that_overlap_counts_once():
+    assert covered([(3.0, 4.0), (0.0, 1.0), (0.5, 2.0), (0.6, 0.7)]) == pytest.approx(3.0)
+    assert covered([]) == 0.0
