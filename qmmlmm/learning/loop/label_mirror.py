@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from qmmlmm.learning.loop.geometry_record import checksum
+from qmmlmm.sampling.checkpoint import replace_file
 
 
 class LabelMirror:
@@ -60,13 +61,4 @@ class LabelMirror:
                 for text in missing:
                     self.append(text)
                 return
-        temporary = self.path.with_name(f".{self.path.name}.new")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(wanted)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        os.replace(temporary, self.path)
+        replace_file(self.path, wanted)

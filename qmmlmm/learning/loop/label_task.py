@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import Pipe, spawn
 from multiprocessing.connection import Connection
@@ -228,10 +228,12 @@ class LabelServer:
 
     def _start(self) -> None:
         here, there = Pipe()
-        environment: Mapping[str, str] = {**os.environ, **self._limits.environment()}
+        # The interpreter finds this package where it was found here, also from another working directory.
+        paths = [str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, **self._limits.environment(), "PYTHONPATH": os.pathsep.join(paths)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "qmmlmm.learning.loop.label_server", str(there.fileno())],
-            pass_fds=[there.fileno()], env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            pass_fds=[there.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
         there.close()

@@ -355,6 +355,14 @@ class LoopStore:
                 "UPDATE jobs SET status=?, reason=? WHERE id=?", (FAILED if final else WAITING, reason[:4000], job.id)
             )
 
+    def try_again(self, number: int) -> None:
+        """Let the jobs of a round that were set aside wait again, as if they had not been tried."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET status=?, attempts=0 WHERE round=? AND status=? AND geometry IS NOT NULL",
+                (WAITING, number, FAILED),
+            )
+
     def add_given(self, texts: Sequence[tuple[str, str]]) -> None:
         """Take in labels from elsewhere, (name, text) each, as one transaction."""
         with self._transaction() as database:

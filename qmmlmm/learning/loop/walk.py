@@ -16,7 +16,6 @@ from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.loop.store import Job
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.units import FloatArray
 
 FINE_CHECKS = 2
 """A stretch that ran away is gone through again with a look at every so many steps."""
@@ -269,19 +268,3 @@ def _thinned(sights: list[Sight], settings: LoopSettings) -> list[Sight]:
     if len(sights) <= count:
         return sights
     return [sights[k] for k in np.unique(np.linspace(0, len(sights) - 1, count).astype(int))]
-
-
-def displaced(positions: FloatArray, atoms: Sequence[int], size: float, rng: np.random.Generator) -> FloatArray:
-    """Return positions with those of some atoms moved at random.
-
-    Parameters
-    ----------
-    positions : (n, 3) float array
-    atoms : sequence of int
-    size : float
-        Standard deviation of each coordinate on average; between configurations it differs from nothing to twice this.
-    rng : numpy.random.Generator
-    """
-    moved = positions.copy()
-    moved[list(atoms)] += size * rng.uniform(0.0, 2.0) * rng.normal(size=(len(atoms), 3))
-    return moved
