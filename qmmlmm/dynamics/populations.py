@@ -1,0 +1,67 @@
+"""Populations of electronic states from many trajectories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qmmlmm.units import FloatArray, IntArray
+
+CONFIDENCE = 1.959964
+"""Standard deviations of a normal distribution that hold 95 %."""
+
+
+@dataclass(frozen=True)
+class Populations:
+    """Shares of the trajectories on each state.
+
+    Parameters
+    ----------
+    times : (t,) float array, ps
+    shares : (t, m) float array
+        Of the trajectories whose active state it is.
+    lower, upper : (t, m) float arrays
+        Confidence bands of 95 %.
+    amplitudes : (t, m) float array
+        Mean absolute squares of the electronic amplitudes: equal to the shares where surface hopping is consistent.
+    n_trajectories : int
+    """
+
+    times: FloatArray
+    shares: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    amplitudes: FloatArray
+    n_trajectories: int
+
+
+def wilson_band(counts: FloatArray, n: int, width: float = CONFIDENCE) -> tuple[FloatArray, FloatArray]:
+    """Return the confidence band of a share of which `counts` of `n` independent trials were seen.
+
+    Notes
+    -----
+    It stays between 0 and 1, also where all trajectories agree. Source: Wilson, J. Am. Stat. Assoc. 22, 209 (1927).
+    """
+    share = counts / n
+    middle = (share + width**2 / (2 * n)) / (1 + width**2 / n)
+    half = width / (1 + width**2 / n) * np.sqrt(share * (1 - share) / n + width**2 / (4 * n**2))
+    # Round-off must not put a share of zero or one outside.
+    return np.clip(np.minimum(middle - half, share), 0.0, 1.0), np.clip(np.maximum(middle + half, share), 0.0, 1.0)
+
+
+def populations(times: FloatArray, states: IntArray, squares: FloatArray) -> Populations:
+    """Return the populations of trajectories that all have the same steps.
+
+    Parameters
+    ----------
+    times : (t,) float array, ps
+    states : (n, t) int array
+        The active one of each trajectory.
+    squares : (n, t, m) float array
+        Absolute squares of the amplitudes.
+    """
+    count, _, n_states = squares.shape
+    counts = np.array([(states == k).sum(axis=0) for k in range(n_states)], dtype=float).T
+    lower, upper = wilson_band(counts, count)
+    return Populations(times, counts / count, lower, upper, squares.mean(axis=0), count)
