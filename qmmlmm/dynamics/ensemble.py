@@ -186,7 +186,8 @@ def _run_trajectory(
             hopping.step(1)
             _add_row(rows, hopping)
         buffer = io.BytesIO()
-        np.savez(buffer, **{name: np.array(values) for name, values in rows.items()})
+        arrays: dict[str, Any] = {name: np.array(values) for name, values in rows.items()}
+        np.savez(buffer, **arrays)
         replace_file(path.with_suffix(".npz"), buffer.getvalue())
         hopping.save_checkpoint(checkpoint)
 
