@@ -54,7 +54,8 @@ def main() -> None:
             errors = np.sqrt(np.clip(expected * (1 - expected), 1 / n, None) / n)
             deviations = np.abs(found - expected) / errors
             print(
-                f"{name} {k:3g}, decoherence {decoherence}: {np.array2string(expected, precision=3, floatmode='fixed')} "
+                f"{name} {k:3g}, decoherence {decoherence}: "
+                f"{np.array2string(expected, precision=3, floatmode='fixed')} "
                 f"{np.array2string(found, precision=3, floatmode='fixed')} {deviations.max():.1f} "
                 f"({n} trajectories, {time.perf_counter() - start:.0f} s)",
                 flush=True,
