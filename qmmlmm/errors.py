@@ -37,6 +37,10 @@ class PotentialError(QmmlmmError, ValueError):
     """A potential that cannot be built as asked: unknown method, basis, model file or element."""
 
 
+class InputFileError(QmmlmmError, ValueError):
+    """A file that describes a calculation and has an unknown key, lacks one, or cannot be read."""
+
+
 class MissingDependencyError(QmmlmmError, ImportError):
     """An optional package that is needed now cannot be imported."""
 

@@ -27,6 +27,7 @@ BELOW = {
     "analysis": {"coupling", "embedding", "ml", "mm", "qm", "sampling", "dynamics"},
     # The input file of a learning loop names the method of its labels.
     "learning": {"coupling", "embedding", "ml", "mm", "qm", "sampling", "analysis"},
+    "commands": {"coupling", "embedding", "ml", "mm", "qm", "sampling", "dynamics", "analysis", "learning"},
 }
 GROUND = {"units", "errors"}
 # Folders that may import an engine; the name of a file at the top of the package stands for itself.

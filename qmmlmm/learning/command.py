@@ -1,16 +1,14 @@
-"""The command ``qmmlmm``."""
+"""The commands ``qmmlmm train`` and ``qmmlmm learn``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from qmmlmm.errors import QmmlmmError
 from qmmlmm.learning.data_set import read_frames
 from qmmlmm.learning.network_file import region_potential, save_network
 from qmmlmm.learning.report import write_report
@@ -18,19 +16,8 @@ from qmmlmm.learning.training import Training, TrainingSettings, create_model, l
 from qmmlmm.ml.response_network import ResponseSettings
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        return int(options.run(options))
-    except (QmmlmmError, OSError) as error:
-        sys.stderr.write(f"qmmlmm: error: {error}\n")
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="qmmlmm", description="QM/ML/MM simulations in one OpenMM System.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``train`` and ``learn`` to the command ``qmmlmm``."""
     train = commands.add_parser("train", help="train a potential of a region on a data set")
     train.set_defaults(run=_train)
     train.add_argument("data", type=Path, nargs="+", help="data sets, extended XYZ (.xyz or .xyz.gz)")
@@ -64,7 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument("file", type=Path, help="description of the loop, TOML; a loop that was stopped goes on")
     learn.add_argument("--quiet", action="store_true", help="show no progress")
     learn.add_argument("--threads", type=int, default=1, help="threads of torch")
-    return parser
 
 
 def _learn(options: argparse.Namespace) -> int:

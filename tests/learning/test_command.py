@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from qmmlmm import MLPotential
+from qmmlmm.commands.main import main
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.learning import DataSetError, append_frames
-from qmmlmm.learning.command import main
 from qmmlmm.learning.training import TrainingSettings, learning_curve
 from qmmlmm.learning.uncertainty import ForceUncertainty
 from qmmlmm.ml.response_network import ResponseSettings

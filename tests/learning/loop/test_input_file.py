@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from openmm import app, unit
 
-from qmmlmm.learning.command import main
-from qmmlmm.learning.loop import LoopError, LoopSettings, Torsion
+from qmmlmm.commands.main import main
+from qmmlmm.errors import InputFileError
+from qmmlmm.learning.loop import LoopSettings, Torsion
 from qmmlmm.learning.loop.input_file import read_loop
 from qmmlmm.learning.loop.store import LoopStore
 
@@ -104,7 +105,7 @@ def test_a_file_says_what_python_would(folder):
     ],
 )
 def test_a_wrong_file_is_refused_with_what_is_known(folder, old, new, message):
-    with pytest.raises(LoopError, match=message):
+    with pytest.raises(InputFileError, match=message):
         read_loop(written(folder, FILE.replace(old, new)))
 
 

@@ -1,0 +1,251 @@
+"""Vertical excitations of a region at many snapshots, in its surroundings and without them."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from openmm import unit
+
+from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.errors import EvaluationError, QmmlmmError
+from qmmlmm.units import NM_IN_BOHR, FloatArray, in_unit
+
+HARTREE_IN_EV = 27.211386245981
+"""CODATA 2022."""
+
+RECORD_VERSION = 1
+COLUMNS = ("frame", "surroundings", "state", "energy_ev", "oscillator_strength")
+
+
+class TransitionsError(QmmlmmError):
+    """Snapshots, states or a record of them that do not fit together."""
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Excitations from the ground state.
+
+    Parameters
+    ----------
+    energies : (frames, states) float array, eV
+    strengths : (frames, states) float array
+        Oscillator strengths.
+    vacuum_energies, vacuum_strengths : (frames, states) float arrays, optional
+        Of the same geometries without surroundings.
+    """
+
+    energies: FloatArray
+    strengths: FloatArray
+    vacuum_energies: FloatArray | None = None
+    vacuum_strengths: FloatArray | None = None
+
+    def shifts(self) -> FloatArray:
+        """Return what the surroundings add to each excitation, (frames, states) eV.
+
+        Raises
+        ------
+        TransitionsError
+            If the geometries were not computed without surroundings.
+        """
+        if self.vacuum_energies is None:
+            raise TransitionsError("there are no excitations without surroundings; compute them with vacuum=True")
+        return self.energies - self.vacuum_energies
+
+
+def compute_transitions(
+    term: EvaluatedTerm,
+    frames: Iterable[tuple[object, object]],
+    *,
+    vacuum: bool = True,
+    executor: Executor | None = None,
+    record: str | os.PathLike[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Transitions:
+    """Return the excitations of a region at snapshots.
+
+    Parameters
+    ----------
+    term : EvaluatedTerm
+        From `MixedSystem.evaluated_term`, of a potential with excited states. Forces on the ground state are the
+        cheapest: ``state=0``.
+    frames : iterable of (positions, box vectors)
+        (n_particles, 3) and (3, 3) Quantity or float arrays, nm; the box is None without periodicity.
+    vacuum : bool
+        Whether each geometry is also computed without surroundings.
+    executor : concurrent.futures.Executor, optional
+        Computes the frames side by side; in this process, one after another, by default.
+    record : path, optional
+        CSV file to which each frame is added as soon as it is there. A file that is there already is read first, and
+        its frames are not computed again.
+    progress : callable, optional
+        Called with the number of frames that are done, after each.
+
+    Raises
+    ------
+    TransitionsError
+        If a potential has no excited states, or the record belongs to other frames or settings.
+    EvaluationError
+        If a calculation fails; the message names the frame.
+    """
+    places = [(_bohr(positions), np.eye(3) if box is None else _bohr(box)) for positions, box in frames]
+    if not places:
+        raise TransitionsError("there are no snapshots")
+    done: dict[int, FloatArray] = {}
+    journal = None if record is None else _Journal(Path(record), _identity(term, places, vacuum))
+    if journal is not None:
+        done = journal.read(2 if vacuum else 1)
+    waiting = [index for index in range(len(places)) if index not in done]
+    for index, rows in _computed(term, places, waiting, vacuum, executor):
+        done[index] = rows
+        if journal is not None:
+            journal.add(index, rows)
+        if progress is not None:
+            progress(len(done))
+    # (frames, 1 or 2, 2, states): surroundings or vacuum, energy or strength
+    table = np.array([done[index] for index in range(len(places))])
+    bare = (table[:, 1, 0], table[:, 1, 1]) if vacuum else (None, None)
+    return Transitions(table[:, 0, 0], table[:, 0, 1], *bare)
+
+
+def _bohr(lengths: object) -> FloatArray:
+    return np.array(in_unit(lengths, unit.nanometer), dtype=float) * NM_IN_BOHR
+
+
+def _computed(
+    term: EvaluatedTerm,
+    places: list[tuple[FloatArray, FloatArray]],
+    waiting: list[int],
+    vacuum: bool,
+    executor: Executor | None,
+) -> Iterator[tuple[int, FloatArray]]:
+    if executor is None:
+        for index in waiting:
+            yield index, _named(functools.partial(transitions_of, term, *places[index], vacuum), index)
+        return
+    futures: dict[Future[FloatArray], int] = {}
+    try:
+        for index in waiting:
+            futures[executor.submit(transitions_of, term, *places[index], vacuum)] = index
+        while futures:
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                index = futures.pop(future)
+                yield index, _named(future.result, index)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _named(result: Callable[[], FloatArray], index: int) -> FloatArray:
+    try:
+        return result()
+    except EvaluationError as error:
+        raise EvaluationError(f"snapshot {index} (counted from 0): {error}") from error
+
+
+def transitions_of(term: EvaluatedTerm, positions: FloatArray, box: FloatArray, vacuum: bool) -> FloatArray:
+    """Return excitation energies (eV) and oscillator strengths of one snapshot, (1 or 2, 2, states).
+
+    Parameters
+    ----------
+    term : EvaluatedTerm
+    positions : (n_particles, 3) float array, bohr
+    box : (3, 3) float array, bohr
+    vacuum : bool
+        Adds the same geometry without surroundings.
+    """
+    term.forget()
+    term.compute(positions, box)
+    assert term.last is not None
+    rows = [_row(term.last.results, term.name)]
+    if vacuum:
+        # The same sites, link atoms among them.
+        sites, _ = term.external_field(positions, box)
+        bare = term.potential.create_evaluator(term.layout.specification).evaluate(sites, None)
+        rows.append(_row(bare.results, term.name))
+    return np.array(rows)
+
+
+def _row(results: dict[str, object], name: str) -> FloatArray:
+    if "oscillator_strengths" not in results:
+        raise TransitionsError(
+            f"term {name!r} reports no oscillator strengths; take a potential with excited states, such as "
+            'PySCFPotential("b3lyp", "6-31g*", excited=TDA(n_states=3))'
+        )
+    energies = np.asarray(results["state_energies"], dtype=float)
+    strengths = np.asarray(results["oscillator_strengths"], dtype=float)
+    return np.array([(energies[1:] - energies[0]) * HARTREE_IN_EV, strengths[1:]])
+
+
+def _identity(term: EvaluatedTerm, places: list[tuple[FloatArray, FloatArray]], vacuum: bool) -> str:
+    digest = hashlib.sha256()
+    for positions, box in places:
+        digest.update(np.round(positions, 6).tobytes())
+        digest.update(np.round(box, 6).tobytes())
+    settings = {"potential": repr(term.potential), "region": repr(term.layout.specification), "vacuum": vacuum}
+    digest.update(json.dumps(settings).encode())
+    return digest.hexdigest()
+
+
+class _Journal:
+    """The CSV file of frames that are done; the first line says whose they are."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self._path = path
+        self._header = f"# transitions {RECORD_VERSION} {identity}\n"
+        if not path.exists():
+            with path.open("x", encoding="utf-8", newline="") as file:
+                file.write(self._header + ",".join(COLUMNS) + "\n")
+
+    def read(self, n_rows: int) -> dict[int, FloatArray]:
+        """Return the frames that are complete, and cut off one that is not."""
+        text = self._path.read_text(encoding="utf-8")
+        lines = text.splitlines(keepends=True)
+        if not lines or lines[0] != self._header:
+            raise TransitionsError(
+                f"{self._path} is of other snapshots, another method or another region; give another file, or delete it"
+            )
+        found: dict[int, dict[tuple[int, int], tuple[float, float]]] = {}
+        whole = [line for line in lines[2:] if line.endswith("\n")]
+        for frame, surroundings, state, energy, strength in csv.reader(whole):
+            found.setdefault(int(frame), {})[int(surroundings), int(state)] = (float(energy), float(strength))
+        states = max((state for rows in found.values() for _, state in rows), default=0)
+        kept = {frame: rows for frame, rows in found.items() if len(rows) == n_rows * states}
+        if len(kept) < len(found) or len(whole) < len(lines) - 2:
+            part = self._path.with_name(self._path.name + ".part")
+            tables = [_lines(frame, _table(rows, n_rows, states)) for frame, rows in kept.items()]
+            part.write_text(self._header + ",".join(COLUMNS) + "\n" + "".join(tables), encoding="utf-8", newline="")
+            part.replace(self._path)
+        return {frame: _table(rows, n_rows, states) for frame, rows in kept.items()}
+
+    def add(self, frame: int, rows: FloatArray) -> None:
+        """Write a frame, and see that it is on the disk."""
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(_lines(frame, rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _table(rows: dict[tuple[int, int], tuple[float, float]], n_rows: int, states: int) -> FloatArray:
+    return np.array(
+        [
+            [[rows[1 - row, state][column] for state in range(1, states + 1)] for column in (0, 1)]
+            for row in range(n_rows)
+        ]
+    )
+
+
+def _lines(frame: int, rows: FloatArray) -> str:
+    return "".join(
+        f"{frame},{1 - row},{state + 1},{rows[row, 0, state]:.10g},{rows[row, 1, state]:.10g}\n"
+        for row in range(len(rows))
+        for state in range(rows.shape[2])
+    )

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from pyscf import gto, scf, tdscf
+
+from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
+from qmmlmm.analysis.transitions import HARTREE_IN_EV, TransitionsError, compute_transitions
+from qmmlmm.qm import TDA, PySCFPotential
+from systems.methanimine_water import EDGE, METHANIMINE, SOLUTE, build
+
+SAME = 1e-5  # eV; the amplitudes are converged to residuals of 1e-6 hartree
+
+
+def term_of(potential):
+    topology, system, positions = build()
+    region = Region("imine", SOLUTE, charge=0)
+    mixed = create_mixed_system(topology, system, Hamiltonian([Term(potential, region, embedding="electrostatic")]))
+    return mixed.evaluated_term("imine/QM"), positions
+
+
+@pytest.fixture
+def imine():
+    """A term with three states, and three snapshots in nm."""
+    term, positions = term_of(PySCFPotential("hf", "sto-3g", excited=TDA(3)))
+    rng = np.random.default_rng(4)
+    return term, [(positions + 0.003 * rng.standard_normal(positions.shape), EDGE * np.eye(3)) for _ in range(3)]
+
+
+def test_excitations_in_vacuum_are_those_of_pyscf(imine):
+    term, frames = imine
+    found = compute_transitions(term, frames[:1])
+    atoms = [(atom[0], 10.0 * frames[0][0][k]) for k, atom in enumerate(METHANIMINE)]
+    mean_field = scf.RHF(gto.M(atom=atoms, basis="sto-3g", verbose=0)).run(conv_tol=1e-11)
+    mean_field._chkfile.close()
+    reference = tdscf.TDA(mean_field).set(nstates=2, conv_tol=1e-8).run()
+    np.testing.assert_allclose(found.vacuum_energies[0], reference.e * HARTREE_IN_EV, rtol=0, atol=SAME)
+    np.testing.assert_allclose(found.vacuum_strengths[0], reference.oscillator_strength(), rtol=0, atol=1e-4)
+    assert abs(found.shifts()[0]).max() > 0.01
+
+
+def test_excitations_in_the_surroundings_are_those_of_the_term(imine):
+    term, frames = imine
+    found = compute_transitions(term, frames[1:2], vacuum=False)
+    assert found.vacuum_energies is None
+    energies = term.last.results["state_energies"]
+    np.testing.assert_allclose(found.energies[0], (energies[1:] - energies[0]) * HARTREE_IN_EV)
+
+
+def test_an_executor_gives_the_same(imine):
+    term, frames = imine
+    counts = []
+    expected = compute_transitions(term, frames[:2])
+    with ThreadPoolExecutor(1) as executor:
+        found = compute_transitions(term, frames[:2], executor=executor, progress=counts.append)
+    np.testing.assert_allclose(found.energies, expected.energies, atol=SAME)
+    assert counts == [1, 2]
+
+
+def test_a_record_is_continued_and_a_half_written_frame_made_again(tmp_path, imine):
+    term, frames = imine
+    record = tmp_path / "transitions.csv"
+    expected = compute_transitions(term, frames, record=record)
+    whole = record.read_text(encoding="utf-8")
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == 2 + 3 * 4  # frames times vacuum and surroundings times states
+    record.write_text("".join(lines[:7]) + lines[7][:9], encoding="utf-8")
+
+    counts = []
+    again = compute_transitions(term, frames, record=record, progress=counts.append)
+    assert counts == [2, 3]  # the first frame was there
+    np.testing.assert_allclose(again.energies, expected.energies, atol=SAME)
+    np.testing.assert_allclose(again.vacuum_strengths, expected.vacuum_strengths, atol=1e-4)
+    compute_transitions(term, frames, record=record, progress=counts.append)
+    assert counts == [2, 3]  # nothing left to do
+    assert len(record.read_text(encoding="utf-8").splitlines()) == len(lines)
+
+
+def test_a_record_of_something_else_is_refused(tmp_path, imine):
+    term, frames = imine
+    record = tmp_path / "transitions.csv"
+    compute_transitions(term, frames[:1], record=record, vacuum=False)
+    before = record.read_text(encoding="utf-8")
+    with pytest.raises(TransitionsError, match="other snapshots, another method"):
+        compute_transitions(term, frames[1:2], record=record, vacuum=False)
+    other, _ = term_of(PySCFPotential("hf", "3-21g", excited=TDA(3)))
+    with pytest.raises(TransitionsError, match="other snapshots, another method"):
+        compute_transitions(other, frames[:1], record=record, vacuum=False)
+    assert record.read_text(encoding="utf-8") == before
+
+
+def test_a_potential_without_excited_states_is_refused(imine):
+    _, frames = imine
+    term, _ = term_of(PySCFPotential("hf", "sto-3g"))
+    with pytest.raises(TransitionsError, match=r"excited=TDA\(n_states=3\)"):
+        compute_transitions(term, frames[:1])
+
+
+def test_no_snapshots_are_an_error(imine):
+    with pytest.raises(TransitionsError, match="no snapshots"):
+        compute_transitions(imine[0], [])
