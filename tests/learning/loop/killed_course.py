@@ -1,6 +1,8 @@
 """Runs a loop undisturbed, and again while it is killed at random moments; writes down both courses.
 
-Usage: killed_course.py DIRECTORY KILLS SEED LONGEST ROUNDS WALKERS
+Usage: killed_course.py DIRECTORY KILLS SEED SHARE ROUNDS WALKERS
+
+Kills come after a random time, up to a share of what the undisturbed loop takes.
 
 Each loop runs in a forked child of this process, so that what takes long, the imports, is done once.
 """
@@ -78,14 +80,16 @@ def ended(process: int) -> int | None:
 
 
 def main() -> None:
-    directory, longest = Path(sys.argv[1]), float(sys.argv[4])
+    directory, share = Path(sys.argv[1]), float(sys.argv[4])
     kills, seed, rounds, walkers = (int(sys.argv[k]) for k in (2, 3, 5, 6))
     torch.set_num_threads(1)
     torch._C._jit_set_profiling_executor(False)
     torch._C._jit_set_profiling_mode(False)
     draw = random.Random(seed)
+    begun = time.monotonic()
     _, status = os.waitpid(child(directory / "undisturbed", rounds, walkers), 0)
     assert status == 0
+    longest = share * (time.monotonic() - begun)
     moments, failures = [], []
     while True:
         process = child(directory / "killed", rounds, walkers)

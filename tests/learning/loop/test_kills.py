@@ -39,10 +39,10 @@ def assert_same_course(found, kills):
 
 
 def test_three_kills(tmp_path):
-    assert_same_course(run(tmp_path, 3, 11, 4.0, 1, 1), 3)
+    assert_same_course(run(tmp_path, 3, 11, 0.6, 1, 1), 3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
 def test_thirty_kills(tmp_path):
-    assert_same_course(run(tmp_path, 30, 12, 6.0, 2, 2), 30)
+    assert_same_course(run(tmp_path, 30, 12, 0.4, 1, 2), 30)

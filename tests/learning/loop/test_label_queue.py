@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from water_case import LoggedLabeller, make_source, springs, waters
+from water_case import Announced, LoggedLabeller, make_source, springs, waters
 
 from qmmlmm import PySCFPotential, Region, Term
 from qmmlmm.learning import read_frames
@@ -291,18 +291,6 @@ def test_a_worker_of_dask_that_is_killed_while_it_computes_costs_nothing_but_tim
     begun = Counter(line.split()[0] for line in started.read_text().splitlines())
     assert max(begun.values()) == 2  # the one that was in the making began again
     assert len({line.split()[1] for line in started.read_text().splitlines()}) >= 3
-
-
-class Announced:
-    """Writes down that a label begins, and in which process."""
-
-    def __init__(self, source, log) -> None:
-        self.source, self.log = source, log
-
-    def label(self, positions, box=None, name="frame"):
-        with open(self.log, "a") as file:
-            file.write(f"{name} {os.getpid()}\n")
-        return self.source.label(positions, box, name)
 
 
 @pytest.mark.slow

@@ -110,6 +110,25 @@ class LoggedLabeller:
         return frame
 
 
+class Announced:
+    """Writes down that a label begins, and in which process.
+
+    Parameters
+    ----------
+    source : LabelSource
+    log : str
+        File.
+    """
+
+    def __init__(self, source, log) -> None:
+        self.source, self.log = source, log
+
+    def label(self, positions, box=None, name="frame"):
+        with open(self.log, "a") as file:
+            file.write(f"{name} {os.getpid()}\n")
+        return self.source.label(positions, box, name)
+
+
 def make_source(topology, system, term, log="", seconds=0.0, faults=None) -> LoggedLabeller:
     mixed = create_mixed_system(topology, system, Hamiltonian([term]))
     return LoggedLabeller(Labeller(mixed.evaluated_term("water/MM"), "springs"), log, seconds, faults)
