@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qmmlmm.learning.data_set import parse_frame
@@ -214,12 +214,12 @@ class LabelQueue:
             self.store.add_label(job, outcome.label, outcome.seconds)
             file.remove()
             return None
-        final = job.attempts >= self.settings.attempts
+        final = job.attempts + 1 >= self.settings.attempts
         self.store.give_back(job, error, final)
         if final:
             file.remove()
             return None
-        return job
+        return replace(job, attempts=job.attempts + 1)
 
 
 def covered(spans: list[tuple[float, float]]) -> float:

@@ -50,6 +50,7 @@ class Job:
         Given by the store.
     status : str
     attempts : int
+        That failed; those that ended with the loop do not count.
     reason : str
         Why it failed, or why the last attempt did.
     seconds : float
@@ -331,10 +332,10 @@ class LoopStore:
         """Note that a job is about to be computed, and return it as it is then."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE jobs SET status=?, attempts=attempts+1 WHERE id=? AND status IN (?, ?)",
+                "UPDATE jobs SET status=? WHERE id=? AND status IN (?, ?)",
                 (CLAIMED, job.id, WAITING, CLAIMED),
             )
-        return replace(job, status=CLAIMED, attempts=job.attempts + 1)
+        return replace(job, status=CLAIMED)
 
     def add_label(self, job: Job, text: str, seconds: float) -> None:
         """Keep the label of a job: in the database first, then in the file of all labels."""
@@ -352,7 +353,8 @@ class LoopStore:
         """Note that an attempt failed: the job waits again, or is set aside for good."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE jobs SET status=?, reason=? WHERE id=?", (FAILED if final else WAITING, reason[:4000], job.id)
+                "UPDATE jobs SET status=?, reason=?, attempts=attempts+1 WHERE id=?",
+                (FAILED if final else WAITING, reason[:4000], job.id),
             )
 
     def try_again(self, number: int) -> None:
