@@ -255,6 +255,49 @@ def test_a_full_disk_stops_with_a_clear_error_and_loses_nothing(small_disk, tmp_
     assert len(read_frames(place / "labels.xyz")) == 40
 
 
+class Filling:
+    """Fills the disk while it makes a label."""
+
+    def __init__(self, source, filler) -> None:
+        self.source, self.filler = source, filler
+
+    def label(self, positions, box=None, name="frame"):
+        with open(self.filler, "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(512))
+            except OSError:
+                pass
+        return self.source.label(positions, box, name)
+
+
+def test_a_disk_that_fills_up_while_a_label_is_made_does_not_cost_the_label(small_disk, tmp_path, monkeypatch):
+    place, _ = small_disk
+    topology, system, positions = waters()
+    log, filler = tmp_path / "finished.log", place / "filler"
+    store = LoopStore(place, N)
+    store.enter(0, "sample", {})
+    store.add_walk(
+        0, 0, Snapshot(positions, np.eye(3), 0 * positions), [Job(0, "start", 0, 0, Snapshot(positions, np.eye(3)))]
+    )
+    store.choose(0, [1], "label")
+    # Sources are pickled by the name of their class, which is this module's; here it stays in one process.
+    source = Filling(make_source(topology, system, embedded(), str(log)), str(filler))
+    monkeypatch.setattr("qmmlmm.learning.loop.label_task._source_of", lambda data: source)
+    queue = LabelQueue(store, source.source, 8_000, LabelSettings(isolated=False), lambda: ThreadPoolExecutor(1))
+    with pytest.raises(LoopStoreError, match="is full"):
+        queue.run()
+    assert finished(log) == ["start-000001"]
+    store.close()
+    filler.unlink()
+    store = LoopStore(place, N)
+    assert store.counts()[LABELLED] == 0
+    queue = LabelQueue(store, source.source, 8_000, LabelSettings(isolated=False), lambda: ThreadPoolExecutor(1))
+    queue.run()
+    assert store.counts()[LABELLED] == 1
+    assert finished(log) == ["start-000001"]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_worker_of_dask_that_is_killed_while_it_computes_costs_nothing_but_time(case):
