@@ -26,7 +26,7 @@ logger = logging.getLogger("qmmlmm.qm")
 SPIN_PENALTY = 0.5
 """Hartree by which other multiplicities are lifted, times the excess of S^2."""
 
-LEAST_ACTIVE_SPACE = 0.5
+LEAST_ACTIVE_SPACE = 0.7
 """Smallest singular value of the overlap of two active spaces below which an active orbital is another one."""
 
 SPIN_ERROR = 0.01
@@ -222,6 +222,13 @@ class CasscfStates:
 
         casscf.callback = count
         casscf.kernel(orbitals, vectors)
+        if not casscf.converged:
+            logger.warning("%s: SA-CASSCF goes on with the second-order solver after %d cycles", self._term, cycles)
+            second = casscf.newton()
+            second.callback = count
+            second.kernel(casscf.mo_coeff, casscf.ci)
+            casscf.mo_coeff, casscf.ci, casscf.converged = second.mo_coeff, second.ci, second.converged
+            casscf.e_tot, casscf.fcisolver.e_states = second.e_tot, second.fcisolver.e_states
         self._record.cycles += cycles
         if not casscf.converged:
             raise ConvergenceError(
