@@ -71,7 +71,8 @@ class VibronicEvaluator:
         return Evaluation(energy=float(energies[self._state]), gradient=gradient, results=results)
 
 
-def vibronic_system(potential=None):
+def molecule():
+    """Return Topology and System of the molecule alone."""
     topology, system = app.Topology(), openmm.System()
     residue = topology.addResidue("CO", topology.addChain())
     force = openmm.NonbondedForce()
@@ -80,6 +81,11 @@ def vibronic_system(potential=None):
         system.addParticle(mass)
         force.addParticle(0.0, 0.3, 0.0)
     system.addForce(force)
+    return topology, system
+
+
+def vibronic_system(potential=None):
+    topology, system = molecule()
     region = Region("co", (0, 1), charge=0, multiplicity=1)
     term = Term(potential or VibronicPotential(), region, embedding="mechanical")
     return create_mixed_system(topology, system, Hamiltonian([term]))
