@@ -1,12 +1,12 @@
-"""Surface hopping of the methaniminium cation, SA-2-CASSCF(2,2): total energy of a trajectory and across its hops.
+"""Surface hopping of ethylene or methaniminium, SA-3-CASSCF(2,2): total energy of a trajectory and across hops.
 
     python tests/benchmarks/surface_hopping_casscf.py [--basis sto-3g] [--fs 100] [--step 0.5] [--seed 1]
-        [--twist 60] [--output FILE.csv]
+        [--molecule ethylene] [--twist 60] [--output FILE.csv]
 
 Starts on S1 from a twisted geometry with velocities of 300 K; fewest switches by local diabatisation. Prints drift of
 the total energy, its largest change in a step, and its change when the surface and the velocities change at a hop;
-writes a row for every step. Near the plane another state, which two states of two orbitals do not hold, comes in
-between, and the active orbitals would change: hence the twist.
+writes a row for every step. All singlets of the two orbitals are averaged, so that no root can flip. Methaniminium goes
+through geometries where an active orbital changes on S0 after its hop, which ends the run with an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from qmmlmm.qm import CASSCF
 from qmmlmm.units import HARTREE_IN_EV, HARTREE_IN_KJ_PER_MOL, FloatArray
 
 EV = HARTREE_IN_EV / HARTREE_IN_KJ_PER_MOL
-CATION = (  # angstrom
+GEOMETRY = (  # angstrom
     ("C", 0.0, 0.0, 0.63),
     ("N", 0.0, 0.0, -0.65),
     ("H", 0.0, 0.94, 1.17),
@@ -37,21 +37,21 @@ CATION = (  # angstrom
     ("H", 0.0, 0.86, -1.19),
     ("H", 0.0, -0.86, -1.19),
 )
-N_ATOMS = len(CATION)
+N_ATOMS = len(GEOMETRY)
 
 
-def cation(potential: PySCFPotential) -> tuple[app.Simulation, MixedSystem]:
+def molecule(potential: PySCFPotential, charge: int) -> tuple[app.Simulation, MixedSystem]:
     """Return a Simulation of the molecule alone."""
     topology, system = app.Topology(), openmm.System()
-    residue = topology.addResidue("MIM", topology.addChain())
+    residue = topology.addResidue("MOL", topology.addChain())
     force = openmm.NonbondedForce()
-    for symbol, *_ in CATION:
-        element = app.Element.getBySymbol(symbol)
+    for symbol, *_ in GEOMETRY:
+        element = app.Element.getBySymbol("C" if symbol == "N" and not charge else symbol)
         topology.addAtom(symbol, element, residue)
         system.addParticle(element.mass)
-        force.addParticle(1.0 / N_ATOMS, 0.3, 0.0)
+        force.addParticle(charge / N_ATOMS, 0.3, 0.0)
     system.addForce(force)
-    region = Region("cation", range(N_ATOMS), charge=1, multiplicity=1)
+    region = Region("molecule", range(N_ATOMS), charge=charge, multiplicity=1)
     mixed = create_mixed_system(topology, system, Hamiltonian([Term(potential, region, embedding="mechanical")]))
     platform = openmm.Platform.getPlatform("Reference")
     simulation = app.Simulation(topology, mixed.system, VelocityVerletIntegrator(0.0005), platform)
@@ -60,7 +60,7 @@ def cation(potential: PySCFPotential) -> tuple[app.Simulation, MixedSystem]:
 
 def twisted(degrees: float) -> FloatArray:
     """Return positions in nm, the CH2 group turned about the bond."""
-    positions = np.array([atom[1:] for atom in CATION]) * 0.1
+    positions = np.array([atom[1:] for atom in GEOMETRY]) * 0.1
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     positions[2:4] = positions[2:4] @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]).T
     return positions
@@ -96,20 +96,23 @@ def main() -> None:
     parser.add_argument("--fs", type=float, default=100.0)
     parser.add_argument("--step", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--molecule", choices=("ethylene", "methaniminium"), default="ethylene")
     parser.add_argument("--twist", type=float, default=60.0)
     parser.add_argument("--output", default="surface_hopping.csv")
     arguments = parser.parse_args()
-    potential = PySCFPotential("hf", arguments.basis, excited=CASSCF(2, 2, 2), state=1)
-    simulation, mixed = cation(potential)
+    potential = PySCFPotential("hf", arguments.basis, excited=CASSCF(3, 2, 2), state=1)
+    simulation, mixed = molecule(potential, int(arguments.molecule == "methaniminium"))
     simulation.integrator.setStepSize(arguments.step * unit.femtosecond)
-    hopping = SurfaceHopping(simulation, TermSurfaces(mixed, "cation/QM"), 1, seed=arguments.seed)
+    hopping = SurfaceHopping(simulation, TermSurfaces(mixed, "molecule/QM"), 1, seed=arguments.seed)
     around = EnergyAroundHops(hopping)
     simulation.integrator.listener = around
     simulation.context.setPositions(twisted(arguments.twist))
     simulation.context.setVelocitiesToTemperature(300.0, arguments.seed)
     total, hops, start = [], 0, time.perf_counter()
     with open(arguments.output, "w", encoding="utf-8") as file:
-        file.write('#"Time (fs)","State","P0","P1","E0 (kJ/mol)","E1 (kJ/mol)","Total Energy (kJ/mol)"\n')
+        file.write(
+            '#"Time (fs)","State","P0","P1","P2","E0 (kJ/mol)","E1 (kJ/mol)","E2 (kJ/mol)","Total Energy (kJ/mol)"\n'
+        )
         for _ in range(round(arguments.fs / arguments.step)):
             hopping.step(1)
             total.append(total_energy(simulation.context))

@@ -7,7 +7,7 @@ from openmm import unit
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
 from qmmlmm.coupling.potential import RegionSpecification
-from qmmlmm.errors import EvaluationError, HamiltonianError, PotentialError
+from qmmlmm.errors import ConvergenceError, EvaluationError, HamiltonianError, PotentialError
 from qmmlmm.qm import CASSCF, PySCFPotential
 from qmmlmm.qm.casscf_response import casscf_coupling, casscf_state
 from qmmlmm.qm.excited import spin_states
@@ -278,3 +278,12 @@ def test_what_does_not_go_with_casscf_is_refused():
         evaluator(CASSCF(2, 4, 3, active=("X 2p",))).evaluate(PLACES, None)
     with pytest.raises(EvaluationError, match="99 do not exist"):
         evaluator(CASSCF(2, 2, 2, active=(7, 99))).evaluate(PLACES, None)
+
+
+def test_orbitals_that_do_not_converge_are_an_error(tmp_path):
+    settings = CASSCF(2, 4, 3, max_cycle=1)
+    potential_ = potential(settings, failure_directory=tmp_path)
+    computed = potential_.create_evaluator(RegionSpecification("imine", NUMBERS, 0, 1))
+    with pytest.raises(ConvergenceError, match="SA-CASSCF did not converge"):
+        computed.evaluate(PLACES, None)
+    assert list(tmp_path.iterdir())
