@@ -55,8 +55,8 @@ class TrainingSettings:
     seed : int
     """
 
-    steps: int = 4000
-    batch_size: int = 16
+    steps: int = 8000
+    batch_size: int = 8
     learning_rate: float = 5e-3
     clip: float = 1.0
     averaging: float = 0.995

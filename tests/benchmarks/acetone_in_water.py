@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--other", type=Path, nargs="*", default=[], help="frames of other environments, tests only")
     parser.add_argument("--sizes", type=int, nargs="*", help="frames to train on; all by default")
     parser.add_argument("--test-first", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=TrainingSettings.steps)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
