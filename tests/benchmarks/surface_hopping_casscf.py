@@ -5,8 +5,8 @@
 
 Starts on S1 from a twisted geometry with velocities of 300 K; fewest switches by local diabatisation. Prints drift of
 the total energy, its largest change in a step, and its change when the surface and the velocities change at a hop;
-writes a row for every step. All singlets of the two orbitals are averaged, so that no root can flip. Methaniminium goes
-through geometries where an active orbital changes on S0 after its hop, which ends the run with an error.
+writes a row for every step. All singlets of the two orbitals are averaged, so that no root can flip. Both molecules
+come to geometries where an active orbital changes on the hot S0 after the hop, which ends the run with an error.
 """
 
 from __future__ import annotations
@@ -122,15 +122,14 @@ def main() -> None:
             file.write(f"{clock:.3f},{hopping.state}," + ",".join(f"{value:.6f}" for value in row) + "\n")
             file.flush()
             for hop in hopping.hops[hops:]:
-                print(f"step {hop.step}: {hop}", flush=True)
+                change = around.changes[hop.step] * EV
+                print(f"{hop}: the total energy changes by {change:+.2e} eV", flush=True)
             hops = len(hopping.hops)
     energies = np.array(total) * EV
     changes = np.diff(energies)
     print(f"{len(energies)} steps of {arguments.step} fs, {time.perf_counter() - start:.0f} s")
     print(f"total energy, eV: last less first {energies[-1] - energies[0]:+.5f}, range {np.ptp(energies):.5f}")
     print(f"largest change in a step {abs(changes).max():.5f}")
-    for step, change in around.changes.items():
-        print(f"hop at step {step}: total energy changes by {change * EV:+.2e} eV")
 
 
 if __name__ == "__main__":
