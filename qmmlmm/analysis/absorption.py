@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qmmlmm.analysis.transitions import Transitions, TransitionsError
-from qmmlmm.units import FloatArray
+from qmmlmm.units import EV_IN_PER_CM, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-EV_IN_PER_CM = 8065.543937
-"""Wave number of a photon of 1 eV, 1/cm. CODATA 2022."""
 
 STRENGTH_OF_ABSORPTION = 4.3190e-9
 """Oscillator strength of an integrated molar absorption coefficient of 1 L/(mol cm) times 1/cm:

@@ -17,10 +17,7 @@ from openmm import unit
 
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.errors import EvaluationError, QmmlmmError
-from qmmlmm.units import NM_IN_BOHR, FloatArray, in_unit
-
-HARTREE_IN_EV = 27.211386245981
-"""CODATA 2022."""
+from qmmlmm.units import HARTREE_IN_EV, NM_IN_BOHR, FloatArray, in_unit
 
 RECORD_VERSION = 1
 COLUMNS = ("frame", "surroundings", "state", "energy_ev", "oscillator_strength")

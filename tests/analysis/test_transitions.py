@@ -7,8 +7,9 @@ import pytest
 from pyscf import gto, scf, tdscf
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
-from qmmlmm.analysis.transitions import HARTREE_IN_EV, TransitionsError, compute_transitions
+from qmmlmm.analysis.transitions import TransitionsError, compute_transitions
 from qmmlmm.qm import TDA, PySCFPotential
+from qmmlmm.units import HARTREE_IN_EV
 from systems.methanimine_water import EDGE, METHANIMINE, SOLUTE, build
 
 SAME = 1e-5  # eV; the amplitudes are converged to residuals of 1e-6 hartree

@@ -31,11 +31,10 @@ from qmmlmm.learning.accuracy import accuracy
 from qmmlmm.learning.frame_tensors import frame_tensors
 from qmmlmm.learning.prediction import predict
 from qmmlmm.learning.training import Training, create_model
-from qmmlmm.units import ANGSTROM_IN_BOHR, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
+from qmmlmm.units import ANGSTROM_IN_BOHR, FORCE_AU_IN_OPENMM, HARTREE_IN_EV, HARTREE_IN_KJ_PER_MOL
 
 DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
 N_TEST, N_VALIDATION = 40, 4
-EV_PER_HARTREE = 27.211386245988  # CODATA 2018
 
 
 def in_vacuum(frame: LabelledFrame) -> LabelledFrame:
@@ -62,8 +61,8 @@ def write(path: Path, frames: list[LabelledFrame]) -> None:
     images = []
     for frame in frames:
         image = ase.Atoms(frame.atomic_numbers, np.asarray(frame.positions) / ANGSTROM_IN_BOHR)
-        image.info["REF_energy"] = frame.energy * EV_PER_HARTREE
-        image.arrays["REF_forces"] = np.asarray(frame.forces) * EV_PER_HARTREE * ANGSTROM_IN_BOHR
+        image.info["REF_energy"] = frame.energy * HARTREE_IN_EV
+        image.arrays["REF_forces"] = np.asarray(frame.forces) * HARTREE_IN_EV * ANGSTROM_IN_BOHR
         images.append(image)
     ase.io.write(path, images, format="extxyz")
 
@@ -97,8 +96,8 @@ def errors_of_mace(
     for frame in test:
         atoms = ase.Atoms(frame.atomic_numbers, np.asarray(frame.positions) / ANGSTROM_IN_BOHR)
         atoms.calc = calculator
-        energies.append(atoms.get_potential_energy() / EV_PER_HARTREE - frame.energy)
-        forces.append(atoms.get_forces() / (EV_PER_HARTREE * ANGSTROM_IN_BOHR) - frame.forces)
+        energies.append(atoms.get_potential_energy() / HARTREE_IN_EV - frame.energy)
+        forces.append(atoms.get_forces() / (HARTREE_IN_EV * ANGSTROM_IN_BOHR) - frame.forces)
     error = np.array(energies) * HARTREE_IN_KJ_PER_MOL
     return (
         float(np.abs(error - error.mean()).mean()),
