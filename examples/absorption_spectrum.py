@@ -1,7 +1,7 @@
 """The n -> pi* band of acetone in water: how the solvent's field shifts an excitation, with an error bar.
 
 Molecular dynamics with the force field gives snapshots of acetone in 700 waters; PySCF computes the lowest excited
-states (TDA) of each in the periodic field of all water, and of the same geometry in vacuum. The folder
+state (TDA) of each in the periodic field of all water, and of the same geometry in vacuum. The folder
 spectrum_run/ gets report.md, spectrum.csv, spectrum.png and transitions.csv; a script that was stopped goes on.
 
     python examples/absorption_spectrum.py                                 # 8 snapshots, some minutes
@@ -48,7 +48,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=1.0, help="ps between snapshots")
     parser.add_argument("--method", default="b3lyp")
     parser.add_argument("--basis", default="6-31g*")
-    parser.add_argument("--states", type=int, default=3, help="with the ground state")
+    parser.add_argument("--states", type=int, default=2, help="with the ground state; 3 for the next band too")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     return parser.parse_args(arguments)
 
