@@ -20,7 +20,7 @@ from qmmlmm.errors import EvaluationError, QmmlmmError
 from qmmlmm.units import HARTREE_IN_EV, NM_IN_BOHR, FloatArray, in_unit
 
 RECORD_VERSION = 1
-COLUMNS = ("frame", "surroundings", "state", "energy_ev", "oscillator_strength")
+COLUMNS = ("geometry", "surroundings", "state", "energy_ev", "oscillator_strength")
 
 
 class TransitionsError(QmmlmmError):
@@ -82,14 +82,14 @@ def compute_transitions(
         Computes the frames side by side; in this process, one after another, by default.
     record : path, optional
         CSV file to which each frame is added as soon as it is there. A file that is there already is read first, and
-        its frames are not computed again.
+        geometries that are in it are not computed again.
     progress : callable, optional
         Called with the number of frames that are done, after each.
 
     Raises
     ------
     TransitionsError
-        If a potential has no excited states, or the record belongs to other frames or settings.
+        If a potential has no excited states, or the record belongs to other settings.
     EvaluationError
         If a calculation fails; the message names the frame.
     """
@@ -97,14 +97,16 @@ def compute_transitions(
     if not places:
         raise TransitionsError("there are no snapshots")
     done: dict[int, FloatArray] = {}
-    journal = None if record is None else _Journal(Path(record), _identity(term, places, vacuum))
+    names = [_geometry(*place) for place in places]
+    journal = None if record is None else _Journal(Path(record), _identity(term, vacuum))
     if journal is not None:
-        done = journal.read(2 if vacuum else 1)
+        known = journal.read(2 if vacuum else 1)
+        done = {index: known[name] for index, name in enumerate(names) if name in known}
     waiting = [index for index in range(len(places)) if index not in done]
     for index, rows in _computed(term, places, waiting, vacuum, executor):
         done[index] = rows
         if journal is not None:
-            journal.add(index, rows)
+            journal.add(names[index], rows)
         if progress is not None:
             progress(len(done))
     # (frames, 1 or 2, 2, states): surroundings or vacuum, energy or strength
@@ -182,14 +184,18 @@ def _row(results: dict[str, object], name: str) -> FloatArray:
     return np.array([(energies[1:] - energies[0]) * HARTREE_IN_EV, strengths[1:]])
 
 
-def _identity(term: EvaluatedTerm, places: list[tuple[FloatArray, FloatArray]], vacuum: bool) -> str:
-    digest = hashlib.sha256()
-    for positions, box in places:
-        digest.update(np.round(positions, 6).tobytes())
-        digest.update(np.round(box, 6).tobytes())
+def _identity(term: EvaluatedTerm, vacuum: bool) -> str:
     settings = {"potential": repr(term.potential), "region": repr(term.layout.specification), "vacuum": vacuum}
-    digest.update(json.dumps(settings).encode())
+    charges = term.layout.surroundings
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    digest.update(b"" if charges is None else charges.source_charges.tobytes())
     return digest.hexdigest()
+
+
+def _geometry(positions: FloatArray, box: FloatArray) -> str:
+    digest = hashlib.sha256(np.round(positions, 6).tobytes())
+    digest.update(np.round(box, 6).tobytes())
+    return digest.hexdigest()[:16]
 
 
 class _Journal:
@@ -198,22 +204,24 @@ class _Journal:
     def __init__(self, path: Path, identity: str) -> None:
         self._path = path
         self._header = f"# transitions {RECORD_VERSION} {identity}\n"
-        if not path.exists():
-            with path.open("x", encoding="utf-8", newline="") as file:
-                file.write(self._header + ",".join(COLUMNS) + "\n")
+        head = self._header + ",".join(COLUMNS) + "\n"
+        # A process that died at once may have left a part of the head.
+        if not path.exists() or (len(text := path.read_text(encoding="utf-8")) < len(head) and head.startswith(text)):
+            path.write_text(head, encoding="utf-8", newline="")
 
-    def read(self, n_rows: int) -> dict[int, FloatArray]:
+    def read(self, n_rows: int) -> dict[str, FloatArray]:
         """Return the frames that are complete, and cut off one that is not."""
         text = self._path.read_text(encoding="utf-8")
         lines = text.splitlines(keepends=True)
         if not lines or lines[0] != self._header:
             raise TransitionsError(
-                f"{self._path} is of other snapshots, another method or another region; give another file, or delete it"
+                f"{self._path} is of another method, another region or another force field; give another file, or "
+                "delete it"
             )
-        found: dict[int, dict[tuple[int, int], tuple[float, float]]] = {}
+        found: dict[str, dict[tuple[int, int], tuple[float, float]]] = {}
         whole = [line for line in lines[2:] if line.endswith("\n")]
         for frame, surroundings, state, energy, strength in csv.reader(whole):
-            found.setdefault(int(frame), {})[int(surroundings), int(state)] = (float(energy), float(strength))
+            found.setdefault(frame, {})[int(surroundings), int(state)] = (float(energy), float(strength))
         states = max((state for rows in found.values() for _, state in rows), default=0)
         kept = {frame: rows for frame, rows in found.items() if len(rows) == n_rows * states}
         if len(kept) < len(found) or len(whole) < len(lines) - 2:
@@ -223,7 +231,7 @@ class _Journal:
             part.replace(self._path)
         return {frame: _table(rows, n_rows, states) for frame, rows in kept.items()}
 
-    def add(self, frame: int, rows: FloatArray) -> None:
+    def add(self, frame: str, rows: FloatArray) -> None:
         """Write a frame, and see that it is on the disk."""
         with self._path.open("a", encoding="utf-8", newline="") as file:
             file.write(_lines(frame, rows))
@@ -240,7 +248,7 @@ def _table(rows: dict[tuple[int, int], tuple[float, float]], n_rows: int, states
     )
 
 
-def _lines(frame: int, rows: FloatArray) -> str:
+def _lines(frame: str, rows: FloatArray) -> str:
     return "".join(
         f"{frame},{1 - row},{state + 1},{rows[row, 0, state]:.10g},{rows[row, 1, state]:.10g}\n"
         for row in range(len(rows))

@@ -79,15 +79,28 @@ def test_a_record_is_continued_and_a_half_written_frame_made_again(tmp_path, imi
     assert len(record.read_text(encoding="utf-8").splitlines()) == len(lines)
 
 
+def test_a_record_serves_more_snapshots_and_one_that_was_hardly_begun_is_begun_again(tmp_path, imine):
+    term, frames = imine
+    record = tmp_path / "transitions.csv"
+    counts = []
+    first = compute_transitions(term, frames[1:2], record=record, vacuum=False)
+    both = compute_transitions(term, frames[:2], record=record, vacuum=False, progress=counts.append)
+    assert counts == [2]  # one was there
+    np.testing.assert_allclose(both.energies[1], first.energies[0], rtol=1e-9)
+    record.write_text(record.read_text(encoding="utf-8")[:30], encoding="utf-8")
+    compute_transitions(term, frames[:1], record=record, vacuum=False, progress=counts.append)
+    assert counts == [2, 1]
+
+
 def test_a_record_of_something_else_is_refused(tmp_path, imine):
     term, frames = imine
     record = tmp_path / "transitions.csv"
     compute_transitions(term, frames[:1], record=record, vacuum=False)
     before = record.read_text(encoding="utf-8")
-    with pytest.raises(TransitionsError, match="other snapshots, another method"):
-        compute_transitions(term, frames[1:2], record=record, vacuum=False)
+    with pytest.raises(TransitionsError, match="another method"):
+        compute_transitions(term, frames[:1], record=record, vacuum=True)
     other, _ = term_of(PySCFPotential("hf", "3-21g", excited=TDA(3)))
-    with pytest.raises(TransitionsError, match="other snapshots, another method"):
+    with pytest.raises(TransitionsError, match="another method"):
         compute_transitions(other, frames[:1], record=record, vacuum=False)
     assert record.read_text(encoding="utf-8") == before
 

@@ -154,7 +154,7 @@ def test_the_energy_alone_is_that_of_the_state(water):
     [
         ({"state": 1}, "state=1, .*without excited.*TDA"),
         ({"follow_state": True}, "without excited"),
-        ({"excited": "tda"}, "excited is TDA"),
+        ({"excited": "tda"}, r"excited is TDA\(...\), TDDFT\(...\), DeltaSCF\(...\) or CASSCF"),
         ({"excited": TDA(3), "state": 3}, "state 3 does not exist: n_states=3 gives states 0 .* to 2; raise n_states"),
         ({"excited": TDA(3), "state": 1, "density_fit": True}, "no gradient for it; leave density_fit out"),
         ({"excited": TDA(3), "state": 1, "auxiliary_basis": "weigend"}, "no gradient for it; leave density_fit out"),
