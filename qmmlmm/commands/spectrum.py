@@ -20,8 +20,8 @@ from qmmlmm.analysis.transitions import compute_transitions
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.region import Region
 from qmmlmm.errors import InputFileError
+from qmmlmm.mm.creation import create_mixed_system
 from qmmlmm.mm.input_file import build_from, check_keys, needed, read_system, read_toml, table_of
-from qmmlmm.mm.mixed_system import create_mixed_system
 from qmmlmm.mm.selection import select
 from qmmlmm.qm import TDA, TDDFT, PySCFPotential
 

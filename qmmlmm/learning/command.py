@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from qmmlmm.learning.data_set import read_frames
+from qmmlmm.learning.fit import learning_curve, split_frames
 from qmmlmm.learning.network_file import region_potential, save_network
 from qmmlmm.learning.report import write_report
-from qmmlmm.learning.training import Training, TrainingSettings, create_model, learning_curve, split_frames
+from qmmlmm.learning.training import Training, TrainingSettings, create_model
 from qmmlmm.ml.response_network import ResponseSettings
 
 

@@ -13,7 +13,8 @@ from qmmlmm.commands.main import main
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.learning import DataSetError, append_frames
-from qmmlmm.learning.training import TrainingSettings, learning_curve
+from qmmlmm.learning.fit import learning_curve
+from qmmlmm.learning.training import TrainingSettings
 from qmmlmm.learning.uncertainty import ForceUncertainty
 from qmmlmm.ml.response_network import ResponseSettings
 

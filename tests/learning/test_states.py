@@ -11,9 +11,10 @@ from openmm import app
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import PotentialError
 from qmmlmm.learning import LabelledFrame, append_frames, read_frames, region_potential
+from qmmlmm.learning.fit import train
 from qmmlmm.learning.frame_tensors import frame_tensors
 from qmmlmm.learning.prediction import predict
-from qmmlmm.learning.training import TrainingSettings, train
+from qmmlmm.learning.training import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
 from qmmlmm.units import BOHR_IN_NM, HARTREE_IN_KJ_PER_MOL
 

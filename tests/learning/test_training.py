@@ -8,17 +8,16 @@ import torch
 
 from qmmlmm.learning import DataSetError
 from qmmlmm.learning.accuracy import accuracy
+from qmmlmm.learning.fit import fine_tune, split_frames, train
 from qmmlmm.learning.frame_tensors import frame_tensors
 from qmmlmm.learning.prediction import predict
 from qmmlmm.learning.training import (
+    CHECKPOINT_VERSION,
     Training,
     TrainingError,
     TrainingSettings,
     create_model,
     find_bonds,
-    fine_tune,
-    split_frames,
-    train,
 )
 from qmmlmm.ml.response_network import ResponseSettings
 
@@ -168,6 +167,21 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, teacher):
         other.run(path)
     with pytest.raises(TrainingError, match="another training: its settings"):
         Training(create_model(frames, SMALL), frames, kept, replace(SHORT, seed=2)).run(path)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_with_what_to_do(tmp_path, teacher):
+    frames, kept = teacher.frames(8), teacher.frames(3)
+    path = tmp_path / "checkpoint.pt"
+    training = Training(create_model(frames, SMALL), frames, kept, SHORT)
+    training.save(path)
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "version": CHECKPOINT_VERSION - 1}, path)
+    with pytest.raises(TrainingError, match=r"an earlier version of qmmlmm.*checkpoint\.pt.*delete it to start anew"):
+        training.load(path)
+    del state["version"]
+    torch.save(state, path)
+    with pytest.raises(TrainingError, match="an earlier version of qmmlmm"):
+        training.load(path)
 
 
 def test_training_stops_when_nothing_improves(teacher):

@@ -96,6 +96,23 @@ def test_the_ends_are_the_pure_hamiltonians(request, surroundings, embedding, at
         assert_same(energy_and_forces(context), energy_and_forces(context_of(pure.system, case.positions)))
 
 
+def test_smeared_charges_leave_the_force_field_end_as_it_is(tip4p_cube):
+    """The potentials feel Gaussian charges; what the force field gives back has the points that it had."""
+    region, potentials, ends = Region("site", SIDE_CHAIN), Potentials(5), {}
+    for widths in (None, 0.08 * unit.nanometer):
+        terms = [
+            Term(potentials.ff, region, embedding=ELECTROSTATIC, coefficient="1-lambda_ml", smeared_charges=widths),
+            Term(potentials.ml, region, embedding=ELECTROSTATIC, coefficient="lambda_ml", smeared_charges=widths),
+        ]
+        hamiltonian = Hamiltonian(terms, parameters={"lambda_ml": 0.0})
+        mixed = create_mixed_system(tip4p_cube.topology, tip4p_cube.system, hamiltonian)
+        context = context_of(mixed.system, tip4p_cube.positions)
+        assert_same(energy_and_forces(context), energy_and_forces(context_of(tip4p_cube.system, tip4p_cube.positions)))
+        set_to(context, lambda_ml=1.0)
+        ends[widths is None] = energy_and_forces(context)[0]
+    assert abs(ends[True] - ends[False]) > 0.01
+
+
 def test_every_value_between_is_the_mean_of_the_ends(amber_vacuum):
     mixed, *_ = path(amber_vacuum, PEPTIDE, 22)
     context = context_of(mixed.system, amber_vacuum.positions)

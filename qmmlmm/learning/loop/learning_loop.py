@@ -37,7 +37,8 @@ from qmmlmm.learning.loop.walk import Walking
 from qmmlmm.learning.network_file import load_network
 from qmmlmm.learning.training import TrainingSettings
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
-from qmmlmm.mm.mixed_system import MixedSystem, create_mixed_system
+from qmmlmm.mm.creation import create_mixed_system
+from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.sampling.directory_lock import DirectoryLock
 from qmmlmm.sampling.errors import RunDirectoryError
 from qmmlmm.units import FloatArray, in_unit

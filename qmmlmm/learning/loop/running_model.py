@@ -17,7 +17,8 @@ from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.loop.store import Job
 from qmmlmm.learning.loop.walk import Walking
 from qmmlmm.ml.ml_potential import MLPotential
-from qmmlmm.mm.mixed_system import MixedSystem, create_mixed_system
+from qmmlmm.mm.creation import create_mixed_system
+from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.model_exchange import exchange_model
 from qmmlmm.units import FloatArray, IntArray
 
