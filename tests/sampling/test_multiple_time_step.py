@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import openmm
 import pytest
+import scipy.integrate
 import scipy.linalg
 from openmm import app, unit
 
@@ -150,6 +151,199 @@ def _step_and_kinetic(integrator, context):
     return integrator.kinetic_energy(context)._value
 
 
+def kicked(v, force, length, bound):
+    """The velocity of an isokinetic coordinate after a constant force: rapidities add up."""
+    return bound * np.tanh(np.arctanh(v / bound) + length * force / (MASS * bound))
+
+
+def test_an_isokinetic_step_is_the_flow_of_its_equations_of_motion():
+    """Without friction; every other particle is left to Newton."""
+    step, n, temperature = 0.008, 5, 300.0
+    bound = np.sqrt(BOLTZMANN * temperature / MASS)
+    rng = np.random.default_rng(1)
+    x, v = 0.05 * rng.normal(size=(4, 3)), 0.8 * bound * rng.uniform(-1, 1, size=(4, 3))
+    mixed = springs(4)
+    integrator = MultipleTimeStepIntegrator(mixed, temperature, 0.0, step, n, slow=["slow"], isokinetic=[0, 2])
+    assert integrator.isokinetic == (0, 2)
+    context = context_with(mixed.system, integrator, x, v)
+    for _ in range(7):
+        impulse = -SOFT * (x - [0.1, 0, 0]) - 120.0 * x**3 * [1, 0, 0]
+        v[::2] = kicked(v[::2], impulse[::2], step, bound)
+        v[1::2] += step * impulse[1::2] / MASS
+        for _ in range(n):
+            force = -STIFF * x
+            v[::2] = kicked(v[::2], force[::2], step / n, bound)
+            v[1::2] += step / n * force[1::2] / MASS
+            x = x + step / n * v
+        integrator.step(1)
+        found, velocities = state_of(context)
+        np.testing.assert_allclose(found, x, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(velocities, v, rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match="2 particles are isokinetic"):
+        integrator.kinetic_energy(context)
+
+
+def test_the_flow_of_an_isokinetic_kick_solves_its_differential_equation():
+    """dv/dt = F/m (1 - v^2/c^2), as the gradient of the constraint m v^2 + w^2 = kT asks, by Runge and Kutta."""
+    bound, force, length = 1.3, -70.0, 0.02
+    solution = scipy.integrate.solve_ivp(
+        lambda _, v: force / MASS * (1 - (v / bound) ** 2), (0, length), [0.9], rtol=1e-10, atol=1e-12
+    )
+    assert kicked(0.9, force, length, bound) == pytest.approx(solution.y[0, -1], rel=1e-8)
+
+
+def test_isokinetic_positions_are_canonical_and_velocities_lie_on_their_circles():
+    """An anharmonic well against quadrature, with small steps."""
+    temperature, particles = 300.0, 1000
+    kt = BOLTZMANN * temperature
+    grid = np.linspace(-0.4, 0.4, 4001)
+    weights = np.exp(-(0.5 * STIFF * grid**2 + 0.5 * SOFT * (grid - 0.1) ** 2 + 1e6 * grid**4) / kt)
+    weights /= weights.sum()
+    mixed = springs(particles)
+    steeper = openmm.CustomExternalForce("999970*x^4")
+    for k in range(particles):
+        steeper.addParticle(k)
+    mixed.system.addForce(steeper)
+    integrator = MultipleTimeStepIntegrator(mixed, temperature, 20.0, 0.004, 2, slow=["slow"], isokinetic=True)
+    integrator.setRandomNumberSeed(5)
+    context = context_with(mixed.system, integrator, np.zeros((particles, 3)))
+    integrator.step(250)
+    seen, speeds = [], []
+    for _ in range(60):
+        integrator.step(25)
+        x, v = state_of(context)
+        seen.append([x[:, 0].mean(), (x[:, 0] ** 2).mean(), (x[:, 0] ** 4).mean()])
+        speeds.append(v * np.sqrt(MASS / kt))
+    # 60 frames 0.1 ps apart at a friction of 20/ps: a few thousand frames' worth of independent particles.
+    exact = [(weights * grid**power).sum() for power in (1, 2, 4)]
+    error = np.std(seen, axis=0, ddof=1) / np.sqrt(len(seen) / 3)
+    assert np.all(np.abs(np.mean(seen, axis=0) - exact) < 4 * error + 0.002 * np.abs(exact))
+    assert np.all(error < 0.02 * np.abs(exact))
+    y = np.array(speeds)
+    assert np.abs(y).max() <= 1.0
+    assert (y**2).mean() == pytest.approx(1 / 2, rel=0.01)
+    assert (y**4).mean() == pytest.approx(3 / 8, rel=0.01)
+
+
+FAST_PERIOD = 0.01  # ps, of a stretch with a bond to hydrogen
+SHARE = 0.02  # of its force constant is slow
+
+
+def respa_map(step, n, friction):
+    """The outer step of Langevin dynamics for the stretch as a matrix."""
+    stiff = MASS * (2 * np.pi / FAST_PERIOD) ** 2
+    inner = step / n
+    drift = np.array([[1, 0.5 * inner], [0, 1]])
+    whole = np.array([[1, 0], [-step * SHARE * stiff / MASS, 1]])
+    for _ in range(n):
+        kick = np.array([[1, 0], [-inner * stiff / MASS, 1]])
+        whole = drift @ np.diag([1, np.exp(-friction * inner)]) @ drift @ kick @ whole
+    return whole
+
+
+@pytest.mark.parametrize(("step", "n"), [(0.00495, 10), (0.0099, 20), (0.0196, 39)])
+def test_isokinetic_particles_stay_where_they_belong_beyond_the_resonance(step, n):
+    """At these steps the plain scheme gains energy without bound, in spite of friction."""
+    temperature, friction, particles = 300.0, 10.0, 400
+    stiff = MASS * (2 * np.pi / FAST_PERIOD) ** 2
+    assert np.abs(np.linalg.eigvals(respa_map(step, n, friction))).max() > 1
+    system = openmm.System()
+    for group, constant in enumerate((stiff, SHARE * stiff)):
+        force = openmm.CustomExternalForce(f"0.5*{constant}*(x^2+y^2+z^2)")
+        force.setForceGroup(group)
+        for k in range(particles):
+            if not group:
+                system.addParticle(MASS)
+            force.addParticle(k)
+        system.addForce(force)
+    mixed = SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1})
+    exact = BOLTZMANN * temperature / (stiff * (1 + SHARE))
+    integrator = MultipleTimeStepIntegrator(mixed, temperature, friction, step, n, slow=["slow"], isokinetic=True)
+    integrator.setRandomNumberSeed(3)
+    context = context_with(system, integrator, np.sqrt(exact) * np.random.default_rng(1).normal(size=(particles, 3)))
+    integrator.step(round(0.4 / step))
+    squares = []
+    for _ in range(30):
+        integrator.step(max(1, round(0.02 / step)))
+        squares.append((state_of(context)[0] ** 2).mean())
+    # Standard error about 1 %; what the impulse itself does is 5 % here.
+    assert np.mean(squares) == pytest.approx(exact, rel=0.08)
+
+
+def test_isokinetic_particles_among_constraints_virtual_sites_and_momentum_removal():
+    """A dimer of fixed length in a field, a particle on a spring at its end, and a virtual site that carries the load.
+
+    Exact: <cos> of a dipole in a field is Langevin's function, and the spring's length has its own Boltzmann factor.
+    """
+    temperature, dimers, field, spring = 300.0, 150, 60.0, 3000.0
+    kt, length = BOLTZMANN * temperature, 0.1
+    system, load, springs_ = openmm.System(), openmm.CustomExternalForce(f"-{field}*z"), openmm.HarmonicBondForce()
+    hold = openmm.CustomExternalForce("0.5*2000*(x^2+y^2+z^2)")
+    for k in range(dimers):
+        first = 4 * k
+        for mass in (12.0, 4.0, 0.0, 1.0):
+            system.addParticle(mass)
+        system.addConstraint(first, first + 1, length)
+        # In the middle of the dimer: it hands half of its force to each end.
+        system.setVirtualSite(first + 2, openmm.TwoParticleAverageSite(first, first + 1, 0.0, 1.0))
+        load.addParticle(first + 2)
+        hold.addParticle(first)
+        springs_.addBond(first + 1, first + 3, 0.0, spring)
+    springs_.setForceGroup(1)
+    for force in (load, hold, springs_, openmm.CMMotionRemover(1)):
+        system.addForce(force)
+    mixed = SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1})
+    integrator = MultipleTimeStepIntegrator(mixed, temperature, 20.0, 0.004, 4, slow=["slow"], isokinetic=True)
+    assert integrator.isokinetic == tuple(range(3, 4 * dimers, 4))
+    integrator.setRandomNumberSeed(2)
+    integrator.setConstraintTolerance(1e-8)
+    start = np.zeros((4 * dimers, 3))
+    start[1::4, 2] = start[2::4, 2] = start[3::4, 2] = length
+    context = context_with(system, integrator, start)
+    context.setVelocitiesToTemperature(temperature, 1)
+    integrator.step(500)
+    cosines, stretches = [], []
+    for _ in range(80):
+        integrator.step(25)
+        x, v = state_of(context)
+        dimer = x[1::4] - x[::4]
+        np.testing.assert_allclose(np.linalg.norm(dimer, axis=1), length, rtol=1e-6)
+        cosines.append((dimer[:, 2] / length).mean())
+        stretches.append(((x[3::4] - x[1::4]) ** 2).mean())
+        assert (np.abs(v[3::4]) <= np.sqrt(kt / 1.0)).all()
+    load_ = field * length / kt
+    for values, exact in ((cosines, 1 / np.tanh(load_) - 1 / load_), (stretches, kt / spring)):
+        error = np.std(values, ddof=1) / np.sqrt(len(values) / 2)
+        assert error < 0.03 * exact
+        assert abs(np.mean(values) - exact) < 4 * error + 0.005 * exact
+
+
+def test_isokinetic_is_refused_where_it_cannot_be_right():
+    constrained = springs(4)
+    constrained.system.addConstraint(0, 1, 0.1)
+    constrained.system.setParticleMass(3, 0.0)
+
+    def make(isokinetic, temperature=300.0):
+        return MultipleTimeStepIntegrator(
+            constrained, temperature, 1.0, 0.004, 2, slow=["slow"], isokinetic=isokinetic
+        ).isokinetic
+
+    assert make(True) == (2,)
+    with pytest.raises(ValueError, match="isokinetic particles 0, 1 have constraints; leave them out"):
+        make([0, 1, 2])
+    with pytest.raises(ValueError, match="isokinetic particles 3 have no mass"):
+        make([2, 3])
+    with pytest.raises(ValueError, match="names particles from 0 to 3, got 4"):
+        make([4])
+    with pytest.raises(ValueError, match="got none"):
+        make([])
+    with pytest.raises(ValueError, match="isokinetic needs a temperature"):
+        make(True, None)
+    constrained.system.addConstraint(1, 2, 0.1)
+    with pytest.raises(ValueError, match="all 3 particles with a mass have constraints"):
+        make(True)
+
+
 class Counted(OpenMMPotential):
     """A stand-in for QM that runs in Python and is counted there."""
 
@@ -196,12 +390,14 @@ def mixed_of(corrected_water):
     )
 
 
-def test_one_evaluation_of_the_slow_terms_in_an_outer_step(corrected_water, tmp_path):
+@pytest.mark.parametrize("isokinetic", [False, True])
+def test_one_evaluation_of_the_slow_terms_in_an_outer_step(corrected_water, tmp_path, isokinetic):
     """Reporters of the energy cost nothing, and the fast term costs one evaluation in each inner step."""
     mixed = mixed_of(corrected_water)
     integrator = MultipleTimeStepIntegrator(
-        mixed, 300 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtosecond, inner_steps=4
+        mixed, 300 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtosecond, inner_steps=4, isokinetic=isokinetic
     )
+    assert integrator.isokinetic == ((0, 1, 2) if isokinetic else ())  # all other water is rigid
     simulation = app.Simulation(mixed.topology, mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
     simulation.context.setPositions(corrected_water[2])
     simulation.context.setVelocitiesToTemperature(300, 1)
@@ -218,12 +414,13 @@ def test_one_evaluation_of_the_slow_terms_in_an_outer_step(corrected_water, tmp_
     assert mixed.evaluations("dear") == 12
 
 
-def test_a_barostat_costs_one_slow_evaluation_for_each_trial(corrected_water):
+@pytest.mark.parametrize("isokinetic", [False, True])
+def test_a_barostat_costs_one_slow_evaluation_for_each_trial(corrected_water, isokinetic):
     mixed = mixed_of(corrected_water)
     barostat = openmm.MonteCarloBarostat(1.0, 300.0, 5)
     barostat.setRandomNumberSeed(4)
     mixed.system.addForce(barostat)
-    integrator = MultipleTimeStepIntegrator(mixed, 300.0, 1.0, 0.002, inner_steps=2)
+    integrator = MultipleTimeStepIntegrator(mixed, 300.0, 1.0, 0.002, inner_steps=2, isokinetic=isokinetic)
     simulation = app.Simulation(mixed.topology, mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
     simulation.context.setPositions(corrected_water[2])
     simulation.context.setVelocitiesToTemperature(300, 1)
