@@ -300,6 +300,17 @@ class MixedSystem:
         """Return how many electronic states a term that runs in Python can switch between."""
         return selectable_states(self.evaluated_term(name).potential)
 
+    def memory(self) -> dict[str, dict[str, FloatArray]]:
+        """Return the electronic states of the last geometry of each term that compares the next ones with them.
+
+        Returns
+        -------
+        dict of str to dict
+            Arrays for `recall`; only terms that have computed such states.
+        """
+        found = {name: callback.memory() for name, callback in self._callbacks.items()}
+        return {name: memory for name, memory in found.items() if memory}
+
     def recall(self, name: str, memory: dict[str, FloatArray]) -> None:
         """Let a term go on from what its `EvaluatedTerm.memory` returned; from an empty one as if new."""
         self.evaluated_term(name)

@@ -167,6 +167,12 @@ class TermCallback:
             counted |= self.computation.summary()
         return counted
 
+    def memory(self) -> dict[str, FloatArray]:
+        """Return what the term needs of the last geometry; nothing if it needs nothing."""
+        if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
+            return self.computation.term.memory()
+        return {}
+
     def recall(self, memory: dict[str, FloatArray]) -> None:
         """Go on from what the term's `memory` returned."""
         with self._lock:

@@ -53,6 +53,17 @@ class DeltaScfStates:
         """Start anew, from the orbitals of the ground state."""
         self._last = None
 
+    def memory(self) -> dict[str, FloatArray]:
+        """Return the excited determinant of the last geometry as arrays."""
+        if self._last is None:
+            return {}
+        positions, (up, down) = self._last
+        return {"positions": positions, "occupied.0": up, "occupied.1": down}
+
+    def recall(self, molecule: Any, memory: dict[str, FloatArray]) -> None:
+        """Go on from what `memory` returned; the molecule is not used."""
+        self._last = (memory["positions"], (memory["occupied.0"], memory["occupied.1"]))
+
     def energy(self, mean_field: Any, another: Any, save: Callable[[], str]) -> float:
         """Return the energy of the state from the orbitals of the ground state, in hartree; nothing is kept."""
         if self._state == 0:

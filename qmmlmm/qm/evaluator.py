@@ -98,14 +98,13 @@ class PySCFEvaluator:
     def memory(self) -> dict[str, FloatArray]:
         """Return the electronic states of the last geometry as arrays, for a checkpoint."""
         states = self._states if self._casscf is None else self._casscf
-        return states.memory() if isinstance(states, ResponseStates | CasscfStates) else {}
+        return {} if states is None else states.memory()
 
     def recall(self, memory: dict[str, FloatArray]) -> None:
         """Go on from what `memory` returned: the states of the next geometry are compared with those."""
-        molecule = centred(self._molecule(memory["positions"]))
         states = self._states if self._casscf is None else self._casscf
-        if isinstance(states, ResponseStates | CasscfStates):
-            states.recall(molecule, memory)
+        if states is not None:
+            states.recall(centred(self._molecule(memory["positions"])), memory)
 
     def mean_field(self, positions: FloatArray, external_field: ExternalField | None) -> Any:
         """Return the mean-field object of PySCF with the field in its one-electron operator, not yet converged.

@@ -76,7 +76,7 @@ class PySCFPotential:
         are in the results.
     follow_state : bool
         Whether the state keeps its character when states cross, by its overlap with that of the geometry before:
-        `state` is its place in the order at the first geometry then, and a resumed run counts anew where it starts. If
+        `state` is its place in the order at the first geometry then, also of a run that a `RunDirectory` resumes. If
         not, the state is always the one at that place.
     max_memory : int, optional, MB
         What the calculation may use beyond the memory that the process already has; 4000 if not given.

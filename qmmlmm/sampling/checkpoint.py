@@ -1,23 +1,29 @@
-"""Checkpoints of a run: two files, each sound by itself at every moment."""
+"""Checkpoints of a run: files that are each sound by themselves at every moment."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import openmm
 from openmm import app, unit
 
 from qmmlmm.errors import QmmlmmWarning, listed
 from qmmlmm.sampling.errors import RunDirectoryError
 from qmmlmm.sampling.reporters import check_finite
+from qmmlmm.units import FloatArray
 
 CHECKPOINT_NAME = "checkpoint.chk"
 STATE_NAME = "state.xml"
 PROGRESS_NAME = "progress.json"
+ELECTRONIC_STATES_NAME = "electronic_states.npz"
 PREVIOUS = ".previous"
 
 # OpenMM loads a checkpoint that was cut short without a word, the rest of the numbers being zero. So the file
@@ -43,8 +49,17 @@ def _written_beside(path: Path, data: bytes) -> Path:
     return temporary
 
 
-def save_checkpoint(simulation: app.Simulation, folder: Path) -> None:
+def save_checkpoint(
+    simulation: app.Simulation, folder: Path, memory: Mapping[str, dict[str, FloatArray]] | None = None
+) -> None:
     """Write checkpoint, State and progress to a folder; the checkpoint before is kept as ``.previous``.
+
+    Parameters
+    ----------
+    simulation : app.Simulation
+    folder : Path
+    memory : mapping of str to dict, optional
+        What terms need of the last geometry, as arrays; nothing is written of it if it is empty.
 
     Raises
     ------
@@ -63,8 +78,12 @@ def save_checkpoint(simulation: app.Simulation, folder: Path) -> None:
         "time (ps)": state.getTime().value_in_unit(unit.picosecond),
     }
     xml = openmm.XmlSerializer.serialize(state).encode("utf-8")
+    contents = [(CHECKPOINT_NAME, data + SEAL + hashlib.sha256(data).digest()), (STATE_NAME, xml)]
+    if memory:
+        # First: whichever checkpoint a kill leaves, the electronic states of its step are there.
+        contents.insert(0, (ELECTRONIC_STATES_NAME, _packed(memory, simulation.currentStep)))
     # A kill between any two of these lines leaves one of the files, each of which knows its own step.
-    for name, content in ((CHECKPOINT_NAME, data + SEAL + hashlib.sha256(data).digest()), (STATE_NAME, xml)):
+    for name, content in contents:
         path = folder / name
         fresh = _written_beside(path, content)
         if path.exists():
@@ -75,7 +94,7 @@ def save_checkpoint(simulation: app.Simulation, folder: Path) -> None:
 
 def forget_older(folder: Path) -> None:
     """Remove the previous checkpoint and State, which belong to steps that were cut away."""
-    for name in (CHECKPOINT_NAME, STATE_NAME):
+    for name in (CHECKPOINT_NAME, STATE_NAME, ELECTRONIC_STATES_NAME):
         (folder / (name + PREVIOUS)).unlink(missing_ok=True)
 
 
@@ -113,6 +132,59 @@ def load_checkpoint(simulation: app.Simulation, folder: Path) -> str:
         return name
     reason = f": {listed(failures)}" if failures else ""
     raise RunDirectoryError(f"{folder} holds no checkpoint that can be loaded{reason}; start a new run")
+
+
+def load_electronic_states(folder: Path, step: int) -> dict[str, dict[str, FloatArray]]:
+    """Return what terms need of the geometry of a step, as `save_checkpoint` was given it; empty if it was nothing.
+
+    Files of other steps are removed where one of this step is there. If there are files and none of this step, states
+    are counted anew, with a warning.
+    """
+    path = folder / ELECTRONIC_STATES_NAME
+    previous = folder / (ELECTRONIC_STATES_NAME + PREVIOUS)
+    failures = []
+    for candidate in (path, previous):
+        if not candidate.exists():
+            continue
+        try:
+            found, memory = _unpacked(candidate.read_bytes())
+        except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+            failures.append(f"{candidate.name} is damaged: {error}")
+            continue
+        if found != step:
+            failures.append(f"{candidate.name} is of step {found}")
+            continue
+        if candidate == previous:
+            os.replace(previous, path)
+        return memory
+    if failures:
+        warnings.warn(
+            f"{folder} has no electronic states of step {step} ({listed(failures)}): a state that is followed is "
+            "counted by energy again from here on",
+            QmmlmmWarning,
+            stacklevel=3,
+        )
+    return {}
+
+
+def _packed(memory: Mapping[str, dict[str, FloatArray]], step: int) -> bytes:
+    # Names of terms are no names of files.
+    arrays = {f"{k}.{name}": array for k, part in enumerate(memory.values()) for name, array in part.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, step=np.array(step), terms=np.array(list(memory)), **arrays)
+    return buffer.getvalue()
+
+
+def _unpacked(content: bytes) -> tuple[int, dict[str, dict[str, FloatArray]]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    step = int(arrays.pop("step"))
+    terms: dict[str, dict[str, FloatArray]] = {str(name): {} for name in arrays.pop("terms")}
+    names = list(terms)
+    for key, array in arrays.items():
+        index, _, name = key.partition(".")
+        terms[names[int(index)]][name] = array
+    return step, terms
 
 
 def _candidates() -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from qmmlmm.errors import NonFiniteError, listed
 from qmmlmm.sampling.errors import OutputFileError
+from qmmlmm.units import FloatArray
 
 FIRST_COLUMNS = ("Step", "Time (ps)")
 LAST_COLUMNS = ("Potential Energy (kJ/mol)", "Kinetic Energy (kJ/mol)", "Temperature (K)")
@@ -51,6 +52,14 @@ class MixedSystemLike(Protocol):
 
     def forget(self) -> None:
         """Let all terms compute as if they were new."""
+        ...
+
+    def memory(self) -> dict[str, dict[str, FloatArray]]:
+        """Return what terms need of the last geometry to go on, for those that need anything."""
+        ...
+
+    def recall(self, name: str, memory: dict[str, FloatArray]) -> None:
+        """Let a term go on from what `memory` returned."""
         ...
 
     def raise_original(self, error: BaseException) -> NoReturn:

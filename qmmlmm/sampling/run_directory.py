@@ -19,6 +19,7 @@ from qmmlmm.sampling.checkpoint import (
     PROGRESS_NAME,
     forget_older,
     load_checkpoint,
+    load_electronic_states,
     replace_file,
     save_checkpoint,
 )
@@ -77,6 +78,7 @@ class RunDirectory:
     ``trajectory.dcd`` (or ``.xtc``)        frames
     ``energies.csv``                        energy per term
     ``checkpoint.chk``, ``state.xml``       last checkpoint; the one before ends in ``.previous``
+    ``electronic_states.npz``               its electronic states, from which terms with excited states go on
     ``progress.json``                       its step and time
     ======================================  ==============================================================
 
@@ -306,6 +308,8 @@ class RunDirectory:
         self._mixed.forget()
         loaded = load_checkpoint(simulation, self._path)
         step, first = simulation.currentStep, record["first_step"]
+        for name, memory in load_electronic_states(self._path, step).items():
+            self._mixed.recall(name, memory)
         interval = record["output"]["trajectory_interval"]
         cut_trajectory(self.trajectory_path, step // interval - first // interval, self._mixed.topology.getNumAtoms())
         if self.energies_path.exists():
@@ -325,7 +329,7 @@ class RunDirectory:
         for path in (self.trajectory_path, self.energies_path):
             if path.exists():
                 _sync(path)
-        save_checkpoint(simulation, self._path)
+        save_checkpoint(simulation, self._path, self._mixed.memory())
         self._saved_step = simulation.currentStep
 
     def close(self) -> None:
@@ -382,7 +386,7 @@ class RunDirectory:
         if len(positions) > 1 and not np.ptp(positions, axis=0).any():  # OpenMM starts them at zero
             raise RunDirectoryError("all atoms of the Simulation are at one place; set its positions before attach")
         self._write_topology(state)
-        save_checkpoint(simulation, self._path)
+        save_checkpoint(simulation, self._path, self._mixed.memory())
         self._saved_step = simulation.currentStep
         # The record comes last: where it is, there is something to resume.
         self._write_record(

@@ -102,3 +102,22 @@ def test_an_orbital_that_does_not_exist_is_refused():
     evaluator = PySCFPotential("hf", "sto-3g", excited=DeltaSCF(particle=1), state=1).create_evaluator(HYDROGEN)
     with pytest.raises(EvaluationError, match="of spin up 1 are occupied and 1 empty"):
         evaluator.evaluate(BOND, None)
+
+
+TWO_HYDROGENS = RegionSpecification("two molecules", np.array([1, 1, 1, 1]), 0, 1)
+
+
+def two_molecules(bond):
+    """Two hydrogen molecules, far from each other; highest occupied and lowest empty orbital are on the longer one."""
+    return np.array([[0.0, 0.0, 0.0], [0.0, 0.0, bond], [0.0, 40.0, 0.0], [0.3, 40.0, 1.5]])
+
+
+def test_the_determinant_goes_on_from_what_another_process_has_kept():
+    potential = PySCFPotential("hf", "sto-3g", excited=DeltaSCF(), state=1)
+    whole, resumed, fresh = (potential.create_evaluator(TWO_HYDROGENS) for _ in range(3))
+    whole.evaluate(two_molecules(1.45), None)
+    assert fresh.memory() == {}
+    resumed.recall({name: array.copy() for name, array in whole.memory().items()})
+    expected, found, other = (e.evaluate(two_molecules(1.6), None).energy for e in (whole, resumed, fresh))
+    assert found == pytest.approx(expected, abs=SAME_ENERGY)
+    assert other < expected - 1e-3  # counted from the gap here, it is the determinant on the first molecule

@@ -9,7 +9,7 @@ import openmm
 import pytest
 
 from qmmlmm.errors import NonFiniteError, QmmlmmWarning
-from qmmlmm.sampling.checkpoint import forget_older, load_checkpoint, save_checkpoint
+from qmmlmm.sampling.checkpoint import forget_older, load_checkpoint, load_electronic_states, save_checkpoint
 from qmmlmm.sampling.errors import RunDirectoryError
 
 
@@ -126,3 +126,52 @@ def test_a_state_of_another_system_is_refused(saved):
     other = SimpleNamespace(context=context, currentStep=0)
     with pytest.raises(RunDirectoryError, match="no checkpoint that can be loaded"):
         load_checkpoint(other, folder)
+
+
+def memory_of(step):
+    """Two terms with names that are no names of files."""
+    return {"dye/QM": {"orbitals": np.full((2, 3), step), "characters": np.array([0, 2, 1])}, "../x": {"a": np.eye(2)}}
+
+
+@pytest.fixture
+def with_states(argon, tmp_path):
+    """A folder with checkpoints and electronic states at steps 10 and 20."""
+    simulation = argon.simulation()
+    for step in (10, 20):
+        simulation.step(10)
+        save_checkpoint(simulation, tmp_path, memory_of(step))
+    return tmp_path
+
+
+def test_electronic_states_come_back_as_they_were(with_states):
+    found = load_electronic_states(with_states, 20)
+    assert list(found) == ["dye/QM", "../x"]
+    for name, arrays in memory_of(20).items():
+        assert found[name].keys() == arrays.keys()
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(found[name][key], array)
+
+
+def test_whichever_checkpoint_a_kill_leaves_the_states_of_its_step_are_there_and_stay(with_states, argon):
+    # Killed after the states of step 20 were written, and before the checkpoint.
+    (with_states / "checkpoint.chk.previous").replace(with_states / "checkpoint.chk")
+    simulation = argon.simulation(ready=False)
+    load_checkpoint(simulation, with_states)
+    assert load_electronic_states(with_states, simulation.currentStep)["dye/QM"]["orbitals"][0, 0] == 10
+    # Killed once more at the next checkpoint.
+    simulation.step(5)
+    save_checkpoint(simulation, with_states, memory_of(15))
+    assert load_electronic_states(with_states, 10)["dye/QM"]["orbitals"][0, 0] == 10
+
+
+def test_states_of_another_step_and_damaged_ones_are_left_with_a_warning(with_states):
+    path = with_states / "electronic_states.npz"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.warns(QmmlmmWarning, match=r"no electronic states of step 20 \(.*damaged.*previous is of step 10\)"):
+        assert load_electronic_states(with_states, 20) == {}
+
+
+def test_without_electronic_states_no_file_is_written_and_none_is_missed(saved):
+    _, folder = saved
+    assert not (folder / "electronic_states.npz").exists()
+    assert load_electronic_states(folder, 20) == {}

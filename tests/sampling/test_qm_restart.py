@@ -1,4 +1,4 @@
-"""A run with a QM term: what its record says of the SCF, and that two restarts take the same steps."""
+"""A run with a QM term: what its record says of the SCF, two restarts take the same steps, states are followed."""
 
 import json
 import shutil
@@ -10,7 +10,10 @@ from openmm import app
 from pyscf import lib
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.errors import QmmlmmWarning
+from qmmlmm.qm import TDA
 from qmmlmm.sampling.run_directory import RunDirectory
+from qmmlmm.units import BOHR_IN_NM
 from systems.alanine_dipeptide import build
 
 INTERVALS = {"trajectory_interval": 2, "energy_interval": 1, "checkpoint_interval": 5, "total_steps": 20}
@@ -66,3 +69,79 @@ def test_restarts_take_the_same_steps_bit_by_bit_and_the_record_counts_the_scf(t
     np.testing.assert_array_equal(first.getVelocities(asNumpy=True)._value, second.getVelocities(asNumpy=True)._value)
     sessions = json.loads((folder / "run.json").read_text())["sessions"]
     assert [session["last_step"] for session in sessions] == [10, 14]
+
+
+STEP = 0.0001  # ps
+SPEED = 13.2  # nm/ps: a quarter of a bohr in ten steps
+HEAVY = 10.0  # Da, so that forces change little of the way
+SAME = 1e-3
+"""kJ/mol, of energies from another guess and with other numbers of the states."""
+
+
+def two_molecules(follow):
+    """Return two hydrogen molecules far from each other, the first of which is pulled apart.
+
+    The lowest excited state is on the second at first; the two cross where the bonds are alike.
+    """
+    topology, system, force = app.Topology(), openmm.System(), openmm.NonbondedForce()
+    chain = topology.addChain()
+    for _ in range(2):
+        residue = topology.addResidue("H2", chain)
+        for name in ("H1", "H2"):
+            topology.addAtom(name, app.Element.getBySymbol("H"), residue)
+            system.addParticle(HEAVY)
+            force.addParticle(0.0, 0.1, 0.0)
+    system.addForce(force)
+    potential = PySCFPotential("hf", "sto-3g", excited=TDA(3), state=1, follow_state=follow)
+    region = Region("pair", range(4), charge=0, multiplicity=1)
+    mixed = create_mixed_system(topology, system, Hamiltonian([Term(potential, region, embedding="mechanical")]))
+    platform = openmm.Platform.getPlatform("Reference")
+    return mixed, app.Simulation(topology, mixed.system, openmm.VerletIntegrator(STEP), platform)
+
+
+def start(simulation):
+    positions = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.4], [0.0, 40.0, 0.0], [0.3, 40.0, 1.5]])
+    simulation.context.setPositions(positions * BOHR_IN_NM)
+    simulation.context.setVelocities([[0, 0, 0], [0, 0, SPEED], [0, 0, 0], [0, 0, 0]])
+
+
+def finish(folder, follow):
+    """Resume the run and return the results of its last step, and the energy there."""
+    mixed, simulation = two_molecules(follow)
+    with RunDirectory(folder, mixed, resume=True) as run:
+        assert run.resume(simulation) == 8
+        run.attach(simulation, **INTERVALS)
+        run.run(simulation, 2)
+    return mixed.results("pair/QM"), simulation.context.getState(energy=True).getPotentialEnergy()._value
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_resumed_run_goes_on_with_the_state_that_it_followed_through_a_crossing(tmp_path, follow):
+    mixed, simulation = two_molecules(follow)
+    with RunDirectory(tmp_path / "run", mixed) as run:
+        start(simulation)
+        run.attach(simulation, **INTERVALS)
+        run.run(simulation, 8)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    before = mixed.results("pair/QM")
+    np.testing.assert_array_equal(before["state_order"], [0, 2, 1])  # the crossing lies behind
+    simulation.step(2)
+    expected = simulation.context.getState(energy=True).getPotentialEnergy()._value
+
+    results, energy = finish(tmp_path / "copy", follow)
+    np.testing.assert_array_equal(results["state_order"], [0, 2, 1])
+    assert results["state"] == (2 if follow else 1)
+    assert energy == pytest.approx(expected, abs=SAME)
+
+
+def test_a_run_whose_states_are_lost_counts_them_anew_and_says_so(tmp_path):
+    mixed, simulation = two_molecules(True)
+    with RunDirectory(tmp_path, mixed) as run:
+        start(simulation)
+        run.attach(simulation, **INTERVALS)
+        run.run(simulation, 8)
+    for name in ("electronic_states.npz", "electronic_states.npz.previous"):
+        (tmp_path / name).write_bytes(b"nonsense")
+    with pytest.warns(QmmlmmWarning, match="no electronic states of step 8"):
+        results, _ = finish(tmp_path, True)
+    assert results["state"] == 1
