@@ -31,11 +31,14 @@ def paraboloid(centre, height, stiffness=2000.0):
 
 def test_two_paraboloids_cross_where_the_formula_says():
     first, second = paraboloid((0.0, 0.0, 0.0), 0.0), paraboloid((0.1, 0.0, 0.0), 4.0)
-    found = crossing_point(first, second, [0])
+    found = crossing_point(first, second, [0], projection=1e-7, gap=1e-8)
     # Equal stiffness: they cross in a plane, x = 0.05 + 4 / (2000 * 0.1); the lowest point of it lies on the axis.
     assert found.positions[0] == pytest.approx([0.07, 0.0, 0.0], abs=EXACT)
     assert found.positions[1] == pytest.approx([0.5, 0.0, 0.0], abs=0.0)
-    assert found.energies == pytest.approx((4.9, 4.9), abs=0.3)
+    assert found.energies == pytest.approx((4.9, 4.9), abs=0.01)
+    for context in (first, second):  # they are there
+        left = context.getState(positions=True).getPositions(asNumpy=True)._value
+        assert left == pytest.approx(found.positions, abs=1e-12)
     assert abs(found.gap) < 1e-4 * HARTREE_IN_KJ_PER_MOL
     assert found.projection < 1e-3
 
@@ -69,10 +72,12 @@ def test_singlet_and_triplet_of_methylene_cross_below_the_angle_of_the_singlet()
     contexts = methylene(1), methylene(3)
     found = crossing_point(*contexts, range(3))
     arms = found.positions[1:] - found.positions[0]
-    cosine = arms[0] @ arms[1] / np.linalg.norm(arms, axis=1).prod()
-    angle = np.degrees(np.arccos(cosine))
+    lengths = np.linalg.norm(arms, axis=1)
+    angle = np.degrees(np.arccos(arms[0] @ arms[1] / lengths.prod()))
     assert abs(found.gap) < 1e-4 * HARTREE_IN_KJ_PER_MOL
     assert found.projection < 1e-3
-    # Hartree-Fock puts the triplet 30 kcal/mol too low, so that both cross at a small angle.
-    assert angle < 100.0
-    print(angle, np.linalg.norm(arms, axis=1), found)
+    # Hartree-Fock puts the triplet 30 kcal/mol too low, so that both cross at a small angle. The numbers are those of
+    # SciPy's SLSQP.
+    assert angle == pytest.approx(70.8, abs=0.3)
+    assert 10 * lengths == pytest.approx([1.210, 1.210], abs=0.003)
+    assert found.evaluations < 50  # SLSQP's line search took hundreds with other basis sets
