@@ -13,8 +13,11 @@ from qmmlmm.errors import PotentialError
 from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.sampling.checkpoint import replace_file
+from qmmlmm.units import ANGSTROM_IN_BOHR
 
-NETWORK_VERSION = 1
+NETWORK_VERSION = 2
+FIRST_STEEPNESS = 1.5 / ANGSTROM_IN_BOHR
+"""Of all pairs of the fitted polynomial in files of version 1."""
 
 
 def save_network(model: ResponseNetwork, path: str | os.PathLike[str]) -> None:
@@ -63,8 +66,8 @@ def load_network(path: str | os.PathLike[str]) -> ResponseNetwork:
         version = content["version"]
     except Exception as error:
         raise PotentialError(f"{str(source)!r} is no network file, or is damaged: {error}") from error
-    if version != NETWORK_VERSION:
-        raise PotentialError(f"{str(source)!r} has the format {version}, this version reads {NETWORK_VERSION}")
+    if version not in (1, NETWORK_VERSION):
+        raise PotentialError(f"{str(source)!r} has the format {version}, this version reads 1 and {NETWORK_VERSION}")
     with torch.random.fork_rng(devices=[]):
         model = ResponseNetwork(
             content["atomic_numbers"],
@@ -73,7 +76,10 @@ def load_network(path: str | os.PathLike[str]) -> ResponseNetwork:
             [(c, m, s) for c, m, s in content["conditions"]],
             content["members"],
         )
-    model.load_state_dict(content["weights"])
+    weights = content["weights"]
+    if version == 1:
+        weights = {**weights, "bonded.steepness": torch.full_like(model.bonded.steepness, FIRST_STEEPNESS)}
+    model.load_state_dict(weights)
     return model.eval()
 
 

@@ -7,13 +7,15 @@ from torch import Tensor
 
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
-STEEPNESS = 1.5 / ANGSTROM_IN_BOHR
-DEGREE = 4
+STEEPNESS = (1.5 / ANGSTROM_IN_BOHR, 0.25 / ANGSTROM_IN_BOHR, 0.25 / ANGSTROM_IN_BOHR)
+DEGREES = (4, 2, 2)
+"""Of atoms one, two and three bonds apart. Angles and torsions with more powers fit no better, and where they leave the
+fitted range they are wrong by more, alike for all members of a committee."""
 
 
 def pair_classes(
     atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]], longest_path: int = 3
-) -> list[tuple[int, int, int]]:
+) -> list[tuple[int, int, int, int]]:
     """Return the pairs of atoms that are one to `longest_path` bonds apart, with a class that symmetry keeps.
 
     Two pairs are in one class if no exchange of equivalent atoms (the hydrogens of a methyl group, say) can
@@ -21,8 +23,8 @@ def pair_classes(
 
     Returns
     -------
-    list of (int, int, int)
-        First atom, second atom, class.
+    list of (int, int, int, int)
+        First atom, second atom, class, bonds between them.
     """
     n = len(atomic_numbers)
     neighbours: list[set[int]] = [set() for _ in range(n)]
@@ -37,7 +39,7 @@ def pair_classes(
         if len(set(refined)) == len(set(colours)):
             break
         colours = refined
-    pairs: list[tuple[int, int, int]] = []
+    pairs: list[tuple[int, int, int, int]] = []
     classes: dict[tuple[int, int, int], int] = {}
     for start in range(n):
         frontier, seen = {start}, {start}
@@ -48,7 +50,7 @@ def pair_classes(
                 if end > start:
                     low, high = sorted((colours[start], colours[end]))
                     kind = classes.setdefault((low, high, path), len(classes))
-                    pairs.append((start, end, kind))
+                    pairs.append((start, end, kind, path))
     return pairs
 
 
@@ -70,27 +72,36 @@ class BondedPolynomial(torch.nn.Module):
     pairs: Tensor
     kinds: Tensor
     equilibrium: Tensor
+    steepness: Tensor
     coefficients: Tensor
+    used: Tensor
 
     def __init__(self, atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]]) -> None:
         super().__init__()
         pairs = pair_classes(atomic_numbers, bonds)
-        n_classes = 1 + max((kind for _, _, kind in pairs), default=-1)
-        self.steepness = STEEPNESS
-        self.register_buffer("first", torch.tensor([a for a, _, _ in pairs], dtype=torch.int64))
-        self.register_buffer("second", torch.tensor([b for _, b, _ in pairs], dtype=torch.int64))
+        n_classes = 1 + max((kind for _, _, kind, _ in pairs), default=-1)
+        self.register_buffer("first", torch.tensor([a for a, *_ in pairs], dtype=torch.int64))
+        self.register_buffer("second", torch.tensor([b for _, b, *_ in pairs], dtype=torch.int64))
         # Places of the pairs in a table of all distances.
         self.register_buffer("pairs", self.first * len(atomic_numbers) + self.second)
-        self.register_buffer("kinds", torch.tensor([kind for _, _, kind in pairs], dtype=torch.int64))
+        self.register_buffer("kinds", torch.tensor([kind for *_, kind, _ in pairs], dtype=torch.int64))
         self.register_buffer("equilibrium", torch.ones(n_classes, dtype=torch.float64))
-        self.register_buffer("coefficients", torch.zeros(n_classes, DEGREE, dtype=torch.float64))
+        self.register_buffer("coefficients", torch.zeros(n_classes, max(DEGREES), dtype=torch.float64))
+        steepness = torch.zeros(n_classes, dtype=torch.float64)
+        used = torch.zeros(n_classes, max(DEGREES), dtype=torch.bool)
+        for _, _, kind, path in pairs:
+            steepness[kind] = STEEPNESS[path - 1]
+            used[kind, : DEGREES[path - 1]] = True
+        self.register_buffer("steepness", steepness)
+        self.register_buffer("used", used, persistent=False)
 
     def _distances(self, positions: Tensor) -> Tensor:
         delta = positions.index_select(-2, self.first) - positions.index_select(-2, self.second)
         return torch.sqrt((delta * delta).sum(-1))
 
     def _stretch(self, distances: Tensor) -> Tensor:
-        return 1.0 - torch.exp(-self.steepness * (distances - self.equilibrium.index_select(0, self.kinds)))
+        beyond = distances - self.equilibrium.index_select(0, self.kinds)
+        return 1.0 - torch.exp(-self.steepness.index_select(0, self.kinds) * beyond)
 
     def terms(self, positions: Tensor) -> Tensor:
         """Return the powers summed over the pairs of a class, (..., n_classes * degree)."""
@@ -134,12 +145,13 @@ class BondedPolynomial(torch.nn.Module):
         self.equilibrium = torch.zeros_like(counts).index_add(0, self.kinds, mean) / counts
         leaf = positions.clone().requires_grad_(True)
         terms = self.terms(leaf)
-        rows = [
-            torch.autograd.grad(terms[:, k].sum(), leaf, retain_graph=True)[0].flatten() for k in range(terms.shape[1])
-        ]
+        used = torch.nonzero(self.used.flatten()).flatten()
+        rows = [torch.autograd.grad(terms[:, k].sum(), leaf, retain_graph=True)[0].flatten() for k in used.tolist()]
         design = torch.stack(rows, dim=1)
         scale = design.norm(dim=0).clamp(min=1e-12)
         scaled = design / scale
         normal = scaled.T @ scaled + ridge * torch.eye(scaled.shape[1], dtype=scaled.dtype)
         solution = torch.linalg.solve(normal, scaled.T @ gradients.flatten()) / scale
-        self.coefficients = solution.view(self.coefficients.shape).detach()
+        coefficients = torch.zeros_like(self.coefficients).flatten()
+        coefficients[used] = solution.detach()
+        self.coefficients = coefficients.view(self.coefficients.shape)

@@ -129,10 +129,12 @@ def fragments(directory: Path, training: TrainingSettings, scale: float) -> str:
         # Without surroundings the dipole is the only label of charges.
         model = train(trained_on, network=ResponseSettings(long_range=long_range), training=training).model
         error = np.abs(energies(model, test))
-        group = [np.mean(error[[f.name.startswith(f"test{low}-") for f in test]]) for low in (3, 8, 12, 15)]
-        lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in group) + " |")
-    return f"Formate and ammonium, {len(trained_on)} frames, mean absolute error of the energy, kJ/mol\n\n" + "\n".join(
-        lines
+        groups = [error[[f.name.startswith(f"test{low}-") for f in test]] for low in (3, 8, 12, 15)]
+        values = [f"{np.mean(group):.2f} ({np.median(group):.2f}, {np.max(group):.2f})" for group in groups]
+        lines.append(f"| {name} | " + " | ".join(values) + " |")
+    return (
+        f"Formate and ammonium, {len(trained_on)} frames, error of the energy, mean (median, largest) of the "
+        "magnitude, kJ/mol\n\n" + "\n".join(lines)
     )
 
 

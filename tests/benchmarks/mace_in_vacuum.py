@@ -77,7 +77,7 @@ def errors_of_mace(
     settings = {
         "name": "acetone", "train_file": "train.xyz", "valid_file": "validation.xyz", "E0s": "average",
         "hidden_irreps": "32x0e + 32x1o", "num_interactions": 2, "correlation": 2, "max_ell": 2, "r_max": 5.0,
-        "batch_size": 5, "valid_batch_size": 4, "max_num_epochs": epochs, "start_swa": 3 * epochs // 4,
+        "batch_size": 8, "valid_batch_size": 4, "max_num_epochs": epochs, "start_swa": 3 * epochs // 4,
         "scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.1 ** (1.0 / epochs), "default_dtype": "float32",
         "device": "cpu", "seed": 1, "eval_interval": max(1, epochs // 10), "error_table": "PerAtomMAE",
     }  # fmt: skip
