@@ -24,7 +24,11 @@ CHUNK = 32768
 one thread (its grain size), which is faster here than to start and join threads some hundred times."""
 
 FEW = 512
-"""Points up to this number are spread in one array of all their mesh points."""
+"""Points up to this number are spread and gathered in arrays of all their mesh points, and more if all these are fewer
+than those of the mesh: the work on a padded mesh goes with its size, whatever the number of points."""
+
+FEW_AT_ONCE = 512
+"""Of these: 1 MB for each array of mesh points."""
 
 DENSE_TRANSFORM = 256
 """Mesh sizes up to this one with a prime factor above 13 are transformed by a matrix, which is faster than FFT."""
@@ -187,7 +191,8 @@ class EwaldMesh(torch.nn.Module):
 
     Many points are sorted by their cell, once for spreading and gathering (`locate`). The mesh is padded by the
     reach of the splines, so that each of the mesh points around of all points lies at one constant distance from
-    their cells in memory: no index is computed, and all arithmetic runs along the points.
+    their cells in memory: no index is computed, and all arithmetic runs along the points. Where the points are close
+    together, as on the quadrature grid of a molecule, the part of the mesh around them is enough.
     """
 
     polynomials: Tensor
@@ -195,7 +200,7 @@ class EwaldMesh(torch.nn.Module):
     mx: Tensor
     my: Tensor
     mz: Tensor
-    offsets: Tensor
+    behind: Tensor
     grid_sizes: Tensor
     last_cells: Tensor
     padding_x: Tensor
@@ -221,6 +226,7 @@ class EwaldMesh(torch.nn.Module):
         self.order = int(order)
         self.chunk = CHUNK
         self.few = FEW
+        self.few_at_once = FEW_AT_ONCE
         first = spline_coefficients(self.order)
         second = derivative_coefficients(first)
         third = derivative_coefficients(second)
@@ -232,7 +238,7 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("mx", torch.tensor(np.fft.fftfreq(self.nx, 1.0 / self.nx)))
         self.register_buffer("my", torch.tensor(np.fft.fftfreq(self.ny, 1.0 / self.ny)))
         self.register_buffer("mz", torch.tensor(np.arange(self.nz // 2 + 1, dtype=float)))
-        self.register_buffer("offsets", torch.arange(self.order - 1, -1, -1))
+        self.register_buffer("behind", torch.arange(self.order))
         self.register_buffer("grid_sizes", torch.tensor([self.nx, self.ny, self.nz], dtype=torch.float64))
         self.register_buffer("last_cells", torch.tensor([self.nx - 1, self.ny - 1, self.nz - 1]))
         reach = self.order - 1
@@ -334,64 +340,109 @@ class EwaldMesh(torch.nn.Module):
         (nx, ny, nz) tensor, e
         """
         order, start, fraction = self.locate(points, box)
-        return self.spread_located(order, start, fraction, charges, dipoles, box)
+        q, d = self._loads(order, charges, dipoles, box)
+        if self._are_few(start):
+            return self._spread_few(start, fraction, q, d)
+        start, rows_x, rows_y, rows_z = self._patch(start)
+        return self._spread_many(start, fraction, q, d, rows_x, rows_y, rows_z)
 
     @torch.jit.export
     def spread_located(
         self, order: Tensor, start: Tensor, fraction: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor
     ) -> Tensor:
-        """Put charges on the mesh as `spread`, at points that `locate` has found."""
+        """Put charges on the mesh as `spread`, at points anywhere in the box that `locate` has found."""
+        q, d = self._loads(order, charges, dipoles, box)
+        if self._are_few(start):
+            return self._spread_few(start, fraction, q, d)
+        return self._spread_many(start, fraction, q, d, self.padding_x, self.padding_y, self.padding_z)
+
+    def _are_few(self, start: Tensor) -> bool:
+        """Return whether the mesh points around the points are better taken by themselves."""
+        count = start.shape[0]
+        return count <= self.few or (self.few > 0 and count * self.order**3 < self.nx * self.ny * self.nz)
+
+    def _loads(self, order: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Return charges, and dipoles in units of cells, (3, n) or without columns, in the order of cells."""
         dtype = self.polynomials.dtype
-        # These come in the points' own order.
         q = charges.to(dtype)[order]
         d = torch.zeros(3, 0, dtype=dtype, device=q.device)
         if dipoles is not None:
             d = torch.matmul(dipoles, torch.linalg.inv(box) * self.grid_sizes).to(dtype)[order].t().contiguous()
-        sizes = [self.px, self.py, self.pz]
-        mesh = torch.zeros(self.px * self.py * self.pz, dtype=dtype, device=q.device)
-        if start.shape[0] <= self.few:
-            self._spread_few(mesh, start, fraction, q, d)
-        else:
-            for begin in range(0, start.shape[0], self.chunk):
-                end = min(begin + self.chunk, start.shape[0])
-                dipole = d[:, begin:end] if dipoles is not None else d
-                _spread_chunk(
-                    self.polynomials, mesh, sizes, start[begin:end], fraction[:, begin:end], q[begin:end], dipole
-                )
-        return self._fold(mesh.view(self.px, self.py, self.pz))
+        return q, d
 
-    def _spread_few(self, mesh: Tensor, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor) -> None:
-        """Put few charges and dipoles on the padded mesh, with all their mesh points in one array."""
-        splines = _splines(self.polynomials, fraction, 1).permute(0, 2, 3, 1)  # derivative, axis, point, mesh point
-        w, s = splines[0], splines[1]
-        along = w[0] * q[:, None]
-        if d.shape[1] > 0:
-            along = along + s[0] * d[0][:, None]
-        values = along[:, :, None, None] * w[1][:, None, :, None] * w[2][:, None, None, :]
-        if d.shape[1] > 0:
-            tilted = s[1][:, :, None] * (w[2] * d[1][:, None])[:, None, :]
-            tilted = tilted + w[1][:, :, None] * (s[2] * d[2][:, None])[:, None, :]
-            values = values + w[0][:, :, None, None] * tilted[:, None]
-        index = start[:, None, None, None] + self._shifts()
-        mesh.scatter_add_(0, index.view(-1), values.reshape(-1))
+    def _patch(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the places of cells in a padded mesh that just holds them, and its rows in the periodic mesh."""
+        cells = self._axes(start)
+        rows: list[Tensor] = []
+        local: list[Tensor] = []
+        sizes = [self.nx, self.ny, self.nz]
+        reach = self.order - 1
+        for axis in range(3):
+            # Counted from the first point, which has the others on both sides.
+            first = int(cells[axis][0]) - sizes[axis] // 2
+            away = torch.remainder(cells[axis] - first, sizes[axis])
+            low = int(away.min())
+            local.append(away - low)
+            span = int(away.max()) - low + 1
+            rows.append(
+                torch.remainder(torch.arange(span + reach, device=start.device) + (first + low - reach), sizes[axis])
+            )
+        start = (local[0] * rows[1].shape[0] + local[1]) * rows[2].shape[0] + local[2]
+        return start, rows[0], rows[1], rows[2]
 
-    def _shifts(self) -> Tensor:
-        """Return how far a point's mesh points are from its cell in memory, (order, order, order)."""
-        return (self.offsets[:, None, None] * self.py + self.offsets[:, None]) * self.pz + self.offsets
+    def _axes(self, start: Tensor) -> list[Tensor]:
+        """Return the cells of points along the three axes."""
+        plane = torch.div(start, self.pz, rounding_mode="floor")
+        return [torch.div(plane, self.py, rounding_mode="floor"), plane % self.py, start % self.pz]
 
-    def _fold(self, padded: Tensor) -> Tensor:
-        """Add the padding to the periodic mesh."""
-        x = torch.zeros(self.nx, self.py, self.pz, dtype=padded.dtype, device=padded.device)
-        x.index_add_(0, self.padding_x, padded)
-        y = torch.zeros(self.nx, self.ny, self.pz, dtype=padded.dtype, device=padded.device)
-        y.index_add_(1, self.padding_y, x)
-        z = torch.zeros(self.nx, self.ny, self.nz, dtype=padded.dtype, device=padded.device)
-        return z.index_add_(2, self.padding_z, y)
+    def _around(self, start: Tensor) -> Tensor:
+        """Return the places of the mesh points around of each point in the periodic mesh, (n, order, order, order)."""
+        x, y, z = self._axes(start)
+        x = torch.remainder(x[:, None] - self.behind, self.nx)
+        y = torch.remainder(y[:, None] - self.behind, self.ny)
+        z = torch.remainder(z[:, None] - self.behind, self.nz)
+        plane = x[:, :, None] * self.ny + y[:, None, :]
+        return plane[:, :, :, None] * self.nz + z[:, None, None, :]
 
-    def _pad(self, potential: Tensor) -> Tensor:
-        """Repeat the periodic mesh in the padding; flat."""
-        padded = potential.index_select(2, self.padding_z).index_select(1, self.padding_y)
-        return padded.index_select(0, self.padding_x).view(-1)
+    def _spread_many(
+        self, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
+    ) -> Tensor:
+        """Put charges and dipoles on a padded mesh and that on the periodic one, whose rows it has."""
+        sizes = [rows_x.shape[0], rows_y.shape[0], rows_z.shape[0]]
+        mesh = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=q.dtype, device=q.device)
+        for begin in range(0, start.shape[0], self.chunk):
+            end = min(begin + self.chunk, start.shape[0])
+            dipole = d[:, begin:end] if d.shape[1] > 0 else d
+            _spread_chunk(self.polynomials, mesh, sizes, start[begin:end], fraction[:, begin:end], q[begin:end], dipole)
+        return self._fold(mesh.view(sizes), rows_x, rows_y, rows_z)
+
+    def _spread_few(self, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor) -> Tensor:
+        """Put few charges and dipoles on the mesh, with all their mesh points in one array."""
+        mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=q.dtype, device=q.device)
+        for begin in range(0, start.shape[0], self.few_at_once):
+            end = min(begin + self.few_at_once, start.shape[0])
+            # derivative, axis, point, mesh point
+            splines = _splines(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
+            w, s = splines[0], splines[1]
+            along = w[0] * q[begin:end, None]
+            if d.shape[1] > 0:
+                along = along + s[0] * d[0, begin:end, None]
+            values = along[:, :, None, None] * w[1][:, None, :, None] * w[2][:, None, None, :]
+            if d.shape[1] > 0:
+                tilted = s[1][:, :, None] * (w[2] * d[1, begin:end, None])[:, None, :]
+                tilted = tilted + w[1][:, :, None] * (s[2] * d[2, begin:end, None])[:, None, :]
+                values = values + w[0][:, :, None, None] * tilted[:, None]
+            mesh.scatter_add_(0, self._around(start[begin:end]).view(-1), values.reshape(-1))
+        return mesh.view(self.nx, self.ny, self.nz)
+
+    def _fold(self, padded: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor) -> Tensor:
+        """Add a padded mesh to the periodic one, whose rows it has."""
+        z = torch.zeros(rows_x.shape[0], rows_y.shape[0], self.nz, dtype=padded.dtype, device=padded.device)
+        z.index_add_(2, rows_z, padded)
+        y = torch.zeros(rows_x.shape[0], self.ny, self.nz, dtype=padded.dtype, device=padded.device)
+        y.index_add_(1, rows_y, z)
+        x = torch.zeros(self.nx, self.ny, self.nz, dtype=padded.dtype, device=padded.device)
+        return x.index_add_(0, rows_x, y)
 
     def _transform(self, mesh: Tensor) -> Tensor:
         if not self.by_matrix:
@@ -449,25 +500,65 @@ class EwaldMesh(torch.nn.Module):
         gradient : (n, 3) tensor, hartree/(e bohr)
         """
         order, start, fraction = self.locate(points, box)
-        return self.gather_located(potential, order, start, fraction, box)
+        if self._are_few(start):
+            return self._in_place(self._gather_few(potential, start, fraction), order, box)
+        start, rows_x, rows_y, rows_z = self._patch(start)
+        return self._in_place(self._gather_many(potential, start, fraction, rows_x, rows_y, rows_z), order, box)
 
     @torch.jit.export
     def gather_located(
         self, potential: Tensor, order: Tensor, start: Tensor, fraction: Tensor, box: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Interpolate as `gather`, at points that `locate` has found."""
-        n = start.shape[0]
-        sizes = [self.px, self.py, self.pz]
-        flat = self._pad(potential)
-        found = torch.zeros(4, n, dtype=flat.dtype, device=flat.device)
-        for begin in range(0, n, self.chunk):
-            end = min(begin + self.chunk, n)
-            _gather_chunk(self.polynomials, flat, sizes, start[begin:end], fraction[:, begin:end], found[:, begin:end])
+        """Interpolate as `gather`, at points anywhere in the box that `locate` has found."""
+        if self._are_few(start):
+            return self._in_place(self._gather_few(potential, start, fraction), order, box)
+        found = self._gather_many(potential, start, fraction, self.padding_x, self.padding_y, self.padding_z)
+        return self._in_place(found, order, box)
+
+    def _in_place(self, found: Tensor, order: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values and gradients from values and slopes along the axes, (4, n) in the order of cells."""
         back = torch.empty_like(order)
-        back[order] = torch.arange(n, device=order.device)
+        back[order] = torch.arange(order.shape[0], device=order.device)
         result = found.index_select(1, back)
         gradient = torch.matmul(torch.linalg.inv(box) * self.grid_sizes, result[1:].to(torch.float64)).t()
-        return result[0], gradient.to(flat.dtype)
+        return result[0], gradient.to(found.dtype)
+
+    def _gather_many(
+        self, potential: Tensor, start: Tensor, fraction: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
+    ) -> Tensor:
+        """Interpolate in a padded mesh that has these rows of the periodic one."""
+        sizes = [rows_x.shape[0], rows_y.shape[0], rows_z.shape[0]]
+        # A whole axis first is fastest where all rows are taken, the axis that is farthest in memory where few are.
+        if sizes[0] < self.nx:
+            padded = potential.index_select(0, rows_x).index_select(1, rows_y).index_select(2, rows_z)
+        else:
+            padded = potential.index_select(2, rows_z).index_select(1, rows_y).index_select(0, rows_x)
+        flat = padded.view(-1)
+        found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
+        for begin in range(0, start.shape[0], self.chunk):
+            end = min(begin + self.chunk, start.shape[0])
+            _gather_chunk(self.polynomials, flat, sizes, start[begin:end], fraction[:, begin:end], found[:, begin:end])
+        return found
+
+    def _gather_few(self, potential: Tensor, start: Tensor, fraction: Tensor) -> Tensor:
+        """Interpolate at few points, with all their mesh points in one array."""
+        flat = potential.reshape(-1)
+        found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
+        for begin in range(0, start.shape[0], self.few_at_once):
+            end = min(begin + self.few_at_once, start.shape[0])
+            # derivative, axis, point, mesh point
+            splines = _splines(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
+            w, s = splines[0], splines[1]
+            cube = flat[self._around(start[begin:end])]
+            plane = (cube * w[0][:, :, None, None]).sum(1)
+            line = (plane * w[1][:, :, None]).sum(1)
+            by_x = ((cube * s[0][:, :, None, None]).sum(1) * w[1][:, :, None]).sum(1)
+            by_y = (plane * s[1][:, :, None]).sum(1)
+            found[0, begin:end] = (line * w[2]).sum(1)
+            found[1, begin:end] = (by_x * w[2]).sum(1)
+            found[2, begin:end] = (by_y * w[2]).sum(1)
+            found[3, begin:end] = (line * s[2]).sum(1)
+        return found
 
     @torch.jit.export
     def gather_few(self, potential: Tensor, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -478,7 +569,7 @@ class EwaldMesh(torch.nn.Module):
         scale = (torch.linalg.inv(box) * self.grid_sizes).to(potential.dtype)
         start, fraction = self._cells(points, box)
         splines = _splines(self.polynomials, fraction, 2).permute(3, 2, 0, 1)  # point, axis, derivative, mesh point
-        cube = self._pad(potential)[start[:, None, None, None] + self._shifts()]
+        cube = potential.reshape(-1)[self._around(start)]
         in_z = torch.matmul(cube, splines[:, 2].transpose(1, 2)[:, None])  # point, x, y, derivative of z
         in_yz = torch.matmul(splines[:, 1][:, None], in_z)
         every = torch.matmul(splines[:, 0], in_yz.flatten(2)).view(-1, 3, 3, 3)  # derivatives of x, y, z
