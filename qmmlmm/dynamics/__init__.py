@@ -2,7 +2,7 @@
 
 from qmmlmm.dynamics.coefficient_surfaces import CoefficientSurfaces
 from qmmlmm.dynamics.crossing_point import CrossingPoint, crossing_point
-from qmmlmm.dynamics.ensemble import Ensemble, InitialCondition
+from qmmlmm.dynamics.ensemble import Course, Ensemble, InitialCondition
 from qmmlmm.dynamics.methods import FewestSwitches, LandauZener
 from qmmlmm.dynamics.normal_modes import NormalModes, normal_modes
 from qmmlmm.dynamics.populations import Populations
@@ -13,6 +13,7 @@ from qmmlmm.dynamics.velocity_verlet import VelocityVerletIntegrator
 
 __all__ = [
     "CoefficientSurfaces",
+    "Course",
     "CrossingPoint",
     "Ensemble",
     "FewestSwitches",

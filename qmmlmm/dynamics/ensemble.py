@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from qmmlmm.dynamics.surface_hopping import SurfaceHopping
 from qmmlmm.errors import EvaluationError, listed
 from qmmlmm.sampling.checkpoint import replace_file
 from qmmlmm.sampling.errors import RunDirectoryError
-from qmmlmm.units import FloatArray
+from qmmlmm.units import FloatArray, IntArray
 
 RECORD_NAME = "ensemble.json"
 
@@ -46,6 +46,30 @@ class InitialCondition:
     state: int
     seed: int
     box_vectors: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one trajectory went through, a row for the beginning and for every step.
+
+    Parameters
+    ----------
+    times : (t,) float array, ps
+    states : (t,) int array
+        The active one.
+    squares : (t, m) float array
+        Absolute squares of the amplitudes.
+    energies : (t, m) float array, kJ/mol
+        Of all states, see `SurfacePoint`.
+    total_energies : (t,) float array, kJ/mol
+        Potential energy on the active state and kinetic energy of all particles.
+    """
+
+    times: FloatArray
+    states: IntArray
+    squares: FloatArray
+    energies: FloatArray
+    total_energies: FloatArray
 
 
 @dataclass(frozen=True)
@@ -138,6 +162,24 @@ class Ensemble:
         states, squares = (np.array([row[name][: self.steps + 1] for row in rows]) for name in ("states", "squares"))
         return populations(rows[0]["times"][: self.steps + 1], states, squares)
 
+    def course(self, index: int) -> Course:
+        """Return what is written of a trajectory, also of one that is not done.
+
+        Parameters
+        ----------
+        index : int
+            In the order of the conditions.
+
+        Raises
+        ------
+        RunDirectoryError
+            If nothing is written.
+        """
+        path = Path(self.directory) / f"{index:04d}"
+        if not path.with_suffix(".npz").exists():
+            raise RunDirectoryError(f"{self.directory} holds nothing of trajectory {index} yet; call run")
+        return Course(**_read_rows(path))
+
     def _check_record(self, folder: Path) -> None:
         digest = hashlib.sha256()
         for condition in self.conditions:
@@ -167,7 +209,7 @@ def _run_trajectory(
     hopping = create()
     context = hopping.simulation.context
     checkpoint = path.with_suffix(".chk")
-    rows: dict[str, list[Any]] = {"times": [], "states": [], "squares": []}
+    rows: dict[str, list[Any]] = {row.name: [] for row in fields(Course)}
     if checkpoint.exists():
         hopping.load_checkpoint(checkpoint)
         # Rows are written before the checkpoint that they belong to.
@@ -180,6 +222,7 @@ def _run_trajectory(
         context.setStepCount(0)
         context.setPositions(condition.positions)
         context.setVelocities(condition.velocities)
+        hopping.before_step()
         _add_row(rows, hopping)
     while hopping.simulation.currentStep < steps:
         for _ in range(min(interval, steps - hopping.simulation.currentStep)):
@@ -193,10 +236,14 @@ def _run_trajectory(
 
 
 def _add_row(rows: dict[str, list[Any]], hopping: SurfaceHopping) -> None:
-    state = hopping.simulation.context.getState()
+    state = hopping.simulation.context.getState(energy=True)
+    assert hopping.point is not None
+    energy = state.getPotentialEnergy() + state.getKineticEnergy()
     rows["times"].append(state.getTime().value_in_unit(unit.picosecond))
     rows["states"].append(hopping.state)
     rows["squares"].append(hopping.populations)
+    rows["energies"].append(hopping.point.energies)
+    rows["total_energies"].append(energy.value_in_unit(unit.kilojoule_per_mole))
 
 
 def _read_rows(path: Path) -> dict[str, Any]:

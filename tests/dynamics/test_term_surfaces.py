@@ -95,6 +95,14 @@ def test_an_ensemble_goes_on_where_it_stopped_and_is_the_same_through_processes(
     assert found.shares[0] == pytest.approx([0.0, 1.0])
     assert ((found.lower <= found.shares) & (found.shares <= found.upper)).all()
     assert found.n_trajectories == 3
+    course, same = longer.course(1), other.course(1)
+    assert (course.energies == same.energies).all()
+    assert (course.total_energies == same.total_energies).all()
+    assert np.ptp(course.total_energies) < KEPT
+    assert course.energies.shape == (91, 2)
+    assert (course.energies[:, 1] - course.energies[:, 0] > 2 * COUPLING * HARTREE_IN_KJ_PER_MOL - 1e-9).all()
+    with pytest.raises(RunDirectoryError, match="nothing of trajectory 3"):
+        longer.course(3)
     with pytest.raises(RunDirectoryError, match="other initial conditions"):
         Ensemble(tmp_path / "run", create_hopping, conditions(2), steps=40).run()
 
