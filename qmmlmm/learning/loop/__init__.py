@@ -5,11 +5,13 @@ from qmmlmm.learning.loop.errors import LoopError, LoopStoreError
 from qmmlmm.learning.loop.label_queue import LabelSettings
 from qmmlmm.learning.loop.label_task import JobLimits, LabelSource
 from qmmlmm.learning.loop.learning_loop import LearningLoop, LoopResult
+from qmmlmm.learning.loop.metadynamics import HillVariable, Metadynamics
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 
 __all__ = [
     "Distance",
     "DistanceDifference",
+    "HillVariable",
     "JobLimits",
     "LabelSettings",
     "LabelSource",
@@ -18,6 +20,7 @@ __all__ = [
     "LoopResult",
     "LoopSettings",
     "LoopStoreError",
+    "Metadynamics",
     "Torsion",
     "Walker",
 ]

@@ -42,9 +42,17 @@ class Distance:
 
     def umbrella(self, name: str, periodic: bool = False) -> openmm.Force:
         """Return 0.5 k (r - r0)^2 with the global parameters ``<name>_centre``, nm, and ``<name>_k``, kJ/(mol nm^2)."""
-        force = openmm.CustomBondForce(f"0.5*{name}_k*(r-{name}_centre)^2")
+        return _umbrella(self._force(f"0.5*{name}_k*(r-{name}_centre)^2", periodic), name)
+
+    def value_force(self, periodic: bool = False) -> openmm.Force:
+        """Return a force whose energy is the distance in nm, for a CustomCVForce."""
+        return self._force("r", periodic)
+
+    def _force(self, energy: str, periodic: bool) -> openmm.Force:
+        force = openmm.CustomBondForce(energy)
         force.addBond(self.first, self.second)
-        return _finished(force, name, periodic)
+        force.setUsesPeriodicBoundaryConditions(periodic)
+        return force
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,17 @@ class DistanceDifference:
     def umbrella(self, name: str, periodic: bool = False) -> openmm.Force:
         """Return 0.5 k (d - d0)^2 with the global parameters ``<name>_centre``, nm, and ``<name>_k``, kJ/(mol nm^2)."""
         energy = f"0.5*{name}_k*(distance(p1,p2)-distance(p2,p3)-{name}_centre)^2"
+        return _umbrella(self._force(energy, periodic), name)
+
+    def value_force(self, periodic: bool = False) -> openmm.Force:
+        """Return a force whose energy is the difference in nm, for a CustomCVForce."""
+        return self._force("distance(p1,p2)-distance(p2,p3)", periodic)
+
+    def _force(self, energy: str, periodic: bool) -> openmm.Force:
         force = openmm.CustomCompoundBondForce(3, energy)
         force.addBond([self.donor, self.proton, self.acceptor])
-        return _finished(force, name, periodic)
+        force.setUsesPeriodicBoundaryConditions(periodic)
+        return force
 
 
 @dataclass(frozen=True)
@@ -96,14 +112,21 @@ class Torsion:
     def umbrella(self, name: str, periodic: bool = False) -> openmm.Force:
         """Return 0.5 k d^2, d the shorter way round from ``<name>_centre``, radians; ``<name>_k`` in kJ/(mol rad^2)."""
         energy = f"0.5*{name}_k*d^2; d=min(a,2*pi-a); a=abs(theta-{name}_centre); pi={np.pi!r}"
+        return _umbrella(self._force(energy, periodic), name)
+
+    def value_force(self, periodic: bool = False) -> openmm.Force:
+        """Return a force whose energy is the angle in radians, for a CustomCVForce."""
+        return self._force("theta", periodic)
+
+    def _force(self, energy: str, periodic: bool) -> openmm.Force:
         force = openmm.CustomTorsionForce(energy)
         force.addTorsion(self.first, self.second, self.third, self.fourth)
-        return _finished(force, name, periodic)
+        force.setUsesPeriodicBoundaryConditions(periodic)
+        return force
 
 
-def _finished(force: openmm.Force, name: str, periodic: bool) -> openmm.Force:
+def _umbrella(force: openmm.Force, name: str) -> openmm.Force:
     force.addGlobalParameter(f"{name}_k", 0.0)
     force.addGlobalParameter(f"{name}_centre", 0.0)
     force.setName(f"umbrella {name}")
-    force.setUsesPeriodicBoundaryConditions(periodic)
     return force

@@ -18,6 +18,7 @@ from qmmlmm.learning.loop.collective_variables import Distance, DistanceDifferen
 from qmmlmm.learning.loop.label_queue import LabelSettings
 from qmmlmm.learning.loop.label_task import JobLimits
 from qmmlmm.learning.loop.learning_loop import LearningLoop
+from qmmlmm.learning.loop.metadynamics import HillVariable, Metadynamics
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 from qmmlmm.learning.training import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
@@ -25,8 +26,8 @@ from qmmlmm.mm.input_file import build_from, check_keys, needed, read_system, re
 from qmmlmm.mm.selection import select
 from qmmlmm.qm import PySCFPotential
 
-TOP = ("directory", "system", "region", "qm", "loop", "network", "training", "labels", "variable", "umbrella", "walker",
-       "embedding", "method", "model", "data", "platform")  # fmt: skip
+TOP = ("directory", "system", "region", "qm", "loop", "network", "training", "labels", "variable", "umbrella",
+       "metadynamics", "walker", "embedding", "method", "model", "data", "platform")  # fmt: skip
 VARIABLES: dict[str, tuple[int, Callable[..., Any]]] = {
     "distance": (2, Distance),
     "difference": (3, DistanceDifference),
@@ -72,6 +73,7 @@ def read_loop(path: Path) -> LearningLoop:
         walkers=walkers,
         biases=biases,
         variables=variables,
+        metadynamics=_read_metadynamics(content, variables),
         network=build_from("network", content.get("network", {}), ResponseSettings),
         training=build_from("training", {"steps": 2000, **content.get("training", {})}, TrainingSettings),
         labelling=LabelSettings(labels.get("workers", 1), limits, labels.get("attempts", 2)),
@@ -118,6 +120,27 @@ def _read_walkers(
     centres = np.array(needed("umbrella", umbrella, "centres"), dtype=float)
     walkers = [Walker({f"{key}_centre": float(centre), f"{key}_k": constant}) for centre in centres]
     return [variables[name].umbrella(key, periodic)], walkers
+
+
+def _read_metadynamics(content: Mapping[str, Any], variables: Mapping[str, Any]) -> Metadynamics | None:
+    if "metadynamics" not in content:
+        return None
+    table = dict(table_of(content, "metadynamics"))
+    check_keys("metadynamics", table, ("along", "height", "bias_factor", "interval", "shared"))
+    along = []
+    for entry in needed("metadynamics", table, "along"):
+        check_keys("metadynamics.along", entry, ("variable", "width", "low", "high"))
+        name = str(needed("metadynamics.along", entry, "variable"))
+        if name not in variables:
+            raise InputFileError(
+                f"metadynamics: there is no variable {name!r}; there are {listed(variables) or 'none'}"
+            )
+        width = float(needed("metadynamics.along", entry, "width"))
+        along.append(HillVariable(variables[name], width, entry.get("low"), entry.get("high")))
+    for name in ("height", "bias_factor", "interval"):
+        needed("metadynamics", table, name)
+    del table["along"]
+    return Metadynamics(variables=tuple(along), **table)
 
 
 def _dask(address: str) -> Callable[[], Executor]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -26,14 +29,16 @@ from qmmlmm.learning.loop.geometry_record import Snapshot, checksum
 from qmmlmm.learning.loop.label_queue import LabelQueue, LabelSettings
 from qmmlmm.learning.loop.label_task import LabelSource
 from qmmlmm.learning.loop.loop_models import MODEL_NAME, LoopModels, holds
+from qmmlmm.learning.loop.metadynamics import Hill, Metadynamics
 from qmmlmm.learning.loop.progress import LoopProgress, create_progress
 from qmmlmm.learning.loop.running_model import RunningModel
 from qmmlmm.learning.loop.same_loop import check_same
 from qmmlmm.learning.loop.selection import choose_diverse, describe_region
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
+from qmmlmm.learning.loop.side_by_side import side_by_side
 from qmmlmm.learning.loop.store import CANDIDATE, FAILED, LoopStore
 from qmmlmm.learning.loop.time_book import ML, OPENMM, QM, TimeBook, overhead
-from qmmlmm.learning.loop.walk import Walking
+from qmmlmm.learning.loop.walk import Walk, Walking
 from qmmlmm.learning.network_file import load_network
 from qmmlmm.learning.training import TrainingSettings
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
@@ -97,6 +102,8 @@ class LearningLoop:
         Added to the System, for example umbrellas; walkers set their global parameters.
     variables : mapping of str to collective variable
         For the report: functions of positions and box, such as `Torsion`.
+    metadynamics : Metadynamics, optional
+        Hills that walkers put while they run with a learned potential; the profile is written to ``free_energy.csv``.
     network : ResponseSettings
     training : TrainingSettings
     labelling : LabelSettings
@@ -156,6 +163,7 @@ class LearningLoop:
         walkers: Sequence[Walker] = ONE_WALKER,
         biases: Iterable[openmm.Force] = (),
         variables: Mapping[str, CollectiveVariable] | None = None,
+        metadynamics: Metadynamics | None = None,
         network: ResponseSettings = DEFAULT_NETWORK,
         training: TrainingSettings = DEFAULT_TRAINING,
         labelling: LabelSettings = DEFAULT_LABELLING,
@@ -178,6 +186,12 @@ class LearningLoop:
         self._positions = np.array(in_unit(positions, unit.nanometer), dtype=float)
         self._biases = [openmm.XmlSerializer.serialize(force) for force in biases]
         self.variables = dict(variables or {})
+        self.metadynamics = metadynamics
+        if metadynamics is not None and metadynamics.interval % settings.check_interval:
+            raise LoopError(
+                f"interval of metadynamics is a multiple of check_interval, got {metadynamics.interval} and "
+                f"{settings.check_interval}"
+            )
         self._network, self._training = network, training
         self._executor, self._labelling = executor, labelling
         self._method = method or _method_name(term)
@@ -186,17 +200,18 @@ class LearningLoop:
         self._name = reference.hamiltonian.term_names()[0]
         self._layout = reference.layouts[self._name]
         self._source = source or Labeller(reference.evaluated_term(self._name), self._method)
-        self._running = RunningModel(
-            topology,
-            system,
-            term,
-            self._biases,
-            settings,
-            self.variables,
-            platform,
-            platform_properties or {},
-            ml_backend,
-        )
+        properties = dict(platform_properties or {})
+        at_once = min(settings.walkers_at_once, len(self.walkers))
+        if at_once > 1 and platform == "CPU" and "Threads" not in properties:
+            properties["Threads"] = str(max(1, (os.cpu_count() or 1) // at_once))
+        # One for each walker that runs at the same time; the first also does what the main thread has to do.
+        self._running = [
+            RunningModel(
+                topology, system, term, self._biases, settings, self.variables, platform, properties, ml_backend,
+                metadynamics,
+            )
+            for _ in range(at_once)
+        ]  # fmt: skip
         self._on_model = on_model
         self.book = TimeBook()
         given = load_network(model) if isinstance(model, str | Path) else model
@@ -205,7 +220,7 @@ class LearningLoop:
     @property
     def mixed(self) -> MixedSystem | None:
         """The System with the learned potential, once there is one."""
-        return self._running.mixed
+        return self._running[0].mixed
 
     def run(self, progress: bool | None = None) -> LoopResult:
         """Run until the bounds hold or the rounds are used up; go on from where the directory is.
@@ -254,7 +269,7 @@ class LearningLoop:
             lock.release()
 
     def _run(self, store: LoopStore, queue: LabelQueue, shown: LoopProgress) -> LoopResult:
-        from qmmlmm.learning.loop.loop_report import write_loop_report
+        from qmmlmm.learning.loop.loop_report import write_free_energy, write_loop_report
 
         self.book.close()
         number, phase, result = store.round()
@@ -282,6 +297,10 @@ class LearningLoop:
                 store.enter(number, phase, result)
             else:
                 store.book(number, self.book.close())
+                if self.metadynamics is not None:
+                    write_free_energy(
+                        self.directory, store, self.metadynamics, self.settings, len(self.walkers), self.variables
+                    )
                 report = write_loop_report(self.directory, store, self.settings)
                 if result.get("passed") and not holds(result, self.settings):  # the bounds are tighter than they were
                     phase = TRAIN
@@ -310,7 +329,7 @@ class LearningLoop:
             store.add_given([(frame.name, format_frame(frame)) for frame in self._given_labels])
         wanted = 0 if self._given_labels or self._models.given is not None else settings.start_labels
         box = _box(self._system)
-        walking = self._running.force_field()
+        walking = self._running[0].force_field()
         for k, walker in enumerate(self.walkers):
             if k in done:
                 continue
@@ -318,28 +337,47 @@ class LearningLoop:
             with self.book.booking(OPENMM):
                 state = Snapshot(walker.start(self._positions), box)
                 atoms = self._term.region.atoms
-                now, candidates = start_walk(walking, self._running.guard, atoms, settings, k, walker, state, count)
+                now, candidates = start_walk(walking, self._running[0].guard, atoms, settings, k, walker, state, count)
             # The force field's constraints within the region are gone in what comes next.
             store.add_walk(0, k, dataclasses.replace(now, velocities=None), candidates)
 
     def _sample(self, store: LoopStore, number: int, shown: LoopProgress) -> None:
         """Run all walkers with the model of the round before."""
         done = store.walkers_done(number)
-        if len(done) == len(self.walkers):
+        left = [k for k in range(len(self.walkers)) if k not in done]
+        if not left:
             return
-        mixed, walking = self._put_in(number - 1)
         drawn = draw_fresh_looks(self.settings, number, len(self.walkers))
-        for k, walker in enumerate(self.walkers):
-            if k in done:
-                continue
-            state = store.walker_state(number - 1, k)
-            shown.walker(k, 0, float("nan"))
-            with self.book.booking(OPENMM):
-                walking.begin(state, walker.parameters, draw_seed(self.settings, number, k, "walk"))
-                ticking = functools.partial(shown.walker, k)
-                walk = walking.learned(mixed, self._running.name, number, k, drawn[k], ticking)
-            store.add_walk(number, k, walk.state, walk.candidates, walk.trace, walk.event)
-            shown.walker(k, walk.steps, float("nan"), walk.event)
+        # Everything is read before, and written by this thread, in the order of walkers.
+        tasks = [(k, store.walker_state(number - 1, k), self._hills(store, number, k)) for k in left]
+        places = [self._put_in(number - 1, running) for running in self._running[: len(left)]]
+        show = threading.Lock()
+
+        def work(place: tuple[MixedSystem, Walking], task: tuple[int, Snapshot, list[Hill]]) -> Walk:
+            (mixed, walking), (k, state, hills) = place, task
+
+            def ticking(step: int, uncertainty: float) -> None:
+                with show:
+                    shown.walker(k, step, uncertainty)
+
+            ticking(0, float("nan"))
+            walking.begin(state, self.walkers[k].parameters, draw_seed(self.settings, number, k, "walk"), hills)
+            return walking.learned(mixed, self._running[0].name, number, k, drawn[k], ticking)
+
+        with contextlib.closing(side_by_side(places, tasks, work)) as walks:
+            for k in left:
+                with self.book.booking(OPENMM):
+                    walk = next(walks)
+                put = None if self.metadynamics is None else walk.hills
+                store.add_walk(number, k, walk.state, walk.candidates, walk.trace, walk.event, put)
+                with show:
+                    shown.walker(k, walk.steps, float("nan"), walk.event)
+
+    def _hills(self, store: LoopStore, number: int, walker: int) -> list[Hill]:
+        """Return the hills with which a walker starts: none of the same round, whatever the order of walkers."""
+        if self.metadynamics is None:
+            return []
+        return store.hills(number, None if self.metadynamics.shared else walker)
 
     def _choose(self, store: LoopStore, number: int) -> None:
         """Choose which candidates to label."""
@@ -348,17 +386,16 @@ class LearningLoop:
         pool = [job for job in jobs if job.kind == "uncertain"]
         chosen = [job.id for job in sure]
         if pool:
-            self._put_in(number - 1)  # which it is not yet after a resume
+            running = self._running[0]
+            self._put_in(number - 1, running)  # which it is not yet after a resume
             with self.book.booking(ML):
                 numbers = np.asarray(self._layout.specification.atomic_numbers)
                 known = [describe_region(numbers, f.positions, f.potential) for _, f in store.labels()]
                 known += [
-                    self._running.describe(job, numbers)
-                    for job in [*sure, *store.jobs(FAILED)]
-                    if job.snapshot is not None
+                    running.describe(job, numbers) for job in [*sure, *store.jobs(FAILED)] if job.snapshot is not None
                 ]
                 found = choose_diverse(
-                    np.array([self._running.describe(job, numbers) for job in pool]),
+                    np.array([running.describe(job, numbers) for job in pool]),
                     np.array([job.uncertainty for job in pool]),
                     np.array(known),
                     self.settings.labels_per_round,
@@ -378,8 +415,10 @@ class LearningLoop:
                 f"{failed[0].reason}. Geometries and reasons are in the table jobs of {store.path}"
             )
 
-    def _put_in(self, number: int) -> tuple[MixedSystem, Walking]:
-        return self._running.put_in(number, functools.partial(self._models.potential, number), self._on_model)
+    def _put_in(self, number: int, running: RunningModel) -> tuple[MixedSystem, Walking]:
+        if running is self._running[0]:
+            return running.put_in(number, functools.partial(self._models.potential, number), self._on_model)
+        return running.put_in(number, functools.partial(self._models.another_potential, number))
 
     # What stands around it.
 
@@ -403,6 +442,7 @@ class LearningLoop:
             "particles": self._system.getNumParticles(),
             "biases": [checksum(xml) for xml in self._biases],
             "labels": len(self._given_labels),
+            "metadynamics": None if self.metadynamics is None else self.metadynamics.course(),
         }
 
     def _result(self, store: LoopStore, number: int, result: dict[str, Any], report: Path) -> LoopResult:

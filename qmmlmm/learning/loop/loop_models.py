@@ -165,9 +165,13 @@ class LoopModels:
     def potential(self, number: int) -> MLPotential:
         """Return the potential of the network after a round; the last one is kept."""
         if self._potential is None or self._potential[0] != number:
-            with self.book.booking(ML):
-                self._potential = number, region_potential(load_network(self._network_path(number)))
+            self._potential = number, self.another_potential(number)
         return self._potential[1]
+
+    def another_potential(self, number: int) -> MLPotential:
+        """Return the same potential as an object of its own, for another thread."""
+        with self.book.booking(ML):
+            return region_potential(load_network(self._network_path(number)))
 
     def _save_model(self, number: int) -> None:
         potential = self.potential(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,12 +11,14 @@ import numpy as np
 
 from qmmlmm.analysis.loop_figures import plot_error_against_labels, plot_labels_along, plot_uncertainty_along
 from qmmlmm.analysis.model_quality import plot_calibration, report_figure
+from qmmlmm.learning.loop.collective_variables import CollectiveVariable
+from qmmlmm.learning.loop.metadynamics import Metadynamics, mean_profile
 from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.loop.store import FAILED, LABELLED, Job, LoopStore
 from qmmlmm.learning.loop.time_book import overhead
 from qmmlmm.sampling.checkpoint import replace_file
 
-REPORT_NAME, FIGURE_NAME = "report.md", "report.png"
+REPORT_NAME, FIGURE_NAME, PROFILE_NAME = "report.md", "report.png", "free_energy.csv"
 MOST_FAILURES = 20
 
 
@@ -57,6 +60,47 @@ def write_loop_report(directory: Path, store: LoopStore, settings: LoopSettings)
     lines += [f"![figures]({FIGURE_NAME})", ""]
     replace_file(directory / FIGURE_NAME, _figure(store, settings, judged, trained, jobs))
     path = directory / REPORT_NAME
+    replace_file(path, "\n".join(lines).encode("utf-8"))
+    return path
+
+
+def write_free_energy(
+    directory: Path,
+    store: LoopStore,
+    metadynamics: Metadynamics,
+    settings: LoopSettings,
+    walkers: int,
+    variables: Mapping[str, CollectiveVariable],
+) -> Path:
+    """Write the free energy that all hills so far stand for to ``free_energy.csv``; return its path.
+
+    Walkers that share their hills give one profile without an error, others the mean of theirs and its standard error.
+
+    Parameters
+    ----------
+    directory : Path
+    store : LoopStore
+    metadynamics : Metadynamics
+    settings : LoopSettings
+    walkers : int
+    variables : mapping of str to collective variable
+        For the names.
+    """
+    after = store.round()[0] + 1
+    each = [None] if metadynamics.shared else range(walkers)
+    profile, error = mean_profile(
+        [metadynamics.free_energy(metadynamics.bias(store.hills(after, walker))) for walker in each],
+        settings.temperature,
+    )
+    names = [
+        next((name for name, known in variables.items() if known == v.variable), type(v.variable).__name__)
+        for v in metadynamics.along
+    ]
+    grid = np.meshgrid(*[v.grid() for v in metadynamics.along], indexing="ij")
+    header = ",".join(f'"{name}"' for name in [*names, "free energy (kJ/mol)", "standard error (kJ/mol)"])
+    rows = zip(*[values.ravel() for values in (*grid, profile, error)], strict=True)
+    lines = [f"#{header}", *(",".join(f"{value:.6g}" for value in row) for row in rows), ""]
+    path = directory / PROFILE_NAME
     replace_file(path, "\n".join(lines).encode("utf-8"))
     return path
 

@@ -12,6 +12,7 @@ from openmm import app
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.learning.loop.collective_variables import CollectiveVariable
 from qmmlmm.learning.loop.guard import Guard
+from qmmlmm.learning.loop.metadynamics import HillForce, Metadynamics
 from qmmlmm.learning.loop.selection import describe_region
 from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.loop.store import Job
@@ -42,6 +43,8 @@ class RunningModel:
         Of the platform.
     backend : str
         `ml_backend` of `create_mixed_system`.
+    metadynamics : Metadynamics or None
+        Of the walks with a model.
 
     Attributes
     ----------
@@ -62,12 +65,14 @@ class RunningModel:
         platform: str,
         properties: Mapping[str, str],
         backend: Any,
+        metadynamics: Metadynamics | None = None,
     ) -> None:
         self._topology, self._system, self._term, self._biases = topology, system, term, list(biases)
         self._settings, self._variables = settings, variables
         self._platform = openmm.Platform.getPlatform(platform)
         self._properties = {**({"DeterministicForces": "true"} if platform == "CPU" else {}), **properties}
         self._backend = backend
+        self._metadynamics = metadynamics
         self.guard = Guard(topology, system, term.region.atoms, settings)
         self.name = f"{term.region.name}/ML"
         self.mixed: MixedSystem | None = None
@@ -99,7 +104,7 @@ class RunningModel:
         if self.mixed is None or self._walking is None:
             term = replace(self._term, potential=model, name=self.name)
             mixed = create_mixed_system(self._topology, self._system, Hamiltonian([term]), ml_backend=self._backend)
-            self._walking = self._walking_in(mixed.system)
+            self._walking = self._walking_in(mixed.system, self._metadynamics)
             self.mixed = mixed
         # Also the first time, so that the forces are in the same order, and sums have the same last digit, whether the
         # System was built for this model or an earlier one.
@@ -124,7 +129,8 @@ class RunningModel:
         sites, potential = self.mixed.committee(self.name).environment(job.snapshot.positions, job.snapshot.box)
         return describe_region(numbers, sites, potential)
 
-    def _walking_in(self, system: openmm.System) -> Walking:
+    def _walking_in(self, system: openmm.System, metadynamics: Metadynamics | None = None) -> Walking:
         for xml in self._biases:
             system.addForce(openmm.XmlSerializer.deserialize(xml))
-        return Walking(system, self.guard, self._settings, self._platform, self._properties, self._variables)
+        hills = None if metadynamics is None else HillForce(metadynamics, self._settings.temperature, system)
+        return Walking(system, self.guard, self._settings, self._platform, self._properties, self._variables, hills)

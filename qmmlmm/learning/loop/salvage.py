@@ -24,9 +24,11 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, round INTEGER, kind TEXT, walker INTEGER, step INTEGER, "
     "geometry BLOB, geometry_checksum TEXT, uncertainty REAL, variables TEXT, status TEXT, "
     "attempts INTEGER, reason TEXT, seconds REAL, label TEXT, label_checksum TEXT)",
+    "CREATE TABLE IF NOT EXISTS hills (round INTEGER, walker INTEGER, hills TEXT NOT NULL, checksum TEXT NOT NULL, "
+    "UNIQUE (round, walker))",
     "CREATE TABLE IF NOT EXISTS times (round INTEGER, kind TEXT, seconds REAL)",
 )
-TABLES = ("meta", "rounds", "walkers", "trace", "jobs", "times")
+TABLES = ("meta", "rounds", "walkers", "trace", "jobs", "hills", "times")
 LONGEST_GAP = 1000
 """Rows that are looked for in vain before the search ends, where the file does not say how many there are."""
 # Without these the loop does not know where it stands.

@@ -13,7 +13,7 @@ from openmm import unit
 from qmmlmm.learning.loop.errors import LoopError
 from qmmlmm.units import FloatArray, in_unit
 
-FREE_TO_CHANGE = ("force_error", "energy_error", "confidence", "max_rounds")
+FREE_TO_CHANGE = ("force_error", "energy_error", "confidence", "max_rounds", "walkers_at_once")
 """Settings that may be others when a loop goes on."""
 
 
@@ -76,6 +76,10 @@ class LoopSettings:
         Largest length of the region's bonds in units of the sum of covalent radii. None where bonds may break.
     contact_limit : float
         Smallest distance of two atoms of the region in the same units.
+    walkers_at_once : int
+        Walkers that run side by side, each in a thread with a Context and a model of its own. On the CPU platform they
+        share the cores, unless its properties say how many threads each has. The course is that of one after another if
+        the platform is deterministic: Reference, or CPU with ``{"Threads": "1"}``.
     candidates_per_walker : int
         Uncertain configurations of a walker and round that are kept for the choice, at most.
     temperature : float, K
@@ -113,6 +117,7 @@ class LoopSettings:
     heat_limit: float = 12.0
     bond_limit: float | None = 2.0
     contact_limit: float = 0.5
+    walkers_at_once: int = 1
     candidates_per_walker: int = 40
     temperature: float = 300.0
     friction: float = 1.0
@@ -124,7 +129,7 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         counts = ("fresh_labels", "max_rounds", "start_labels", "steps_per_round", "check_interval",
-                  "candidates_per_walker")  # fmt: skip
+                  "candidates_per_walker", "walkers_at_once")  # fmt: skip
         for name in counts:
             _check(name, getattr(self, name), at_least=1)
         for name in ("labels_per_round", "start_steps"):

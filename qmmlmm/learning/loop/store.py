@@ -20,6 +20,7 @@ from qmmlmm.learning.labelled_frame import LabelledFrame
 from qmmlmm.learning.loop.errors import LoopError, LoopStoreError, full_disk, is_full
 from qmmlmm.learning.loop.geometry_record import Snapshot, checksum
 from qmmlmm.learning.loop.label_mirror import LabelMirror
+from qmmlmm.learning.loop.metadynamics import Hill
 from qmmlmm.learning.loop.salvage import SCHEMA, VERSION, salvage
 
 STORE_NAME = "loop.sqlite"
@@ -95,9 +96,9 @@ class LoopStore:
     -----
     ``loop.sqlite`` has the tables ``jobs`` (candidate, waiting, claimed, labelled or failed, with geometry, label and
     reason), ``rounds``, ``walkers`` (states at the end of each round), ``trace`` (what was seen along the way),
-    ``events`` and ``times``. ``labels.xyz`` is a copy of all labels for other tools. Geometries and labels have
-    checksums, which are looked at when the store is opened: a label that is damaged in one of the files comes back from
-    the other, one that is damaged in both is made again.
+    ``hills`` (of metadynamics: step, centre and height of each, as JSON) and ``times``. ``labels.xyz`` is a copy of all
+    labels for other tools. Geometries and labels have checksums, which are looked at when the store is opened: a label
+    that is damaged in one of the files comes back from the other, one that is damaged in both is made again.
     """
 
     def __init__(self, directory: Path, n_particles: int) -> None:
@@ -243,6 +244,7 @@ class LoopStore:
         candidates: Sequence[Job],
         trace: Iterable[tuple[int, float, float, dict[str, float]]] = (),
         event: str = "",
+        hills: Sequence[Hill] | None = None,
     ) -> None:
         """Keep what one walker did in a round, as a whole.
 
@@ -255,6 +257,8 @@ class LoopStore:
         trace : iterable of (step, uncertainty, energy, collective variables)
         event : str
             Why it stopped early, if it did.
+        hills : sequence of Hill, optional
+            With metadynamics, also if there are none.
         """
         with self._transaction() as database:
             data = state.to_bytes()
@@ -265,6 +269,9 @@ class LoopStore:
                 "INSERT INTO trace VALUES (?, ?, ?, ?, ?, ?)",
                 [(number, walker, step, spread, energy, json.dumps(cv)) for step, spread, energy, cv in trace],
             )
+            if hills is not None:
+                text = json.dumps([[hill.step, list(hill.centre), hill.height] for hill in hills])
+                database.execute("INSERT INTO hills VALUES (?, ?, ?, ?)", (number, walker, text, checksum(text)))
             for job in candidates:
                 _insert(database, job)
 
@@ -289,6 +296,33 @@ class LoopStore:
                 f"{self.path}; start a loop in another directory with labels={str(self.mirror.path)!r}"
             )
         return Snapshot.from_bytes(row[0], self.n_particles)
+
+    def hills(self, number: int, walker: int | None = None) -> list[Hill]:
+        """Return the hills that were put before a round, by one walker or by all, in the order of rounds and walkers.
+
+        Raises
+        ------
+        LoopError
+            If some were damaged.
+        """
+        rows = self._database.execute(
+            "SELECT walkers.round, walkers.walker, hills, hills.checksum FROM walkers LEFT JOIN hills ON "
+            "walkers.round=hills.round AND walkers.walker=hills.walker WHERE walkers.round BETWEEN 1 AND ? "
+            "ORDER BY walkers.round, walkers.walker",
+            (number - 1,),
+        )
+        found = []
+        for r, w, text, wanted in rows:
+            if walker is not None and w != walker:
+                continue
+            if text is None or checksum(text) != wanted:
+                state = "missing" if text is None else "damaged"
+                raise LoopError(
+                    f"the hills of walker {w} in round {r} are {state} in {self.path}; "
+                    f"start a loop in another directory with labels={str(self.mirror.path)!r}"
+                )
+            found += [Hill(int(step), tuple(centre), float(height)) for step, centre, height in json.loads(text)]
+        return found
 
     def events(self, number: int | None = None) -> list[tuple[int, int, str]]:
         """Return round, walker and text of the walks that ended early, in one round or in all."""

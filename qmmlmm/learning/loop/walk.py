@@ -13,6 +13,7 @@ from openmm import unit
 from qmmlmm.learning.loop.collective_variables import CollectiveVariable
 from qmmlmm.learning.loop.geometry_record import Snapshot
 from qmmlmm.learning.loop.guard import Guard
+from qmmlmm.learning.loop.metadynamics import Hill, HillForce
 from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.loop.store import Job
 from qmmlmm.mm.mixed_system import MixedSystem
@@ -64,6 +65,8 @@ class Walk:
         Why it was stopped, if it was.
     steps : int
         That were taken.
+    hills : list of Hill
+        That were put on the way to `state`.
     """
 
     state: Snapshot
@@ -71,6 +74,7 @@ class Walk:
     trace: list[TraceRow]
     event: str
     steps: int
+    hills: list[Hill] = dataclasses.field(default_factory=list)
 
 
 class Walking:
@@ -85,6 +89,8 @@ class Walking:
     platform : openmm.Platform
     platform_properties : mapping of str to str
     variables : mapping of str to collective variable
+    hill_force : HillForce, optional
+        Of this System; walks with a learned potential put hills then.
     """
 
     def __init__(
@@ -95,8 +101,10 @@ class Walking:
         platform: openmm.Platform,
         platform_properties: Mapping[str, str],
         variables: Mapping[str, CollectiveVariable],
+        hill_force: HillForce | None = None,
     ) -> None:
         self._system = system
+        self._hill_force = hill_force
         self._guard = guard
         self._settings = settings
         self._variables = dict(variables)
@@ -107,8 +115,8 @@ class Walking:
         )
         self.context = openmm.Context(system, self._integrator, platform, dict(platform_properties))
 
-    def begin(self, state: Snapshot, parameters: Mapping[str, float], seed: int) -> None:
-        """Put the Context where a walk starts, with everything that is random decided by the seed.
+    def begin(self, state: Snapshot, parameters: Mapping[str, float], seed: int, hills: Sequence[Hill] = ()) -> None:
+        """Put the Context where a walk starts, with everything that is random decided by the seed, and with hills.
 
         The Context is reinitialised, so that a walk takes the same course whatever was run before, in this process or
         in another.
@@ -117,6 +125,8 @@ class Walking:
             if hasattr(force, "setRandomNumberSeed"):
                 force.setRandomNumberSeed(seed)
         self._integrator.setRandomNumberSeed(seed)
+        if self._hill_force is not None:
+            self._hill_force.set(hills)
         self.context.reinitialize(preserveState=False)
         self.context.setTime(0.0)
         self.context.setStepCount(0)
@@ -174,7 +184,8 @@ class Walking:
         """
         settings = self._settings
         start = self.snapshot()
-        calm, trace, event = start, [], ""
+        calm, calm_step, trace, event = start, 0, [], ""
+        hills: list[Hill] = []
         uncertain: list[Sight] = []
         candidates: list[Job] = []
         looks = settings.steps_per_round // settings.check_interval
@@ -195,10 +206,22 @@ class Walking:
             elif sight.uncertainty > settings.threshold:
                 uncertain.append(sight)
             if sight.uncertainty <= settings.threshold:
-                calm = sight.snapshot
+                calm, calm_step = sight.snapshot, sight.step
+            hills += self._hills(sight)
         state = calm if event else before
+        if event:
+            hills = [hill for hill in hills if hill.step <= calm_step]
         candidates += [self._job(sight, "uncertain", number, walker) for sight in _thinned(uncertain, settings)]
-        return Walk(state, candidates, trace, event, (look + 1) * settings.check_interval)
+        return Walk(state, candidates, trace, event, (look + 1) * settings.check_interval, hills)
+
+    def _hills(self, sight: Sight) -> list[Hill]:
+        """Put a hill if it is time for one, and return it."""
+        force = self._hill_force
+        if force is None or sight.step % force.settings.interval:
+            return []
+        snapshot = sight.snapshot
+        hill = force.add(sight.step, force.values(snapshot.positions, snapshot.box), self.context)
+        return [] if hill is None else [hill]
 
     def _advance(self, mixed: MixedSystem, term: str, steps: int, step: int) -> Sight:
         """Take steps and look."""

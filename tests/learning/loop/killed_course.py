@@ -44,6 +44,7 @@ def course(directory: Path) -> dict:
         "jobs": rows("SELECT id, round, kind, walker, step, geometry, uncertainty, status FROM jobs ORDER BY id"),
         "labels": rows("SELECT id, label FROM jobs ORDER BY id"),
         "walkers": rows("SELECT round, walker, state, event FROM walkers ORDER BY round, walker"),
+        "hills": rows("SELECT * FROM hills ORDER BY round, walker"),
         "trace": rows("SELECT * FROM trace ORDER BY round, walker, step"),
         "rounds": rows("SELECT * FROM rounds ORDER BY round"),
         "weights": weights,
@@ -66,7 +67,10 @@ def child(directory: Path, rounds: int, walkers: int) -> int:
 
         SpoolFile.write = staticmethod(write)
         settings = dataclasses.replace(water_case.SETTINGS, max_rounds=rounds)
-        water_case.make_loop(directory, settings=settings, walkers=water_case.WALKERS[:walkers]).run()
+        loop = water_case.make_loop(
+            directory, settings=settings, walkers=water_case.WALKERS[:walkers], metadynamics=water_case.HILLS
+        )
+        loop.run()
         os._exit(0)
     except BaseException as error:  # noqa: BLE001  (the parent looks at the status)
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)

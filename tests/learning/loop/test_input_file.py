@@ -8,7 +8,7 @@ from openmm import app, unit
 
 from qmmlmm.commands.main import main
 from qmmlmm.errors import InputFileError
-from qmmlmm.learning.loop import LoopSettings, Torsion
+from qmmlmm.learning.loop import HillVariable, LoopSettings, Metadynamics, Torsion
 from qmmlmm.learning.loop.input_file import read_loop
 from qmmlmm.learning.loop.store import LoopStore
 
@@ -90,6 +90,35 @@ def test_a_file_says_what_python_would(folder):
     assert loop._term.region.atoms == (0, 1, 2)
     assert loop._method == "hf/sto-3g"
     assert loop._labelling.limits.seconds == 60
+
+
+HILLS = """
+[metadynamics]
+height = 1.5
+bias_factor = 10
+interval = 40
+
+[[metadynamics.along]]
+variable = "angle"
+width = 0.3
+"""
+
+
+def test_a_file_with_hills(folder):
+    text = FILE.split("[umbrella]")[0] + HILLS
+    loop = read_loop(written(folder, text))
+    assert loop.metadynamics == Metadynamics((HillVariable(Torsion(1, 0, 3, 4), 0.3),), 1.5, 10, 40)
+    for old, new, message in (
+        (
+            'variable = "angle"\nwidth',
+            'variable = "phi"\nwidth',
+            "metadynamics: there is no variable 'phi'; there are ang",
+        ),
+        ("height = 1.5", "", r"\[metadynamics\] lacks 'height'"),
+        ("width = 0.3", "widht = 0.3", "unknown key 'widht'.*Nearest names: width"),
+    ):
+        with pytest.raises(InputFileError, match=message):
+            read_loop(written(folder, text.replace(old, new)))
 
 
 @pytest.mark.parametrize(

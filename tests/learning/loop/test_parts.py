@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
+import threading
+import time
 
 import numpy as np
 import openmm
@@ -16,6 +19,7 @@ from qmmlmm.learning.loop.error_bound import error_bound
 from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.progress import create_progress, time_left
 from qmmlmm.learning.loop.selection import choose_diverse, describe_region
+from qmmlmm.learning.loop.side_by_side import side_by_side
 from qmmlmm.learning.loop.time_book import OTHER, TimeBook, overhead
 
 NUMBERS = np.array([8, 1, 1, 8])
@@ -198,3 +202,39 @@ def test_time_that_nobody_books_is_overhead():
     assert spent[OTHER] == pytest.approx(1.0, abs=0.1)
     assert overhead(spent) == pytest.approx(0.25, abs=0.02)
     assert sum(book.close().values()) < 0.1
+
+
+def test_tasks_side_by_side_have_a_place_each_and_come_back_in_order():
+    together = threading.Barrier(3, timeout=20)
+    taken, most = set(), []
+
+    def work(place, task):
+        assert place not in taken
+        taken.add(place)
+        most.append(len(taken))
+        together.wait()
+        time.sleep(0.01 * (6 - task))
+        taken.remove(place)
+        return task * task
+
+    assert list(side_by_side("abc", range(6), work)) == [0, 1, 4, 9, 16, 25]
+    assert max(most) == 3
+    assert list(side_by_side("a", range(3), lambda place, task: (place, task))) == [("a", 0), ("a", 1), ("a", 2)]
+
+
+def test_an_error_side_by_side_reaches_the_caller_and_nothing_more_is_begun():
+    begun = []
+
+    def work(place, task):
+        begun.append(task)
+        time.sleep(0.02)
+        if task == 1:
+            raise ArithmeticError("the second")
+        return task
+
+    found = side_by_side("ab", range(40), work)
+    with contextlib.closing(found):
+        assert next(found) == 0
+        with pytest.raises(ArithmeticError, match="the second"):
+            next(found)
+    assert len(begun) < 10

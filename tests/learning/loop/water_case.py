@@ -18,7 +18,15 @@ from openmm import app
 
 from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, create_mixed_system
 from qmmlmm.learning import Labeller, TrainingSettings
-from qmmlmm.learning.loop import Distance, LabelSettings, LearningLoop, LoopSettings, Walker
+from qmmlmm.learning.loop import (
+    Distance,
+    HillVariable,
+    LabelSettings,
+    LearningLoop,
+    LoopSettings,
+    Metadynamics,
+    Walker,
+)
 from qmmlmm.ml.response_network import ResponseSettings
 
 NETWORK = ResponseSettings(features=6, layers=1, radial_functions=6, near_cutoff=0.0)
@@ -38,6 +46,9 @@ SETTINGS = LoopSettings(
     seed=7,
 )
 WALKERS = [Walker({"hh_centre": centre, "hh_k": 2000.0}) for centre in (0.15, 0.16)]
+HILLS = Metadynamics(
+    HillVariable(Distance(1, 2), 0.005, 0.1, 0.25), height=0.5, bias_factor=5.0, interval=20, shared=True
+)
 
 
 def waters() -> tuple[app.Topology, openmm.System, np.ndarray]:

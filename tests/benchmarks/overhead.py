@@ -1,0 +1,217 @@
+"""The share of wall time that is not QM, ML or OpenMM: in a QM/ML/MM run with reporters, and in a learning loop.
+
+    python tests/benchmarks/overhead.py run [--smoke]
+    python tests/benchmarks/overhead.py loop --output DIRECTORY [--smoke]
+
+`run` is acetone in 700 waters with ML + QM - ML, B3LYP/6-31G* unless another method is given, and a line of energies
+and a frame of the trajectory for every second step. Each block of steps is followed by one of the same length from the
+same place without the QM term, which is ML and OpenMM; the time of QM and of its embedding is taken inside the term.
+What is left is Python around it: hand-over of positions and forces, checks, reporters. Shares are of sums over blocks
+in alternation; the range is that of single blocks. `loop` is the loop of learning_loop.py in small, which books its
+time by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np
+import openmm
+import torch
+from openmm import app
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import learning_loop
+
+from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.learning import ResponseSettings, TrainingSettings, region_potential
+from qmmlmm.learning.loop import LabelSettings, LearningLoop, LoopSettings
+from qmmlmm.learning.loop.store import LoopStore
+from qmmlmm.learning.loop.time_book import overhead
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.qm.evaluator import PySCFEvaluator
+from systems.acetone_water import builder
+
+REGION = Region("acetone", builder.ACETONE)
+INTEGRALS = "QM: PySCF and integrals"
+EMBEDDING = "QM: embedding in the mesh"
+OPENMM = "ML and OpenMM"
+OTHER = "all else"
+
+
+class Watch:
+    """Seconds spent in functions that were replaced by timed ones."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def time(self, owner: Any, name: str) -> None:
+        """Time a method of a class."""
+        inside: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return inside(*arguments, **options)
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+        setattr(owner, name, timed)
+
+    def take(self) -> dict[str, float]:
+        """Return what was spent since the last call."""
+        spent, self.seconds = self.seconds, {}
+        return spent
+
+
+def watched() -> Watch:
+    """Return a watch on the QM term as a whole, on its evaluator, and on the potential that this asks for."""
+    watch = Watch()
+    watch.time(EvaluatedTerm, "compute")
+    watch.time(PySCFEvaluator, "evaluate")
+    field_of = EvaluatedTerm.external_field
+
+    def external_field(term: EvaluatedTerm, positions: Any, box: Any) -> Any:
+        sites, field = field_of(term, positions, box)
+        smooth = field.smooth_potential
+
+        def timed(points: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return smooth(points)
+            finally:
+                watch.seconds["smooth"] = watch.seconds.get("smooth", 0.0) + time.perf_counter() - began
+
+        object.__setattr__(field, "smooth_potential", timed)
+        return sites, field
+
+    EvaluatedTerm.external_field = external_field
+    return watch
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the shares of a run."""
+    made = builder.build(constraints=None, rigid_water=True, remove_cm_motion=False)
+    numbers = [atom.element.atomic_number for atom in made.topology.atoms()][: len(builder.ACETONE)]
+    bonds = [(b[0].index, b[1].index) for b in made.topology.bonds() if b[0].index in builder.ACETONE]
+    torch.manual_seed(1)
+    # It need not know anything: what it adds it takes away again.
+    model = region_potential(ResponseNetwork(numbers, bonds, ResponseSettings(), members=1).eval())
+    qm = PySCFPotential(options.method, options.basis)
+    terms = [
+        Term(model, REGION, embedding="electrostatic"),
+        Term(qm, REGION, embedding="electrostatic"),
+        Term(model, REGION, embedding="electrostatic", coefficient=-1.0),
+    ]
+    mixed = create_mixed_system(made.topology, made.system, Hamiltonian(terms))
+    platform = openmm.Platform.getPlatform(options.platform)
+    simulation = app.Simulation(
+        mixed.topology, mixed.system, openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005), platform
+    )
+    bare = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005)
+    groups = {force.getForceGroup() for force in mixed.system.getForces()} - {mixed.force_groups["acetone/QM"]}
+    bare.setIntegrationForceGroups(groups)
+    without = openmm.Context(mixed.system, bare, platform)
+    start = openmm.Context(made.system, openmm.VerletIntegrator(0.001), platform)
+    start.setPositions(made.positions)
+    openmm.LocalEnergyMinimizer.minimize(start, 10.0, 100)
+    simulation.context.setPositions(start.getState(positions=True).getPositions(asNumpy=True))
+    simulation.context.setVelocitiesToTemperature(300.0, 1)
+    watch = watched()
+    parts: dict[str, list[float]] = {name: [] for name in (INTEGRALS, EMBEDDING, OPENMM, OTHER)}
+    with tempfile.TemporaryDirectory() as folder:
+        simulation.reporters += [
+            app.StateDataReporter(f"{folder}/log.csv", 2, step=True, potentialEnergy=True, temperature=True),
+            app.DCDReporter(f"{folder}/run.dcd", 2),
+        ]
+        for block in range(options.blocks + 1):
+            state = simulation.context.getState(positions=True, velocities=True)
+            without.setPositions(state.getPositions(asNumpy=True))
+            without.setVelocities(state.getVelocities(asNumpy=True))
+            watch.take()
+            began = time.perf_counter()
+            simulation.step(options.steps)
+            whole = time.perf_counter() - began
+            spent = watch.take()
+            began = time.perf_counter()
+            bare.step(options.steps)
+            plain = time.perf_counter() - began
+            if block:  # the first sets up what later ones have
+                parts[INTEGRALS].append(spent["evaluate"] - spent["smooth"])
+                parts[EMBEDDING].append(spent["compute"] - spent["evaluate"] + spent["smooth"])
+                parts[OPENMM].append(plain)
+                parts[OTHER].append(whole - spent["compute"] - plain)
+    totals = np.sum(list(parts.values()), axis=0)
+    each = totals.sum() / options.blocks / options.steps
+    print(f"{options.blocks} blocks of {options.steps} steps, {each:.3f} s a step")
+    print("| part | share, % | single blocks |\n|---|---|---|")
+    for name, values in parts.items():
+        shares = 100.0 * np.array(values) / totals
+        print(f"| {name} | {100.0 * np.sum(values) / totals.sum():.1f} | {shares.min():.1f} to {shares.max():.1f} |")
+
+
+def loop(options: argparse.Namespace) -> None:
+    """Print the shares of a loop."""
+    topology, system, positions = learning_loop.solution()
+    small = options.smoke
+    made = LearningLoop(
+        options.output, topology, system, Term(learning_loop.QM, learning_loop.REGION, embedding="electrostatic"),
+        positions,
+        settings=LoopSettings(
+            force_error=1.0, fresh_labels=2 if small else 8, labels_per_round=2 if small else 12,
+            max_rounds=1 if small else 3, start_labels=8 if small else 24, start_steps=20 if small else 1000,
+            steps_per_round=20 if small else 400, check_interval=10, temperature=300.0, friction=5.0, time_step=0.001,
+            members=2 if small else 4, seed=1,
+        ),
+        walkers=learning_loop.walkers()[: 2 if small else 6],
+        biases=[learning_loop.TORSION.umbrella("phi", True)],
+        variables={"torsion, rad": learning_loop.TORSION},
+        network=ResponseSettings(features=6, layers=1) if small else ResponseSettings(features=24, layers=2),
+        training=TrainingSettings(steps=4 if small else 800, batch_size=8, validations=2),
+        labelling=LabelSettings(workers=1),
+    )  # fmt: skip
+    result = made.run(progress=False)
+    store = LoopStore(options.output, system.getNumParticles())
+    times = store.times()
+    store.close()
+    total = sum(times.values())
+    print(f"{result.rounds} rounds, {result.labels} labels, {total:.1f} s")
+    print("| part | share, % |\n|---|---|")
+    for kind, seconds in times.items():
+        print(f"| {kind} | {100.0 * seconds / total:.1f} |")
+    print(f"not QM, ML or OpenMM: {100.0 * overhead(times):.1f} %")
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["run", "loop"])
+    parser.add_argument("--output", type=Path, default=Path("overhead_run"))
+    parser.add_argument("--method", default="b3lyp")
+    parser.add_argument("--basis", default="6-31g*")
+    parser.add_argument("--platform", default="CPU")
+    parser.add_argument("--blocks", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=4, help="in a block")
+    parser.add_argument("--smoke", action="store_true", help="as little as shows that it runs")
+    options = parser.parse_args()
+    if options.smoke:
+        options.blocks, options.steps, options.method, options.basis = 1, 2, "hf", "sto-3g"
+    torch.set_num_threads(1)
+    {"run": run, "loop": loop}[options.part](options)
+
+
+if __name__ == "__main__":
+    main()
