@@ -57,7 +57,9 @@ class PySCFPotential:
     embedding_grid_level : int
         Level of the grid on which the density meets the smooth part of the external potential. Forces are the
         exact derivative of the energy at any level; the operator is in error by about 1e-5, 2e-6 and 4e-7
-        hartree at level 0, 1 and 2 (water to p-xylene).
+        hartree at level 0, 1 and 2 (water to p-xylene). The energy of hydrogen peroxide in water is in error by
+        2.5e-4, 2e-7 and 2e-8 hartree, and forces by 3e-4, 1e-6 and 3e-7 hartree/bohr: level 1, with half the points
+        of level 2, is enough for dynamics, and level 0 is not.
     conv_tol : float, hartree
         Change of the energy at which the self-consistent field is converged.
     max_cycle : int
