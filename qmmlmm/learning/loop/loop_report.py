@@ -56,6 +56,9 @@ def write_loop_report(directory: Path, store: LoopStore, settings: LoopSettings)
         "known about them; forces in kJ/(mol nm), energies, without their common shift, in kJ/mol.",
         "",
     ]
+    if (directory / PROFILE_NAME).exists():
+        count = len(store.hills(store.round()[0] + 1))
+        lines += [f"The free energy that {count} hills of metadynamics stand for is in `{PROFILE_NAME}`.", ""]
     lines += _stops(store) + _failures(jobs) + _times(store, jobs)
     lines += [f"![figures]({FIGURE_NAME})", ""]
     replace_file(directory / FIGURE_NAME, _figure(store, settings, judged, trained, jobs))

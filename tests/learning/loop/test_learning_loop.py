@@ -179,10 +179,10 @@ def test_a_walker_that_runs_away_is_stopped_set_back_and_labelled(tmp_path):
         assert (number, walker) == (1, 0)
         assert "the bond between atoms" in why
         state = store.walker_state(1, 0)
-        assert loop._running.guard.geometry_fault(state.positions) == ""
+        assert loop._running[0].guard.geometry_fault(state.positions) == ""
         start = store.walker_state(0, 0)
         runaways = [job for job in store.jobs() if job.kind == "runaway"]
-        assert all(loop._running.guard.geometry_fault(job.snapshot.positions) == "" for job in runaways)
+        assert all(loop._running[0].guard.geometry_fault(job.snapshot.positions) == "" for job in runaways)
         (_, _, result) = store.rounds()[-1]
         assert result["stopped"] == 1
         assert not result["passed"]

@@ -12,6 +12,7 @@ import pytest
 import water_case
 from killed_course import course
 
+from qmmlmm.learning import TrainingSettings
 from qmmlmm.learning.loop import Distance, DistanceDifference, HillVariable, LoopError, Metadynamics, Torsion
 from qmmlmm.learning.loop.metadynamics import Hill, HillForce, mean_profile
 from qmmlmm.learning.loop.store import LoopStore
@@ -176,6 +177,10 @@ def test_hills_come_between_looks_only(tmp_path):
         water_case.make_loop(tmp_path, metadynamics=settings)
 
 
+FEW_LABELS = {"start_labels": 8, "fresh_labels": 2, "labels_per_round": 2}
+SHORT = TrainingSettings(steps=4, batch_size=8, validations=1, learning_rate=1e-2)
+
+
 class Stopped(BaseException):
     """The end of a process at an unlucky moment."""
 
@@ -189,8 +194,7 @@ def test_a_loop_with_hills_that_was_stopped_takes_the_same_course(tmp_path, shar
     hills = Metadynamics(
         HillVariable(Distance(1, 2), 0.005, 0.1, 0.25), height=0.5, bias_factor=5.0, interval=20, shared=shared
     )
-    changes = {"metadynamics": hills, "settings": {"start_labels": 8, "fresh_labels": 2, "labels_per_round": 2}}
-    changes["workers"] = 1
+    changes = {"metadynamics": hills, "settings": FEW_LABELS, "training": SHORT, "workers": 1}
 
     def loop_in(folder, at_once):
         settings = {**changes["settings"], "walkers_at_once": at_once}
@@ -222,6 +226,8 @@ def test_a_loop_with_hills_that_was_stopped_takes_the_same_course(tmp_path, shar
     # Hills of the first round make those of the second lower; the first of all has the full height.
     assert heights[0][0] == heights[1][0] == 0.5
     assert heights[2][0] < 0.5
+    report = (tmp_path / "undisturbed" / "report.md").read_text()
+    assert f"free energy that {sum(map(len, heights))} hills" in report
     table = np.genfromtxt(tmp_path / "undisturbed" / "free_energy.csv", delimiter=",", names=True)
     assert table.dtype.names[0].startswith("HH")
     profile = table["free_energy_kJmol"]
@@ -232,7 +238,7 @@ def test_a_loop_with_hills_that_was_stopped_takes_the_same_course(tmp_path, shar
 
 def test_damaged_hills_are_no_hills_to_go_on_with(tmp_path):
     hills = Metadynamics(HillVariable(Distance(1, 2), 0.005, 0.1, 0.25), height=0.5, bias_factor=5.0, interval=20)
-    changes = {"metadynamics": hills, "settings": {"start_labels": 8, "max_rounds": 1}}
+    changes = {"metadynamics": hills, "settings": {**FEW_LABELS, "max_rounds": 1}, "training": SHORT}
     water_case.make_loop(tmp_path, **changes).run()
     with sqlite3.connect(tmp_path / "loop.sqlite") as database:
         database.execute("UPDATE hills SET hills='[]' WHERE walker=1")
