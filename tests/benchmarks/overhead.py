@@ -1,4 +1,4 @@
-"""The share of wall time that is not QM, ML or OpenMM: in a QM/ML/MM run with reporters, and in a learning loop.
+"""The share of time that is not QM, ML or OpenMM: in a QM/ML/MM run with reporters, and in a learning loop.
 
     python tests/benchmarks/overhead.py run [--smoke]
     python tests/benchmarks/overhead.py loop --output DIRECTORY [--smoke]
@@ -6,9 +6,10 @@
 `run` is acetone in 700 waters with ML + QM - ML, B3LYP/6-31G* unless another method is given, and a line of energies
 and a frame of the trajectory for every second step. Each block of steps is followed by one of the same length from the
 same place without the QM term, which is ML and OpenMM; the time of QM and of its embedding is taken inside the term.
-What is left is Python around it: hand-over of positions and forces, checks, reporters. Shares are of sums over blocks
-in alternation; the range is that of single blocks. `loop` is the loop of learning_loop.py in small, which books its
-time by itself.
+What is left is Python around it: hand-over of positions and forces, checks, reporters. Everything runs on one thread,
+and processor time counts, so that a busy machine changes little. Shares are of sums over blocks in alternation; the
+range is that of single blocks. `loop` is the loop of learning_loop.py in small, which books its wall time by itself and
+wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ OTHER = "all else"
 
 
 class Watch:
-    """Seconds spent in functions that were replaced by timed ones."""
+    """Processor time spent in functions that were replaced by timed ones."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -63,11 +64,11 @@ class Watch:
         inside: Callable[..., Any] = getattr(owner, name)
 
         def timed(*arguments: Any, **options: Any) -> Any:
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 return inside(*arguments, **options)
             finally:
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - began
 
         setattr(owner, name, timed)
 
@@ -89,11 +90,11 @@ def watched() -> Watch:
         smooth = field.smooth_potential
 
         def timed(points: Any) -> Any:
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 return smooth(points)
             finally:
-                watch.seconds["smooth"] = watch.seconds.get("smooth", 0.0) + time.perf_counter() - began
+                watch.seconds["smooth"] = watch.seconds.get("smooth", 0.0) + time.process_time() - began
 
         object.__setattr__(field, "smooth_potential", timed)
         return sites, field
@@ -142,13 +143,13 @@ def run(options: argparse.Namespace) -> None:
             without.setPositions(state.getPositions(asNumpy=True))
             without.setVelocities(state.getVelocities(asNumpy=True))
             watch.take()
-            began = time.perf_counter()
+            began = time.process_time()
             simulation.step(options.steps)
-            whole = time.perf_counter() - began
+            whole = time.process_time() - began
             spent = watch.take()
-            began = time.perf_counter()
+            began = time.process_time()
             bare.step(options.steps)
-            plain = time.perf_counter() - began
+            plain = time.process_time() - began
             if block:  # the first sets up what later ones have
                 parts[INTEGRALS].append(spent["evaluate"] - spent["smooth"])
                 parts[EMBEDDING].append(spent["compute"] - spent["evaluate"] + spent["smooth"])
