@@ -202,6 +202,11 @@ class LearningLoop:
         self._source = source or Labeller(reference.evaluated_term(self._name), self._method)
         properties = dict(platform_properties or {})
         at_once = min(settings.walkers_at_once, len(self.walkers))
+        if at_once > 1 and platform == "Reference":
+            raise LoopError(
+                f"walkers_at_once={settings.walkers_at_once} on the Reference platform, whose Contexts draw from one "
+                "stream of random numbers in a process: walkers would disturb each other. Take the CPU platform"
+            )
         if at_once > 1 and platform == "CPU" and "Threads" not in properties:
             properties["Threads"] = str(max(1, (os.cpu_count() or 1) // at_once))
         # One for each walker that runs at the same time; the first also does what the main thread has to do.

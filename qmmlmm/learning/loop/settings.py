@@ -78,8 +78,8 @@ class LoopSettings:
         Smallest distance of two atoms of the region in the same units.
     walkers_at_once : int
         Walkers that run side by side, each in a thread with a Context and a model of its own. On the CPU platform they
-        share the cores, unless its properties say how many threads each has. The course is that of one after another if
-        the platform is deterministic: Reference, or CPU with ``{"Threads": "1"}``.
+        share the cores, unless its properties say how many threads each has; with ``{"Threads": "1"}`` the course is
+        that of one after another. Not on Reference, where all Contexts of a process share their random numbers.
     candidates_per_walker : int
         Uncertain configurations of a walker and round that are kept for the choice, at most.
     temperature : float, K

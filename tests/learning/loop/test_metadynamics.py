@@ -178,6 +178,7 @@ def test_hills_come_between_looks_only(tmp_path):
 
 
 FEW_LABELS = {"start_labels": 8, "fresh_labels": 2, "labels_per_round": 2}
+ONE_THREAD = {"platform": "CPU", "platform_properties": {"Threads": "1"}}
 SHORT = TrainingSettings(steps=4, batch_size=8, validations=1, learning_rate=1e-2)
 
 
@@ -194,7 +195,7 @@ def test_a_loop_with_hills_that_was_stopped_takes_the_same_course(tmp_path, shar
     hills = Metadynamics(
         HillVariable(Distance(1, 2), 0.005, 0.1, 0.25), height=0.5, bias_factor=5.0, interval=20, shared=shared
     )
-    changes = {"metadynamics": hills, "settings": FEW_LABELS, "training": SHORT, "workers": 1}
+    changes = {"metadynamics": hills, "settings": FEW_LABELS, "training": SHORT, "workers": 1, **ONE_THREAD}
 
     def loop_in(folder, at_once):
         settings = {**changes["settings"], "walkers_at_once": at_once}
@@ -234,6 +235,11 @@ def test_a_loop_with_hills_that_was_stopped_takes_the_same_course(tmp_path, shar
     assert profile.min() == 0.0
     assert profile.max() > 0.2
     assert np.isnan(table["standard_error_kJmol"]).all() == shared
+
+
+def test_walkers_side_by_side_are_refused_where_they_would_share_random_numbers(tmp_path):
+    with pytest.raises(LoopError, match="walkers_at_once=2 on the Reference platform"):
+        water_case.make_loop(tmp_path, settings={"walkers_at_once": 2})
 
 
 def test_damaged_hills_are_no_hills_to_go_on_with(tmp_path):
