@@ -100,7 +100,9 @@ def write_free_energy(
         for v in metadynamics.along
     ]
     grid = np.meshgrid(*[v.grid() for v in metadynamics.along], indexing="ij")
-    header = ",".join(f'"{name}"' for name in [*names, "free energy (kJ/mol)", "standard error (kJ/mol)"])
+    # A comma in a name, even in quotes, is one column too many for NumPy.
+    named = [name.replace(",", "") for name in names]
+    header = ",".join(f'"{name}"' for name in [*named, "free energy (kJ/mol)", "standard error (kJ/mol)"])
     rows = zip(*[values.ravel() for values in (*grid, profile, error)], strict=True)
     lines = [f"#{header}", *(",".join(f"{value:.6g}" for value in row) for row in rows), ""]
     path = directory / PROFILE_NAME
