@@ -24,7 +24,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames
+from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames, region_potential
 from qmmlmm.learning.accuracy import Accuracy, accuracy
 from qmmlmm.learning.frame_tensors import frame_tensors
 from qmmlmm.learning.prediction import predict
@@ -72,8 +72,11 @@ def main() -> None:
     parser.add_argument("--test-first", type=int, default=40)
     parser.add_argument("--steps", type=int, default=TrainingSettings.steps)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--save", type=Path, help="folder for each row's model")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.save:
+        options.save.mkdir(parents=True, exist_ok=True)
     frames = read_frames(options.data)
     if options.test_first:
         test, rest = frames[: options.test_first], frames[options.test_first :]
@@ -93,6 +96,8 @@ def main() -> None:
             started = time.process_time()
             trained = Training(model, chosen[:-VALIDATION], chosen[-VALIDATION:], settings).run()
             seconds = time.process_time() - started
+            if options.save:
+                region_potential(trained.model).save(options.save / f"{name.replace(' ', '_')}_{size}.pt")
             for label, tested in {"": test, **others}.items():
                 data = frame_tensors(tested, [(0, 1, 0)])
                 predicted = predict(trained.model, data)

@@ -1,7 +1,8 @@
-"""Label acetone in water, and among ions, with B3LYP/6-31G* in the field of its surroundings.
+"""Label acetone in water, among ions and in liquid acetone, with B3LYP/6-31G* in the field of its surroundings.
 
     python tests/benchmarks/label_acetone.py --environment water --frames 460 --output labels
     python tests/benchmarks/label_acetone.py --environment one_ion --frames 20 --output labels
+    python tests/benchmarks/label_acetone.py --environment acetone --frames 30 --output labels
 
 The force field moves everything at 400 K; frames are 0.5 ps apart. Frame 0 to 39 of the water are test frames, 2.5 ps
 before the first of the others. A run that was stopped goes on behind the last label of its file, LABELS/water.xyz.
@@ -21,6 +22,7 @@ import numpy as np
 import openmm
 import torch
 from openmm import app, unit
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +37,10 @@ from systems.coordinates import Coordinates, load_coordinates
 QM = PySCFPotential("b3lyp", "6-31g*", grid_level=2, conv_tol=1e-8, guess="fresh")
 METHOD = "b3lyp/6-31g*, density fitting, grid level 2"
 # Sodium and chloride that are held 3.5 to 6 angstrom from the carbonyl carbon.
-ENVIRONMENTS = {"water": (0, 0), "one_ion": (1, 0), "three_ions": (2, 1)}
+IONS = {"water": (0, 0), "one_ion": (1, 0), "three_ions": (2, 1)}
+ENVIRONMENTS = (*IONS, "acetone")
 WATERS_WITH_IONS = 682
+ACETONES, ACETONE_EDGE = 180, 2.82  # of the liquid; nm: 0.78 g/ml
 TEST_FRAMES = 40
 STEPS = 250
 STEPS_BETWEEN_TEST_AND_REST = 1250
@@ -55,16 +59,19 @@ class Environment:
 
     def __init__(self, name: str, directory: Path) -> None:
         self.state = directory / f"{name}_state.npz"
-        sodium, chloride = ENVIRONMENTS[name]
+        sodium, chloride = IONS.get(name, (0, 0))
         ions = sodium + chloride
         self.start = load_coordinates(builder.COORDINATES)
         solvent = builder.SOLVENT
         if ions:
             solvent = solution.Solvent(n_water=WATERS_WITH_IONS - ions, n_sodium=sodium, n_chloride=chloride)
-            rng = np.random.default_rng(7 + list(ENVIRONMENTS).index(name))
+            rng = np.random.default_rng(7 + list(IONS).index(name))
             molecule = self.start.positions[:10]
             self.start = solution.place_solvent(molecule, self.start.box_vectors, solvent, rng, ion_distance=0.45)
-        topology = solution.join_topologies(builder.acetone_topology(), solvent, self.start.box_quantity)
+        if name == "acetone":
+            topology, self.start = liquid_acetone(self.start.positions[:10])
+        else:
+            topology = solution.join_topologies(builder.acetone_topology(), solvent, self.start.box_quantity)
         labelled, moved = _system(topology, self.start), _system(topology, self.start)
         if ions:
             restraint = openmm.CustomBondForce("20000*(max(0, 0.35-r)^2 + max(0, r-0.60)^2)")
@@ -110,6 +117,26 @@ class Environment:
         return np.asarray(positions)
 
 
+def liquid_acetone(molecule: np.ndarray) -> tuple[app.Topology, Coordinates]:
+    """Return molecules on a lattice, each turned at random; positions in nm, not equilibrated."""
+    rng = np.random.default_rng(11)
+    topology, molecules = app.Topology(), []
+    chain = topology.addChain("A")
+    single = list(builder.acetone_topology().atoms())
+    bonds = [(bond.atom1.index, bond.atom2.index, bond.order) for bond in builder.acetone_topology().bonds()]
+    cells = np.array(list(np.ndindex(6, 6, 5)))[:ACETONES]
+    for centre in (cells + 0.5) * ACETONE_EDGE / np.array([6, 6, 5]):
+        residue = topology.addResidue("ACN", chain)
+        atoms = [topology.addAtom(atom.name, atom.element, residue) for atom in single]
+        for a, b, order in bonds:
+            topology.addBond(atoms[a], atoms[b], order=order)
+        turn = Rotation.random(random_state=rng).as_matrix()
+        molecules.append((molecule - molecule.mean(axis=0)) @ turn.T + centre)
+    start = Coordinates(np.concatenate(molecules), ACETONE_EDGE * np.eye(3))
+    topology.setPeriodicBoxVectors(start.box_quantity)
+    return topology, start
+
+
 def _system(topology: app.Topology, start: Coordinates) -> openmm.System:
     """Flexible acetone with heavy hydrogens in rigid water; a splitting that suits the QM integrals."""
     system = builder.force_field().createSystem(
@@ -130,7 +157,7 @@ def _system(topology: app.Topology, start: Coordinates) -> openmm.System:
 def main() -> None:
     """Label up to the number of frames asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--environment", choices=list(ENVIRONMENTS), default="water")
+    parser.add_argument("--environment", choices=ENVIRONMENTS, default="water")
     parser.add_argument("--frames", type=int, default=460)
     parser.add_argument("--output", type=Path, default=Path("acetone_labels_run"))
     options = parser.parse_args()
