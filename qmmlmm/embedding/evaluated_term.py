@@ -13,7 +13,7 @@ from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalFi
 from qmmlmm.embedding.geometry import RegionGeometry
 from qmmlmm.embedding.mesh import SPLINE_ORDER
 from qmmlmm.embedding.near_mesh import NARROW_REACH, WORTHWHILE, NearMesh
-from qmmlmm.embedding.surroundings_field import SurroundingsField, smeared_kernel
+from qmmlmm.embedding.surroundings_field import SurroundingsField, smeared_slope
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
 
@@ -401,7 +401,7 @@ class EvaluatedTerm:
             rest = torch.zeros_like(gradient)
             for some in torch.arange(len(points)).split(POINTS_AT_ONCE):
                 delta = places[:, None, :] - points[some][None, :, :]
-                _, slope, _ = smeared_kernel(delta.norm(dim=-1), field.splitting)
+                slope = smeared_slope(delta.norm(dim=-1), field.splitting)
                 rest += torch.einsum("kg,kgc->kc", slope * density[some], delta)
             gradient = gradient + charges[:, None] * rest
         widths = field.near_widths()[near].numpy() if field.smeared else None

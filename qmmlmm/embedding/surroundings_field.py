@@ -90,6 +90,16 @@ def smeared_kernel(r: Tensor, splitting: float) -> tuple[Tensor, Tensor, Tensor]
     )
 
 
+def smeared_slope(r: Tensor, splitting: float) -> Tensor:
+    """Return the first derivative of erf(a r)/r divided by r alone, for many distances of which few are short."""
+    near = splitting * r < 0.1
+    safe = r.masked_fill(near, 1.0)
+    gaussian = (2.0 * splitting / math.sqrt(math.pi)) * torch.exp(-((splitting * safe) ** 2))
+    slope = (gaussian - torch.erf(splitting * safe) / safe) / safe**2
+    slope[near] = smeared_kernel(r[near], splitting)[1]
+    return slope
+
+
 class SurroundingsField(torch.nn.Module):
     """Potential, gradient and curvature at a region's sites, and their adjoint.
 

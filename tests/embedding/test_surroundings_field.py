@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
-from qmmlmm.embedding.surroundings_field import SurroundingsField, screened_kernel, smeared_kernel
+from qmmlmm.embedding.surroundings_field import SurroundingsField, screened_kernel, smeared_kernel, smeared_slope
 from qmmlmm.errors import HamiltonianError
 from qmmlmm.ml.term_module import EmbeddedTermModule
 from qmmlmm.units import NM_IN_BOHR
@@ -380,6 +380,11 @@ def test_the_smeared_kernel_is_smooth_down_to_zero(splitting, x):
     scale = coefficient * splitting**2
     assert float(slope) == pytest.approx(scale * expected_slope, rel=KERNEL_TOLERANCE)
     assert float(second) == pytest.approx(scale * expected_second, abs=KERNEL_TOLERANCE * scale)
+
+
+def test_the_slope_alone_is_that_of_the_smeared_kernel_at_all_distances():
+    r = torch.tensor([[0.0, 1e-6, 0.3], [0.34, 2.0, 30.0]], dtype=torch.float64)
+    np.testing.assert_array_equal(smeared_slope(r, 0.3), smeared_kernel(r, 0.3)[1])
 
 
 @pytest.mark.parametrize("splitting", [0.0, 0.3])
