@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qmmlmm.analysis.model_quality import COLOUR, SECOND_COLOUR, own_axes
+from qmmlmm.analysis.model_quality import COLOUR, SECOND_COLOUR, label_few_ticks, own_axes
 from qmmlmm.units import FloatArray
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def plot_error_against_labels(
     ax.axhline(bound, color=SECOND_COLOUR, linewidth=1.0, label="bound")
     if len(y):
         ax.set_yscale("log")
+        label_few_ticks(ax.yaxis)
     ax.set_xlabel("labels trained on")
     ax.set_ylabel("error of forces on fresh configurations, kJ/(mol nm)")
     ax.legend(fontsize=8)
@@ -66,6 +67,7 @@ def plot_uncertainty_along(
     ax.axhline(threshold, color="black", linewidth=0.7)
     if len(times):
         ax.set_yscale("log")
+        label_few_ticks(ax.yaxis)
     ax.set_xlabel("time of each walker, ps")
     ax.set_ylabel("largest expected error of a force, kJ/(mol nm)")
     if 0 < len(np.unique(which)) <= 8:

@@ -11,6 +11,7 @@ from qmmlmm.units import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 COLOUR = "#0072b2"
 SECOND_COLOUR = "#d55e00"
@@ -57,6 +58,7 @@ def plot_calibration(spread: FloatArray, error: FloatArray, scale: float, ax: Ax
     y = [np.sqrt(np.mean(true[part] ** 2)) for part in bins]
     ax.loglog(x, y, "o-", color=SECOND_COLOUR, label="root mean square of equal bins")
     ax.axline((x[0], x[0]), (x[0] * 2, x[0] * 2), color="black", linewidth=0.7)
+    label_few_ticks(ax.xaxis, ax.yaxis)
     ax.set_xlabel("scaled spread of the forces, kJ/(mol nm)")
     ax.set_ylabel("error of the forces, kJ/(mol nm)")
     correlation = np.corrcoef(np.ravel(spread), true)[0, 1]
@@ -79,6 +81,7 @@ def plot_learning_curve(sizes: Sequence[int], errors: FloatArray, label: str, ax
     """
     ax = own_axes(ax)
     ax.loglog(sizes, errors, "o-", color=COLOUR, label="single run")
+    label_few_ticks(ax.yaxis)
     ax.set_xticks(list(sizes), [str(size) for size in sizes])
     ax.minorticks_off()
     ax.set_xlabel("frames trained on")
@@ -94,6 +97,16 @@ def own_axes(ax: Axes | None) -> Axes:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(5.0, 4.5), layout="constrained").subplots()
+
+
+def label_few_ticks(*axes: Axis) -> None:
+    """Label one, two and five of each power of ten on logarithmic axes, as plain numbers that do not overlap."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for axis in axes:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def report_figure(columns: int) -> tuple[object, list[Axes]]:

@@ -22,7 +22,8 @@ from qmmlmm.learning.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import covalent_radius
 
-CHECKPOINT_VERSION = 4
+CHECKPOINT_VERSION = 5
+NEAR_WEIGHTS = ("near_", "vector_head")
 
 
 class TrainingError(QmmlmmError, RuntimeError):
@@ -43,6 +44,9 @@ class TrainingSettings:
         Largest, after a warm-up of five per cent of the steps.
     clip : float
         Largest norm of a member's gradient.
+    near_decay : float
+        Share, times the learning rate, that every step takes off the weights of the answer to near charges (AdamW):
+        without it that answer is learned by heart, for labels of one trajectory show few independent surroundings.
     averaging : float
         Share that the running average of the weights keeps in each step; the average is what comes out.
     force_weight, near_weight, vacuum_weight, dipole_weight, energy_weight : float
@@ -58,6 +62,7 @@ class TrainingSettings:
     batch_size: int = 8
     learning_rate: float = 5e-3
     clip: float = 1.0
+    near_decay: float = 1.0
     averaging: float = 0.995
     force_weight: float = 1.0
     near_weight: float = 1.0
@@ -182,9 +187,10 @@ class Training:
         self.step = 0
         self.history: list[dict[str, float]] = []
         # The foreach variants sum in another order than the single ones; the choice must not depend on the machine.
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=1e-6, foreach=False
-        )
+        near = [weight for name, weight in model.named_parameters() if name.startswith(NEAR_WEIGHTS)]
+        rest = [weight for name, weight in model.named_parameters() if not name.startswith(NEAR_WEIGHTS)]
+        groups = [{"params": rest, "weight_decay": 1e-6}, {"params": near, "weight_decay": settings.near_decay}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, foreach=False)
         warm_up = max(1, settings.steps // 20)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: _cosine(step, warm_up, settings.steps)

@@ -24,6 +24,12 @@ def test_bins_of_a_calibrated_spread_lie_on_the_diagonal():
     # The mean square of a normal number is one; 500 values in a bin give it to a few per cent.
     np.testing.assert_allclose(bins.get_ydata(), bins.get_xdata(), rtol=0.12)
     assert "spread times 1.50" in ax.get_title()
+    ax.figure.draw_without_rendering()
+    for axis in (ax.xaxis, ax.yaxis):
+        labels = [text.get_text() for text in [*axis.get_majorticklabels(), *axis.get_minorticklabels()]]
+        # Plain numbers that begin with one, two or five.
+        assert {label.replace("0", "").replace(".", "") for label in labels} <= {"", "1", "2", "5"}
+        assert sum(bool(label) for label in labels) >= 3
 
 
 def test_a_learning_curve_says_that_each_point_is_one_training():

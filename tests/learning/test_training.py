@@ -239,3 +239,20 @@ def test_accuracy_is_what_numpy_makes_of_the_same_numbers(teacher):
     assert result.energy == pytest.approx(np.abs(error - error.mean()).mean(), rel=1e-7)
     assert result.energy_shift == pytest.approx(error.mean(), rel=1e-7)
     assert result.forces == pytest.approx(np.abs(forces).mean(), rel=1e-7)
+
+
+def test_only_weights_of_the_answer_to_near_charges_decay(teacher):
+    frames = teacher.frames(8)
+    lengths = {}
+    for decay in (0.0, 50.0):
+        model = create_model(frames, replace(SMALL, near_cutoff=5.0, near_functions=4, near_features=4))
+        training = Training(model, frames, frames, replace(SHORT, near_decay=decay, learning_rate=1e-4))
+        for _ in range(2):
+            training._train_one_step()
+        lengths[decay] = {name: float(weight.detach().norm()) for name, weight in model.named_parameters()}
+    kept = {name: lengths[50.0][name] / length for name, length in lengths[0.0].items() if length > 0.1}
+    near = {name: share for name, share in kept.items() if name.startswith(("near_", "vector_head"))}
+    assert len(near) > 5
+    # Two steps of the warm-up, at a half and at the whole of the learning rate, take 1 - 0.0025 and 1 - 0.005.
+    assert max(near.values()) < 0.994
+    assert min(share for name, share in kept.items() if name not in near) > 0.999
