@@ -17,7 +17,10 @@ from qmmlmm.errors import QmmlmmError, QmmlmmWarning
 from qmmlmm.units import FloatArray, in_unit
 
 FEWEST_EFFECTIVE_SAMPLES = 50
-"""Below this a warning says that a few frames carry the average."""
+"""Below this there is a warning."""
+
+UNEVEN = 0.5
+"""Share of the frames that the weights leave, below which a few of them carry the average."""
 
 MOST_BLOCKS = 50
 _FEWEST_BLOCKS = 5
@@ -135,15 +138,10 @@ def reweight(differences: Any, temperature: Any) -> Reweighting:
     total = logsumexp(sums)
     others = np.array([logsumexp(np.delete(sums, k)) for k in range(len(sums))])
     without = -(others - np.log(len(reduced) - sizes))
-    effective = float(1.0 / (weights @ weights)) / inefficiency
+    kish = float(1.0 / (weights @ weights))
+    effective = kish / inefficiency
     if effective < FEWEST_EFFECTIVE_SAMPLES:
-        warnings.warn(
-            f"only {effective:.1f} effective samples of {len(reduced)} frames: a few frames carry the average and its "
-            "error is underestimated; sample more, or bring the two Hamiltonians closer (train the model further, or "
-            "go over intermediate values of a parameter with BAR or MBAR)",
-            QmmlmmWarning,
-            stacklevel=2,
-        )
+        warnings.warn(_few_samples(len(reduced), kish, inefficiency), QmmlmmWarning, stacklevel=2)
     return Reweighting(
         weights,
         -(total - math.log(len(reduced))) * kt * unit.kilojoule_per_mole,
@@ -152,6 +150,20 @@ def reweight(differences: Any, temperature: Any) -> Reweighting:
         inefficiency,
         block_length,
     )
+
+
+def _few_samples(count: int, kish: float, inefficiency: float) -> str:
+    """Return what to do about too few effective samples, which depends on why they are few."""
+    found = (
+        f"only {kish / inefficiency:.1f} effective samples of {count} frames: the weights leave {kish:.1f}, and "
+        f"{inefficiency:.1f} successive frames say as much as one. "
+    )
+    if kish < UNEVEN * count:
+        return found + (
+            "A few frames carry the average and its error is underestimated; bring the two Hamiltonians closer (train "
+            "the model further, or go over intermediate values of a parameter with BAR or MBAR), or sample more"
+        )
+    return found + "The weights are even, so that averages are right within their errors; for smaller ones sample more"
 
 
 def bennett_acceptance_ratio(forward: Any, reverse: Any, temperature: Any) -> tuple[unit.Quantity, unit.Quantity]:

@@ -96,8 +96,17 @@ def test_histograms():
 
 def test_a_few_frames_that_carry_all_weight_are_warned_of():
     x = samples((2.0, -3.0, 0.0), 300, 4)
-    with pytest.warns(QmmlmmWarning, match="effective samples of 300 frames"):
+    with pytest.warns(QmmlmmWarning, match=r"effective samples of 300 frames.*A few frames carry the average"):
         reweight(energy((40.0, 1.0, 0.0), x) - energy((2.0, -3.0, 0.0), x), TEMPERATURE)
+
+
+def test_a_few_correlated_frames_of_even_weight_are_told_from_uneven_weights():
+    rng = np.random.default_rng(6)
+    differences = np.repeat(rng.normal(scale=0.2, size=15), 4)  # kJ/mol; in groups of four equal frames
+    with pytest.warns(QmmlmmWarning, match=r"of 60 frames: the weights leave 59\.\d.*The weights are even") as caught:
+        weights = reweight(differences, TEMPERATURE)
+    assert f"only {weights.effective_samples:.1f} effective" in str(caught[0].message)
+    assert weights.effective_samples < 30
 
 
 def test_bennett():
