@@ -7,6 +7,7 @@ field, or hold it (`relaxed` does).
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
@@ -163,6 +164,35 @@ def relaxed(
     if minimise:
         simulation.minimizeEnergy(maxIterations=200)
     return np.array(simulation.context.getState(positions=True).getPositions(asNumpy=True)._value)
+
+
+def surrounded(
+    structure: Structure, geometry: np.ndarray, motion: np.ndarray, *, picoseconds: float, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions, (n_atoms, 3) nm, and velocities, nm/ps, with a sampled solute in water at 300 K.
+
+    Parameters
+    ----------
+    structure : Structure
+        With the solute's atoms first.
+    geometry, motion : (n, 3) float arrays, nm and nm/ps
+        Positions and velocities of the solute, such as a sample of its normal modes. It is put where the solute was.
+    picoseconds : float
+        Of dynamics of the water around the solute, which is held.
+    seed : int
+    """
+    n = len(geometry)
+    places = np.array(structure.positions.value_in_unit(unit.nanometer))
+    places[:n] = geometry - geometry.mean(axis=0) + places[:n].mean(axis=0)
+    structure = dataclasses.replace(structure, positions=places * unit.nanometer)
+    positions = relaxed(structure, n, picoseconds=picoseconds, minimise=False, seed=seed)
+    reference = openmm.Platform.getPlatform("Reference")
+    context = openmm.Context(structure.system, openmm.VerletIntegrator(0.001), reference)
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(TEMPERATURE, seed)
+    velocities = np.array(context.getState(velocities=True).getVelocities(asNumpy=True)._value)
+    velocities[:n] = motion
+    return positions, velocities
 
 
 def _bonds(solute: Solute) -> list[tuple[int, int]]:
