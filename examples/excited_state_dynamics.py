@@ -72,7 +72,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def solution() -> Structure:
     """Return the solute in a small box of water."""
-    return build(METHANIMINIUM, edge=1.6, n_water=115)
+    return build(METHANIMINIUM, edge=1.6, n_water=115, splitting=5.2)
 
 
 def create_hopping(basis: str, time_step: float) -> SurfaceHopping:

@@ -54,7 +54,7 @@ def plot_states(course: Course, ax: Axes | None = None) -> Axes:
             label="change of the active state" if number == 0 else None,
         )  # fmt: skip
     ax.set_xlabel("time (fs)")
-    ax.set_ylabel("energy of the term (eV)")
+    ax.set_ylabel("energy above the first of state 0 (eV)")
     ax.set_xlim(times[0], times[-1])
     ax.legend(fontsize=8, ncols=2, frameon=False)
     return ax
@@ -97,9 +97,10 @@ def plot_state_populations(
     ax = own_axes(ax)
     times = PS_IN_FS * populations.times
     for k in range(populations.shares.shape[1]):
-        ax.fill_between(
-            times, populations.lower[:, k], populations.upper[:, k], color=_colour(k), alpha=0.15, linewidth=0
-        )
+        if populations.shares[:, k].any():  # the band of a state that nobody visits says nothing
+            ax.fill_between(
+                times, populations.lower[:, k], populations.upper[:, k], color=_colour(k), alpha=0.15, linewidth=0
+            )
         ax.plot(
             times, populations.shares[:, k], color=_colour(k), linewidth=1.6, linestyle="--" if dashed else "-",
             label=f"{label} {_name(k)}".strip(),
@@ -109,7 +110,7 @@ def plot_state_populations(
     ax.set_xlim(times[0], times[-1])
     ax.set_ylim(-0.02, 1.02)
     ax.set_title(f"{populations.n_trajectories} trajectories, bands of 95 %", loc="left", fontsize=9)
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=8, loc="center right")
     return ax
 
 

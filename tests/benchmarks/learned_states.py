@@ -94,7 +94,7 @@ def quantum(basis: str) -> PySCFPotential:
 
 def solution() -> Structure:
     """Return the solute in water."""
-    return build(METHANIMINIUM, edge=BOX[0, 0], n_water=WATERS)
+    return build(METHANIMINIUM, edge=BOX[0, 0], n_water=WATERS, splitting=5.2)
 
 
 def quantum_system(basis: str) -> MixedSystem:
@@ -207,17 +207,17 @@ def label(options: argparse.Namespace) -> None:
     done = {frame.name for frame in read_frames(labels)} if labels.exists() else set()
     term = quantum_system(options.basis).evaluated_term("dye/QM")
     labeller = Labeller(term, f"TDA, hf/{options.basis}")
-    start = time.process_time()
-    made = 0
+    made, seconds = 0, 0.0
     for name, positions in geometries(options):
         if f"{name}-s{STATES[-1]}" in done:
             continue
+        start = time.process_time()
         labeller.forget()
         frames = labeller.label_states(positions, BOX, STATES, name)
         # Three frames of one geometry are written together; a torn one is labelled again.
         append_frames(labels, [frame for frame in frames if frame.name not in done])
-        made += 1
-        print(f"{name}: {(time.process_time() - start) / made:.2f} s of processor time per geometry", flush=True)
+        made, seconds = made + 1, seconds + time.process_time() - start
+        print(f"{name}: {seconds / made:.2f} s of processor time per geometry", flush=True)
 
 
 def geometries(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
@@ -263,10 +263,14 @@ def along(hopping: SurfaceHopping, condition: InitialCondition, options: argpars
 def split(options: argparse.Namespace) -> tuple[list[LabelledFrame], list[LabelledFrame], list[LabelledFrame]]:
     """Return frames for training, validation and test; each has whole trajectories."""
     frames = read_frames(options.directory / "labels.xyz")
-    rest = [frame for frame in frames if frame.name.startswith("label")]
-    last = sorted({frame.name.split("-")[0] for frame in rest})[-max(1, options.label_trajectories // 8) :]
-    kept = [frame for frame in rest if frame.name.split("-")[0] in last]
-    return [f for f in rest if f not in kept], kept, [frame for frame in frames if frame.name.startswith("test")]
+    by_trajectory: dict[str, list[LabelledFrame]] = {}
+    for frame in frames:
+        by_trajectory.setdefault(frame.name.split("-")[0], []).append(frame)
+    names = sorted(name for name in by_trajectory if name.startswith("label"))
+    n_kept = max(1, len(names) // 8)
+    chosen = (names[:-n_kept], names[-n_kept:], sorted(set(by_trajectory) - set(names)))
+    training, kept, held_out = ([frame for name in part for frame in by_trajectory[name]] for part in chosen)
+    return training, kept, held_out
 
 
 def learn(options: argparse.Namespace) -> None:

@@ -45,8 +45,6 @@ from systems.solute_in_water import METHANIMINIUM, build, relaxed
 from systems.structure import Structure
 
 STEP = 0.0005  # ps
-WARM_UP = 6
-"""Steps in which the extrapolation of densities collects its history."""
 
 PARTS = ("SCF", "states", "gradient", "couplings", "environment")
 FUNCTIONS = {
@@ -212,9 +210,11 @@ class Row:
         if self.surfaces is not None:
             self.surfaces.observe(self.context)
 
-    def measure(self, repeats: int) -> tuple[dict[str, float], dict[str, float], list[float], list[float]]:
+    def measure(
+        self, warm_up: int, repeats: int
+    ) -> tuple[dict[str, float], dict[str, float], list[float], list[float]]:
         """Return medians of seconds, of steps and of fresh evaluations, by part; and mean iterations of both."""
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             self.step()
         warm, fresh, geometries, counts = [], [], [], []
         for _ in range(repeats):
@@ -273,6 +273,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--basis", default="6-31g*")
     parser.add_argument("--repeats", type=int, default=10, help="steps that count, after those of the warm-up")
+    parser.add_argument("--warm-up", type=int, default=6, help="steps in which guesses collect their history")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{options.basis}, processor seconds per step, medians of {options.repeats}; share of the step in %")
@@ -285,7 +286,7 @@ def main() -> None:
             start = time.process_time()
             try:
                 warm, fresh, counts, more = Row(solute, made, potential(name, options.basis, solute)).measure(
-                    options.repeats
+                    options.warm_up, options.repeats
                 )
             except (QmmlmmError, openmm.OpenMMException) as error:
                 print(f"| {atoms} | {name} | failed: {' '.join(str(error).split())[:200]} |", flush=True)

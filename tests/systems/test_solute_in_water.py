@@ -26,6 +26,14 @@ def test_the_solute_comes_first_and_the_box_is_neutral(solute):
     assert not build(solute, n_water=0).system.usesPeriodicBoundaryConditions()
 
 
+def test_the_splitting_of_pme_is_the_one_asked_for():
+    for splitting, expected in ((5.2, [5.2, 35, 35, 35]), (None, [0.0, 0, 0, 0])):
+        structure = build(METHYLENE, edge=1.4, n_water=72, splitting=splitting)
+        (force,) = [f for f in structure.system.getForces() if isinstance(f, openmm.NonbondedForce)]
+        alpha, *mesh = force.getPMEParameters()
+        assert [alpha._value if unit.is_quantity(alpha) else alpha, *mesh] == expected
+
+
 def test_water_is_relaxed_around_a_solute_that_stays():
     structure = build(METHYLENE, edge=1.4, n_water=72)
     start = np.array(structure.positions.value_in_unit(unit.nanometer))
