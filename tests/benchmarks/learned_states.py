@@ -133,8 +133,12 @@ class EnergiesAlone:
         return SurfacePoint(self._surfaces.observe(context).energies)
 
 
+@functools.lru_cache(maxsize=1)
 def create_hopping(level: str, basis: str, model: Path) -> SurfaceHopping:
-    """Return Landau-Zener hopping on one of the levels."""
+    """Return Landau-Zener hopping on one of the levels; the next trajectory of a process has the same one, set anew.
+
+    TorchScript takes seconds to compile a model at its first calls.
+    """
     torch.set_num_threads(1)
     mixed = quantum_system(basis) if level == "qm" else learned_system(model)
     if level == "qm":
@@ -365,7 +369,7 @@ def compare(options: argparse.Namespace) -> None:
         middle = f"{np.median(changed):.2f} fs in the median" if len(changed) else "-"
         print(f"{level}: {len(changed)} of {len(first)} leave S2 ({middle}); largest energy drift {drift:.3f} eV")
     qm, ml = both["qm"][0], both["ml"][0]
-    rows = np.linspace(0, len(qm.times) - 1, 11).round().astype(int)
+    rows = np.unique(np.linspace(0, len(qm.times) - 1, 11).round().astype(int))
     print("| time, fs | " + " | ".join(f"S{k} QM | S{k} ML" for k in STATES) + " |\n|" + "---|" * 7)
     for row in rows:
         cells = [
