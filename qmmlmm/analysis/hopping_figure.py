@@ -139,7 +139,7 @@ def save_hopping_figure(
 
     figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
-    left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1.0])
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.15, 1.0])[0]
     states = left.subplots()
     plot_states(courses[shown], states)
     states.set_title(f"trajectory {shown} of {len(courses)}", loc="left", fontsize=9)

@@ -13,7 +13,9 @@ two excited states, where TDA is right (it is not where S1 meets S0, which 25 fs
 trajectories start from Wigner samples of the ground state's normal modes, each with water at 300 K around it; those of
 the labels, of the test and of the populations are different samples, and both levels have the same ones of the latter.
 
-Every stage goes on where it was stopped.
+Every stage goes on where it was stopped. Processor time in STO-3G, extrapolated from single calls on a busy core: label
+40 minutes (0.35 s for a step, 2.3 s for the three states of a geometry with and without water), train a quarter of an
+hour, test seconds, populations 15 minutes with QM and five with the model, of which TorchScript compiles for one.
 """
 
 from __future__ import annotations
