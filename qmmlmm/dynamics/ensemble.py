@@ -16,7 +16,7 @@ import numpy as np
 from openmm import unit
 from tqdm import tqdm
 
-from qmmlmm.dynamics.populations import Populations, populations
+from qmmlmm.dynamics.populations import Populations, populations, write_table
 from qmmlmm.dynamics.surface_hopping import SurfaceHopping
 from qmmlmm.errors import EvaluationError, listed
 from qmmlmm.sampling.checkpoint import replace_file
@@ -70,6 +70,14 @@ class Course:
     squares: FloatArray
     energies: FloatArray
     total_energies: FloatArray
+
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a table with a row for the beginning and for every step; the header names the units."""
+        count = self.energies.shape[1]
+        columns = ["Time (ps)", "State", "Total Energy (kJ/mol)"]
+        columns += [f"Energy {k} (kJ/mol)" for k in range(count)] + [f"Population {k}" for k in range(count)]
+        rows = zip(self.times, self.states, self.total_energies, self.energies, self.squares, strict=True)
+        write_table(path, columns, ((t, int(s), e, *energies, *squares) for t, s, e, energies, squares in rows))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +37,29 @@ class Populations:
     upper: FloatArray
     amplitudes: FloatArray
     n_trajectories: int
+
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a table with a row for each time; the header names the units."""
+        columns = ["Time (ps)"]
+        for k in range(self.shares.shape[1]):
+            columns += [f"Share {k}", f"Share {k} Lower", f"Share {k} Upper", f"Population {k}"]
+        parts = np.stack([self.shares, self.lower, self.upper, self.amplitudes], axis=-1)
+        write_table(path, columns, np.column_stack([self.times, parts.reshape(len(self.times), -1)]).tolist())
+
+
+def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+    """Write a CSV file with the header of OpenMM's reporters; numbers have ten digits.
+
+    Parameters
+    ----------
+    path : str or path
+    columns : sequence of str
+        Names with units.
+    rows : iterable of sequences of float
+    """
+    lines = ["#" + ",".join(f'"{column}"' for column in columns)]
+    lines += [",".join(f"{value:.10g}" for value in row) for row in rows]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def wilson_band(counts: FloatArray, n: int, width: float = CONFIDENCE) -> tuple[FloatArray, FloatArray]:

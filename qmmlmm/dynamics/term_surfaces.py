@@ -66,7 +66,7 @@ class TermSurfaces:
         self._mixed.select_state(context, self._term, state)
 
     def observe(self, context: openmm.Context) -> SurfacePoint:
-        """Return the states at the present geometry."""
+        """Return the states at the present geometry; the energy of the one that moves the particles is the term's."""
         group = self._mixed.force_groups[self._term]
         try:
             state = context.getState(energy=True, positions=True, groups={group})
@@ -75,9 +75,10 @@ class TermSurfaces:
         results = self._mixed.results(self._term)
         scale = self._layout.coefficient * HARTREE_IN_KJ_PER_MOL
         energies = np.asarray(results["state_energies"], dtype=float)
+        active = energies[int(str(results["state"]))]
         overlaps = results.get("state_overlaps")
         return SurfacePoint(
-            scale * (energies - energies[0]) + state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
+            scale * (energies - active) + state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
             None if overlaps is None else np.asarray(overlaps),
             self._all_couplings(state) if self._couplings else None,
         )

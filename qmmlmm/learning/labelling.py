@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from openmm import unit
 
+from qmmlmm.coupling.potential import selectable_states
 from qmmlmm.embedding.evaluated_term import NEAR_REACH, EvaluatedTerm
 from qmmlmm.errors import EvaluationError
 from qmmlmm.learning.labelled_frame import LabelledFrame, NearCharges
@@ -44,6 +47,7 @@ class Labeller:
         self.near_reach = near_reach
         self._wants_vacuum = vacuum
         embedded = term.layout.surroundings is not None
+        self._selecting: EvaluatedTerm | None = None
         self._vacuum = term.potential.create_evaluator(term.layout.specification) if vacuum and embedded else None
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -52,9 +56,58 @@ class Labeller:
     def forget(self) -> None:
         """Make the next label as if it were the first: the same, whatever was labelled before."""
         self.term.forget()
-        forget = getattr(self._vacuum, "forget", None)
-        if forget is not None:
-            forget()
+        for other in (self._selecting, self._vacuum):
+            forget = getattr(other, "forget", None)
+            if forget is not None:
+                forget()
+
+    def label_states(
+        self, positions: Any, box: Any = None, states: Sequence[int] = (0, 1), name: str = "frame"
+    ) -> list[LabelledFrame]:
+        """Return a frame of each of several electronic states of one geometry.
+
+        The second and all others start from orbitals and states of the first, and cost little more than a gradient.
+
+        Parameters
+        ----------
+        positions, box, name
+            As `label` takes them; the names get "-s0", "-s1", ... at their end.
+        states : sequence of int
+            In the order of energy, 0 is the ground state; in vacuum the states are counted in their own order.
+
+        Raises
+        ------
+        EvaluationError
+            If there is no such state, or a calculation fails.
+        """
+        potential = self.term.potential
+        count = selectable_states(potential)
+        wrong = [state for state in states if not 0 <= state < count]
+        if wrong or not len(states):
+            raise EvaluationError(
+                f"term {self.term.name!r} cannot be labelled for the states {list(states)}: "
+                + (f"it has states 0 to {count - 1}" if count > 1 else "its potential has one state alone")
+            )
+        if getattr(potential, "follow_state", False):
+            raise EvaluationError(
+                f"term {self.term.name!r} has follow_state=True, and labels are of states in the order of energy; "
+                "leave it out"
+            )
+        if self._selecting is None:
+            # A simulation may be using the term, whose state must stay.
+            self._selecting = EvaluatedTerm(self.term.layout, potential)
+        evaluators: list[Any] = [self._selecting, *([] if self._vacuum is None else [self._vacuum])]
+        frames = []
+        try:
+            for state in states:
+                for evaluator in evaluators:
+                    evaluator.select_state(state)
+                frame = self._label(self._selecting, positions, box, f"{name}-s{state}")
+                frames.append(replace(frame, electronic_state=int(state)))
+        finally:
+            for evaluator in evaluators:
+                evaluator.select_state(int(getattr(potential, "state", 0)))
+        return frames
 
     def label(self, positions: Any, box: Any = None, name: str = "frame") -> LabelledFrame:
         """Return one labelled frame.
@@ -73,12 +126,15 @@ class Labeller:
         EvaluationError
             If the calculation fails. No frame is made up in its place.
         """
+        return self._label(self.term, positions, box, name)
+
+    def _label(self, term: EvaluatedTerm, positions: Any, box: Any, name: str) -> LabelledFrame:
         places = np.array(in_unit(positions, unit.nanometer), dtype=float) * NM_IN_BOHR
-        if box is None and self.term.layout.periodic:
-            raise EvaluationError(f"term {self.term.name!r} is periodic: labels need box vectors")
+        if box is None and term.layout.periodic:
+            raise EvaluationError(f"term {term.name!r} is periodic: labels need box vectors")
         vectors = np.eye(3) if box is None else np.array(in_unit(box, unit.nanometer), dtype=float) * NM_IN_BOHR
-        label = self.term.label(places, vectors, self.near_reach * ANGSTROM_IN_BOHR)
-        specification = self.term.layout.specification
+        label = term.label(places, vectors, self.near_reach * ANGSTROM_IN_BOHR)
+        specification = term.layout.specification
         options: dict[str, Any] = {}
         if label.near is not None:
             near = label.near
@@ -103,7 +159,7 @@ class Labeller:
             method=self.method,
             charge=specification.charge,
             multiplicity=specification.multiplicity,
-            electronic_state=int(getattr(self.term.potential, "state", 0)),
+            electronic_state=int(getattr(term.potential, "state", 0)),
             charges=_array(label.results.get("mulliken_charges")),
             dipole=_array(label.results.get("dipole")),
             name=name,

@@ -32,6 +32,12 @@ def starting_orbitals(mean_field: Any, casscf: Any, settings: CASSCF, term: str)
     """
     orbitals = np.asarray(mean_field.mo_coeff)
     active = settings.active
+    filled, count = int(casscf.ncore), orbitals.shape[1]
+    if filled + settings.n_orbitals > count:
+        raise EvaluationError(
+            f"{term}: {settings.n_orbitals} active orbitals do not fit: of the {count} orbitals of the basis set "
+            f"{filled} are doubly occupied, which leaves {count - filled}; lower n_orbitals or take a larger basis set"
+        )
     if active == "frontier":
         return orbitals
     if active == "natural":

@@ -64,6 +64,18 @@ def test_the_energy_is_kept_and_every_geometry_costs_one_evaluation():
     assert hopping.simulation.context.getParameter("co/QM state") == hopping.state
 
 
+def test_the_energies_of_the_states_are_those_of_the_term_on_each_of_them():
+    hopping = launched()
+    context, mixed = hopping.simulation.context, hopping._surfaces._mixed
+    seen = set()
+    for _ in range(400):
+        hopping.step(1)
+        (energy,) = (e._value for name, e in mixed.term_energies(context).items() if name == "co/QM")
+        assert hopping.point.energies[hopping.state] == pytest.approx(energy, abs=1e-6)
+        seen.add(hopping.state)
+    assert seen == {0, 1}
+
+
 def test_a_resumed_run_takes_the_same_steps(tmp_path):
     whole = launched()
     whole.step(150)

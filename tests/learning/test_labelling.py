@@ -18,6 +18,8 @@ from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR
 QM = PySCFPotential("hf", "sto-3g", density_fit=False)
 # Forces in the file are rounded to 1e-6 eV/angstrom, those of near charges to 1e-5.
 FORCE_ROUNDING = 1e-6
+SAME_STATE = 1e-6
+"""hartree: of first order in what orbitals and amplitudes miss, 1e-6, from another guess."""
 
 
 def two_waters(smeared_charges=None, potential=QM):
@@ -75,6 +77,38 @@ def test_labels_of_an_excited_state_say_so(tmp_path):
     assert excited.vacuum_energy - ground.vacuum_energy > 0.2
     append_frames(tmp_path / "labels.xyz", [ground, excited])
     assert conditions_of(read_frames(tmp_path / "labels.xyz")) == [(0, 1, 0), (0, 1, 1)]
+
+
+def test_all_states_of_a_geometry_are_labelled_like_each_of_them_alone():
+    mixed, positions = two_waters(potential=PySCFPotential("hf", "sto-3g", excited=TDA(n_states=3)))
+    term = mixed.evaluated_term("water/QM")
+    frames = Labeller(term, "tda").label_states(positions, states=(0, 2, 1), name="dimer")
+    assert [frame.electronic_state for frame in frames] == [0, 2, 1]
+    assert [frame.name for frame in frames] == ["dimer-s0", "dimer-s2", "dimer-s1"]
+    for frame in frames[1:]:
+        potential = PySCFPotential("hf", "sto-3g", excited=TDA(n_states=3), state=frame.electronic_state)
+        other, _ = two_waters(potential=potential)
+        alone = Labeller(other.evaluated_term("water/QM"), "tda").label(positions)
+        assert frame.energy == pytest.approx(alone.energy, abs=SAME_STATE)
+        assert frame.vacuum_energy == pytest.approx(alone.vacuum_energy, abs=SAME_STATE)
+        np.testing.assert_allclose(frame.forces, alone.forces, rtol=0, atol=10 * SAME_STATE)
+        np.testing.assert_allclose(frame.near.forces, alone.near.forces, rtol=0, atol=10 * SAME_STATE)
+    # The term of the System still has the ground state.
+    assert term.compute(positions * NM_IN_BOHR, np.eye(3))[0] == pytest.approx(frames[0].energy, abs=SAME_STATE)
+
+
+def test_states_that_cannot_be_labelled_are_refused(waters):
+    mixed, positions = waters
+    with pytest.raises(EvaluationError, match=r"states \[0, 1\]: its potential has one state alone"):
+        Labeller(mixed.evaluated_term("water/QM"), "hf").label_states(positions)
+    for states, more, message in (
+        ((0, 3), {}, r"states \[0, 3\]: it has states 0 to 2"),
+        ((), {}, "states 0 to 2"),
+        ((0, 1), {"follow_state": True}, "follow_state=True.*leave it out"),
+    ):
+        mixed, positions = two_waters(potential=PySCFPotential("hf", "sto-3g", excited=TDA(3), **more))
+        with pytest.raises(EvaluationError, match=message):
+            Labeller(mixed.evaluated_term("water/QM"), "tda").label_states(positions, states=states)
 
 
 def test_the_field_gradient_has_its_sign(waters):

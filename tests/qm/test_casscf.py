@@ -7,8 +7,8 @@ from openmm import unit
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
 from qmmlmm.coupling.potential import RegionSpecification
-from qmmlmm.errors import ConvergenceError, EvaluationError, HamiltonianError, PotentialError
-from qmmlmm.qm import CASSCF, PySCFPotential
+from qmmlmm.errors import ConvergenceError, EvaluationError, HamiltonianError, PotentialError, RegionError
+from qmmlmm.qm import CASSCF, PySCFPotential, casscf_states
 from qmmlmm.qm.casscf_response import casscf_coupling, casscf_state
 from qmmlmm.qm.excited import spin_states
 from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR
@@ -276,8 +276,36 @@ def test_what_does_not_go_with_casscf_is_refused():
         evaluator(CASSCF(2, 4, 3, active=("C 2pz", "N 2pz"))).evaluate(PLACES, None)
     with pytest.raises(EvaluationError, match="labelled X 2p"):
         evaluator(CASSCF(2, 4, 3, active=("X 2p",))).evaluate(PLACES, None)
+    with pytest.raises(PotentialError, match="has 0 states of multiplicity 5"):
+        evaluator(CASSCF(2, 2, 2), multiplicity=5)
+    with pytest.raises(RegionError, match="16 electrons .charge 0. cannot have multiplicity 2; possible are 1, 3"):
+        evaluator(CASSCF(2, 2, 2), multiplicity=2)
+    with pytest.raises(EvaluationError, match=r"9 active orbitals do not fit: of the 13 orbitals .* 6 are .* leaves 7"):
+        evaluator(CASSCF(2, 4, 9)).evaluate(PLACES, None)
     with pytest.raises(EvaluationError, match="99 do not exist"):
         evaluator(CASSCF(2, 2, 2, active=(7, 99))).evaluate(PLACES, None)
+
+
+def test_a_root_that_flips_to_another_spin_is_an_error(monkeypatch, tmp_path):
+    # Without the penalty the lowest triplet lies among the states.
+    monkeypatch.setattr(casscf_states, "SPIN_PENALTY", 0.0)
+    settings = potential(SPACE, failure_directory=tmp_path)
+    computed = settings.create_evaluator(RegionSpecification("imine", NUMBERS, 0, 1))
+    with pytest.raises(EvaluationError, match=r"(?s)root \d of CASSCF has flipped to another spin.*failed_001.*Lower"):
+        computed.evaluate(PLACES, None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("LEAST_ACTIVE_SPACE", "active orbital has become another one"), ("LEAST_CHARACTER", "has lost its character")],
+)
+def test_states_that_cannot_be_followed_are_an_error(monkeypatch, tmp_path, limit, message):
+    settings = potential(SPACE, follow_state=True, failure_directory=tmp_path)
+    computed = settings.create_evaluator(RegionSpecification("imine", NUMBERS, 0, 1))
+    computed.evaluate(PLACES, None)
+    monkeypatch.setattr(casscf_states, limit, 1.1)  # nothing overlaps by more than one
+    with pytest.raises(EvaluationError, match=f"(?s){message}.*failed_001.*shorter steps"):
+        computed.evaluate(PLACES + 0.02 * unit_direction(PLACES, [0, 1, 2]), None)
 
 
 def test_orbitals_that_do_not_converge_are_an_error(tmp_path):

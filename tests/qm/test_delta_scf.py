@@ -7,7 +7,7 @@ import pytest
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import EvaluationError, PotentialError
-from qmmlmm.qm import TDA, DeltaSCF, PySCFPotential
+from qmmlmm.qm import TDA, DeltaSCF, PySCFPotential, delta_scf
 
 EXACT = 1e-6  # hartree/bohr
 STEP = 1e-2  # bohr, with four points
@@ -102,6 +102,13 @@ def test_an_orbital_that_does_not_exist_is_refused():
     evaluator = PySCFPotential("hf", "sto-3g", excited=DeltaSCF(particle=1), state=1).create_evaluator(HYDROGEN)
     with pytest.raises(EvaluationError, match="of spin up 1 are occupied and 1 empty"):
         evaluator.evaluate(BOND, None)
+
+
+def test_a_determinant_that_falls_back_to_the_ground_state_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(delta_scf, "COLLAPSED", -1.0)  # every overlap lies above
+    potential = PySCFPotential("hf", "sto-3g", excited=DeltaSCF(), state=1, failure_directory=tmp_path)
+    with pytest.raises(EvaluationError, match="(?s)fell back to the ground state.*failed_001.*another hole"):
+        potential.create_evaluator(HYDROGEN).evaluate(BOND, None)
 
 
 TWO_HYDROGENS = RegionSpecification("two molecules", np.array([1, 1, 1, 1]), 0, 1)

@@ -5,7 +5,7 @@ import openmm
 import pytest
 from openmm import unit
 
-from systems.solute_in_water import FORMALDEHYDE, METHANIMINIUM, METHYLENE, build, relaxed
+from systems.solute_in_water import FORMALDEHYDE, METHANIMINIUM, METHYLENE, build, relaxed, surrounded
 
 
 @pytest.mark.parametrize("solute", [METHYLENE, FORMALDEHYDE, METHANIMINIUM], ids=lambda solute: solute.name)
@@ -26,6 +26,14 @@ def test_the_solute_comes_first_and_the_box_is_neutral(solute):
     assert not build(solute, n_water=0).system.usesPeriodicBoundaryConditions()
 
 
+def test_the_splitting_of_pme_is_the_one_asked_for():
+    for splitting, expected in ((5.2, [5.2, 35, 35, 35]), (None, [0.0, 0, 0, 0])):
+        structure = build(METHYLENE, edge=1.4, n_water=72, splitting=splitting)
+        (force,) = [f for f in structure.system.getForces() if isinstance(f, openmm.NonbondedForce)]
+        alpha, *mesh = force.getPMEParameters()
+        assert [alpha._value if unit.is_quantity(alpha) else alpha, *mesh] == expected
+
+
 def test_water_is_relaxed_around_a_solute_that_stays():
     structure = build(METHYLENE, edge=1.4, n_water=72)
     start = np.array(structure.positions.value_in_unit(unit.nanometer))
@@ -35,3 +43,18 @@ def test_water_is_relaxed_around_a_solute_that_stays():
     oxygens = positions[3::3]
     hydrogens = positions[4::3]
     assert np.linalg.norm(oxygens - hydrogens, axis=1) == pytest.approx(0.09572, abs=1e-4)  # TIP3P, rigid
+
+
+def test_a_sampled_solute_keeps_its_geometry_and_motion_among_water_at_its_temperature():
+    structure = build(METHYLENE, edge=1.4, n_water=72)
+    middle = structure.positions.value_in_unit(unit.nanometer)[:3].mean(axis=0)
+    random = np.random.default_rng(2)
+    geometry, motion = 0.1 * METHYLENE.positions + 0.005 * random.normal(size=(3, 3)), random.normal(size=(3, 3))
+    positions, velocities = surrounded(structure, geometry, motion, picoseconds=0.02)
+    assert positions[:3] - positions[:3].mean(axis=0) == pytest.approx(geometry - geometry.mean(axis=0), abs=1e-6)
+    assert positions[:3].mean(axis=0) == pytest.approx(middle, abs=1e-6)
+    assert (velocities[:3] == motion).all()
+    masses = np.array([15.999, 1.008, 1.008] * 72)
+    kinetic = 0.5 * (masses[:, None] * velocities[3:] ** 2).sum()
+    # Three translations and three rotations of each rigid water; kT is 2.494 kJ/mol.
+    assert kinetic == pytest.approx(0.5 * 6 * 72 * 2.494, rel=4 * np.sqrt(2 / (6 * 72)))

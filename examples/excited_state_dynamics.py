@@ -1,0 +1,171 @@
+"""Surface hopping of a photoexcited molecule in explicit water: methaniminium, from S2 to S1.
+
+CH2NH2+ in 115 TIP3P waters with a chloride, under PME. The solute has its states by TDA with PySCF in the field of
+everything around it, and the forces of the active state act on every atom. A photon has put it on S2, the bright pi ->
+pi* state; the C-N bond stretches, the state comes down, crosses the dark sigma -> pi* state, and within some ten
+femtoseconds the molecule is on S1. Fewest switches with overlaps of the states, energy-based decoherence.
+
+    python examples/excited_state_dynamics.py                    # 4 trajectories of 20 fs
+    python examples/excited_state_dynamics.py --trajectories 50 --fs 40 --workers 8
+
+Initial conditions: Wigner samples of the solute's normal modes, each with water at 300 K around it. The directory gets
+trajectory_0.csv, ..., populations.csv and states.png; a script that was stopped goes on with the same command. TDA has
+no coupling of S1 to S0, so that nothing after an S1/S0 crossing means anything; for that take CASSCF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENMM_CPU_THREADS"):  # one thread for each process
+    os.environ.setdefault(variable, "1")
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.analysis.hopping_figure import energy_drift, save_hopping_figure
+from qmmlmm.dynamics import (
+    Course,
+    Ensemble,
+    FewestSwitches,
+    InitialCondition,
+    NormalModes,
+    SurfaceHopping,
+    TermSurfaces,
+    VelocityVerletIntegrator,
+    normal_modes,
+)
+from qmmlmm.qm import TDA
+from qmmlmm.units import KJ_PER_MOL_IN_EV
+from systems.solute_in_water import METHANIMINIUM, build, surrounded
+from systems.structure import Structure
+
+REGION = Region("dye", range(len(METHANIMINIUM)), charge=1, multiplicity=1)
+START = 2  # S2
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--directory", type=Path, default=Path("excited_state_run"))
+    parser.add_argument("--trajectories", type=int, default=4)
+    parser.add_argument("--fs", type=float, default=20.0, help="length of each trajectory")
+    parser.add_argument("--time-step", type=float, default=0.25, help="fs")
+    parser.add_argument("--basis", default="6-31g")
+    parser.add_argument("--relax", type=float, default=1.0, help="ps of water around each sample")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2, help="processes; 1 runs all in this one")
+    return parser.parse_args(arguments)
+
+
+def solution() -> Structure:
+    """Return the solute in a small box of water."""
+    return build(METHANIMINIUM, edge=1.6, n_water=115, splitting=5.2)
+
+
+def create_hopping(basis: str, time_step: float) -> SurfaceHopping:
+    """Return surface hopping on the states of the solute in water; each process makes its own."""
+    structure = solution()
+    # Level 1 of the embedding grid is enough for dynamics of a small molecule: see PySCFPotential.
+    qm = PySCFPotential("hf", basis, excited=TDA(n_states=3), state=START, embedding_grid_level=1)
+    hamiltonian = Hamiltonian([Term(qm, REGION, embedding="electrostatic")])
+    mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
+    integrator = VelocityVerletIntegrator(time_step * unit.femtosecond)
+    platform = openmm.Platform.getPlatform("CPU")
+    simulation = app.Simulation(mixed.topology, mixed.system, integrator, platform)
+    return SurfaceHopping(simulation, TermSurfaces(mixed, "dye/QM"), START, method=FewestSwitches())
+
+
+def ground_state_modes(basis: str) -> NormalModes:
+    """Return the normal modes of the solute alone, at its minimum on S0."""
+    alone = build(METHANIMINIUM, n_water=0)
+    term = Term(PySCFPotential("hf", basis, density_fit=False), REGION, embedding="mechanical")
+    mixed = create_mixed_system(alone.topology, alone.system, Hamiltonian([term]))
+    context = openmm.Context(mixed.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+    context.setPositions(alone.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0)
+    return normal_modes(context, REGION.atoms)
+
+
+def initial_conditions(options: argparse.Namespace, path: Path) -> list[InitialCondition]:
+    """Return where the trajectories begin; what a file has is not made again."""
+    settings = f"{options.trajectories} trajectories, {options.basis}, seed {options.seed}, {options.time_step:g} fs"
+    if path.exists():
+        with np.load(path) as file:
+            positions, velocities, found = file["positions"], file["velocities"], str(file["settings"])
+        if found != settings:
+            sys.exit(f"{path.parent} holds a run of {found}, not of {settings}: take another --directory")
+    else:
+        modes, structure = ground_state_modes(options.basis), solution()
+        random = np.random.default_rng(options.seed)
+        samples = [modes.wigner_sample(random) for _ in range(options.trajectories)]
+        placed = [
+            surrounded(structure, *sample, picoseconds=options.relax, seed=options.seed + number)
+            for number, sample in enumerate(samples)
+        ]
+        positions, velocities = (np.array(part) for part in zip(*placed, strict=True))
+        np.savez(path, positions=positions, velocities=velocities, settings=settings)
+    return [
+        InitialCondition(place, velocity, START, options.seed + number)
+        for number, (place, velocity) in enumerate(zip(positions, velocities, strict=True))
+    ]
+
+
+def describe(number: int, course: Course) -> str:
+    """Return a line of the table: when the active state changed first, at which gap, and what the energy did."""
+    changes = 1 + np.flatnonzero(np.diff(course.states))
+    if len(changes):
+        row = changes[0]
+        first, second = course.states[row - 1 : row + 1]
+        gap = abs(course.energies[row, first] - course.energies[row, second]) * KJ_PER_MOL_IN_EV
+        hop = f"S{first} -> S{second} after {1000 * course.times[row]:5.2f} fs, gap {gap:.2f} eV"
+    else:
+        hop = f"stays on S{course.states[0]}"
+    last = (course.total_energies[-1] - course.total_energies[0]) * KJ_PER_MOL_IN_EV
+    return (
+        f"trajectory {number}: {hop:<44}{len(changes)} changes; total energy: largest drift "
+        f"{energy_drift(course):+.4f} eV, at the end {last:+.4f} eV"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Sample, run, and say what was seen."""
+    options = parse_options(arguments)
+    begin = time.perf_counter()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    conditions = initial_conditions(options, options.directory / "initial_conditions.npz")
+    steps = round(options.fs / options.time_step)
+    create = functools.partial(create_hopping, options.basis, options.time_step)
+    ensemble = Ensemble(options.directory / "trajectories", create, conditions, steps, checkpoint_interval=20)
+    if options.workers > 1:
+        with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as executor:
+            populations = ensemble.run(executor)
+    else:
+        populations = ensemble.run()
+
+    courses = [ensemble.course(number) for number in range(len(conditions))]
+    for number, course in enumerate(courses):
+        course.write_csv(options.directory / f"trajectory_{number}.csv")
+        print(describe(number, course))
+    populations.write_csv(options.directory / "populations.csv")
+    title = f"Methaniminium in water after excitation to S2: TDA, HF/{options.basis.upper()}, surface hopping"
+    save_hopping_figure(courses, populations, options.directory / "states.png", title=title)
+    shares = ", ".join(f"S{k} {share:.2f}" for k, share in enumerate(populations.shares[-1]))
+    print(f"share of the {len(courses)} trajectories after {options.fs:g} fs: {shares}")
+    print(f"everything is in {os.path.relpath(options.directory)}; {time.perf_counter() - begin:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Figures of surface hopping: states along a trajectory, its total energy, populations of an ensemble."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qmmlmm.analysis.model_quality import own_axes
+from qmmlmm.analysis.plots import MORE_COLOURS
+from qmmlmm.dynamics.ensemble import Course
+from qmmlmm.dynamics.populations import Populations
+from qmmlmm.units import KJ_PER_MOL_IN_EV, FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STATE_COLOURS = ("#8c8c8c", "#0072b2", "#d55e00", *MORE_COLOURS)
+"""Of Okabe and Ito; the ground state is grey."""
+PS_IN_FS = 1000.0
+
+
+def plot_states(course: Course, ax: Axes | None = None) -> Axes:
+    """Plot the energies of all states along one trajectory; the active one is drawn thick, its changes are marked.
+
+    Parameters
+    ----------
+    course : Course
+    ax : matplotlib Axes, optional
+
+    Notes
+    -----
+    Zero is state 0 at the beginning. A change is a hop, or states that crossed within a step, of which the trajectory
+    stays with the character.
+    """
+    ax = own_axes(ax)
+    times = PS_IN_FS * course.times
+    energies = KJ_PER_MOL_IN_EV * (course.energies - course.energies[0, 0])
+    for k in range(energies.shape[1]):
+        ax.plot(times, energies[:, k], color=_colour(k), linewidth=1.2, label=_name(k))
+    rows = np.arange(len(times))
+    ax.plot(
+        times, energies[rows, course.states], color="black", linewidth=5.0, alpha=0.2, label="active", zorder=1,
+        solid_capstyle="butt",
+    )  # fmt: skip
+    changed = 1 + np.flatnonzero(np.diff(course.states))
+    for number, row in enumerate(changed):
+        before, after = energies[row, course.states[row - 1]], energies[row, course.states[row]]
+        ax.plot([times[row]] * 2, [before, after], color="black", linewidth=0.8, zorder=4)
+        ax.plot(
+            times[row], after, "v" if after <= before else "^", color="black", markersize=6, zorder=5, linestyle="none",
+            label="change of the active state" if number == 0 else None,
+        )  # fmt: skip
+    ax.set_xlabel("time (fs)")
+    ax.set_ylabel("energy above the first of state 0 (eV)")
+    ax.set_xlim(times[0], times[-1])
+    ax.legend(fontsize=8, ncols=2, frameon=False)
+    return ax
+
+
+def plot_total_energy(courses: Sequence[Course], ax: Axes | None = None) -> Axes:
+    """Plot how the total energy of each trajectory moves; the title names the largest drift.
+
+    Parameters
+    ----------
+    courses : sequence of Course
+    ax : matplotlib Axes, optional
+    """
+    ax = own_axes(ax)
+    for number, course in enumerate(courses):
+        change = 1000.0 * KJ_PER_MOL_IN_EV * (course.total_energies - course.total_energies[0])
+        ax.plot(PS_IN_FS * course.times, change, linewidth=1.0, color="black", alpha=1.0 if number == 0 else 0.35)
+    ax.axhline(0.0, color="0.6", linewidth=0.6)
+    ax.set_xlabel("time (fs)")
+    ax.set_ylabel("change of the total energy (meV)")
+    ax.set_title(f"largest drift {max(abs(energy_drift(c)) for c in courses):.3f} eV", loc="left", fontsize=9)
+    return ax
+
+
+def plot_state_populations(
+    populations: Populations, ax: Axes | None = None, *, dashed: bool = False, label: str = ""
+) -> Axes:
+    """Plot the shares of the trajectories on each state with their bands of 95 %.
+
+    Parameters
+    ----------
+    populations : Populations
+    ax : matplotlib Axes, optional
+        Where two ensembles are compared, both are drawn into the same one.
+    dashed : bool
+        Whether the lines are dashed, to tell the second ensemble from the first.
+    label : str
+        Of the ensemble, in front of the names of the states.
+    """
+    ax = own_axes(ax)
+    times = PS_IN_FS * populations.times
+    for k in range(populations.shares.shape[1]):
+        if populations.shares[:, k].any():  # the band of a state that nobody visits says nothing
+            ax.fill_between(
+                times, populations.lower[:, k], populations.upper[:, k], color=_colour(k), alpha=0.15, linewidth=0
+            )
+        ax.plot(
+            times, populations.shares[:, k], color=_colour(k), linewidth=1.6, linestyle="--" if dashed else "-",
+            label=f"{label} {_name(k)}".strip(),
+        )  # fmt: skip
+    ax.set_xlabel("time (fs)")
+    ax.set_ylabel("share of the trajectories")
+    ax.set_xlim(times[0], times[-1])
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_title(f"{populations.n_trajectories} trajectories, bands of 95 %", loc="left", fontsize=9)
+    ax.legend(fontsize=8, loc="center right")
+    return ax
+
+
+def energy_drift(course: Course) -> float:
+    """Return the largest deviation of the total energy from its first value, with its sign, eV."""
+    change: FloatArray = KJ_PER_MOL_IN_EV * (course.total_energies - course.total_energies[0])
+    return float(change[np.abs(change).argmax()])
+
+
+def save_hopping_figure(
+    courses: Sequence[Course], populations: Populations, path: str | os.PathLike[str], *, title: str, shown: int = 0
+) -> None:
+    """Save one figure of an ensemble: a trajectory's states, the total energies, and the populations.
+
+    Parameters
+    ----------
+    courses : sequence of Course
+    populations : Populations
+    path : str or path
+        Its ending chooses the format: png, pdf, svg.
+    title : str
+    shown : int
+        The trajectory whose states are drawn.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.15, 1.0])[0]
+    states = left.subplots()
+    plot_states(courses[shown], states)
+    states.set_title(f"trajectory {shown} of {len(courses)}", loc="left", fontsize=9)
+    above, below = right.subplots(2, 1, sharex=True)
+    plot_state_populations(populations, above)
+    above.set_xlabel("")
+    plot_total_energy([courses[shown], *(c for k, c in enumerate(courses) if k != shown)], below)
+    below.set_ylabel("change of the\ntotal energy (meV)")
+    figure.savefig(path, dpi=110)
+
+
+def _colour(state: int) -> str:
+    return STATE_COLOURS[state % len(STATE_COLOURS)]
+
+
+def _name(state: int) -> str:
+    return f"state {state}"
