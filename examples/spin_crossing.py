@@ -229,7 +229,9 @@ def run(options: argparse.Namespace) -> list[Bend]:
     bends.append(follow(f"{options.waters} waters", in_water, start, options))
     print_table(bends, options)
     write_csv(bends, options.directory / "spin_crossing.csv")
-    title = f"Singlet and triplet of CH$_2$ along the bend, {options.method}/{options.basis}, one arrangement of the water"
+    title = (
+        f"Singlet and triplet of CH$_2$ along the bend, {options.method}/{options.basis}, one arrangement of the water"
+    )
     save_figure(bends, options.directory / "spin_crossing.png", title)
     print(f"everything is in {options.directory}; {time.perf_counter() - begin:.0f} s in all")
     return bends

@@ -29,6 +29,8 @@ HARTREE_IN_PER_CM = HARTREE_IN_JOULE / (PLANCK_IN_JOULE_SECOND * LIGHT_IN_CM_PER
 """One hartree in wave numbers, 1/cm."""
 EV_IN_PER_CM = HARTREE_IN_PER_CM / HARTREE_IN_EV
 """Wave number of a photon of 1 eV, 1/cm."""
+SPEED_OF_LIGHT = 137.035999084
+"""In atomic units: the inverse of the fine-structure constant."""
 ANGSTROM_IN_BOHR = 0.1 / BOHR_IN_NM
 ELECTRON_MASS_IN_DALTON = 5.48579909065e-4
 

@@ -65,9 +65,7 @@ class CoefficientSurfaces:
         surfaces = CoefficientSurfaces(mixed, ["t"], spin_orbit=40 / unit.centimeter)
     """
 
-    def __init__(
-        self, mixed: MixedSystem, parameters: Sequence[str], *, spin_orbit: SpinOrbit | None = None
-    ) -> None:
+    def __init__(self, mixed: MixedSystem, parameters: Sequence[str], *, spin_orbit: SpinOrbit | None = None) -> None:
         names = list(parameters)
         known = mixed.hamiltonian.parameters
         wrong = [name for name in names if name not in known]
@@ -145,8 +143,8 @@ class CoefficientSurfaces:
             spins = {terms[n].spin_multiplicity for n in self._terms if terms[n].weight.value(values) != 0.0}
             if len(spins) != 1:
                 raise HamiltonianError(
-                    f"state {state} has terms of the multiplicities {listed(sorted(spins)) or 'none'}; the terms that a "
-                    "state switches on have one"
+                    f"state {state} has terms of the multiplicities {listed(sorted(spins)) or 'none'}; the terms that "
+                    "a state switches on have one"
                 )
             found.append(spins.pop())
         several = len(set(found)) > 1

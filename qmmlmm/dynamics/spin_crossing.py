@@ -92,8 +92,8 @@ def spin_orbit_matrix(given: Any, multiplicities: IntArray) -> FloatArray:
         or not np.allclose(values, values.T)
     ):
         raise HamiltonianError(
-            f"the spin-orbit coupling of {count} states is a number or a symmetric matrix of {count} by {count}, finite "
-            f"and not negative, as an energy or in 1/cm; got {given!r}"
+            f"the spin-orbit coupling of {count} states is a number or a symmetric matrix of {count} by {count}, "
+            f"finite and not negative, as an energy or in 1/cm; got {given!r}"
         )
     return np.where(differ == 0, 0.0, values)
 
