@@ -8,7 +8,8 @@ spin_crossing.csv and spin_crossing.png.
     python examples/spin_crossing.py                                 # some minutes on two cores
     python examples/spin_crossing.py --method hf --basis 6-31g       # quicker; the triplet lies far too low
 
-The water was at rest around the singlet and is held. A flip is a matter of the spin-orbit coupling, which is given.
+The water was at rest around the singlet and is held. How likely the spin flips follows from the spin-orbit coupling at
+the crossing, CASSCF(2,2) with effective nuclear charges, by the formula of Landau and Zener.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import openmm
 from matplotlib.figure import Figure
 from openmm import unit
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -31,7 +33,9 @@ sys.path.insert(0, str(ROOT))
 from qmmlmm import Hamiltonian, MixedSystem, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.dynamics import CrossingPoint, crossing_point
 from qmmlmm.dynamics.spin_crossing import landau_zener_flip
-from qmmlmm.units import HARTREE_IN_KJ_PER_MOL
+from qmmlmm.qm import CASSCF
+from qmmlmm.qm.spin_orbit import spin_orbit_coupling
+from qmmlmm.units import HARTREE_IN_KJ_PER_MOL, HARTREE_IN_PER_CM, NM_IN_BOHR
 from systems.solute_in_water import METHYLENE, build, relaxed
 from systems.structure import Structure
 
@@ -54,6 +58,7 @@ class Bend:
         At the crossing.
     s_squared : float
         Of the triplet there; a pure one has 2.
+    spin_orbit : float, 1/cm
     flip : float
         Probability that the spin flips when the molecule passes the crossing at the mean thermal speed.
     angles : (n,) float array, degrees
@@ -66,6 +71,7 @@ class Bend:
     angle: float
     length: float
     s_squared: float
+    spin_orbit: float
     flip: float
     angles: np.ndarray
     energies: dict[str, np.ndarray]
@@ -77,17 +83,17 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, default=Path("spin_run"))
     parser.add_argument("--method", default="b3lyp")
     parser.add_argument("--basis", default="6-31g*")
+    parser.add_argument("--grid-level", type=int, default=1, help="of the functional, 0 to 9; 3 for results")
     parser.add_argument("--waters", type=int, default=240)
     parser.add_argument("--edge", type=float, default=2.0, help="of the box, nm")
     parser.add_argument("--picoseconds", type=float, default=5.0, help="dynamics of the water before it is held")
-    parser.add_argument("--points", type=int, default=13, help="angles along the bend")
-    parser.add_argument("--spin-orbit", type=float, default=10.0, help="coupling of both spins, 1/cm")
+    parser.add_argument("--points", type=int, default=11, help="angles along the bend")
     return parser.parse_args(arguments)
 
 
 def two_spins(structure: Structure, options: argparse.Namespace) -> MixedSystem:
     """Return a System whose parameter `triplet` switches between two terms of one region: QM singlet, QM triplet."""
-    qm = PySCFPotential(options.method, options.basis, embedding_grid_level=1)
+    qm = PySCFPotential(options.method, options.basis, grid_level=options.grid_level, embedding_grid_level=1)
     region = Region("CH2", range(N_SOLUTE), charge=0, multiplicity=1)
     embedding = "electrostatic" if structure.topology.getPeriodicBoxVectors() is not None else "mechanical"
     terms = [
@@ -145,22 +151,38 @@ def crossing_rate(spins: dict[str, openmm.Context]) -> float:
     return np.sqrt(2.0 * kt / np.pi * square)
 
 
+def spin_orbit(mixed: MixedSystem, positions: np.ndarray, options: argparse.Namespace) -> float:
+    """Return the coupling of singlet and triplet, 1/cm: root of the sum of squares over the triplet's sublevels."""
+    term = mixed.evaluated_term(TERMS["singlet"])
+    box = mixed.system.getDefaultPeriodicBoxVectors()
+    sites, field = positions[:N_SOLUTE] * NM_IN_BOHR, None
+    if term.layout.surroundings is not None:
+        cell = np.array([vector.value_in_unit(unit.nanometer) for vector in box])
+        sites, field = term.external_field(positions * NM_IN_BOHR, cell * NM_IN_BOHR)
+    qm = PySCFPotential("hf", options.basis, excited=CASSCF(2, 2, 2), embedding_grid_level=1)
+    found = spin_orbit_coupling(qm, term.layout.specification, sites, field)
+    return float(found.strengths[0, 0]) * HARTREE_IN_PER_CM
+
+
 def follow(surroundings: str, structure: Structure, positions: np.ndarray, options: argparse.Namespace) -> Bend:
     """Find the crossing and follow both spins along the bend through it."""
     mixed = two_spins(structure, options)
     spins = contexts(mixed, positions)
+    print(f"{surroundings}: looking for the crossing", flush=True)
     point = crossing_point(*spins.values(), range(N_SOLUTE))
     angle, length = angle_and_length(point.positions)
     s_squared = float(mixed.results(TERMS["triplet"])["s_squared"])
-    flip = landau_zener_flip(options.spin_orbit / unit.centimeter, crossing_rate(spins))
+    coupling = spin_orbit(mixed, point.positions, options)
+    flip = landau_zener_flip(coupling / unit.centimeter, crossing_rate(spins))
     # The crossing is one of the angles, so that the curves meet there.
     angles = np.sort(np.append(np.linspace(angle - 20.0, angle + 40.0, max(options.points - 1, 2)), angle))
     energies = {spin: np.empty(len(angles)) for spin in SPINS}
-    for k in np.argsort(abs(angles - angle)):  # from the crossing outwards, so that densities follow
+    # From the crossing outwards, so that densities follow.
+    for k in tqdm(np.argsort(abs(angles - angle)), desc=f"{surroundings}: bend", disable=None):
         for spin, context in spins.items():
             context.setPositions(bent(point.positions, angles[k]))
             energies[spin][k] = energy(context) - np.mean(point.energies)
-    return Bend(surroundings, point, angle, length, s_squared, flip, angles, energies)
+    return Bend(surroundings, point, angle, length, s_squared, coupling, flip, angles, energies)
 
 
 def print_table(bends: list[Bend], options: argparse.Namespace) -> None:
@@ -175,7 +197,8 @@ def print_table(bends: list[Bend], options: argparse.Namespace) -> None:
         ("<S2> of the triplet", lambda b: f"{b.s_squared:.4f}"),
         ("singlet below crossing (kJ/mol)", lambda b: f"{-b.energies['singlet'].min():.1f}"),
         ("triplet below crossing (kJ/mol)", lambda b: f"{-b.energies['triplet'].min():.1f}"),
-        (f"spin flip, {options.spin_orbit:g}/cm, 300 K", lambda b: f"{b.flip:.1e}"),
+        ("spin-orbit coupling (1/cm)", lambda b: f"{b.spin_orbit:.2f}"),
+        ("spin flip at one passage, 300 K", lambda b: f"{b.flip:.1e}"),
         ("QM evaluations", lambda b: f"{b.point.evaluations}"),
     ]
     print(f"{'':<36}" + "".join(f"{b.surroundings:>16}" for b in bends))

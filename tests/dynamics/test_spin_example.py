@@ -31,6 +31,7 @@ def test_the_example_finds_both_crossings_and_its_curves_meet_there(example, tmp
             assert abs(bend.energies[spin][here]) < abs(bend.point.gap) + SAME
         assert bend.point.projection < 1e-3
         assert 2.0 < bend.s_squared < 2.1
+        assert 1.0 < bend.spin_orbit < 30.0
         assert 0.0 < bend.flip < 1e-2
     # Water pulls the singlet down, which has the larger dipole.
     assert water.angle > vacuum.angle + 1.0
