@@ -89,8 +89,8 @@ def test_a_molecule_that_has_to_turn_around_in_its_cage_gets_to_the_crossing():
     arms = found.positions[1:] - found.positions[0]
     middle = arms.sum(axis=0)
     assert middle[2] / np.linalg.norm(middle) == pytest.approx(1.0, abs=1e-4)  # along the field
-    # 56; steps of one stiffness for all directions, without turns, took 118.
-    assert found.evaluations < 70
+    # 56; with one stiffness for all directions 68, without turns 86, with neither 108.
+    assert found.evaluations <= 60
 
 
 def test_turns_strain_no_bond_and_small_steps_are_taken_as_they_are():
