@@ -44,6 +44,7 @@ TERMS = {spin: f"CH2/{spin}" for spin in SPINS}
 COLOURS = {"singlet": "#0072b2", "triplet": "#d55e00"}
 N_SOLUTE = len(METHYLENE)
 TEMPERATURE = 300 * unit.kelvin
+BENDS = (80.0, 150.0)  # degrees
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def follow(surroundings: str, structure: Structure, positions: np.ndarray, optio
     coupling = spin_orbit(mixed, point.positions, options)
     flip = landau_zener_flip(coupling / unit.centimeter, crossing_rate(spins))
     # The crossing is one of the angles, so that the curves meet there.
-    angles = np.sort(np.append(np.linspace(angle - 20.0, angle + 40.0, max(options.points - 1, 2)), angle))
+    angles = np.unique(np.append(np.linspace(*BENDS, options.points), angle))
     energies = {spin: np.empty(len(angles)) for spin in SPINS}
     # From the crossing outwards, so that densities follow.
     for k in tqdm(np.argsort(abs(angles - angle)), desc=f"{surroundings}: bend", disable=None):
@@ -195,8 +196,8 @@ def print_table(bends: list[Bend], options: argparse.Namespace) -> None:
         ("gap (kJ/mol)", lambda b: f"{b.point.gap:.4f}"),
         ("projected gradient (hartree/bohr)", lambda b: f"{b.point.projection:.1e}"),
         ("<S2> of the triplet", lambda b: f"{b.s_squared:.4f}"),
-        ("singlet below crossing (kJ/mol)", lambda b: f"{-b.energies['singlet'].min():.1f}"),
-        ("triplet below crossing (kJ/mol)", lambda b: f"{-b.energies['triplet'].min():.1f}"),
+        ("lowest singlet on the curve (kJ/mol)", lambda b: f"{b.energies['singlet'].min():.1f}"),
+        ("lowest triplet on the curve (kJ/mol)", lambda b: f"{b.energies['triplet'].min():.1f}"),
         ("spin-orbit coupling (1/cm)", lambda b: f"{b.spin_orbit:.2f}"),
         ("spin flip at one passage, 300 K", lambda b: f"{b.flip:.1e}"),
         ("QM evaluations", lambda b: f"{b.point.evaluations}"),
@@ -220,7 +221,7 @@ def write_csv(bends: list[Bend], path: Path) -> None:
 def save_figure(bends: list[Bend], path: Path, title: str) -> None:
     """Draw both spins along the bend, with their crossings."""
     figure = Figure(figsize=(8.0, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(bends), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(bends), sharex=True, sharey=True, squeeze=False)[0]
     for ax, bend in zip(panels, bends, strict=True):
         for spin in SPINS:
             ax.plot(bend.angles, bend.energies[spin], color=COLOURS[spin], marker="o", markersize=3.0, label=spin)
@@ -229,8 +230,9 @@ def save_figure(bends: list[Bend], path: Path, title: str) -> None:
         ax.annotate(
             f"{bend.angle:.1f}°, {bend.length:.3f} Å",
             (bend.angle, 0.0),
-            xytext=(12, 10),
+            xytext=(-10, -18),
             textcoords="offset points",
+            ha="right",
         )
         ax.set_title(bend.surroundings, loc="left")
         ax.set_xlabel("H-C-H angle (degrees)")

@@ -176,7 +176,9 @@ def _averaged(
     casscf = mcscf.CASSCF(mean_field, settings.n_orbitals, (pairs, pairs))
     casscf.verbose = 0
     casscf.conv_tol_grad = settings.conv_tol
-    solvers, weights, places = [], [], []
+    solvers: list[Any] = []
+    weights: list[float] = []
+    places: list[list[int]] = []
     for asked, multiplicity, square in ((n_singlets, 1, 0.0), (n_triplets, 3, 2.0)):
         count = min(asked + MORE, spin_states(settings.n_electrons, settings.n_orbitals, multiplicity))
         places.append(list(range(len(weights), len(weights) + asked)))

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ SAME = 1e-3
 def example():
     specification = importlib.util.spec_from_file_location("spin_crossing", EXAMPLE)
     module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # where dataclasses look for it
     specification.loader.exec_module(module)
-    return module
+    yield module
+    del sys.modules[specification.name]
 
 
 def test_the_example_finds_both_crossings_and_its_curves_meet_there(example, tmp_path, capsys):
