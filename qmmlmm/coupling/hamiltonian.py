@@ -51,6 +51,9 @@ class Term:
         OpenMM force group, 0 to 31. By default each term gets a group of its own.
     name : str, optional
         Key in `term_energies`; by default the region's name and the level, for example ``"ligand/ML"``.
+    multiplicity : int, optional
+        Of this term, if it is not that of the region: terms of several multiplicities are surfaces of one region in the
+        same surroundings, between which parameters switch (`qmmlmm.dynamics.CoefficientSurfaces`).
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Term:
     smeared_charges: Any = field(default=None, kw_only=True, hash=False)
     force_group: int | None = field(default=None, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
+    multiplicity: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.region, Region):
@@ -92,6 +96,17 @@ class Term:
         self._check_smeared_charges()
         if self.force_group is not None and self.force_group not in range(32):
             raise HamiltonianError(f"force groups are 0 to 31, got {self.force_group!r}")
+        given = self.multiplicity
+        if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
+            raise HamiltonianError(
+                f"the multiplicity of a term is 2S + 1, an integer of at least 1, or None for that of its region; got "
+                f"{given!r}"
+            )
+
+    @property
+    def spin_multiplicity(self) -> int:
+        """2S + 1 of this term."""
+        return self.region.multiplicity if self.multiplicity is None else self.multiplicity
 
     @property
     def weight(self) -> Coefficient:
@@ -233,7 +248,8 @@ class Hamiltonian:
                 if a == b:
                     raise HamiltonianError(
                         f"regions {first.name!r} and {second.name!r} have the same atoms but differ in name, charge, "
-                        "multiplicity or link ratios; use one Region object for both terms"
+                        "multiplicity or link ratios; use one Region object for both terms. Another multiplicity is "
+                        "an argument of Term"
                     )
                 if a & b and not (a < b or b < a):
                     raise HamiltonianError(

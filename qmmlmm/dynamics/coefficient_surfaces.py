@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
+from qmmlmm.dynamics.spin_crossing import SpinOrbit, spin_orbit_matrix
 from qmmlmm.dynamics.surfaces import SurfacePoint
 from qmmlmm.errors import HamiltonianError, listed
 from qmmlmm.mm.mixed_system import MixedSystem
@@ -23,16 +24,26 @@ class CoefficientSurfaces:
         State 0 is the Hamiltonian with all these parameters zero, state k that with the k-th parameter one.
     parameters : sequence of str
         Names, one for each state but state 0.
+    spin_orbit : Quantity, float, (m, m) array or callable, optional
+        Coupling between states of different multiplicity, an energy or a wave number such as ``40 / unit.centimeter``;
+        a bare number is in kJ/mol. A number counts for all states whose multiplicities differ by two, a matrix for
+        each pair. A callable gets the results of the terms, ``{"dye/S0": {...}, "dye/T1": {...}}``, at every geometry,
+        and returns one of these. Multiplicities are those of the terms.
 
     Raises
     ------
     HamiltonianError
-        If one is no parameter of the Hamiltonian, or a parameter stands in terms of different regions.
+        If one is no parameter of the Hamiltonian, or a parameter stands in terms of different regions; if the terms of
+        a state have several multiplicities; if states have several and there is no coupling, or only one and there is.
 
     Notes
     -----
     Energies are linear in the parameters, so that the derivative by the k-th is that of state k less that of state
-    0. There are no overlaps and no couplings between models.
+    0. There are no overlaps and no derivative couplings between models.
+
+    A spin state is taken as one surface with one coupling V, as if it had no sublevels. For hops from a singlet V^2 is
+    the sum over the sublevels of the triplet, |<S|H|T_x>|^2 + |<S|H|T_y>|^2 + |<S|H|T_z>|^2; from a triplet, whose
+    sublevels are populated alike, a third of that, if V is small. The same number for both directions is a choice.
 
     Examples
     --------
@@ -44,9 +55,17 @@ class CoefficientSurfaces:
             Term(models[1], dye, embedding="electrostatic", coefficient="s1", name="dye/S1"),
         ], parameters={"s1": 1.0}))
         hopping = SurfaceHopping(simulation, CoefficientSurfaces(mixed, ["s1"]), 1, method=LandauZener())
+
+    Two spins::
+
+        mixed = create_mixed_system(topology, system, Hamiltonian([
+            Term(qm, dye, embedding="electrostatic", coefficient="1-t", name="dye/S0"),
+            Term(qm, dye, embedding="electrostatic", coefficient="t", name="dye/T1", multiplicity=3),
+        ], parameters={"t": 1.0}))
+        surfaces = CoefficientSurfaces(mixed, ["t"], spin_orbit=40 / unit.centimeter)
     """
 
-    def __init__(self, mixed: MixedSystem, parameters: Sequence[str]) -> None:
+    def __init__(self, mixed: MixedSystem, parameters: Sequence[str], *, spin_orbit: SpinOrbit | None = None) -> None:
         names = list(parameters)
         known = mixed.hamiltonian.parameters
         wrong = [name for name in names if name not in known]
@@ -65,6 +84,13 @@ class CoefficientSurfaces:
         self._mixed = mixed
         self._names = names
         self._atoms = np.array(sorted(region.atoms), dtype=np.int64)
+        self._terms = [
+            name
+            for name, term in zip(mixed.force_groups, mixed.hamiltonian.terms, strict=True)
+            if term.region == region and any(n in names for n in term.weight.parameters)
+        ]
+        self._spin_orbit = spin_orbit
+        self._multiplicities = self._spins()
 
     @property
     def n_states(self) -> int:
@@ -85,7 +111,11 @@ class CoefficientSurfaces:
         """Return the energies at the present geometry, less that of state 0."""
         slopes = self._mixed.parameter_derivatives(context)
         gaps = [slopes[name].value_in_unit(unit.kilojoule_per_mole) for name in self._names]
-        return SurfacePoint(np.array([0.0, *gaps]))
+        return SurfacePoint(
+            np.array([0.0, *gaps]),
+            multiplicities=self._multiplicities,
+            spin_orbit=None if self._multiplicities is None else self._couplings(self._multiplicities),
+        )
 
     def memory(self) -> dict[str, FloatArray]:
         """Return nothing: energies need no memory."""
@@ -93,3 +123,43 @@ class CoefficientSurfaces:
 
     def recall(self, memory: dict[str, FloatArray]) -> None:
         """Do nothing."""
+
+    def _couplings(self, multiplicities: IntArray) -> FloatArray:
+        """Return the spin-orbit coupling of all states here."""
+        given = self._spin_orbit
+        if callable(given):
+            given = given({name: self._mixed.results(name) for name in self._terms})
+        return spin_orbit_matrix(given, multiplicities)
+
+    def _spins(self) -> IntArray | None:
+        """Return the multiplicity of each state, or None if there is only one."""
+        found = []
+        for state in range(self.n_states):
+            values = dict.fromkeys(self._mixed.hamiltonian.parameters, 0.0)
+            if state:
+                values[self._names[state - 1]] = 1.0
+            terms = dict(zip(self._mixed.force_groups, self._mixed.hamiltonian.terms, strict=True))
+            # What no parameter switches, such as the surroundings of a QM core, is the same for all states.
+            spins = {terms[n].spin_multiplicity for n in self._terms if terms[n].weight.value(values) != 0.0}
+            if len(spins) != 1:
+                raise HamiltonianError(
+                    f"state {state} has terms of the multiplicities {listed(sorted(spins)) or 'none'}; the terms that "
+                    "a state switches on have one"
+                )
+            found.append(spins.pop())
+        several = len(set(found)) > 1
+        if several != (self._spin_orbit is not None):
+            raise HamiltonianError(
+                f"the states have multiplicities {found}: "
+                + (
+                    "say how they are coupled, for example spin_orbit=40 / unit.centimeter"
+                    if several
+                    else "leave spin_orbit out, or give terms their own with Term(..., multiplicity=3)"
+                )
+            )
+        if not several:
+            return None
+        multiplicities = np.array(found, dtype=np.int64)
+        if not callable(self._spin_orbit):
+            spin_orbit_matrix(self._spin_orbit, multiplicities)
+        return multiplicities

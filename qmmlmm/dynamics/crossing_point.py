@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import openmm
 from openmm import unit
 
-from qmmlmm.errors import ConvergenceError, SelectionError
-from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
+from qmmlmm.dynamics.seam_steps import BOND, TINY, displaced, expected_curvature, seam_step, turned, updated
+from qmmlmm.errors import ConvergenceError, SelectionError, listed
+from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray, IntArray
 
 PROJECTION = 3e-4
 GAP = 2e-5
 """hartree/bohr and hartree: what a crossing point may be off by."""
 
-STIFFNESS = 0.4
-"""hartree/bohr^2: of a bond, which every direction is taken for until steps have shown what it is."""
+FIRST, LONGEST, SHORTEST = 0.2, 0.4, 1e-4
+"""Steps in bohr: the first one, the longest, and one that brings nothing any more."""
 
-SOFTEST = 1e-3
-"""hartree/bohr^2, below which a direction is not believed to be."""
+GOOD, POOR = 0.75, 0.25
+"""Share of the expected gain from which on the next step may be longer, and below which it is shorter."""
 
-LONGEST, SHORTEST = 0.4, 1e-4
-"""Steps in bohr: the longest, and one that brings nothing any more."""
+RESTARTS = 3
+"""How often the curvature is forgotten when no step brings anything."""
 
 NOISE = 1e-6
 """hartree: changes below it say nothing."""
-
-TINY = float(np.finfo(float).tiny)
-
-DAMPING = 0.2
-"""Share of the expected curvature that an update of the curvature keeps (Powell)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def crossing_point(
     Raises
     ------
     SelectionError
-        If there are no atoms.
+        If there are no atoms, or some of them cannot move freely.
     ConvergenceError
         If no such point is found.
 
@@ -98,32 +93,41 @@ def crossing_point(
     that a good step opens in second order does not refuse it. At the solution the mean gradient is parallel to the
     difference gradient: Bearpark, Robb and Schlegel, Chem. Phys. Lett. 223, 269 (1994); Harvey et al., Theor. Chem.
     Acc. 99, 95 (1998). Nocedal and Wright, Numerical Optimization, chapter 18.
+
+    A molecule among others is stiff in itself and moves easily as a whole. The first curvature has springs between
+    the atoms for that reason, and turns of the whole are rotations, along which the known gradients and curvatures go
+    with the molecule. Where no step brings anything, the curvature is forgotten and built anew, a few times.
     """
     chosen = np.array(sorted(set(int(a) for a in atoms)), dtype=np.int64)
-    count = first.getSystem().getNumParticles()
-    if not len(chosen) or chosen[0] < 0 or chosen[-1] >= count:
-        raise SelectionError(f"atoms that move are some of 0 to {count - 1}, got {chosen.tolist()[:5]}")
-    start = np.array(first.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    surfaces = _Surfaces((first, second), chosen, start)
-    here = surfaces.at(np.zeros(3 * len(chosen)))
-    curvature = STIFFNESS * np.eye(len(here.x))
-    radius = LONGEST
+    _check(first.getSystem(), chosen)
+    surfaces = _Surfaces((first, second), chosen)
+    here = surfaces.at(surfaces.start)
+    curvature = expected_curvature(here.places)
+    radius, restarts = FIRST, 0
     for _ in range(max_iterations):
         if abs(here.gap) < gap and here.projection < projection:
-            return CrossingPoint(surfaces.positions(here.x), here.energies, here.projection, surfaces.evaluations)
+            return CrossingPoint(surfaces.positions(here.places), here.energies, here.projection, surfaces.evaluations)
         if radius < SHORTEST:
-            break
-        step = _step(here, curvature)
+            if restarts == RESTARTS:
+                break
+            radius, restarts = FIRST, restarts + 1
+            curvature = expected_curvature(here.places)
+        step = seam_step(here.gap, here.opening, here.along_seam, curvature, radius)
         length = float(np.linalg.norm(step))
-        step *= min(1.0, radius / length)
-        there = surfaces.at(here.x + step)
-        curvature = _updated(curvature, step, there.along_seam - (here.mean - there.multiplier * here.opening))
-        penalty = STIFFNESS / max(float(here.opening @ here.opening), TINY)
-        if there.merit(here.multiplier, penalty) > here.merit(here.multiplier, penalty) + NOISE:
-            radius = 0.3 * min(radius, length)
-            continue
-        radius = min(LONGEST, 2.0 * max(min(radius, length), SHORTEST))
-        here = there
+        places, turn = displaced(here.places, step.reshape(-1, 3))
+        there = surfaces.at(places)
+        gain = here.gain(there, step, curvature)
+        # Gradients are compared as the molecule sees them, so that a turn is no change.
+        mean, opening = turned(there.mean, turn.T), turned(there.opening, turn.T)
+        change = mean - here.mean - there.multiplier * (opening - here.opening)
+        curvature = updated(curvature, step, change)
+        if gain < POOR:
+            radius = 0.3 * length
+        elif gain > GOOD and length > 0.8 * radius:
+            radius = min(LONGEST, 2.0 * radius)
+        if gain > 0.0:
+            here = there
+            curvature = turned(turned(curvature, turn).T, turn).T
     raise ConvergenceError(
         f"no crossing point after {surfaces.evaluations} evaluations: the gap is {here.gap:.1e} hartree and the "
         f"projected gradient {here.projection:.1e} hartree/bohr. Start nearer to it, or raise max_iterations"
@@ -136,13 +140,12 @@ class _Point:
 
     Parameters
     ----------
-    x : (3 n,) float array, bohr
-        Displacements.
+    places : (n, 3) float array, bohr
     values : (2,) float array, hartree
     gradients : (2, 3 n) float array, hartree/bohr
     """
 
-    x: FloatArray
+    places: FloatArray
     values: FloatArray
     gradients: FloatArray
 
@@ -182,59 +185,71 @@ class _Point:
         """Largest component of it."""
         return float(abs(self.along_seam).max())
 
-    def merit(self, multiplier: float, penalty: float) -> float:
-        """Return the augmented Lagrangian."""
-        return float(self.values.mean()) - multiplier * self.gap + 0.5 * penalty * self.gap**2
+    def gain(self, there: _Point, step: FloatArray, curvature: FloatArray) -> float:
+        """Return what a step has brought, as a share of what was expected of it; by the augmented Lagrangian.
 
+        Negative if it was for the worse; one if both are below the noise.
+        """
+        penalty = BOND / max(float(self.opening @ self.opening), TINY)
 
-def _step(here: _Point, curvature: FloatArray) -> FloatArray:
-    """Return the step that closes the gap and minimises the energy along the seam, as far as is known here."""
-    opening = here.opening
-    square = float(opening @ opening)
-    if square < TINY:  # parallel surfaces
-        return -here.mean / STIFFNESS
-    closing = -here.gap * opening / square
-    # The last columns are orthogonal to the first.
-    seam = np.linalg.qr(np.column_stack([opening, np.eye(len(opening))]))[0][:, 1:]
-    values, vectors = np.linalg.eigh(seam.T @ curvature @ seam)
-    downhill = vectors.T @ (seam.T @ (here.along_seam + curvature @ closing))
-    return np.asarray(closing - seam @ (vectors @ (downhill / np.maximum(abs(values), SOFTEST))))
+        def change(lagrangian: float, gap: float) -> float:
+            return lagrangian + 0.5 * penalty * (gap**2 - self.gap**2)
 
-
-def _updated(curvature: FloatArray, step: FloatArray, change: FloatArray) -> FloatArray:
-    """Return second derivatives that know how the gradient has changed along a step; they stay positive."""
-    expected = curvature @ step
-    own, seen = float(step @ expected), float(step @ change)
-    if seen < DAMPING * own:
-        share = (1.0 - DAMPING) * own / (own - seen)
-        change = share * change + (1.0 - share) * expected
-        seen = float(step @ change)
-    return np.asarray(curvature + np.outer(change, change) / seen - np.outer(expected, expected) / own)
+        expected = change(
+            float(self.along_seam @ step + 0.5 * step @ curvature @ step), self.gap + float(self.opening @ step)
+        )
+        mean = float(there.values.mean() - self.values.mean())
+        found = change(mean - self.multiplier * (there.gap - self.gap), there.gap)
+        if abs(found) < NOISE and abs(expected) < NOISE:
+            return 1.0
+        return found / min(expected, -NOISE)
 
 
 class _Surfaces:
-    """Two Contexts along displacements of some atoms."""
+    """Two Contexts as functions of the places of some atoms."""
 
-    def __init__(self, contexts: tuple[openmm.Context, openmm.Context], atoms: Any, start: FloatArray) -> None:
+    def __init__(self, contexts: tuple[openmm.Context, openmm.Context], atoms: IntArray) -> None:
         self._contexts = contexts
         self._atoms = atoms
-        self._start = start
+        state = contexts[0].getState(positions=True)
+        self._all = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
         self.evaluations = 0
 
-    def positions(self, x: FloatArray) -> FloatArray:
+    @property
+    def start(self) -> FloatArray:
+        """Places of the atoms at the start, (n, 3) bohr."""
+        return np.asarray(self._all[self._atoms] * NM_IN_BOHR)
+
+    def positions(self, places: FloatArray) -> FloatArray:
         """Return the positions of all particles, nm."""
-        moved = self._start.copy()
-        moved[self._atoms] += x.reshape(-1, 3) / NM_IN_BOHR
+        moved = self._all.copy()
+        moved[self._atoms] = places / NM_IN_BOHR
         return moved
 
-    def at(self, x: FloatArray) -> _Point:
+    def at(self, places: FloatArray) -> _Point:
         """Bring both Contexts to a place and return their energies and gradients."""
         values, gradients = [], []
         for context in self._contexts:
-            context.setPositions(self.positions(x))
+            context.setPositions(self.positions(places))
+            context.computeVirtualSites()
             state = context.getState(energy=True, forces=True)
             values.append(state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole) / HARTREE_IN_KJ_PER_MOL)
             forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
             gradients.append(-np.array(forces)[self._atoms].ravel() / FORCE_AU_IN_OPENMM)
             self.evaluations += 1
-        return _Point(x, np.array(values), np.array(gradients))
+        return _Point(places, np.array(values), np.array(gradients))
+
+
+def _check(system: openmm.System, atoms: IntArray) -> None:
+    """Raise SelectionError if there are no atoms, or some that follow others."""
+    count = system.getNumParticles()
+    if not len(atoms) or atoms[0] < 0 or atoms[-1] >= count:
+        raise SelectionError(f"atoms that move are some of 0 to {count - 1}, got {atoms.tolist()[:5]}")
+    chosen = set(atoms.tolist())
+    bound = {a for k in range(system.getNumConstraints()) for a in system.getConstraintParameters(k)[:2]}
+    bound |= {a for a in chosen if system.isVirtualSite(a)}
+    if bound & chosen:
+        raise SelectionError(
+            f"particles {listed(sorted(bound & chosen))} have constraints or are virtual sites, and atoms that move "
+            "to a crossing point do so freely: leave them out, or build the System without constraints"
+        )

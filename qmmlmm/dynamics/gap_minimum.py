@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qmmlmm.units import HBAR_IN_OPENMM, FloatArray
+from qmmlmm.units import HBAR_IN_OPENMM, FloatArray, IntArray
 
 
-def hopping_probabilities(energies: Sequence[FloatArray], active: int, step: float) -> FloatArray:
+def hopping_probabilities(
+    energies: Sequence[FloatArray], active: int, step: float, multiplicities: IntArray | None = None
+) -> FloatArray:
     """Return the probability to hop from the active state to each other one at the middle of three steps.
 
     Parameters
@@ -18,6 +20,8 @@ def hopping_probabilities(energies: Sequence[FloatArray], active: int, step: flo
         At subsequent steps.
     active : int
     step : float, ps
+    multiplicities : (m,) int array, optional
+        There are hops between states of the same one alone.
 
     Notes
     -----
@@ -28,6 +32,8 @@ def hopping_probabilities(energies: Sequence[FloatArray], active: int, step: flo
     bend = first - 2.0 * middle + last
     lowest = (first > middle) & (middle <= last) & (bend > 0.0)
     lowest[active] = False
+    if multiplicities is not None:
+        lowest &= multiplicities == multiplicities[active]
     probabilities = np.zeros(len(middle))
     gap = np.clip(middle[lowest] - (last[lowest] - first[lowest]) ** 2 / (8.0 * bend[lowest]), 0.0, None)
     curvature = bend[lowest] / step**2

@@ -49,16 +49,28 @@ class FewestSwitches:
 
 @dataclass(frozen=True)
 class LandauZener:
-    """Hops where the gap to another state has a minimum in time, from energies alone.
+    """Hops where the gap to another state has a minimum in time, and spin flips where states of two spins cross.
+
+    Works from energies alone; spin flips need the spin-orbit coupling of both states too, see `CoefficientSurfaces`.
 
     Notes
     -----
+    States of one multiplicity avoid each other.
     Belyaev and Lebedev, Phys. Rev. A 84, 014701 (2011): with the gap Z at its minimum the probability is
 
         P = exp(-pi / (2 hbar) sqrt(Z^3 / (d^2 Z / dt^2)))
 
     Gap and second derivative come from the parabola through three steps. The step with the minimum is known one step
     later; the trajectory goes back there, hops, and takes that step again on the new surface.
+
+    States of different multiplicity cross, and stay what they are but for the spin-orbit coupling V. Zener, Proc. R.
+    Soc. Lond. A 137, 696 (1932): the probability to hop is
+
+        P = 1 - exp(-2 pi V^2 / (hbar |d(E_1 - E_2)/dt|))
+
+    with the rate at which the energies cross, from the step in which they do; the hop is at the end of that step. No
+    phase is kept between two crossings, and where the states come near and do not cross there is no hop: the
+    trajectory has to pass quickly, with a kinetic energy far above V, and the coupling is the same all the way.
     """
 
 

@@ -14,6 +14,7 @@ from qmmlmm.dynamics.gap_minimum import hopping_probabilities
 from qmmlmm.dynamics.hopping_checkpoint import read_checkpoint, write_checkpoint
 from qmmlmm.dynamics.methods import FewestSwitches, LandauZener, check_choice
 from qmmlmm.dynamics.momentum import rescaled, reversed_along
+from qmmlmm.dynamics.spin_crossing import flip_probabilities
 from qmmlmm.dynamics.surfaces import SurfacePoint, Surfaces
 from qmmlmm.dynamics.velocity_verlet import VelocityVerletIntegrator
 from qmmlmm.units import FloatArray, IntArray
@@ -189,7 +190,9 @@ class SurfaceHopping:
         assert old is not None
         self.point = new
         if isinstance(self._method, LandauZener):
-            self._look_for_minimum(self._follow(self._order(new)))
+            crossed = self._follow(self._order(new))
+            if not self._flip_spin(old, new):
+                self._look_for_minimum(crossed)
             return
         order = self._order(new)
         moved = new if (order == np.arange(len(order))).all() else _reordered(new, order)
@@ -255,6 +258,11 @@ class SurfaceHopping:
 
     def _check(self, point: SurfacePoint) -> None:
         """Raise ValueError if the surfaces do not give what the method needs."""
+        if isinstance(self._method, FewestSwitches) and point.multiplicities is not None:
+            raise ValueError(
+                f"states of the multiplicities {point.multiplicities.tolist()} hop by LandauZener(), which knows where "
+                "their energies cross and their spin-orbit coupling; FewestSwitches is for states of one multiplicity"
+            )
         coupled = isinstance(self._method, FewestSwitches) and self._method.propagation == "couplings"
         if (coupled or self._along_coupling) and point.couplings is None:
             raise ValueError(
@@ -321,7 +329,8 @@ class SurfaceHopping:
         if len(self._gaps) < 3:
             return
         duration = self._integrator.getStepSize()._value
-        target = self._drawn(hopping_probabilities(self._gaps, self.state, duration))
+        spins = self.point.multiplicities
+        target = self._drawn(hopping_probabilities(self._gaps, self.state, duration, spins))
         if target == self.state:
             return
         there, energies = self._place(), self._gaps[1]
@@ -333,11 +342,26 @@ class SurfaceHopping:
             self._go_to(there)
             return
         # The states of that step become those that the next ones are compared with.
-        self._surfaces.observe(self.simulation.context)
+        middle = self._surfaces.observe(self.simulation.context)
         self._integrator.step_alone()
         self.point = self._surfaces.observe(self.simulation.context)
         self._gaps = [energies, self.point.energies]
         self._follow(self._order(self.point))
+        self._flip_spin(middle, self.point)
+
+    def _flip_spin(self, old: SurfacePoint, new: SurfacePoint) -> bool:
+        """Hop to a state of another spin if it was crossed in the last step; returns whether the surface changed."""
+        if new.multiplicities is None:
+            return False
+        target = self._drawn(flip_probabilities(old, new, self.state, self._integrator.getStepSize()._value))
+        if target == self.state:
+            return False
+        before = self.state
+        self._hop(target, new)
+        if self.state == before:
+            return False
+        self._gaps = [new.energies]
+        return True
 
     def _hop(self, target: int, point: SurfacePoint) -> None:
         """Change the surface and the velocities, if the kinetic energy allows it."""

@@ -23,11 +23,17 @@ class SurfacePoint:
     couplings : (m, m, n_particles, 3) float array or None, 1/nm
         ``couplings[i, j]`` is <i | gradient of j>; antisymmetric in i and j. States have the signs that make the
         diagonal of `overlaps` positive where these are known, and otherwise couplings change steadily.
+    multiplicities : (m,) int array or None
+        2S + 1 of each state; None if it is the same for all.
+    spin_orbit : (m, m) float array or None, kJ/mol
+        Absolute values of the spin-orbit coupling between states of different multiplicity.
     """
 
     energies: FloatArray
     overlaps: FloatArray | None = None
     couplings: FloatArray | None = None
+    multiplicities: IntArray | None = None
+    spin_orbit: FloatArray | None = None
 
 
 class Surfaces(Protocol):

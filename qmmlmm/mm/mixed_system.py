@@ -378,6 +378,7 @@ class MixedSystem:
                     "level": term.potential.level,
                     "potential": repr(term.potential),
                     "coefficient": term.coefficient,
+                    "multiplicity": term.spin_multiplicity,
                     "embedding": term.embedding,
                     "boundary_charges": term.boundary_charges,
                     "smeared_charges_nm": _in_nm(term.widths),

@@ -234,7 +234,7 @@ def build_layouts(
         layouts.append(
             TermLayout(
                 specification=RegionSpecification(
-                    name, found.atomic_numbers, term.region.charge, term.region.multiplicity
+                    name, found.atomic_numbers, term.region.charge, term.spin_multiplicity
                 ),
                 coefficient=1.0 if term.weight.slopes else term.weight.constant,
                 n_particles=system.getNumParticles(),

@@ -1,0 +1,231 @@
+"""Spin-orbit coupling of singlets and triplets from one CASSCF for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pyscf import fci, mcscf
+
+from qmmlmm.coupling.potential import ExternalField, RegionSpecification
+from qmmlmm.errors import ConvergenceError, PotentialError, RegionError, listed
+from qmmlmm.qm.active_space import starting_orbitals
+from qmmlmm.qm.convergence import ScfRecord, converge
+from qmmlmm.qm.excited import CASSCF, spin_states
+from qmmlmm.qm.potential import PySCFPotential
+from qmmlmm.units import SPEED_OF_LIGHT, FloatArray
+
+SPIN_PENALTY = 0.5
+"""Hartree by which other multiplicities are lifted, times the excess of S^2."""
+
+SPIN_ERROR = 0.01
+"""Of S^2, beyond which a state has another multiplicity."""
+
+FINEST_VECTORS = 1e-12  # hartree
+
+MORE = 3
+"""States of each multiplicity that are computed beyond those asked for, with no weight, so that none is missed."""
+
+MIXTURE = 0.1
+"""Share of all determinants in each guess: iterations pass over states of a symmetry that no guess has, such as the
+pi -> pi* triplet of formaldehyde."""
+
+HEAVIEST = 18
+"""Argon: effective charges are known up to here."""
+
+
+@dataclass(frozen=True)
+class SpinOrbitCoupling:
+    """Singlets and triplets of one set of orbitals, and how spin-orbit coupling mixes them.
+
+    Parameters
+    ----------
+    singlet_energies : (n_singlets,) float array, hartree
+    triplet_energies : (n_triplets,) float array, hartree
+    components : (n_singlets, n_triplets, 3) float array, hartree
+        With the Cartesian sublevels of the triplets, divided by i; the sign of each state is arbitrary.
+    """
+
+    singlet_energies: FloatArray
+    triplet_energies: FloatArray
+    components: FloatArray
+
+    @property
+    def strengths(self) -> FloatArray:
+        """Root of the sum of squares over the sublevels, (n_singlets, n_triplets) hartree."""
+        return np.asarray(np.linalg.norm(self.components, axis=2))
+
+
+def spin_orbit_coupling(
+    potential: PySCFPotential,
+    specification: RegionSpecification,
+    positions: FloatArray,
+    external_field: ExternalField | None = None,
+    *,
+    n_singlets: int = 1,
+    n_triplets: int = 1,
+) -> SpinOrbitCoupling:
+    """Return the coupling of the lowest singlets with the lowest triplets.
+
+    Parameters
+    ----------
+    potential : PySCFPotential
+        With ``excited=CASSCF(...)``, whose active space it is; the number of states is given here.
+    specification : RegionSpecification
+        Of an even number of electrons; its multiplicity is not looked at.
+    positions : (n, 3) float array, bohr
+    external_field : ExternalField, optional
+        Of the surroundings: `EvaluatedTerm.external_field` gives positions and field of a region in a System.
+    n_singlets, n_triplets : int
+        All are averaged with the same weight, so that they have the same orbitals.
+
+    Raises
+    ------
+    PotentialError
+        If there is no active space, it does not have these states, or core potentials are in the basis.
+    RegionError
+        If the number of electrons is odd, or an element is heavier than argon.
+    ConvergenceError
+        If the orbitals do not converge, or a state has another multiplicity.
+
+    Notes
+    -----
+    One-electron Breit-Pauli operator with effective nuclear charges, in atomic units
+
+        H = 1/(2 c^2) sum_A Z_A* sum_i (r_iA x p_i) . s_i / r_iA^3
+
+    in which the charges stand for the screening by the two-electron part: Koseki, Schmidt and Gordon, J. Phys. Chem.
+    96, 10768 (1992) and 99, 12764 (1995): Z* = (0.40 + 0.05 n) Z from lithium to fluorine and (0.925 - 0.0125 n) Z
+    from sodium to chlorine, with n valence electrons; made for small active spaces and bases like 6-31G(d). By the
+    Wigner-Eckart theorem one transition density, that of spin up less spin down between the singlet and the triplet
+    with M = 0, gives all three components.
+    """
+    settings = potential.excited
+    term = f"term {specification.name!r}"
+    if not isinstance(settings, CASSCF):
+        raise PotentialError(
+            f"{term}: spin-orbit coupling needs an active space: give the potential excited=CASSCF(n_states, "
+            f"n_electrons, n_orbitals); got excited={settings!r}"
+        )
+    for name, count, multiplicity in (("n_singlets", n_singlets, 1), ("n_triplets", n_triplets, 3)):
+        found = spin_states(settings.n_electrons, settings.n_orbitals, multiplicity)
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= found:
+            raise PotentialError(
+                f"{term}: {name} is an integer from 1 to {found}, all that {settings.n_electrons} electrons in "
+                f"{settings.n_orbitals} orbitals have; got {count!r}"
+            )
+    heavy = [int(z) for z in specification.atomic_numbers if z > HEAVIEST]
+    if heavy or (int(np.sum(specification.atomic_numbers)) - specification.charge) % 2:
+        raise RegionError(
+            f"{term}: spin-orbit coupling of singlets and triplets is for an even number of electrons and elements up "
+            f"to argon, of which effective charges are known; got charge {specification.charge} and the atomic numbers "
+            f"{listed(specification.atomic_numbers)}"
+        )
+    evaluator = potential.create_evaluator(replace(specification, multiplicity=1))
+    mean_field = evaluator.mean_field(positions, external_field)
+    if mean_field.mol.has_ecp():
+        raise PotentialError(
+            f"{term}: basis {potential.basis!r} has core potentials, and what the electrons feel next to the nucleus "
+            "is not in them; take a basis set for all electrons"
+        )
+    converge(mean_field, [], term, lambda: "nothing was saved", ScfRecord())
+    casscf, singlets, triplets = _averaged(mean_field, settings, n_singlets, n_triplets, term)
+    components = np.empty((n_singlets, n_triplets, 3))
+    active = casscf.mo_coeff[:, casscf.ncore : casscf.ncore + casscf.ncas]
+    operator = np.einsum("pa,xpq,qb->xab", active, _operator(mean_field.mol), active)
+    for i, singlet in enumerate(singlets):
+        for j, triplet in enumerate(triplets):
+            vectors = casscf.ci[singlet], casscf.ci[triplet]
+            up, down = fci.direct_spin1.trans_rdm1s(*vectors, casscf.ncas, casscf.nelecas)
+            components[i, j] = 0.5 * np.einsum("xab,ba->x", operator, up - down)
+    energies = np.asarray(casscf.e_states)
+    return SpinOrbitCoupling(energies[singlets], energies[triplets], components)
+
+
+def effective_charge(atomic_number: int) -> float:
+    """Return the nuclear charge that stands for nucleus and screening in the spin-orbit operator, e.
+
+    Notes
+    -----
+    See `spin_orbit_coupling`. Noble gases continue the row; hydrogen and helium are not screened.
+    """
+    if atomic_number <= 2:
+        return float(atomic_number)
+    if atomic_number <= 10:
+        return (0.40 + 0.05 * (atomic_number - 2)) * atomic_number
+    return (0.925 - 0.0125 * (atomic_number - 10)) * atomic_number
+
+
+def _operator(molecule: Any) -> FloatArray:
+    """Return sum_A Z_A* (r_A x p)/r_A^3 / (2 c^2) in atomic orbitals, without i: (3, n_ao, n_ao), antisymmetric."""
+    n = molecule.nao
+    found = np.zeros((3, n, n))
+    for atom, charge in enumerate(molecule.atom_charges()):
+        with molecule.with_rinv_at_nucleus(atom):
+            found += effective_charge(int(charge)) * molecule.intor("int1e_prinvxp", comp=3)
+    return found / (2.0 * SPEED_OF_LIGHT**2)
+
+
+def _averaged(
+    mean_field: Any, settings: CASSCF, n_singlets: int, n_triplets: int, term: str
+) -> tuple[Any, list[int], list[int]]:
+    """Return a converged CASSCF, all states with as many electrons of either spin, and its singlets and triplets."""
+    pairs = settings.n_electrons // 2
+    casscf = mcscf.CASSCF(mean_field, settings.n_orbitals, (pairs, pairs))
+    casscf.verbose = 0
+    casscf.conv_tol_grad = settings.conv_tol
+    solvers: list[Any] = []
+    weights: list[float] = []
+    places: list[list[int]] = []
+    for asked, multiplicity, square in ((n_singlets, 1, 0.0), (n_triplets, 3, 2.0)):
+        count = min(asked + MORE, spin_states(settings.n_electrons, settings.n_orbitals, multiplicity))
+        places.append(list(range(len(weights), len(weights) + asked)))
+        weights += [1.0 / (n_singlets + n_triplets)] * asked + [0.0] * (count - asked)
+        solver = fci.direct_spin1.FCISolver(mean_field.mol)
+        solver.verbose = 0
+        solver.spin = 0
+        solver.nroots = count
+        solver.conv_tol = FINEST_VECTORS
+        solver.max_cycle = settings.max_cycle
+        # Small spaces are diagonalised as a whole otherwise, and all multiplicities are mixed.
+        solver.davidson_only = True
+        solver.get_init_guess = partial(_guesses, multiplicity)
+        solvers.append(fci.addons.fix_spin_(solver, shift=SPIN_PENALTY, ss=square))
+    casscf = mcscf.state_average_mix(casscf, solvers, weights)
+    casscf.kernel(starting_orbitals(mean_field, casscf, settings, term))
+    if not casscf.converged:
+        raise ConvergenceError(
+            f"{term}: CASSCF of {n_singlets} singlets and {n_triplets} triplets did not converge; choose other active "
+            "orbitals or another number of states, such as all that are close in energy"
+        )
+    expected = [0.0] * n_singlets + [2.0] * n_triplets
+    used = [casscf.ci[place] for place in places[0] + places[1]]
+    squares = [fci.spin_op.spin_square(vector, casscf.ncas, casscf.nelecas)[0] for vector in used]
+    if abs(np.array(squares) - expected).max() > SPIN_ERROR:
+        raise ConvergenceError(
+            f"{term}: <S2> of the states is {listed(f'{s:.3f}' for s in squares)} in the place of "
+            f"{listed(f'{s:.0f}' for s in expected)}; ask for fewer states"
+        )
+    return casscf, places[0], places[1]
+
+
+def _guesses(multiplicity: int, norb: int, nelec: tuple[int, int], nroots: int, hdiag: FloatArray) -> list[FloatArray]:
+    """Return vectors with the lowest determinants, and all others a little; takes what PySCF's solvers hand over.
+
+    Exchange of both spins keeps a singlet and turns the sign of a triplet with M = 0.
+    """
+    side = round(np.sqrt(hdiag.size))
+    sign = 1.0 if multiplicity == 1 else -1.0
+    random = np.random.default_rng(0)
+    found: list[FloatArray] = []
+    energies = hdiag.reshape(side, side)
+    first, second = np.tril_indices(side, 0 if multiplicity == 1 else -1)
+    order = np.argsort(energies[first, second], kind="stable")[:nroots]
+    for a, b in zip(first[order], second[order], strict=True):
+        vector = MIXTURE * random.normal(size=(side, side)) / side
+        vector[a, b] += 1.0
+        vector = vector + sign * vector.T
+        found.append((vector / np.linalg.norm(vector)).ravel())
+    return found
