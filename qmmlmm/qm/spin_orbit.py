@@ -25,6 +25,10 @@ SPIN_ERROR = 0.01
 
 FINEST_VECTORS = 1e-12  # hartree
 
+INDEPENDENT = 1e-20
+"""Norm below which a rotation of the orbitals counts as dependent on others. With PySCF's 1e-14, steps of small
+symmetric molecules stop at a gradient of 2e-5 and stand still."""
+
 MORE = 3
 """States of each multiplicity that are computed beyond those asked for, with no weight, so that none is missed."""
 
@@ -176,6 +180,8 @@ def _averaged(
     casscf = mcscf.CASSCF(mean_field, settings.n_orbitals, (pairs, pairs))
     casscf.verbose = 0
     casscf.conv_tol_grad = settings.conv_tol
+    casscf.max_cycle_macro = settings.max_cycle
+    casscf.ah_lindep = INDEPENDENT
     solvers: list[Any] = []
     weights: list[float] = []
     places: list[list[int]] = []

@@ -69,6 +69,13 @@ def test_the_only_triplet_of_two_orbitals_is_found_and_couples_along_one_axis():
     assert 5.0 < strength < 29.0
 
 
+def test_orbitals_at_which_the_first_solver_stands_still_converge():
+    places = [[0.0, 0.0, -0.178490680], [0.0, 0.734481446, 0.789245340], [0.0, -0.734481446, 0.789245340]]
+    found = coupling_of([6, 1, 1], places, CASSCF(2, 2, 2), "sto-3g")
+    # PySCF's second-order solver gives -38.34104222797 for the average.
+    assert found.singlet_energies[0] + found.triplet_energies[0] == pytest.approx(2.0 * -38.34104222797, abs=1e-8)
+
+
 def test_effective_charges_are_those_of_the_fit():
     # Koseki et al., as tables of programs that use them have it.
     table = {
