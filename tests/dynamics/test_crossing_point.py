@@ -1,5 +1,8 @@
 """Minimum-energy crossing points: two paraboloids, whose crossing is known, models, and the two lowest spins of CH2."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import openmm
 import pytest
@@ -91,6 +94,27 @@ def test_a_molecule_that_has_to_turn_around_in_its_cage_gets_to_the_crossing():
     assert middle[2] / np.linalg.norm(middle) == pytest.approx(1.0, abs=1e-4)  # along the field
     # 56; with one stiffness for all directions 68, without turns 86, with neither 108.
     assert found.evaluations <= 60
+
+
+def test_the_search_begins_anew_where_no_step_helps(monkeypatch):
+    module = sys.modules["qmmlmm.dynamics.crossing_point"]
+    exact = module._Surfaces.at
+    calls = []
+
+    def disturbed(self, places):
+        calls.append(places)
+        point = exact(self, places)
+        # As of a self-consistent field that ends in another solution for a while.
+        return dataclasses.replace(point, values=point.values + (1.0 if 3 <= len(calls) <= 11 else 0.0))
+
+    monkeypatch.setattr(module._Surfaces, "at", disturbed)
+    found = crossing_point(caged(102.0, 0.0, 0.28), caged(130.0, -30.0, 0.10), range(3))
+    assert len(calls) > 11
+    assert found.projection < FLAT
+    calls.clear()
+    monkeypatch.setattr(module, "RESTARTS", 0)
+    with pytest.raises(ConvergenceError, match="no crossing point"):
+        crossing_point(caged(102.0, 0.0, 0.28), caged(130.0, -30.0, 0.10), range(3))
 
 
 def test_turns_strain_no_bond_and_small_steps_are_taken_as_they_are():
