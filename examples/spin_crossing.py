@@ -227,13 +227,8 @@ def save_figure(bends: list[Bend], path: Path, title: str) -> None:
             ax.plot(bend.angles, bend.energies[spin], color=COLOURS[spin], marker="o", markersize=3.0, label=spin)
         ax.axvline(bend.angle, color="#8c8c8c", linewidth=0.8, linestyle=":", zorder=0)
         ax.plot([bend.angle], [0.0], marker="*", markersize=15, color="black", linestyle="none", label="crossing point")
-        ax.annotate(
-            f"{bend.angle:.1f}°, {bend.length:.3f} Å",
-            (bend.angle, 0.0),
-            xytext=(-10, -18),
-            textcoords="offset points",
-            ha="right",
-        )
+        where = f"{bend.angle:.1f}°, {bend.length:.3f} Å"
+        ax.text(bend.angle + 2.0, 0.62, where, transform=ax.get_xaxis_transform())
         ax.set_title(bend.surroundings, loc="left")
         ax.set_xlabel("H-C-H angle (degrees)")
     panels[0].set_ylabel("energy less that of the crossing (kJ/mol)")
