@@ -2,15 +2,16 @@
 
 CH2NH2+ in 115 TIP3P waters with a chloride, under PME. The solute has its states by TDA with PySCF in the field of
 everything around it, and the forces of the active state act on every atom. A photon has put it on S2, the bright pi ->
-pi* state; the C-N bond stretches, the state comes down, crosses the dark sigma -> pi* state, and within some ten
-femtoseconds the molecule is on S1. Fewest switches with overlaps of the states, energy-based decoherence.
+pi* state; the C-N bond stretches, the state comes down to the dark sigma -> pi* state, and within some five to ten
+femtoseconds most molecules are on S1. Fewest switches with overlaps of the states, energy-based decoherence.
 
-    python examples/excited_state_dynamics.py                    # 4 trajectories of 20 fs
-    python examples/excited_state_dynamics.py --trajectories 50 --fs 40 --workers 8
+    python examples/excited_state_dynamics.py                    # 4 trajectories of 15 fs
+    python examples/excited_state_dynamics.py --trajectories 50 --workers 8
 
 Initial conditions: Wigner samples of the solute's normal modes, each with water at 300 K around it. The directory gets
-trajectory_0.csv, ..., populations.csv and states.png; a script that was stopped goes on with the same command. TDA has
-no coupling of S1 to S0, so that nothing after an S1/S0 crossing means anything; for that take CASSCF.
+trajectory_0.csv, ..., populations.csv and states.png; a script that was stopped goes on with the same command. TDA is
+wrong where S1 meets S0, and the energy jumps there (with --fs 20 one of these four gets there), so that trajectories
+end before, and one that comes close is named; to go on to S0 take CASSCF.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ from systems.structure import Structure
 
 REGION = Region("dye", range(len(METHANIMINIUM)), charge=1, multiplicity=1)
 START = 2  # S2
+CLOSEST_TO_S0 = 1.0
+"""eV: where the active state comes closer to S0, that is about to be no single determinant, and TDA ends."""
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -61,7 +64,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("excited_state_run"))
     parser.add_argument("--trajectories", type=int, default=4)
-    parser.add_argument("--fs", type=float, default=20.0, help="length of each trajectory")
+    parser.add_argument("--fs", type=float, default=15.0, help="length of each trajectory")
     parser.add_argument("--time-step", type=float, default=0.25, help="fs")
     parser.add_argument("--basis", default="6-31g")
     parser.add_argument("--relax", type=float, default=1.0, help="ps of water around each sample")
@@ -134,9 +137,16 @@ def describe(number: int, course: Course) -> str:
     else:
         hop = f"stays on S{course.states[0]}"
     last = (course.total_energies[-1] - course.total_energies[0]) * KJ_PER_MOL_IN_EV
+    ends = ""
+    excited = course.states > 0
+    rows = np.arange(len(course.times))
+    gaps = (course.energies[rows, course.states] - course.energies[:, 0]) * KJ_PER_MOL_IN_EV
+    if not excited.all() or gaps.min() < CLOSEST_TO_S0:
+        row = np.argmax(~excited | (gaps < CLOSEST_TO_S0))
+        ends = f"; COMES TO S0 after {1000 * course.times[row]:.2f} fs, and TDA is wrong from there on"
     return (
         f"trajectory {number}: {hop:<44}{len(changes)} changes; total energy: largest drift "
-        f"{energy_drift(course):+.4f} eV, at the end {last:+.4f} eV"
+        f"{energy_drift(course):+.4f} eV, at the end {last:+.4f} eV{ends}"
     )
 
 

@@ -73,7 +73,7 @@ from qmmlmm.learning.frame_tensors import frame_tensors
 from qmmlmm.learning.prediction import predict
 from qmmlmm.qm import TDA
 from qmmlmm.sampling.checkpoint import replace_file
-from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_EV
+from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_EV, KJ_PER_MOL_IN_EV
 from systems.solute_in_water import METHANIMINIUM, build, surrounded
 from systems.structure import Structure
 
@@ -366,6 +366,8 @@ def compare(options: argparse.Namespace) -> None:
         found = trajectories.populations()
         both[level] = found, [trajectories.course(k) for k in range(options.trajectories)]
         found.write_csv(options.directory / f"populations_{level}.csv")
+        gap = min(float((course.energies[:, 1] - course.energies[:, 0]).min()) for course in both[level][1])
+        print(f"{level}: smallest S1 - S0 gap {gap * KJ_PER_MOL_IN_EV:.2f} eV; below 1 eV do not trust TDA")
         drift = max(abs(energy_drift(course)) for course in both[level][1])
         first = [first_change(course) for course in both[level][1]]
         changed = np.array([t for t in first if np.isfinite(t)])

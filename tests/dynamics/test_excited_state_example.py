@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qmmlmm.dynamics import Course
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "excited_state_dynamics.py"
 KEPT = 0.01  # eV, in half a femtosecond
 
@@ -17,6 +19,20 @@ def example():
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+def test_a_trajectory_that_comes_to_the_ground_state_is_named(example):
+    times = 0.001 * np.arange(4)
+    energies = 96.485 * np.array([[0.0, 8.0, 10.0], [1.0, 7.0, 10.0], [4.0, 4.9, 10.0], [5.0, 5.1, 10.0]])
+    far, near = (
+        Course(times, np.array(states), np.eye(3)[states], energies, np.zeros(4))
+        for states in ([2, 2, 2, 2], [2, 1, 1, 1])
+    )
+    assert "COMES TO S0" not in example.describe(0, far)
+    assert "S2 -> S1 after  1.00 fs, gap 3.00 eV" in example.describe(1, near)
+    assert "COMES TO S0 after 2.00 fs" in example.describe(1, near)
+    fallen = Course(times, np.array([2, 2, 0, 0]), np.eye(3)[[2, 2, 0, 0]], energies, np.zeros(4))
+    assert "COMES TO S0 after 2.00 fs" in example.describe(2, fallen)
 
 
 def test_the_example_runs_goes_on_and_leaves_its_tables_and_figure(example, tmp_path, capsys):
