@@ -63,20 +63,27 @@ class FixedCharges(torch.nn.Module):
         return (self.charges * potential).sum() + 0.0 * (field.sum() + positions.sum())
 
 
-def region_of(topology: app.Topology, n: int) -> list[int]:
-    """Return atoms of whole molecules: the ligand if it fits, waters, and single ions for the rest."""
+def region_of(topology: app.Topology, positions: np.ndarray, n: int) -> list[int]:
+    """Return atoms of whole molecules: the ligand if it fits, waters nearest to it, and single ions for the rest."""
     ligand = [int(index) for index in select(topology, "resname LIG")]
+    centre = positions[ligand].mean(axis=0)
     atoms = ligand if n >= len(ligand) else []
-    waters = [list(r.atoms()) for r in topology.residues() if r.name == "HOH"]
-    ions = [list(r.atoms()) for r in topology.residues() if r.name != "HOH" and len(list(r.atoms())) == 1]
+
+    def nearest(residues: list[app.topology.Residue]) -> list[list[app.topology.Atom]]:
+        molecules = [list(residue.atoms()) for residue in residues]
+        return sorted(molecules, key=lambda some: float(np.linalg.norm(positions[some[0].index] - centre)))
+
+    waters = nearest([r for r in topology.residues() if r.name == "HOH"])
+    ions = nearest([r for r in topology.residues() if r.name != "HOH" and len(list(r.atoms())) == 1])
     n_waters, n_ions = divmod(n - len(atoms), 3)
-    return sorted(atoms + [atom.index for residue in waters[:n_waters] + ions[:n_ions] for atom in residue])
+    return sorted(atoms + [atom.index for molecule in waters[:n_waters] + ions[:n_ions] for atom in molecule])
 
 
 def parts(n: int, rounds: int, platform_name: str) -> None:
     """Print what an evaluation of all forces consists of, for a region of n atoms."""
     structure = build()
-    atoms = region_of(structure.topology, n)
+    positions = np.array(structure.positions.value_in_unit(unit.nanometer))
+    atoms = region_of(structure.topology, positions, n)
     elements = [atom.element.atomic_number for atom in structure.topology.atoms()]
     numbers = [elements[index] for index in atoms]
     charge = suggest_charge(structure.system, atoms)
@@ -94,7 +101,6 @@ def parts(n: int, rounds: int, platform_name: str) -> None:
         systems[name] = create_mixed_system(
             structure.topology, structure.system, hamiltonian, ml_precision="mixed"
         ).system
-    positions = np.array(structure.positions.value_in_unit(unit.nanometer))
     platform = openmm.Platform.getPlatform(platform_name)
     clock = time.process_time if platform_name in ("CPU", "Reference") else time.perf_counter
     contexts = {
