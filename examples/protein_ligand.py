@@ -132,8 +132,8 @@ def summarise(mixed, simulation, energies, elapsed: float, steps: int) -> None:
     if steps > 0:
         print(f"outer step of {INNER_STEPS} fs: {elapsed / steps:.2f} s, {steps} steps")
     print(
-        f"QM - ML of the ligand: mean {np.mean(difference):.2f} kJ/mol, standard deviation {np.std(difference, ddof=1):.2f} "
-        f"kJ/mol over {len(difference)} frames of a single run"
+        f"QM - ML of the ligand: mean {np.mean(difference):.2f} kJ/mol, standard deviation "
+        f"{np.std(difference, ddof=1):.2f} kJ/mol over {len(difference)} frames of a single run"
     )
 
 
