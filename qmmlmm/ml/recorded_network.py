@@ -20,14 +20,13 @@ from qmmlmm.ml.response_network import ResponseNetwork, find_condition
 class RecordedNetwork(torch.nn.Module):
     """The same energy and first derivatives as a `ResponseNetwork`, in less time.
 
-    Otherwise only the mean ``energy`` has derivatives. Its second ones are not known and come out as NaN; the network
-    itself has them.
+    Only the mean ``energy`` has derivatives, or each of ``member_energies`` for inputs with the key ``each_member``,
+    which costs more. Second derivatives are not known and come out as NaN; the network itself has them.
 
     Parameters
     ----------
     network : ResponseNetwork
-        Its weights as they are now are recorded; later changes have no effect. It is kept for inputs with the key
-        ``each_member``, for which its own energies come out, of all members and with all derivatives.
+        Its weights as they are now are recorded; later changes have no effect.
 
     Notes
     -----
@@ -36,14 +35,15 @@ class RecordedNetwork(torch.nn.Module):
     """
 
     conditions: Tensor
+    uncertainty_scale: Tensor
 
     def __init__(self, network: ResponseNetwork) -> None:
         super().__init__()
         self.response = network.response
         self.has_near = network.near_cutoff > 0.0
-        self.network = network
         self.near = network.near
         self.register_buffer("conditions", network.conditions.clone())
+        self.register_buffer("uncertainty_scale", network.uncertainty_scale.clone())
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         for parameter in trainable:
             parameter.requires_grad_(False)
@@ -54,20 +54,20 @@ class RecordedNetwork(torch.nn.Module):
             row = torch.zeros(1, dtype=torch.int64)
             site = torch.zeros(n, dtype=torch.float64)
             moments = torch.zeros(n, N_MOMENTS, network.near_functions, dtype=network.centers.dtype)
-            self.alone = _recorded(_alone(network), (row, places))
-            self.surrounded = _recorded(_surrounded(network), (row, places, site, torch.zeros_like(places), moments))
+            alone, surrounded = (row, places), (row, places, site, torch.zeros_like(places), moments)
+            self.alone = _recorded(_alone(network, 1), alone)
+            self.surrounded = _recorded(_surrounded(network, 1), surrounded)
+            self.each_alone, self.each_surrounded = self.alone, self.surrounded
+            if network.members > 1:
+                self.each_alone = _recorded(_alone(network, network.members), alone)
+                self.each_surrounded = _recorded(_surrounded(network, network.members), surrounded)
         finally:
             for parameter in trainable:
                 parameter.requires_grad_(True)
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         """Return the energy of one geometry, the mean of the members, as the contract of `qmmlmm.MLPotential` asks."""
-        if "each_member" in inputs:
-            return self.network(inputs)
-        return self.mean_energy(inputs)
-
-    def mean_energy(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
-        """Return the energies, of which the mean can be differentiated once."""
+        each = "each_member" in inputs
         state = inputs["state"] if "state" in inputs else torch.zeros_like(inputs["charge"])
         row = find_condition(self.conditions, inputs["charge"], inputs["multiplicity"], state).reshape(1)
         positions = inputs["positions"]
@@ -83,36 +83,48 @@ class RecordedNetwork(torch.nn.Module):
             with torch.no_grad():
                 here, strength, spots = potential.clone(), field.clone(), near.clone()
                 moments = self.near(place, spots, charges)
-                energies, slope, by_potential, by_field, by_moments = self.surrounded(
-                    row, place, here, strength, moments
-                )
+                if each:
+                    energies, slope, by_potential, by_field, by_moments = self.each_surrounded(
+                        row, place, here, strength, moments
+                    )
+                else:
+                    energies, slope, by_potential, by_field, by_moments = self.surrounded(
+                        row, place, here, strength, moments
+                    )
                 by_atoms, by_near = self.near.gradient(place, spots, charges, by_moments)
                 slope = slope + by_atoms
-            energy = energies.mean() + _linear(slope, positions - place) + _linear(by_near, near - spots)
-            energy = energy + _linear(by_potential, potential - here) + _linear(by_field, field - strength)
+            rest = _linear(slope, positions - place) + _linear(by_near, near - spots)
+            rest = rest + _linear(by_potential, potential - here) + _linear(by_field, field - strength)
         else:
             with torch.no_grad():
-                energies, slope = self.alone(row, place)
-            energy = energies.mean() + _linear(slope, positions - place)
-        return {"energy": energy, "member_energies": energies}
+                if each:
+                    energies, slope = self.each_alone(row, place)
+                else:
+                    energies, slope = self.alone(row, place)
+            rest = _linear(slope, positions - place)
+        if each:
+            energies = energies + rest
+            return {"energy": energies.mean(), "member_energies": energies}
+        return {"energy": energies.mean() + rest[0], "member_energies": energies}
 
 
-def _linear(slope: Tensor, step: Tensor) -> Tensor:
-    """Return slope times step for a step of zero, with NaN in place of second derivatives of zero."""
-    return (slope * step).sum() + step.abs().pow(1.5).sum()
+def _linear(slopes: Tensor, step: Tensor) -> Tensor:
+    """Return each slope times a step of zero, (members or 1,), with NaN in place of second derivatives of zero."""
+    return (slopes * step).flatten(1).sum(1) + step.abs().pow(1.5).sum()
 
 
-def _alone(network: ResponseNetwork) -> Callable[..., Tuple[Tensor, ...]]:  # noqa: UP006
+def _alone(network: ResponseNetwork, copies: int) -> Callable[..., Tuple[Tensor, ...]]:  # noqa: UP006
+    """Return a function for energies and gradients, (copies, ...): of the mean for one copy, else of each member."""
+
     def energy_and_gradient(row: Tensor, places: Tensor) -> Tuple[Tensor, ...]:  # noqa: UP006
-        x = places.requires_grad_(True)
-        every = x.unsqueeze(0).unsqueeze(0)
-        energies = network.intrinsic_energy(every, network.properties(every, row), row)[:, 0]
-        return energies.detach(), *torch.autograd.grad(energies.mean(), [x])
+        (x,) = _copied(copies, [places])
+        energies = network.intrinsic_energy(x, network.properties(x, row), row)[:, 0]
+        return energies.detach(), *_gradients(energies, [x])
 
     return energy_and_gradient
 
 
-def _surrounded(network: ResponseNetwork) -> Callable[..., Tuple[Tensor, ...]]:  # noqa: UP006
+def _surrounded(network: ResponseNetwork, copies: int) -> Callable[..., Tuple[Tensor, ...]]:  # noqa: UP006
     def energy_and_gradient(
         row: Tensor,
         places: Tensor,
@@ -120,18 +132,29 @@ def _surrounded(network: ResponseNetwork) -> Callable[..., Tuple[Tensor, ...]]: 
         field: Tensor,
         moments: Tensor,
     ) -> Tuple[Tensor, ...]:  # noqa: UP006
-        leaves = [tensor.requires_grad_(True) for tensor in (places, potential, field, moments)]
-        x, phi, strength = (leaf.unsqueeze(0).unsqueeze(0) for leaf in leaves[:3])
+        leaves = _copied(copies, [places, potential, field, moments])
+        x, phi, strength, seen = leaves
         properties = network.properties(x, row)
         energies = network.intrinsic_energy(x, properties, row) + network.field_energy(properties, phi, strength)
         if network.near_cutoff > 0.0:
-            energies = energies + network.near_energy(properties, leaves[3].unsqueeze(0).unsqueeze(0))
-        slopes = torch.autograd.grad(energies.mean(), leaves, allow_unused=True)
-        return energies[:, 0].detach(), *(
-            torch.zeros_like(leaf) if slope is None else slope for slope, leaf in zip(slopes, leaves, strict=True)
-        )
+            energies = energies + network.near_energy(properties, seen)
+        return energies[:, 0].detach(), *_gradients(energies[:, 0], leaves)
 
     return energy_and_gradient
+
+
+def _copied(copies: int, inputs: list[Tensor]) -> list[Tensor]:
+    """Return the inputs as leaves, one for all members or one for each: (copies, 1, ...)."""
+    return [tensor.expand(copies, 1, *tensor.shape).clone().requires_grad_(True) for tensor in inputs]
+
+
+def _gradients(energies: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Return the derivatives by the leaves, (copies, ...), of the mean if the members share them."""
+    total = energies.mean() if len(leaves[0]) == 1 else energies.sum()
+    slopes = torch.autograd.grad(total, leaves, allow_unused=True)
+    return [
+        (torch.zeros_like(leaf) if slope is None else slope)[:, 0] for slope, leaf in zip(slopes, leaves, strict=True)
+    ]
 
 
 def _recorded(

@@ -87,28 +87,18 @@ def evaluation(row: Row, n: int, device: str) -> Callable[[], None]:
     network = network.to(device)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    if row.forces_of_members:
-        return lambda: _forces_of_members(network, inputs)
     module = torch.jit.freeze(torch.jit.script(RecordedNetwork(network).eval() if row.recorded else network))
     leaves = [inputs[key].requires_grad_(True) for key in DIFFERENTIATED]
 
     def evaluate() -> None:
         torch.autograd.grad([module(inputs)["energy"]], leaves, allow_unused=True)
 
-    return evaluate
+    def evaluate_members() -> None:
+        energies = module({**inputs, "each_member": torch.ones(())})["member_energies"]
+        for energy in energies:  # as the uncertainty of the forces on the region needs
+            torch.autograd.grad([energy], leaves[:3], retain_graph=True)
 
-
-def _forces_of_members(network: ResponseNetwork, inputs: dict[str, torch.Tensor]) -> None:
-    """Each member has its own copy of the inputs, as in `qmmlmm.learning.prediction`."""
-    leaves = [inputs[key].expand(network.members, 1, *inputs[key].shape).clone() for key in DIFFERENTIATED]
-    x, potential, field, near = (leaf.requires_grad_(True) for leaf in leaves)
-    row = torch.zeros(1, dtype=torch.int64, device=inputs["positions"].device)
-    properties = network.properties(x, row)
-    kept = network.near.select(inputs["positions"], inputs["near_positions"])
-    moments = network.near(x, near[:, :, kept], inputs["near_charges"][kept])
-    energy = network.intrinsic_energy(x, properties, row) + network.field_energy(properties, potential, field)
-    energy = energy + network.near_energy(properties, moments)
-    torch.autograd.grad(energy.sum(), [x, potential, field, near])
+    return evaluate_members if row.forces_of_members else evaluate
 
 
 def mace_evaluation(n: int) -> Callable[[], None]:
