@@ -5,6 +5,7 @@
     python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 0 --ps 5   # plain QM/MM
     python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 4 --ps 20
     python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 8 --ps 20 --isokinetic
+    python tests/benchmarks/multiple_time_steps.py learned --output DIRECTORY --ps 20   # ML/MM, and QM of a few frames
     python tests/benchmarks/multiple_time_steps.py compare --output DIRECTORY
     python tests/benchmarks/multiple_time_steps.py cost    --output DIRECTORY --outer 8
 
@@ -12,7 +13,8 @@ Acetone in 700 waters under PME, 300 K, Hartree-Fock unless another method is gi
 acetone with their own mass, rigid water. `sample` goes on where it was stopped. What keeps the reference affordable: a
 minimal basis set, an embedding grid of level 1, an Ewald splitting that needs no second mesh, and for the plain run
 hydrogens of acetone of 3 dalton and steps of 2 fs; averages over positions do not depend on masses. Both ways sample
-the same Hamiltonian. `drift` and `cost` count plain steps of 0.5 fs with hydrogen's own mass.
+the same Hamiltonian. `learned` samples ML/MM alone and computes QM - ML of a frame in every 0.1 ps, by which `compare`
+reweights it to QM/MM. `drift` and `cost` count plain steps of 0.5 fs with hydrogen's own mass.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.analysis.reweighting import statistical_inefficiency
+from qmmlmm.analysis.reweighting import reweight, statistical_inefficiency
 from qmmlmm.learning import Labeller, TrainingSettings, append_frames, read_frames, region_potential, train
 from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
 from qmmlmm.units import FloatArray
@@ -53,6 +55,7 @@ BONDS = {"C-O": (1, 2), "C-C": (0, 1), "C-H": (0, 4)}
 DIHEDRAL = (4, 0, 1, 2)
 LABELS = 120
 BETWEEN_LABELS = 250  # steps of 1 fs
+BETWEEN_FRAMES = 0.1  # ps, of ML/MM that is reweighted
 
 
 def structure(heavy: bool = False) -> Structure:
@@ -240,30 +243,79 @@ def sample(options: argparse.Namespace) -> None:
         print(f"outer {outer} fs: {seconds:.0f} s, {mixed.evaluations('acetone/QM') - calls} QM calls", flush=True)
 
 
+def learned(options: argparse.Namespace) -> None:
+    """Run ML/MM at 300 K and write what `sample` does, and QM less ML, of a frame in every 0.1 ps."""
+    made = structure(heavy=True)
+    hamiltonians = {
+        "ML": Hamiltonian(
+            [Term(MLPotential.load(options.output / "model.pt"), REGION, embedding="electrostatic", name="acetone")]
+        ),
+        "QM": Hamiltonian([Term(qm_potential(options), REGION, embedding="electrostatic", name="acetone")]),
+    }
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, PLAIN)
+    integrator.setRandomNumberSeed(options.seed)
+    contexts = {}
+    for level, hamiltonian in hamiltonians.items():
+        mixed = create_mixed_system(made.topology, made.system, hamiltonian)
+        moved = integrator if level == "ML" else openmm.VerletIntegrator(PLAIN)
+        contexts[level] = mixed, openmm.Context(mixed.system, moved, platform_of(options))
+    _, context = contexts["ML"]
+    context.setPositions(start(options, made, options.seed)[0])
+    context.setVelocitiesToTemperature(TEMPERATURE, options.seed)
+    between = round(BETWEEN_FRAMES / PLAIN)
+    with (options.output / f"learned_{options.seed}.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["time, ps", "MM, kJ/mol", "region, kJ/mol", *BONDS, "dihedral", "QM - ML, kJ/mol"])
+        for row in tqdm(range(round(options.ps / BETWEEN_FRAMES)), disable=not sys.stderr.isatty()):
+            integrator.step(between)
+            positions = context.getState(positions=True).getPositions(asNumpy=True)._value
+            contexts["QM"][1].setPositions(positions)
+            terms = {level: mixed.term_energies(its) for level, (mixed, its) in contexts.items()}
+            qm, ml = (terms[level]["acetone"]._value for level in ("QM", "ML"))
+            values = [(row + 1) * BETWEEN_FRAMES, terms["ML"]["MM"]._value, ml, *observables(positions).values()]
+            writer.writerow([f"{value:.6f}" for value in (*values, qm - ml)])
+            file.flush()
+
+
+def averages(table: FloatArray, differences: FloatArray | None = None) -> str:
+    """Return the cells of a run's averages with standard errors; differences of energies give the frames weights."""
+    weighed = None if differences is None else reweight(differences, TEMPERATURE)
+
+    def mean(column: FloatArray) -> tuple[float, float]:
+        if weighed is not None:
+            return weighed.mean(column)
+        return column.mean(), column.std() * np.sqrt(statistical_inefficiency(column) / len(column))
+
+    region = table[:, 2] if differences is None else table[:, 2] + differences
+    cells = ["{:.1f} ± {:.1f}".format(*mean(region))]
+    for column in (table[:, 3], table[:, 5]):
+        value, error = mean(column)
+        cells.append(f"{value:.4f} ± {error:.4f}")
+        square, its_error = mean((column - value) ** 2)
+        cells.append(f"{np.sqrt(square):.4f} ± {its_error / (2 * np.sqrt(square)):.4f}")
+    cells.append("{:.4f} ± {:.4f}".format(*mean(np.sin(np.radians(table[:, 6])) ** 2)))
+    return " | ".join(cells)
+
+
 def compare(options: argparse.Namespace) -> None:
     """Print averages of all runs with standard errors."""
+
+    def used(path: Path) -> FloatArray:
+        table = np.genfromtxt(path, delimiter=",", skip_header=1)
+        return table[table[:, 0] > options.discard]
+
     paths = sorted(options.output.glob("sample_*.csv"), key=lambda path: int(path.stem.split("_")[1].rstrip("i")))
     print("| outer step, fs | ps | region, kJ/mol | C-O, A | its sd | C-H, A | its sd | sin^2 of dihedral |")
     print("|---|---|---|---|---|---|---|---|")
     for path in paths:
-        table = np.genfromtxt(path, delimiter=",", skip_header=1)
-        used = table[table[:, 0] > options.discard]
-        co, ch = used[:, 3], used[:, 5]
-        columns = [
-            used[:, 2],
-            co,
-            (co - co.mean()) ** 2,
-            ch,
-            (ch - ch.mean()) ** 2,
-            np.sin(np.radians(used[:, 6])) ** 2,
-        ]
-        cells = []
-        for k, column in enumerate(columns):
-            value, error = column.mean(), column.std() * np.sqrt(statistical_inefficiency(column) / len(column))
-            if k in (2, 4):  # of the square root
-                value, error = np.sqrt(value), error / (2 * np.sqrt(value))
-            cells.append(f"{value:.1f} ± {error:.1f}" if k == 0 else f"{value:.4f} ± {error:.4f}")
-        print(f"| {path.stem.split('_')[1]} | {used[-1, 0]:.1f} | " + " | ".join(cells) + " |")
+        table = used(path)
+        print(f"| {path.stem.split('_')[1]} | {table[-1, 0]:.1f} | {averages(table)} |")
+    for path in sorted(options.output.glob("learned_*.csv")):
+        table = used(path)
+        print(f"| ML/MM | {table[-1, 0]:.1f} | {averages(table)} |")
+        weighed = reweight(table[:, 7], TEMPERATURE)
+        print(f"| reweighted, {len(table)} QM calls | {table[-1, 0]:.1f} | {averages(table, table[:, 7])} |")
+        print(f"QM - ML scatters by {table[:, 7].std():.2f} kJ/mol; {weighed.effective_samples:.0f} effective samples")
 
 
 def cost(options: argparse.Namespace) -> None:
@@ -299,7 +351,7 @@ def cost(options: argparse.Namespace) -> None:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = {"prepare": prepare, "drift": drift, "sample": sample, "compare": compare, "cost": cost}
+    parts = {"prepare": prepare, "drift": drift, "sample": sample, "learned": learned, "compare": compare, "cost": cost}
     parser.add_argument("part", choices=list(parts))
     parser.add_argument("--output", type=Path, default=Path("multiple_time_steps_run"))
     parser.add_argument("--outer", type=int, nargs="+", default=[1, 2, 4, 6, 8, 10], help="fs; 0 is plain QM/MM")

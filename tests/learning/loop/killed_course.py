@@ -1,8 +1,9 @@
 """Runs a loop undisturbed, and again while it is killed at random moments; writes down both courses.
 
-Usage: killed_course.py DIRECTORY KILLS SEED SHARE ROUNDS WALKERS
+Usage: killed_course.py DIRECTORY KILLS SEED SHARE ROUNDS WALKERS [AT_ONCE]
 
-Kills come after a random time, up to a share of what the undisturbed loop takes.
+Kills come after a random time, up to a share of what the undisturbed loop takes. With more than one walker at once both
+are on the CPU platform, and the undisturbed loop runs its walkers one after the other.
 
 Each loop runs in a forked child of this process, so that what takes long, the imports, is done once.
 """
@@ -51,7 +52,7 @@ def course(directory: Path) -> dict:
     }
 
 
-def child(directory: Path, rounds: int, walkers: int) -> int:
+def child(directory: Path, rounds: int, walkers: int, at_once: int, platform: dict) -> int:
     """Run the loop in a child; return its process id."""
     process = os.fork()
     if process:
@@ -66,9 +67,13 @@ def child(directory: Path, rounds: int, walkers: int) -> int:
                 file.write(f"{name[5:]}\n")
 
         SpoolFile.write = staticmethod(write)
-        settings = dataclasses.replace(water_case.SETTINGS, max_rounds=rounds)
+        settings = dataclasses.replace(water_case.SETTINGS, max_rounds=rounds, walkers_at_once=at_once)
         loop = water_case.make_loop(
-            directory, settings=settings, walkers=water_case.WALKERS[:walkers], metadynamics=water_case.HILLS
+            directory,
+            settings=settings,
+            walkers=water_case.WALKERS[:walkers],
+            metadynamics=water_case.HILLS,
+            **platform,
         )
         loop.run()
         os._exit(0)
@@ -86,17 +91,19 @@ def ended(process: int) -> int | None:
 def main() -> None:
     directory, share = Path(sys.argv[1]), float(sys.argv[4])
     kills, seed, rounds, walkers = (int(sys.argv[k]) for k in (2, 3, 5, 6))
+    at_once = int(sys.argv[7]) if len(sys.argv) > 7 else 1
+    platform = {"platform": "CPU", "platform_properties": {"Threads": "1"}} if at_once > 1 else {}
     torch.set_num_threads(1)
     torch._C._jit_set_profiling_executor(False)
     torch._C._jit_set_profiling_mode(False)
     draw = random.Random(seed)
     begun = time.monotonic()
-    _, status = os.waitpid(child(directory / "undisturbed", rounds, walkers), 0)
+    _, status = os.waitpid(child(directory / "undisturbed", rounds, walkers, 1, platform), 0)
     assert status == 0
     longest = share * (time.monotonic() - begun)
     moments, failures = [], []
     while True:
-        process = child(directory / "killed", rounds, walkers)
+        process = child(directory / "killed", rounds, walkers, at_once, platform)
         limit = draw.uniform(0.0, longest) if len(moments) < kills else float("inf")
         start = time.monotonic()
         while (status := ended(process)) is None and time.monotonic() - start < limit:

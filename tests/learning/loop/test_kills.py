@@ -44,5 +44,11 @@ def test_three_kills(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
+def test_kills_while_walkers_run_side_by_side(tmp_path):
+    assert_same_course(run(tmp_path, 10, 13, 0.5, 1, 2, 2), 10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
 def test_thirty_kills(tmp_path):
     assert_same_course(run(tmp_path, 30, 12, 0.4, 1, 2), 30)
