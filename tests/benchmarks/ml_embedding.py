@@ -1,7 +1,7 @@
 """What electrostatic embedding adds to an ML/MM step: T4 lysozyme with p-xylene, 23,817 atoms.
 
     python tests/benchmarks/ml_embedding.py [--rounds 15] [--seconds 60] [--platform CPU]
-    python tests/benchmarks/ml_embedding.py --parts 10 25
+    python tests/benchmarks/ml_embedding.py --parts 10 25 [--backend torchforce]
 
 Prints two tables, of bare evaluations of the forces and of steps of LangevinMiddleIntegrator. The levels are measured
 in turn within one run, and the ratios are taken within each turn, so that they hold on a busy machine too. With --parts
@@ -32,7 +32,7 @@ MECHANICAL = "ML/MM, mechanical"
 STEPS = 2
 
 
-def systems() -> tuple[dict[str, openmm.System], np.ndarray]:
+def systems(backend: str) -> tuple[dict[str, openmm.System], np.ndarray]:
     """Return the levels to compare and the positions in nm."""
     structure = build()
     ligand = Region("ligand", select(structure.topology, "resname LIG"))
@@ -44,7 +44,9 @@ def systems() -> tuple[dict[str, openmm.System], np.ndarray]:
         ("ML/MM, electrostatic, mixed", "electrostatic", "mixed"),
     ):
         hamiltonian = Hamiltonian([Term(model, ligand, embedding=embedding)])
-        mixed = create_mixed_system(structure.topology, structure.system, hamiltonian, ml_precision=precision)
+        mixed = create_mixed_system(
+            structure.topology, structure.system, hamiltonian, ml_precision=precision, ml_backend=backend
+        )
         found[label] = mixed.system
     return found, np.array(structure.positions.value_in_unit(unit.nanometer))
 
@@ -79,7 +81,7 @@ def region_of(topology: app.Topology, positions: np.ndarray, n: int) -> list[int
     return sorted(atoms + [atom.index for molecule in waters[:n_waters] + ions[:n_ions] for atom in molecule])
 
 
-def parts(n: int, rounds: int, platform_name: str) -> None:
+def parts(n: int, rounds: int, platform_name: str, backend: str) -> None:
     """Print what an evaluation of all forces consists of, for a region of n atoms."""
     structure = build()
     positions = np.array(structure.positions.value_in_unit(unit.nanometer))
@@ -99,7 +101,7 @@ def parts(n: int, rounds: int, platform_name: str) -> None:
         model = MLPotential(module, atomic_numbers=numbers, embeddings=["electrostatic"], charge=charge)
         hamiltonian = Hamiltonian([Term(model, region, embedding="electrostatic")])
         systems[name] = create_mixed_system(
-            structure.topology, structure.system, hamiltonian, ml_precision="mixed"
+            structure.topology, structure.system, hamiltonian, ml_precision="mixed", ml_backend=backend
         ).system
     platform = openmm.Platform.getPlatform(platform_name)
     clock = time.process_time if platform_name in ("CPU", "Reference") else time.perf_counter
@@ -144,6 +146,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=60.0, help="stop after this time")
     parser.add_argument("--platform", default="CPU", help="OpenMM platform, with its own default precision")
+    parser.add_argument("--backend", choices=["auto", "torchforce", "pythonforce"], default="auto", help="of ML terms")
     parser.add_argument("--parts", type=int, nargs="+", default=[], help="atoms of the regions")
     options = parser.parse_args()
     if options.parts:
@@ -153,9 +156,9 @@ def main() -> None:
         print("| atoms of the region | force field | mesh | network | committee of 4 | all with one network |")
         print("|---|---|---|---|---|---|")
         for n in options.parts:
-            parts(n, options.rounds, options.platform)
+            parts(n, options.rounds, options.platform, options.backend)
         return
-    levels, positions = systems()
+    levels, positions = systems(options.backend)
     platform = openmm.Platform.getPlatform(options.platform)
     bare, moving = {}, {}
     for label, system in levels.items():

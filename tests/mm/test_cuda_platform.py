@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import numpy as np
 import openmm
@@ -12,6 +13,7 @@ from openmm import app, unit
 
 from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.torch_force import create_torch_force, unavailable_because
 from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
 
 PLATFORMS = {openmm.Platform.getPlatform(k).getName() for k in range(openmm.Platform.getNumPlatforms())}
@@ -27,6 +29,36 @@ METHANOL = [6, 8, 1, 1, 1, 1]
 # and PME are in single precision but for "double", where its PME tables still are good to 1e-6.
 TOLERANCES = {"double": 2e-6, "mixed": 3e-5}
 SINGLE_MESH = 2e-5
+
+
+class Nothing(torch.nn.Module):
+    def forward(self, positions):
+        return 0.0 * positions.sum(), 0.0 * positions
+
+
+@functools.cache
+def no_torchforce_because():
+    """Return why no TorchForce runs on CUDA here, or None if one does."""
+    reason = unavailable_because()
+    if reason is not None:
+        return reason
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addForce(create_torch_force(torch.jit.script(Nothing()), False))
+    try:
+        context_on(system, "CUDA")
+    except openmm.OpenMMException as error:
+        return f"the plug-in of openmmtorch has no CUDA: {error}"
+    return None
+
+
+@pytest.fixture(params=["torchforce", "pythonforce"])
+def backend(request):
+    """How ML terms run: on the GPU, or on the CPU beside it."""
+    reason = no_torchforce_because() if request.param == "torchforce" else None
+    if reason is not None:
+        pytest.skip(reason)
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +141,11 @@ def assert_same_on_cuda(system, positions, precision, tolerance, n_geometries=4)
 @pytest.mark.parametrize("ml_precision", ["double", "mixed"])
 @pytest.mark.parametrize("embedding", ["mechanical", "electrostatic"])
 @pytest.mark.parametrize("members", [1, 3])
-def test_an_ml_region_gives_the_same(methanol_in_water, precision, ml_precision, embedding, members):
+def test_an_ml_region_gives_the_same(methanol_in_water, backend, precision, ml_precision, embedding, members):
     topology, system, positions, atoms = methanol_in_water
     model = MLPotential(network(METHANOL, members), atomic_numbers=METHANOL, embeddings=["mechanical", "electrostatic"])
     hamiltonian = Hamiltonian([Term(model, Region("methanol", atoms, charge=0), embedding=embedding)])
-    mixed = create_mixed_system(topology, system, hamiltonian, ml_precision=ml_precision)
+    mixed = create_mixed_system(topology, system, hamiltonian, ml_precision=ml_precision, ml_backend=backend)
     tolerance = max(TOLERANCES[precision], SINGLE_MESH if ml_precision == "mixed" else 0.0)
     assert_same_on_cuda(mixed.system, positions, precision, tolerance)
 
@@ -128,11 +160,12 @@ def test_a_qm_region_gives_the_same(methanol_in_water, precision):
     assert_same_on_cuda(mixed.system, positions, precision, TOLERANCES[precision], n_geometries=1)
 
 
-def test_forces_are_the_derivative_of_the_energy(methanol_in_water):
+def test_forces_are_the_derivative_of_the_energy(methanol_in_water, backend):
     topology, system, positions, atoms = methanol_in_water
     model = MLPotential(network(METHANOL), atomic_numbers=METHANOL, embeddings=["electrostatic"])
     region = Region("methanol", atoms, charge=0)
-    mixed = create_mixed_system(topology, system, Hamiltonian([Term(model, region, embedding="electrostatic")]))
+    hamiltonian = Hamiltonian([Term(model, region, embedding="electrostatic")])
+    mixed = create_mixed_system(topology, system, hamiltonian, ml_backend=backend)
     context = context_on(mixed.system, "CUDA", "double")
     group = {mixed.force_groups["methanol/ML"]}
     _, forces = energy_and_forces(context, positions, group)
@@ -147,7 +180,7 @@ def test_forces_are_the_derivative_of_the_energy(methanol_in_water):
         assert (ahead - behind) / (2.0 * step) == pytest.approx(expected, rel=1e-5)
 
 
-def test_multiple_time_steps_end_at_the_same_place(methanol_in_water):
+def test_multiple_time_steps_end_at_the_same_place(methanol_in_water, backend):
     topology, system, positions, atoms = methanol_in_water
     model = MLPotential(network(METHANOL), atomic_numbers=METHANOL, embeddings=["electrostatic"])
     region = Region("methanol", atoms, charge=0)
@@ -159,7 +192,7 @@ def test_multiple_time_steps_end_at_the_same_place(methanol_in_water):
             Term(model, coefficient=-1.0, name="methanol/ML in QM", **embedded),
         ]
     )
-    mixed = create_mixed_system(topology, system, hamiltonian)
+    mixed = create_mixed_system(topology, system, hamiltonian, ml_backend=backend)
     ends = []
     for platform, precision in (("Reference", None), ("CUDA", "double")):
         integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, 0.001, inner_steps=2)
