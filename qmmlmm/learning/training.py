@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import sys
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,10 +22,8 @@ from qmmlmm.learning.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import covalent_radius
 
-CHECKPOINT_VERSION = 6
+CHECKPOINT_VERSION = 5
 NEAR_WEIGHTS = ("near_", "vector_head")
-FEWEST_PARTS = 4
-"""Of the frames, of which each member of a committee leaves out one."""
 
 
 class TrainingError(QmmlmmError, RuntimeError):
@@ -54,10 +51,6 @@ class TrainingSettings:
         Share that the running average of the weights keeps in each step; the average is what comes out.
     force_weight, near_weight, vacuum_weight, dipole_weight, energy_weight : float
         Of the squared errors, each in units of the variance of its label; labels that the frames lack do not count.
-    cross_validated : bool
-        Whether each member of a committee leaves out a part of the frames of its own, one in as many parts as there are
-        members, a quarter at most. Members then differ by their data too, and their spread says more about the error
-        of their mean (B. Parmanto, P. W. Munro, H. R. Doyle, Connection Science 8, 405, 1996).
     patience : int
         Validations without improvement after which training stops.
     validations : int
@@ -76,7 +69,6 @@ class TrainingSettings:
     vacuum_weight: float = 0.5
     dipole_weight: float = 0.5
     energy_weight: float = 0.1
-    cross_validated: bool = True
     patience: int = 20
     validations: int = 40
     seed: int = 1
@@ -188,7 +180,6 @@ class Training:
         self.model = model.to(self.device).train()
         self.data = frame_tensors(train, conditions).to(self.device)
         self.validation = frame_tensors(validation, conditions).to(self.device)
-        self._shown = self._frames_of_members(train).to(self.device)
         self.average = copy.deepcopy(model).eval()
         self.best = copy.deepcopy(model.state_dict())
         self.best_score = float("inf")
@@ -224,59 +215,33 @@ class Training:
             scales["dipole"] = dipole.var(0, unbiased=False).mean()
         return {key: max(float(value), 1e-12) for key, value in scales.items()}
 
-    def _frames_of_members(self, train: list[LabelledFrame]) -> Tensor:
-        """Return one where a member is shown a frame, else zero: (members, frames), or (1, frames) if all see all.
-
-        A frame's part is that of its geometry's checksum: when training goes on later, with more frames, or some twice,
-        no member is shown what it left out.
-        """
-        members = self.model.members
-        if not self.settings.cross_validated or members == 1:
-            return torch.ones(1, len(train), dtype=torch.float64)
-        parts = max(members, FEWEST_PARTS)
-        part = torch.tensor([zlib.crc32(frame.positions.tobytes()) % parts for frame in train])
-        shown = (part[None] != torch.arange(members)[:, None]).to(torch.float64)
-        # Of very few frames a member may have been left none.
-        shown[shown.sum(1) == 0] = 1.0
-        return shown
-
-    def loss(self, batch: FrameTensors, shown: Tensor | None = None) -> Tensor:
-        """Return the loss of every member on a batch, (members,).
-
-        Parameters
-        ----------
-        batch : FrameTensors
-        shown : (members or 1, batch) tensor, optional
-            Zero for the frames that do not count for a member; all count by default.
-        """
+    def loss(self, batch: FrameTensors) -> Tensor:
+        """Return the loss of every member on a batch, (members,)."""
         settings, scales = self.settings, self._scales
         predicted = predict(self.model, batch, train=True)
-        counted = torch.ones(1, len(batch), dtype=torch.float64, device=self.device) if shown is None else shown
-        share = counted / counted.sum(1, keepdim=True).clamp(min=1.0)
 
         def squared(value: Tensor, label: Tensor) -> Tensor:
-            return ((value - label).square().flatten(2).mean(2) * share).sum(1)
-
-        def squared_energy(value: Tensor, label: Tensor) -> Tensor:
-            return ((value - label).square() * share).sum(1)
+            return (value - label).square().flatten(1).mean(1)
 
         loss = settings.force_weight * squared(predicted.forces, batch.forces) / scales["forces"]
-        loss = loss + settings.energy_weight * squared_energy(predicted.energy, batch.energy) / scales["energy"]
+        loss = loss + settings.energy_weight * squared(predicted.energy, batch.energy) / scales["energy"]
         if batch.vacuum_forces is not None and batch.vacuum_energy is not None:
-            bare = squared(predicted.vacuum_forces, batch.vacuum_forces) / scales["forces"]
-            loss = loss + settings.vacuum_weight * bare
-            bare = squared_energy(predicted.vacuum_energy, batch.vacuum_energy) / scales["energy"]
-            loss = loss + settings.energy_weight * bare
+            loss = (
+                loss + settings.vacuum_weight * squared(predicted.vacuum_forces, batch.vacuum_forces) / scales["forces"]
+            )
+            loss = (
+                loss + settings.energy_weight * squared(predicted.vacuum_energy, batch.vacuum_energy) / scales["energy"]
+            )
         if batch.dipole is not None:
             loss = loss + settings.dipole_weight * squared(predicted.dipole, batch.dipole) / scales["dipole"]
         if batch.vacuum_dipole is not None:
-            bare = squared(predicted.vacuum_dipole, batch.vacuum_dipole) / scales["dipole"]
-            loss = loss + settings.dipole_weight * bare
+            loss = (
+                loss + settings.dipole_weight * squared(predicted.vacuum_dipole, batch.vacuum_dipole) / scales["dipole"]
+            )
         if batch.near_charges.shape[1] and settings.near_weight > 0:
             used = (batch.near_charges != 0).unsqueeze(-1)
-            error = ((predicted.near_forces - batch.near_forces) * used).square().flatten(2).sum(2)
-            places = 3.0 * (used.flatten(1).sum(1) * counted).sum(1)
-            loss = loss + settings.near_weight * (error * counted).sum(1) / places.clamp(min=1.0) / scales["near"]
+            error = ((predicted.near_forces - batch.near_forces) * used).square().flatten(1).sum(1)
+            loss = loss + settings.near_weight * error / (3 * used.sum().clamp(min=1)) / scales["near"]
         return loss
 
     def _frames_of_step(self, step: int) -> Tensor:
@@ -333,8 +298,7 @@ class Training:
         return TrainedModel(model.cpu(), list(self.history), accuracy(predicted, self.validation))
 
     def _train_one_step(self) -> float:
-        chosen = self._frames_of_step(self.step)
-        losses = self.loss(self.data.select(chosen), self._shown[:, chosen])
+        losses = self.loss(self.data.select(self._frames_of_step(self.step)))
         if not bool(torch.isfinite(losses).all()):
             raise TrainingError(
                 f"the loss is {losses.tolist()} at step {self.step}; look for labels that are far off, or lower "

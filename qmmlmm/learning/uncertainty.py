@@ -69,6 +69,6 @@ def force_uncertainty(predicted: Prediction, frames: FrameTensors) -> ForceUncer
     spread = members.var(0).mean(-1).sqrt()
     error = (members.mean(0) - frames.forces).square().mean(-1).sqrt()
     return ForceUncertainty(
-        atom_spread=spread.numpy() * FORCE_AU_IN_OPENMM,
-        atom_error=error.numpy() * FORCE_AU_IN_OPENMM,
+        atom_spread=spread.cpu().numpy() * FORCE_AU_IN_OPENMM,
+        atom_error=error.cpu().numpy() * FORCE_AU_IN_OPENMM,
     )

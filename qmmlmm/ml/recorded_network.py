@@ -50,10 +50,11 @@ class RecordedNetwork(torch.nn.Module):
         try:
             n = len(network.atomic_numbers)
             # Any geometry: the operations depend on nothing but the number of atoms.
-            places = torch.arange(3.0 * n, dtype=torch.float64).reshape(n, 3)
-            row = torch.zeros(1, dtype=torch.int64)
-            site = torch.zeros(n, dtype=torch.float64)
-            moments = torch.zeros(n, N_MOMENTS, network.near_functions, dtype=network.centers.dtype)
+            device = network.conditions.device
+            places = torch.arange(3.0 * n, dtype=torch.float64, device=device).reshape(n, 3)
+            row = torch.zeros(1, dtype=torch.int64, device=device)
+            site = torch.zeros(n, dtype=torch.float64, device=device)
+            moments = torch.zeros(n, N_MOMENTS, network.near_functions, dtype=network.centers.dtype, device=device)
             alone, surrounded = (row, places), (row, places, site, torch.zeros_like(places), moments)
             self.alone = _recorded(_alone(network, 1), alone)
             self.surrounded = _recorded(_surrounded(network, 1), surrounded)

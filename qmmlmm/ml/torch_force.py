@@ -78,10 +78,12 @@ def create_torch_force(module: torch.jit.ScriptModule, periodic: bool) -> openmm
 
     Notes
     -----
-    Call it only if `unavailable_because` returns None.
+    Call it only if `unavailable_because` returns None. TorchScript's fuser is switched off for the whole process: on a
+    GPU it makes kernels of the term that cannot run ("Global alloc not supported yet").
     """
     import openmmtorch
 
+    torch._C._jit_set_texpr_fuser_enabled(False)
     force = openmmtorch.TorchForce(module)
     force.setOutputsForces(True)
     force.setUsesPeriodicBoundaryConditions(periodic)

@@ -368,6 +368,15 @@ def test_of_a_recorded_committee_each_member_can_be_differentiated_on_demand(inp
     assert "uncertainty_scale" in [name.split(".")[-1] for name, _ in recorded.named_buffers()]
 
 
+def test_a_network_is_recorded_where_it_is():
+    # The device "meta" has no values, but an operation with a tensor from elsewhere fails on it as on a GPU.
+    recorded = RecordedNetwork(network(members=2).to("meta"))
+    places = torch.zeros(len(NUMBERS), 3, dtype=torch.float64, device="meta")
+    energies, slopes = recorded.each_alone(torch.zeros(1, dtype=torch.int64, device="meta"), places)
+    assert energies.device.type == slopes.device.type == "meta"
+    assert slopes.shape == (2, len(NUMBERS), 3)
+
+
 def test_recording_leaves_the_network_trainable():
     model = network()
     RecordedNetwork(model)

@@ -90,6 +90,8 @@ def methanol_in_water():
     for i, j in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 5)):
         topology.addBond(atoms[i], atoms[j])
     (nonbonded,) = (force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
+    # A GPU rounds the mesh up to what its Fourier transforms like; Reference takes any.
+    nonbonded.setPMEParameters(3.3, 24, 24, 24)
     first = system.getNumParticles()
     for element, charge in zip(elements, (0.12, -0.6, 0.02, 0.02, 0.02, 0.42), strict=True):
         system.addParticle(element.mass)
