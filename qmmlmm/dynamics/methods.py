@@ -71,6 +71,10 @@ class LandauZener:
     with the rate at which the energies cross, from the step in which they do; the hop is at the end of that step. No
     phase is kept between two crossings, and where the states come near and do not cross there is no hop: the
     trajectory has to pass quickly, with a kinetic energy far above V, and the coupling is the same all the way.
+
+    At a hop and at a spin flip the momenta of the region are scaled, all of them by the same factor, so that the total
+    energy stays: there is no coupling vector to go along. So all kinetic energy of the region counts, more than along a
+    coupling, and fewer hops upward are frustrated the larger the region is.
     """
 
 

@@ -73,10 +73,12 @@ class SurfaceHopping:
     method : FewestSwitches or LandauZener, optional
         ``FewestSwitches()`` if not given.
     rescale_along : {"velocity", "coupling"}
-        Direction in which the momenta of the region change at a hop: that of the region's momenta, or the derivative
-        coupling on the region's atoms. Landau-Zener has ``"velocity"`` alone.
+        Direction in which the momenta of the region change at a hop: that of the region's momenta, which are all
+        scaled by one factor, or the derivative coupling of both states on the region's atoms, which `surfaces` have to
+        give, whatever propagates the amplitudes. Landau-Zener has ``"velocity"`` alone, also for spin flips.
     frustrated : {"keep", "reverse"}
-        What becomes of the momentum along that direction when a hop lacks kinetic energy.
+        What becomes of the momentum along that direction when a hop lacks kinetic energy: along the velocity
+        ``"reverse"`` turns the whole region back.
     seed : int
         Of the random numbers that decide about hops.
 

@@ -289,9 +289,9 @@ class MixedSystem:
             If the term has no states to choose from, or not this one.
         """
         count = self.selectable_states(name)
-        if not 0 <= state < count:
+        if isinstance(state, bool) or state not in range(count):
             raise HamiltonianError(
-                f"state {state} of term {name!r} does not exist: "
+                f"state {state!r} of term {name!r} does not exist: "
                 + (f"there are states 0 to {count - 1}" if count > 1 else "it has one state alone")
             )
         context.setParameter(state_parameter(name), state)

@@ -9,6 +9,7 @@ from pyscf.fci import direct_spin1
 from pyscf.nac import sacasscf as coupling_module
 
 from qmmlmm.errors import ConvergenceError
+from qmmlmm.qm.derivative_integrals import DerivativeIntegrals
 from qmmlmm.qm.state import ElectronicState
 from qmmlmm.units import FloatArray
 
@@ -16,7 +17,7 @@ RESPONSE_TOLERANCE = 1e-9
 RESPONSE_CYCLES = 200
 
 
-def casscf_state(casscf: Any, index: int, term: str) -> ElectronicState:
+def casscf_state(casscf: Any, index: int, term: str, integrals: DerivativeIntegrals | None = None) -> ElectronicState:
     """Return energy, gradient and relaxed density of one state.
 
     Parameters
@@ -26,6 +27,8 @@ def casscf_state(casscf: Any, index: int, term: str) -> ElectronicState:
     index : int
     term : str
         For messages.
+    integrals : DerivativeIntegrals, optional
+        Of its molecule, for gradients and couplings of one geometry.
 
     Notes
     -----
@@ -39,13 +42,21 @@ def casscf_state(casscf: Any, index: int, term: str) -> ElectronicState:
         If the Lagrange multipliers do not converge.
     """
     method = casscf.nuc_grad_method()
-    gradient = _solved(method, casscf, index, f"{term}: the response of the orbitals to state {index}")
+    gradient = _solved(method, casscf, index, f"{term}: the response of the orbitals to state {index}", integrals)
     active = direct_spin1.make_rdm1(casscf.ci[index], casscf.ncas, casscf.nelecas)
     density = _in_basis(casscf, active) + 2.0 * _core(casscf) + _response(method, casscf)
     return ElectronicState(float(casscf.e_states[index]), gradient, density)
 
 
-def casscf_coupling(casscf: Any, bra: int, ket: int, term: str, *, whole: bool = False) -> ElectronicState:
+def casscf_coupling(
+    casscf: Any,
+    bra: int,
+    ket: int,
+    term: str,
+    integrals: DerivativeIntegrals | None = None,
+    *,
+    whole: bool = False,
+) -> ElectronicState:
     """Return the derivative coupling between two states, times their energy difference, as if it were a gradient.
 
     Parameters
@@ -55,6 +66,8 @@ def casscf_coupling(casscf: Any, bra: int, ket: int, term: str, *, whole: bool =
     bra, ket : int
     term : str
         For messages.
+    integrals : DerivativeIntegrals, optional
+        As of `casscf_state`.
     whole : bool
         Whether the part of the moving basis functions is there, which is no part of an energy.
 
@@ -71,9 +84,8 @@ def casscf_coupling(casscf: Any, bra: int, ket: int, term: str, *, whole: bool =
     couplings the opposite of its documentation's; overlaps of finite displacements show it.
     """
     method = coupling_module.NonAdiabaticCouplings(casscf, state=(ket, bra), mult_ediff=True, use_etfs=not whole)
-    gradient = _solved(
-        method, casscf, (ket, bra), f"{term}: the response of the orbitals to the coupling of states {bra} and {ket}"
-    )
+    what = f"{term}: the response of the orbitals to the coupling of states {bra} and {ket}"
+    gradient = _solved(method, casscf, (ket, bra), what, integrals)
     transition = direct_spin1.trans_rdm1(casscf.ci[bra], casscf.ci[ket], casscf.ncas, casscf.nelecas)
     density = _in_basis(casscf, 0.5 * (transition + transition.T)) + _response(method, casscf)
     difference = float(casscf.e_states[ket] - casscf.e_states[bra])
@@ -91,12 +103,16 @@ def transition_moments(casscf: Any) -> tuple[FloatArray, FloatArray]:
     return dipoles, 2.0 / 3.0 * excitations * (dipoles**2).sum(axis=1)
 
 
-def _solved(method: Any, casscf: Any, state: Any, what: str) -> FloatArray:
+def _solved(method: Any, casscf: Any, state: Any, what: str, integrals: DerivativeIntegrals | None) -> FloatArray:
     """Return the gradient, or raise if the Lagrange multipliers are not converged."""
     method.verbose = 0
     method.conv_rtol = RESPONSE_TOLERANCE
     method.max_cycle = RESPONSE_CYCLES
-    gradient = np.asarray(method.kernel(state=state, mf_grad=casscf._scf.nuc_grad_method()))
+    # PySCF's callback computes the residual once more in every iteration, for messages that nobody sees.
+    method.get_lagrange_callback = lambda *_: None
+    integrals = DerivativeIntegrals(casscf.mol) if integrals is None else integrals
+    with integrals.serving(casscf._scf.nuc_grad_method()) as mean_field:
+        gradient = np.asarray(method.kernel(state=state, mf_grad=mean_field))
     if not method._conv:
         raise ConvergenceError(f"{what} did not converge; look at the geometry, or tighten conv_tol of CASSCF")
     return gradient

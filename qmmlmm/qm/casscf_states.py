@@ -15,22 +15,18 @@ from qmmlmm.errors import ConvergenceError, EvaluationError
 from qmmlmm.qm.active_space import starting_orbitals
 from qmmlmm.qm.casscf_overlap import CasscfSnapshot, casscf_overlaps, centred
 from qmmlmm.qm.casscf_response import casscf_coupling, casscf_state, transition_moments
-from qmmlmm.qm.density_history import JUMP, LEAST_OVERLAP
+from qmmlmm.qm.density_history import JUMP, OrbitalHistory, orthonormal
+from qmmlmm.qm.derivative_integrals import DerivativeIntegrals
 from qmmlmm.qm.excited import CASSCF
+from qmmlmm.qm.full_ci import SPIN_ERROR, full_ci, spin_square
 from qmmlmm.qm.state import ElectronicState
 from qmmlmm.qm.state_tracking import LEAST_CHARACTER, match
 from qmmlmm.units import FloatArray
 
 logger = logging.getLogger("qmmlmm.qm")
 
-SPIN_PENALTY = 0.5
-"""Hartree by which other multiplicities are lifted, times the excess of S^2."""
-
 LEAST_ACTIVE_SPACE = 0.7
 """Smallest singular value of the overlap of two active spaces below which an active orbital is another one."""
-
-SPIN_ERROR = 0.01
-"""Of S^2, beyond which a state has another multiplicity."""
 
 FINEST_VECTORS, FINEST_ENERGY = 1e-13, 1e-10  # hartree
 
@@ -73,8 +69,10 @@ class CasscfStates:
         self._follow = follow
         self._term = term
         self._known: CasscfSnapshot | None = None
+        self._history = OrbitalHistory()
         self._characters: tuple[int, ...] = ()
         self._converged: Any = None
+        self._integrals: DerivativeIntegrals | None = None
         self._record = CasscfRecord()
 
     def select(self, state: int) -> None:
@@ -84,6 +82,7 @@ class CasscfStates:
     def forget(self) -> None:
         """Start anew, from the orbitals of Hartree-Fock."""
         self._known = None
+        self._history.forget()
 
     def summary(self) -> dict[str, object]:
         """Return what was counted."""
@@ -107,6 +106,7 @@ class CasscfStates:
         n_core, n_active, up, down = (int(n) for n in memory["sizes"])
         vectors = list(memory["vectors"])
         self._known = CasscfSnapshot(molecule, memory["orbitals"], n_core, n_active, (up, down), vectors)
+        self._history.forget()
         self._characters = tuple(int(c) for c in memory["characters"])
 
     def energy(self, mean_field: Any, save: Callable[[], str]) -> float:
@@ -132,26 +132,31 @@ class CasscfStates:
         settings = self._settings
         casscf = self._method(mean_field)
         molecule = centred(mean_field.mol)
-        guess = self._guess(molecule, np.asarray(mean_field.get_ovlp()))
-        last = self._known if guess is not None else None
-        if guess is None or last is None:
+        overlap = np.asarray(mean_field.get_ovlp())
+        guesses = self._guesses(molecule, overlap)
+        last = self._known if guesses else None
+        if last is None:
             converge_reference()
-            orbitals, vectors = starting_orbitals(mean_field, casscf, settings, self._term), None
-            origin = f"{settings.active if isinstance(settings.active, str) else 'chosen'} orbitals"
+            kind = settings.active if isinstance(settings.active, str) else "chosen"
+            guesses = [(f"{kind} orbitals", starting_orbitals(mean_field, casscf, settings, self._term))]
+        vectors = None if last is None else last.vectors
+        cycles = 0
+        for name, orbitals in guesses:
+            cycles += self._converge(casscf, orbitals, vectors, save)
+            states = self._snapshot(molecule, casscf)
+            overlaps, shared = (None, 1.0) if last is None else casscf_overlaps(last, states)
+            if shared >= LEAST_ACTIVE_SPACE:
+                origin = name
+                break
         else:
-            orbitals, vectors, origin = guess, last.vectors, "last geometry"
-        outcome = self._converge(casscf, orbitals, vectors, save)
+            raise EvaluationError(
+                f"{self._term}: an active orbital has become another one since the last geometry (the active "
+                f"spaces overlap by {shared:.2f}); {save()}. Take a larger active space or shorter steps"
+            )
         self._record.converged[origin] = self._record.converged.get(origin, 0) + 1
-        results: dict[str, object] = {"casscf_cycles": outcome, "casscf_guess": origin}
-        states = self._snapshot(molecule, casscf)
+        results: dict[str, object] = {"casscf_cycles": cycles, "casscf_guess": origin}
         characters = tuple(range(settings.n_states))
-        if last is not None:
-            overlaps, shared = casscf_overlaps(last, states)
-            if shared < LEAST_ACTIVE_SPACE:
-                raise EvaluationError(
-                    f"{self._term}: an active orbital has become another one since the last geometry (the active "
-                    f"spaces overlap by {shared:.2f}); {save()}. Take a larger active space or shorter steps"
-                )
+        if overlaps is not None:
             found = match(overlaps, self._characters, self._term)
             casscf.ci = [sign * vector for sign, vector in zip(found.signs, casscf.ci, strict=True)]
             states = self._snapshot(molecule, casscf)
@@ -164,18 +169,20 @@ class CasscfStates:
                     f"a squared overlap of {kept:.2f} with it; {save()}. Raise n_states, or take shorter steps"
                 )
         place = self._place(characters)
-        state = casscf_state(casscf, place, self._term)
+        self._integrals = DerivativeIntegrals(casscf.mol)
+        state = casscf_state(casscf, place, self._term, self._integrals)
         results |= self._results(casscf, place, characters)
         self._converged = casscf
 
         def accept() -> None:
             self._known, self._characters = states, characters
+            self._history.add(molecule.atom_coords(), overlap, (states.core, states.active))
 
         return ElectronicState(state.energy, state.gradient, state.density, None, results), accept
 
     def coupling(self, bra: int, ket: int) -> ElectronicState:
         """Return the coupling of two states of the last geometry: see `casscf_coupling`."""
-        return casscf_coupling(self._converged, bra, ket, self._term)
+        return casscf_coupling(self._converged, bra, ket, self._term, self._integrals)
 
     def _place(self, characters: tuple[int, ...]) -> int:
         return characters.index(self._state) if self._follow else self._state
@@ -185,11 +192,11 @@ class CasscfStates:
         unpaired = mean_field.mol.spin
         up = (settings.n_electrons + unpaired) // 2
         casscf = mcscf.CASSCF(mean_field, settings.n_orbitals, (up, settings.n_electrons - up))
-        casscf.verbose = casscf.fcisolver.verbose = 0
+        casscf.verbose = 0
         casscf.chkfile = None
-        casscf.fcisolver.conv_tol = FINEST_VECTORS
-        casscf.fcisolver.max_cycle = settings.max_cycle
-        casscf.fix_spin_(shift=SPIN_PENALTY, ss=0.25 * unpaired * (unpaired + 2))
+        casscf.fcisolver = full_ci(
+            *(mean_field.mol, settings.n_orbitals, casscf.nelecas, unpaired + 1), FINEST_VECTORS, settings.max_cycle
+        )
         casscf = casscf.state_average_([1.0 / settings.n_states] * settings.n_states)
         # The gradient decides; the energy of hundreds of hartree has no digits beyond.
         casscf.conv_tol = FINEST_ENERGY
@@ -197,20 +204,26 @@ class CasscfStates:
         casscf.max_cycle_macro = settings.max_cycle
         return casscf
 
-    def _guess(self, molecule: Any, overlap: FloatArray) -> FloatArray | None:
-        """Return the orbitals of the last geometry made orthonormal at this one; None if they are far from it."""
+    def _guesses(self, molecule: Any, overlap: FloatArray) -> list[tuple[str, FloatArray]]:
+        """Return where orbitals are from, and the orbitals, the best first; none if the last geometry is far away."""
         known = self._known
         if known is None:
-            return None
-        moved = np.linalg.norm(known.molecule.atom_coords() - molecule.atom_coords(), axis=1).max()
-        values, vectors = np.linalg.eigh(known.orbitals.T @ overlap @ known.orbitals)
-        if moved > JUMP or values.min() < LEAST_OVERLAP:
+            return []
+        found = []
+        if np.linalg.norm(known.molecule.atom_coords() - molecule.atom_coords(), axis=1).max() <= JUMP:
+            groups = [g for name, g in self._history.guesses(molecule.atom_coords()) if name == "extrapolated guess"]
+            names = ["last geometries"] * len(groups) + ["last geometry"]
+            for name, (core, active) in zip(names, [*groups, (known.core, known.active)], strict=True):
+                orbitals = _completed(core, active, known.orbitals, overlap)
+                if orbitals is not None:
+                    found.append((name, orbitals))
+        if not found:
+            self._history.forget()
             logger.warning(
                 "%s: the geometry jumped, and states cannot be followed: state %d is counted by energy again",
                 *(self._term, self._state),
             )
-            return None
-        return np.asarray(known.orbitals @ (vectors / np.sqrt(values)) @ vectors.T)
+        return found
 
     def _converge(self, casscf: Any, orbitals: FloatArray, vectors: Any, save: Callable[[], str]) -> int:
         """Converge and check the spin; return the number of cycles."""
@@ -239,13 +252,13 @@ class CasscfStates:
             order = np.argsort(casscf.e_states, kind="stable")
             casscf.fcisolver.e_states = np.asarray(casscf.e_states)[order]
             casscf.ci = [casscf.ci[k] for k in order]
-        unpaired = casscf.mol.spin
+        multiplicity = casscf.mol.spin + 1
         for index, vector in enumerate(casscf.ci):
             square = float(spin_op.spin_square(vector, casscf.ncas, casscf.nelecas)[0])
-            if abs(square - 0.25 * unpaired * (unpaired + 2)) > SPIN_ERROR:
+            if abs(square - spin_square(multiplicity)) > SPIN_ERROR:
                 raise EvaluationError(
                     f"{self._term}: root {index} of CASSCF has flipped to another spin (S^2 = {square:.3f}, "
-                    f"multiplicity {unpaired + 1} asked for); {save()}. Lower n_states or take a larger active space"
+                    f"multiplicity {multiplicity} asked for); {save()}. Lower n_states or take a larger active space"
                 )
         return cycles
 
@@ -263,3 +276,14 @@ class CasscfStates:
             "oscillator_strengths": strengths,
             "transition_dipoles": dipoles,
         }
+
+
+def _completed(core: FloatArray, active: FloatArray, others: FloatArray, overlap: FloatArray) -> FloatArray | None:
+    """Return all orbitals, orthonormal: core, active, and what `others` have beside these; None if any are lost."""
+    made = np.zeros((len(overlap), 0))
+    for group in (core, active, others[:, core.shape[1] + active.shape[1] :]):
+        found = orthonormal(group - made @ (made.T @ overlap @ group), overlap)
+        if found is None:
+            return None
+        made = np.hstack([made, found])
+    return made

@@ -129,8 +129,9 @@ class CompactCharges:
         charge_gradient = np.zeros((len(self._positions), 3))
         atom_gradient = np.zeros((molecule.natm, 3))
         symmetric = np.ascontiguousarray(0.5 * (density + density.T))
+        electrons = bool(symmetric.any())  # a coupling is a difference from nuclei alone
         for kernel in self._kernels:
-            for block in _blocks(len(kernel.indices), 24 * n_ao**2):
+            for block in _blocks(len(kernel.indices), 24 * n_ao**2) if electrons else []:
                 chosen = kernel.indices[block]
                 charges = kernel.charges[block]
                 integrals = self._integrals("int1e_grids_ip", kernel.omega, self._positions[chosen])

@@ -1,4 +1,4 @@
-"""Guesses for the density of a geometry from those of the geometries before it."""
+"""Guesses for the orbitals and the density of a geometry from those of the geometries before it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from qmmlmm.units import FloatArray
+
+Groups = tuple[FloatArray, ...]
 
 LONGEST = 6
 """Steps that the extrapolation looks back: order k = 4."""
@@ -30,15 +32,18 @@ LEAST_OVERLAP = 0.1
 
 @dataclass(frozen=True)
 class _Entry:
-    """One converged geometry: positions about their centre, and for each spin P S and the occupied orbitals."""
+    """One converged geometry: positions about their centre, and of each group of orbitals P S and the orbitals."""
 
     shape: FloatArray
-    projectors: tuple[FloatArray, ...]
-    orbitals: tuple[FloatArray, ...]
+    projectors: Groups
+    orbitals: Groups
 
 
-class DensityHistory:
-    """The last converged densities of one region, in a time-reversible extrapolation.
+class OrbitalHistory:
+    """The last converged orbitals of one region, in a time-reversible extrapolation.
+
+    Orbitals come in groups that do not care about rotations inside: the occupied ones of each spin, or core and active
+    ones.
 
     Notes
     -----
@@ -66,17 +71,66 @@ class DensityHistory:
         """Start anew."""
         self._entries.clear()
 
-    def add(self, positions: FloatArray, overlap: FloatArray, mean_field: Any) -> None:
-        """Keep the orbitals of a converged mean-field object."""
+    def add(self, positions: FloatArray, overlap: FloatArray, orbitals: Groups) -> None:
+        """Keep orbitals, each group (n_ao, n), orthonormal with this overlap of the basis functions."""
         shape = _centred(positions)
         for index, entry in enumerate(self._entries):
             if _distance(entry.shape, shape) < SAME_GEOMETRY:
                 del self._entries[index:]
                 break
-        orbitals = _occupied(mean_field)
-        projectors = tuple(c @ (c.T @ overlap) for c in orbitals)
-        self._entries.append(_Entry(shape, projectors, orbitals))
+        self._entries.append(_Entry(shape, tuple(c @ (c.T @ overlap) for c in orbitals), orbitals))
         del self._entries[:-LONGEST]
+
+    def guesses(self, positions: FloatArray) -> list[tuple[str, Groups]]:
+        """Return names and orbitals to start from, not orthonormal yet, the best first; none after a jump.
+
+        The last one has the orbitals of the nearest geometry.
+        """
+        shape = _centred(positions)
+        distances = [_distance(entry.shape, shape) for entry in self._entries]
+        if not distances or min(distances) > JUMP:
+            self.forget()
+            return []
+        nearest = self._entries[int(np.argmin(distances))]
+        found = []
+        length = self._length(shape, distances[-1]) if min(distances) >= SAME_GEOMETRY else 1
+        if length > 1:
+            last, recent = self._entries[-1], self._entries[: -length - 1 : -1]
+            weights = coefficients(length)
+            moved = tuple(
+                np.asarray(sum(b * entry.projectors[group] for b, entry in zip(weights, recent, strict=True)))
+                @ orbitals
+                for group, orbitals in enumerate(last.orbitals)
+            )
+            found.append(("extrapolated guess", moved))
+        return [*found, ("last density", nearest.orbitals)]
+
+    def _length(self, shape: FloatArray, displacement: float) -> int:
+        """Return how many steps the extrapolation may look back."""
+        for length in range(len(self._entries), 1, -1):
+            recent = self._entries[: -length - 1 : -1]
+            predicted = sum(b * entry.shape for b, entry in zip(coefficients(length), recent, strict=True))
+            if _distance(np.asarray(predicted), shape) < FAITHFUL * displacement:
+                return length
+        return 1
+
+
+class DensityHistory:
+    """The last converged densities of one region, extrapolated by `OrbitalHistory`."""
+
+    def __init__(self) -> None:
+        self._orbitals = OrbitalHistory()
+
+    def __len__(self) -> int:
+        return len(self._orbitals)
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._orbitals.forget()
+
+    def add(self, positions: FloatArray, overlap: FloatArray, mean_field: Any) -> None:
+        """Keep the orbitals of a converged mean-field object."""
+        self._orbitals.add(positions, overlap, _occupied(mean_field))
 
     def guesses(self, positions: FloatArray, overlap: FloatArray) -> list[tuple[str, FloatArray]]:
         """Return names and density matrices to start from, the best first; none after a jump.
@@ -92,33 +146,8 @@ class DensityHistory:
         list of (str, (n_ao, n_ao) or (2, n_ao, n_ao) float array)
             ``"extrapolated guess"`` and ``"last density"``.
         """
-        shape = _centred(positions)
-        distances = [_distance(entry.shape, shape) for entry in self._entries]
-        if not distances or min(distances) > JUMP:
-            self.forget()
-            return []
-        nearest = self._entries[int(np.argmin(distances))]
-        found = []
-        length = self._length(shape, distances[-1]) if min(distances) >= SAME_GEOMETRY else 1
-        if length > 1:
-            last, recent = self._entries[-1], self._entries[: -length - 1 : -1]
-            weights = coefficients(length)
-            moved = tuple(
-                sum(b * entry.projectors[spin] for b, entry in zip(weights, recent, strict=True)) @ orbitals
-                for spin, orbitals in enumerate(last.orbitals)
-            )
-            found.append(("extrapolated guess", _density(moved, overlap)))
-        found.append(("last density", _density(nearest.orbitals, overlap)))
+        found = [(name, _density(orbitals, overlap)) for name, orbitals in self._orbitals.guesses(positions)]
         return [(name, density) for name, density in found if density is not None]
-
-    def _length(self, shape: FloatArray, displacement: float) -> int:
-        """Return how many steps the extrapolation may look back."""
-        for length in range(len(self._entries), 1, -1):
-            recent = self._entries[: -length - 1 : -1]
-            predicted = sum(b * entry.shape for b, entry in zip(coefficients(length), recent, strict=True))
-            if _distance(np.asarray(predicted), shape) < FAITHFUL * displacement:
-                return length
-        return 1
 
 
 def coefficients(length: int) -> FloatArray:
@@ -135,20 +164,31 @@ def _distance(first: FloatArray, second: FloatArray) -> float:
     return float(np.linalg.norm(first - second, axis=1).max())
 
 
-def _occupied(mean_field: Any) -> tuple[FloatArray, ...]:
+def _occupied(mean_field: Any) -> Groups:
     orbitals, occupations = np.asarray(mean_field.mo_coeff), np.asarray(mean_field.mo_occ)
     if occupations.ndim == 1:
         return (np.asarray(orbitals[:, occupations > 0]),)
     return tuple(np.asarray(orbitals[spin][:, occupations[spin] > 0]) for spin in range(2))
 
 
-def _density(orbitals: tuple[FloatArray, ...], overlap: FloatArray) -> FloatArray | None:
+def orthonormal(orbitals: FloatArray, overlap: FloatArray) -> FloatArray | None:
+    """Return orbitals made orthonormal with the least change, or None if they have lost their independence."""
+    if not orbitals.shape[1]:
+        return orbitals
+    if not np.all(np.isfinite(orbitals)):
+        return None
+    values, vectors = np.linalg.eigh(orbitals.T @ overlap @ orbitals)
+    if values.min() < LEAST_OVERLAP:
+        return None
+    return np.asarray(orbitals @ (vectors / np.sqrt(values)) @ vectors.T)
+
+
+def _density(orbitals: Groups, overlap: FloatArray) -> FloatArray | None:
     """Return the density matrix of orbitals made orthonormal, or None if they have lost their independence."""
     parts = []
-    for c in orbitals:
-        values, vectors = np.linalg.eigh(c.T @ overlap @ c) if np.all(np.isfinite(c)) else (np.full(1, -1.0), c)
-        if c.shape[1] and values.min() < LEAST_OVERLAP:
+    for group in orbitals:
+        found = orthonormal(group, overlap)
+        if found is None:
             return None
-        orthonormal = c @ (vectors / np.sqrt(values)) @ vectors.T
-        parts.append(orthonormal @ orthonormal.T)
+        parts.append(found @ found.T)
     return 2.0 * parts[0] if len(parts) == 1 else np.array(parts)

@@ -145,8 +145,9 @@ class CASSCF:
 
     Notes
     -----
-    Later geometries start from the orbitals and amplitudes of the one before, so that the active space stays the same;
-    if it does not, this is an error.
+    Later geometries start from the core and active orbitals of those before, extrapolated along a trajectory, so that
+    the active space stays the same; if it does not, this is an error. States have the multiplicity of the region and
+    none below is missed: up to 400 determinants are diagonalised as a whole, more are iterated.
 
     AVAS: Sayfutyarova, Sun, Chan and Knizia, J. Chem. Theory Comput. 13, 4063 (2017).
     """

@@ -102,9 +102,9 @@ class SmoothPotential:
         symmetric = 0.5 * (density + density.T)
         nuclear_charges = molecule.atom_charges().astype(float)
         gradient = nuclear_charges[:, None] * self._slopes_at_nuclei
-        charges = np.empty(len(grid.points))
+        charges = np.zeros(len(grid.points))
         by_function = np.zeros((molecule.nao, 3))
-        for block, functions in self._blocks():
+        for block, functions in self._blocks() if symmetric.any() else ():
             weights, rest = grid.weights[block], self._rest[block]
             contracted = symmetric @ functions[0]
             density_here = np.einsum("pg,pg->g", contracted, functions[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,27 +13,15 @@ from qmmlmm.errors import ConvergenceError, PotentialError, RegionError, listed
 from qmmlmm.qm.active_space import starting_orbitals
 from qmmlmm.qm.convergence import ScfRecord, converge
 from qmmlmm.qm.excited import CASSCF, spin_states
+from qmmlmm.qm.full_ci import SPIN_ERROR, full_ci
 from qmmlmm.qm.potential import PySCFPotential
 from qmmlmm.units import SPEED_OF_LIGHT, FloatArray
-
-SPIN_PENALTY = 0.5
-"""Hartree by which other multiplicities are lifted, times the excess of S^2."""
-
-SPIN_ERROR = 0.01
-"""Of S^2, beyond which a state has another multiplicity."""
 
 FINEST_VECTORS = 1e-12  # hartree
 
 INDEPENDENT = 1e-20
 """Norm below which a rotation of the orbitals counts as dependent on others. With PySCF's 1e-14, steps of small
 symmetric molecules stop at a gradient of 2e-5 and stand still."""
-
-MORE = 3
-"""States of each multiplicity that are computed beyond those asked for, with no weight, so that none is missed."""
-
-MIXTURE = 0.1
-"""Share of all determinants in each guess: iterations pass over states of a symmetry that no guess has, such as the
-pi -> pi* triplet of formaldehyde."""
 
 HEAVIEST = 18
 """Argon: effective charges are known up to here."""
@@ -135,17 +122,16 @@ def spin_orbit_coupling(
             "is not in them; take a basis set for all electrons"
         )
     converge(mean_field, [], term, lambda: "nothing was saved", ScfRecord())
-    casscf, singlets, triplets = _averaged(mean_field, settings, n_singlets, n_triplets, term)
+    casscf = _averaged(mean_field, settings, n_singlets, n_triplets, term)
     components = np.empty((n_singlets, n_triplets, 3))
     active = casscf.mo_coeff[:, casscf.ncore : casscf.ncore + casscf.ncas]
     operator = np.einsum("pa,xpq,qb->xab", active, _operator(mean_field.mol), active)
-    for i, singlet in enumerate(singlets):
-        for j, triplet in enumerate(triplets):
-            vectors = casscf.ci[singlet], casscf.ci[triplet]
-            up, down = fci.direct_spin1.trans_rdm1s(*vectors, casscf.ncas, casscf.nelecas)
+    for i, singlet in enumerate(casscf.ci[:n_singlets]):
+        for j, triplet in enumerate(casscf.ci[n_singlets:]):
+            up, down = fci.direct_spin1.trans_rdm1s(singlet, triplet, casscf.ncas, casscf.nelecas)
             components[i, j] = 0.5 * np.einsum("xab,ba->x", operator, up - down)
     energies = np.asarray(casscf.e_states)
-    return SpinOrbitCoupling(energies[singlets], energies[triplets], components)
+    return SpinOrbitCoupling(energies[:n_singlets], energies[n_singlets:], components)
 
 
 def effective_charge(atomic_number: int) -> float:
@@ -172,33 +158,23 @@ def _operator(molecule: Any) -> FloatArray:
     return found / (2.0 * SPEED_OF_LIGHT**2)
 
 
-def _averaged(
-    mean_field: Any, settings: CASSCF, n_singlets: int, n_triplets: int, term: str
-) -> tuple[Any, list[int], list[int]]:
-    """Return a converged CASSCF, all states with as many electrons of either spin, and its singlets and triplets."""
+def _averaged(mean_field: Any, settings: CASSCF, n_singlets: int, n_triplets: int, term: str) -> Any:
+    """Return a converged CASSCF: singlets, then triplets, all with as many electrons of either spin."""
     pairs = settings.n_electrons // 2
     casscf = mcscf.CASSCF(mean_field, settings.n_orbitals, (pairs, pairs))
     casscf.verbose = 0
     casscf.conv_tol_grad = settings.conv_tol
     casscf.max_cycle_macro = settings.max_cycle
     casscf.ah_lindep = INDEPENDENT
-    solvers: list[Any] = []
-    weights: list[float] = []
-    places: list[list[int]] = []
-    for asked, multiplicity, square in ((n_singlets, 1, 0.0), (n_triplets, 3, 2.0)):
-        count = min(asked + MORE, spin_states(settings.n_electrons, settings.n_orbitals, multiplicity))
-        places.append(list(range(len(weights), len(weights) + asked)))
-        weights += [1.0 / (n_singlets + n_triplets)] * asked + [0.0] * (count - asked)
-        solver = fci.direct_spin1.FCISolver(mean_field.mol)
-        solver.verbose = 0
+    solvers = []
+    for count, multiplicity in ((n_singlets, 1), (n_triplets, 3)):
+        solver = full_ci(
+            *(mean_field.mol, settings.n_orbitals, (pairs, pairs), multiplicity), FINEST_VECTORS, settings.max_cycle
+        )
         solver.spin = 0
         solver.nroots = count
-        solver.conv_tol = FINEST_VECTORS
-        solver.max_cycle = settings.max_cycle
-        # Small spaces are diagonalised as a whole otherwise, and all multiplicities are mixed.
-        solver.davidson_only = True
-        solver.get_init_guess = partial(_guesses, multiplicity)
-        solvers.append(fci.addons.fix_spin_(solver, shift=SPIN_PENALTY, ss=square))
+        solvers.append(solver)
+    weights = [1.0 / (n_singlets + n_triplets)] * (n_singlets + n_triplets)
     casscf = mcscf.state_average_mix(casscf, solvers, weights)
     casscf.kernel(starting_orbitals(mean_field, casscf, settings, term))
     if not casscf.converged:
@@ -207,31 +183,10 @@ def _averaged(
             "orbitals or another number of states, such as all that are close in energy"
         )
     expected = [0.0] * n_singlets + [2.0] * n_triplets
-    used = [casscf.ci[place] for place in places[0] + places[1]]
-    squares = [fci.spin_op.spin_square(vector, casscf.ncas, casscf.nelecas)[0] for vector in used]
+    squares = [fci.spin_op.spin_square(vector, casscf.ncas, casscf.nelecas)[0] for vector in casscf.ci]
     if abs(np.array(squares) - expected).max() > SPIN_ERROR:
         raise ConvergenceError(
             f"{term}: <S2> of the states is {listed(f'{s:.3f}' for s in squares)} in the place of "
             f"{listed(f'{s:.0f}' for s in expected)}; ask for fewer states"
         )
-    return casscf, places[0], places[1]
-
-
-def _guesses(multiplicity: int, norb: int, nelec: tuple[int, int], nroots: int, hdiag: FloatArray) -> list[FloatArray]:
-    """Return vectors with the lowest determinants, and all others a little; takes what PySCF's solvers hand over.
-
-    Exchange of both spins keeps a singlet and turns the sign of a triplet with M = 0.
-    """
-    side = round(np.sqrt(hdiag.size))
-    sign = 1.0 if multiplicity == 1 else -1.0
-    random = np.random.default_rng(0)
-    found: list[FloatArray] = []
-    energies = hdiag.reshape(side, side)
-    first, second = np.tril_indices(side, 0 if multiplicity == 1 else -1)
-    order = np.argsort(energies[first, second], kind="stable")[:nroots]
-    for a, b in zip(first[order], second[order], strict=True):
-        vector = MIXTURE * random.normal(size=(side, side)) / side
-        vector[a, b] += 1.0
-        vector = vector + sign * vector.T
-        found.append((vector / np.linalg.norm(vector)).ravel())
-    return found
+    return casscf

@@ -200,6 +200,81 @@ def test_a_frustrated_hop_keeps_the_surface_and_keeps_or_reverses_the_velocity(f
     assert (speeds[-1] > 0) == (frustrated == "keep")
 
 
+class Plane:
+    """Two flat states, whose coupling is along y; a particle of the region and one of the surroundings."""
+
+    n_states = 2
+    atoms = np.array([0])
+    gap, strength = 5.0, 20.0  # kJ/mol, 1/nm
+
+    def system(self):
+        system, force = openmm.System(), openmm.CustomExternalForce(f"{self.gap}*state")
+        force.addGlobalParameter("state", 0)
+        force.addParticle(0)
+        for mass in (4.0, 7.0):
+            system.addParticle(mass)
+        system.addForce(force)
+        return system
+
+    def select(self, context, state):
+        context.setParameter("state", state)
+
+    def observe(self, context):
+        couplings = np.zeros((2, 2, 2, 3))
+        couplings[0, 1, :, 1] = self.strength, 3.0
+        couplings[1, 0] = -couplings[0, 1]
+        return SurfacePoint(np.array([0.0, self.gap]), np.array([[0.8, 0.6], [-0.6, 0.8]]), couplings)
+
+    def memory(self):
+        return {}
+
+    def recall(self, memory):
+        pass
+
+
+@pytest.mark.parametrize("propagation", ["local diabatisation", "couplings"])
+@pytest.mark.parametrize("along", ["coupling", "velocity"])
+@pytest.mark.parametrize("frustrated", ["keep", "reverse"])
+def test_momenta_change_along_the_coupling_or_the_velocity_and_the_surroundings_keep_theirs(
+    propagation, along, frustrated
+):
+    def hopped(state, speeds):
+        surfaces = Plane()
+        topology = app.Topology()
+        residue = topology.addResidue("X", topology.addChain())
+        for _ in range(2):
+            topology.addAtom("X", None, residue)
+        integrator = VelocityVerletIntegrator(0.0005)
+        simulation = app.Simulation(topology, surfaces.system(), integrator, openmm.Platform.getPlatform("Reference"))
+        method = FewestSwitches(propagation, decoherence="none")
+        hopping = SurfaceHopping(
+            simulation, surfaces, state, method=method, rescale_along=along, frustrated=frustrated, seed=1
+        )
+        hopping._random = _Certain()
+        simulation.context.setPositions(np.zeros((2, 3)))
+        simulation.context.setVelocities(speeds)
+        hopping.step(1)
+        return hopping, simulation.context.getState(velocities=True).getVelocities(asNumpy=True)._value
+
+    speeds = np.array([[3.0, 1.0, 0.5], [0.3, 0.2, 0.1]])
+    kinetic = 0.5 * 4.0 * (speeds[0] ** 2).sum()
+    # Upward there are 20.5 kJ/mol in all, but 2 along y, and 5 are needed.
+    hopping, up = hopped(0, speeds)
+    assert [hop.accepted for hop in hopping.hops] == [along == "velocity"]
+    if along == "velocity":
+        assert up[0] == pytest.approx(speeds[0] * np.sqrt(1.0 - Plane.gap / kinetic))
+    else:
+        assert up[0] == pytest.approx(speeds[0] * [1.0, -1.0 if frustrated == "reverse" else 1.0, 1.0])
+    hopping, down = hopped(1, speeds)
+    assert [hop.accepted for hop in hopping.hops] == [True]
+    if along == "velocity":
+        assert down[0] == pytest.approx(speeds[0] * np.sqrt(1.0 + Plane.gap / kinetic))
+    else:
+        assert down[0] == pytest.approx([3.0, np.sqrt(1.0 + Plane.gap / 2.0), 0.5])
+    for found in (up, down):
+        assert (found[1] == speeds[1]).all()
+
+
 class Lines:
     """Two straight lines that cross without any coupling, at x = 0; states are in the order of energy."""
 

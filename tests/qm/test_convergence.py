@@ -109,7 +109,7 @@ def test_useless_guesses_fall_back_to_the_next_one_and_are_logged_and_counted(
 
 def test_a_history_that_is_not_finite_is_not_used(water):
     evaluator, positions = _evaluator_with_history(water)
-    for entry in evaluator._history._entries:
+    for entry in evaluator._history._orbitals._entries:
         entry.orbitals[0][:] = np.nan
         entry.projectors[0][:] = np.nan
     assert evaluator.evaluate(positions, None).results["scf_guess"] == "fresh guess"

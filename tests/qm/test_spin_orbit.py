@@ -25,7 +25,9 @@ def coupling_of(numbers, places, space, basis="6-31g*", charge=0, **states):
 @pytest.mark.parametrize(
     ("number", "width"),
     [
-        # E(3P, J=2) - E(3P, J=0) in 1/cm, NIST Atomic Spectra Database: C I and Si I.
+        # E(3P, J=2) - E(3P, J=0) in 1/cm: C I 2s2 2p2, Si I 3s2 3p2. NIST Atomic Spectra Database,
+        # https://physics.nist.gov/asd; carbon is also in Haris and Kramida, Astrophys. J. Suppl. Ser. 233, 16 (2017),
+        # silicon in Martin and Zalubas, J. Phys. Chem. Ref. Data 12, 323 (1983).
         (6, 43.4135),
         (14, 223.157),
     ],
