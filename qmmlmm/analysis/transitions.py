@@ -72,8 +72,8 @@ def compute_transitions(
     Parameters
     ----------
     term : EvaluatedTerm
-        From `MixedSystem.evaluated_term`, of a potential with excited states. Forces on the ground state are the
-        cheapest: ``state=0``.
+        From `MixedSystem.evaluated_term`, of a potential with excited states. Without embedding the surroundings
+        shift nothing.
     frames : iterable of (positions, box vectors)
         (n_particles, 3) and (3, 3) Quantity or float arrays, nm; the box is None without periodicity.
     vacuum : bool
@@ -161,16 +161,17 @@ def transitions_of(term: EvaluatedTerm, positions: FloatArray, box: FloatArray, 
     vacuum : bool
         Adds the same geometry without surroundings.
     """
-    term.forget()
-    term.compute(positions, box)
-    assert term.last is not None
-    rows = [_row(term.last.results, term.name)]
-    if vacuum:
-        # The same sites, link atoms among them.
-        sites, _ = term.external_field(positions, box)
-        bare = term.potential.create_evaluator(term.layout.specification).evaluate(sites, None)
-        rows.append(_row(bare.results, term.name))
-    return np.array(rows)
+    if term.layout.surroundings is None:
+        term.forget()
+        term.compute(positions, box)
+        assert term.last is not None
+        return np.array([_row(term.last.results, term.name)] * (2 if vacuum else 1))
+    evaluator = term.potential.create_evaluator(term.layout.specification)
+    # Forces are not needed; an evaluator that cannot do without computes them.
+    compute = getattr(evaluator, "excitations", lambda *place: evaluator.evaluate(*place).results)
+    sites, field = term.external_field(positions, box)
+    fields = [field, None] if vacuum else [field]
+    return np.array([_row(compute(sites, each), term.name) for each in fields])
 
 
 def _row(results: dict[str, object], name: str) -> FloatArray:

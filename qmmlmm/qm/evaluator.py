@@ -215,6 +215,25 @@ class PySCFEvaluator:
             )
         return energy
 
+    def excitations(self, positions: FloatArray, external_field: ExternalField | None) -> dict[str, object]:
+        """Return what the results of `evaluate` say about the states, from a fresh guess and in the order of energy.
+
+        With TDA and TDDFT no forces are computed, which take a third of the time. Takes what `evaluate` takes, and
+        raises the same.
+        """
+        if not isinstance(self._states, ResponseStates):
+            return self.evaluate(positions, external_field).results
+        mean_field = self._prepare(positions, external_field)[0]
+
+        def save() -> str:
+            return self._save(positions, external_field)
+
+        try:
+            outcome = converge(mean_field, [], self._term, save, self._record)
+            return self._states.excitations(mean_field, save) | outcome
+        finally:
+            _close_scratch(mean_field)
+
     def _guesses(self, positions: FloatArray, overlap: FloatArray) -> list[tuple[str, FloatArray]]:
         if self._potential.guess == "fresh":
             return []

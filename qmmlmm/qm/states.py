@@ -103,6 +103,11 @@ class ResponseStates:
         found = solve(mean_field, self._settings, [], self._term, save)
         return float(mean_field.e_tot + found.energies[self._state - 1])
 
+    def excitations(self, mean_field: Any, save: Callable[[], str]) -> dict[str, object]:
+        """Return what `solve` tells of all states, in the order of energy and without forces; nothing is kept."""
+        amplitudes = solve(mean_field, self._settings, [], self._term, save)
+        return self._results(mean_field, amplitudes, self._state, tuple(range(self._settings.n_states)))
+
     def solve(
         self, mean_field: Any, another: Any, save: Callable[[], str]
     ) -> tuple[ElectronicState, Callable[[], None]]:

@@ -9,7 +9,7 @@ from pyscf import gto, scf, tdscf
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
 from qmmlmm.analysis.transitions import TransitionsError, compute_transitions
 from qmmlmm.qm import TDA, PySCFPotential
-from qmmlmm.units import HARTREE_IN_EV
+from qmmlmm.units import HARTREE_IN_EV, NM_IN_BOHR
 from systems.methanimine_water import EDGE, METHANIMINE, SOLUTE, build
 
 SAME = 1e-5  # eV; the amplitudes are converged to residuals of 1e-6 hartree
@@ -46,8 +46,22 @@ def test_excitations_in_the_surroundings_are_those_of_the_term(imine):
     term, frames = imine
     found = compute_transitions(term, frames[1:2], vacuum=False)
     assert found.vacuum_energies is None
+    positions, box = frames[1]
+    term.compute(positions * NM_IN_BOHR, box * NM_IN_BOHR)
     energies = term.last.results["state_energies"]
-    np.testing.assert_allclose(found.energies[0], (energies[1:] - energies[0]) * HARTREE_IN_EV)
+    np.testing.assert_allclose(found.energies[0], (energies[1:] - energies[0]) * HARTREE_IN_EV, atol=SAME)
+    np.testing.assert_allclose(found.strengths[0], term.last.results["oscillator_strengths"][1:], atol=1e-4)
+
+
+def test_without_embedding_the_surroundings_shift_nothing():
+    topology, system, positions = build()
+    potential = PySCFPotential("hf", "sto-3g", excited=TDA(2))
+    region = Region("imine", SOLUTE, charge=0)
+    mixed = create_mixed_system(topology, system, Hamiltonian([Term(potential, region, embedding="mechanical")]))
+    found = compute_transitions(mixed.evaluated_term("imine/QM"), [(positions, EDGE * np.eye(3))])
+    assert found.energies.shape == (1, 1)
+    assert found.shifts()[0, 0] == 0.0
+    assert found.energies[0, 0] > 1.0
 
 
 def test_an_executor_gives_the_same(imine):
