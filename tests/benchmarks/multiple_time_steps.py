@@ -49,10 +49,18 @@ from systems.structure import Structure
 INNER = 0.0005  # ps
 PLAIN, HEAVY = 0.002, 3.0  # ps, dalton: of the plain run for averages
 TEMPERATURE = 300.0  # K
-FRICTION = 2.0  # 1/ps
+# 1/ps. Energy of a stretch is then forgotten within 0.1 ps, so that a few ps give the width of its distribution.
+FRICTION = 10.0
 REGION = Region("acetone", builder.ACETONE)
-BONDS = {"C-O": (1, 2), "C-C": (0, 1), "C-H": (0, 4)}
-DIHEDRAL = (4, 0, 1, 2)
+BONDS = {
+    "C-O": [(1, 2)],
+    "C-C": [(0, 1), (3, 1)],
+    "C-H": [(0, 4), (0, 5), (0, 6), (3, 7), (3, 8), (3, 9)],
+}
+TORSIONS = [(h, c, 1, 2) for c, h in BONDS["C-H"]]
+COLUMNS = [f"{name} {k}" for name, pairs in BONDS.items() for k in range(1, len(pairs) + 1)]
+HEADER = ("time, ps", "MM, kJ/mol", "region, kJ/mol", *COLUMNS, "cos 3 phi")
+BLOCK = 0.5  # ps, of a run's averages for their errors
 LABELS = 120
 BETWEEN_LABELS = 250  # steps of 1 fs
 BETWEEN_FRAMES = 0.1  # ps, of ML/MM that is reweighted
@@ -191,13 +199,16 @@ def drift(options: argparse.Namespace) -> None:
         )
 
 
-def observables(positions: FloatArray) -> dict[str, float]:
-    """Return bond lengths, angstrom, and the dihedral, degrees."""
-    found = {name: 10.0 * float(np.linalg.norm(positions[i] - positions[j])) for name, (i, j) in BONDS.items()}
-    a, b, c, d = (positions[k] for k in DIHEDRAL)
-    first, second = np.cross(b - a, c - b), np.cross(c - b, d - c)
-    found["dihedral"] = float(np.degrees(np.arctan2(np.linalg.norm(c - b) * (b - a) @ second, first @ second)))
-    return found
+def observables(positions: FloatArray) -> list[float]:
+    """Return all bond lengths, angstrom, and the mean of cos 3 phi over the torsions H-C-C-O."""
+    found = [10.0 * float(np.linalg.norm(positions[i] - positions[j])) for pairs in BONDS.values() for i, j in pairs]
+    waves = []
+    for torsion in TORSIONS:
+        a, b, c, d = (positions[k] for k in torsion)
+        first, second = np.cross(b - a, c - b), np.cross(c - b, d - c)
+        angle = np.arctan2(np.linalg.norm(c - b) * (b - a) @ second, first @ second)
+        waves.append(np.cos(3.0 * angle))
+    return [*found, float(np.mean(waves))]
 
 
 def sample(options: argparse.Namespace) -> None:
@@ -226,14 +237,14 @@ def sample(options: argparse.Namespace) -> None:
         with path.open("a" if rows else "w", newline="") as file:
             writer = csv.writer(file)
             if not rows:
-                writer.writerow(["time, ps", "MM, kJ/mol", "region, kJ/mol", *BONDS, "dihedral"])
+                writer.writerow([*HEADER])
             n_rows = round(options.ps / (length * between))
             for row in tqdm(range(rows, n_rows), initial=rows, total=n_rows, disable=not sys.stderr.isatty()):
                 integrator.step(between)
                 terms = mixed.term_energies(context)
                 positions = context.getState(positions=True).getPositions(asNumpy=True)._value
                 energies = [terms["MM"]._value, sum(e._value for name, e in terms.items() if name != "MM")]
-                values = [(row + 1) * between * length, *energies, *observables(positions).values()]
+                values = [(row + 1) * between * length, *energies, *observables(positions)]
                 writer.writerow([f"{value:.6f}" for value in values])
                 if row % 50 == 49 or row == n_rows - 1:
                     file.flush()
@@ -265,14 +276,14 @@ def learned(options: argparse.Namespace) -> None:
     between = round(BETWEEN_FRAMES / PLAIN)
     with (options.output / f"learned_{options.seed}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["time, ps", "MM, kJ/mol", "region, kJ/mol", *BONDS, "dihedral", "QM - ML, kJ/mol"])
+        writer.writerow([*HEADER, "QM - ML, kJ/mol"])
         for row in tqdm(range(round(options.ps / BETWEEN_FRAMES)), disable=not sys.stderr.isatty()):
             integrator.step(between)
             positions = context.getState(positions=True).getPositions(asNumpy=True)._value
             contexts["QM"][1].setPositions(positions)
             terms = {level: mixed.term_energies(its) for level, (mixed, its) in contexts.items()}
             qm, ml = (terms[level]["acetone"]._value for level in ("QM", "ML"))
-            values = [(row + 1) * BETWEEN_FRAMES, terms["ML"]["MM"]._value, ml, *observables(positions).values()]
+            values = [(row + 1) * BETWEEN_FRAMES, terms["ML"]["MM"]._value, ml, *observables(positions)]
             writer.writerow([f"{value:.6f}" for value in (*values, qm - ml)])
             file.flush()
 
@@ -280,20 +291,25 @@ def learned(options: argparse.Namespace) -> None:
 def averages(table: FloatArray, differences: FloatArray | None = None) -> str:
     """Return the cells of a run's averages with standard errors; differences of energies give the frames weights."""
     weighed = None if differences is None else reweight(differences, TEMPERATURE)
+    n_blocks = max(5, round((table[-1, 0] - table[0, 0]) / BLOCK))
 
     def mean(column: FloatArray) -> tuple[float, float]:
         if weighed is not None:
             return weighed.mean(column)
-        return column.mean(), column.std() * np.sqrt(statistical_inefficiency(column) / len(column))
+        blocks = [block.mean() for block in np.array_split(column, n_blocks)]
+        return column.mean(), float(np.std(blocks, ddof=1) / np.sqrt(n_blocks))
 
     region = table[:, 2] if differences is None else table[:, 2] + differences
     cells = ["{:.1f} ± {:.1f}".format(*mean(region))]
-    for column in (table[:, 3], table[:, 5]):
-        value, error = mean(column)
+    first = HEADER.index(COLUMNS[0])
+    for pairs in BONDS.values():
+        lengths = table[:, first : first + len(pairs)]
+        first += len(pairs)
+        value, error = mean(lengths.mean(axis=1))
         cells.append(f"{value:.4f} ± {error:.4f}")
-        square, its_error = mean((column - value) ** 2)
+        square, its_error = mean(((lengths - value) ** 2).mean(axis=1))
         cells.append(f"{np.sqrt(square):.4f} ± {its_error / (2 * np.sqrt(square)):.4f}")
-    cells.append("{:.4f} ± {:.4f}".format(*mean(np.sin(np.radians(table[:, 6])) ** 2)))
+    cells.append("{:.3f} ± {:.3f}".format(*mean(table[:, first])))
     return " | ".join(cells)
 
 
@@ -305,17 +321,19 @@ def compare(options: argparse.Namespace) -> None:
         return table[table[:, 0] > options.discard]
 
     paths = sorted(options.output.glob("sample_*.csv"), key=lambda path: int(path.stem.split("_")[1].rstrip("i")))
-    print("| outer step, fs | ps | region, kJ/mol | C-O, A | its sd | C-H, A | its sd | sin^2 of dihedral |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = ["outer step, fs", "ps", "region, kJ/mol"]
+    columns += [column for name in BONDS for column in (f"{name}, A", "its sd")]
+    print("| " + " | ".join([*columns, HEADER[-1]]) + " |")
+    print("|" + "---|" * (len(columns) + 1))
     for path in paths:
         table = used(path)
         print(f"| {path.stem.split('_')[1]} | {table[-1, 0]:.1f} | {averages(table)} |")
     for path in sorted(options.output.glob("learned_*.csv")):
         table = used(path)
         print(f"| ML/MM | {table[-1, 0]:.1f} | {averages(table)} |")
-        weighed = reweight(table[:, 7], TEMPERATURE)
-        print(f"| reweighted, {len(table)} QM calls | {table[-1, 0]:.1f} | {averages(table, table[:, 7])} |")
-        print(f"QM - ML scatters by {table[:, 7].std():.2f} kJ/mol; {weighed.effective_samples:.0f} effective samples")
+        weighed = reweight(table[:, -1], TEMPERATURE)
+        print(f"| reweighted, {len(table)} QM calls | {table[-1, 0]:.1f} | {averages(table, table[:, -1])} |")
+        print(f"QM - ML scatters by {table[:, -1].std():.2f} kJ/mol; {weighed.effective_samples:.0f} effective samples")
 
 
 def cost(options: argparse.Namespace) -> None:
@@ -362,7 +380,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3000, help="of training")
     parser.add_argument("--equilibration", type=int, default=4000, help="ML/MM steps of 0.5 fs before a run")
-    parser.add_argument("--discard", type=float, default=0.5, help="ps at the beginning of a run")
+    parser.add_argument("--discard", type=float, default=0.3, help="ps at the beginning of a run")
     parser.add_argument("--isokinetic", action="store_true", help="bounded velocities of acetone in `sample`")
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
