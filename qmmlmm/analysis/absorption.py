@@ -127,10 +127,19 @@ def broadened(
 def spectrum_of(
     energies: FloatArray, strengths: FloatArray, grid: FloatArray, full_width: float = 0.3, shape: str = "gaussian"
 ) -> Spectrum:
-    """Return the spectrum of snapshots. The parameters are those of `broadened`."""
+    """Return the spectrum of snapshots. The parameters are those of `broadened`.
+
+    Notes
+    -----
+    One statistical inefficiency, the mean over the spectrum by variance, holds for all of the band: each energy's own
+    jumps from point to point, for its sum ends where the noise of a correlation falls below zero.
+    """
     lines = broadened(energies, strengths, grid, full_width, shape)
-    errors = np.array([mean_of(column).error for column in lines.T])
-    return Spectrum(grid, lines.mean(0), errors)
+    means = [mean_of(column) for column in lines.T]
+    variances = lines.var(axis=0, ddof=1)
+    inefficiencies = len(lines) / np.array([mean.n_effective for mean in means])
+    shared = float(np.average(inefficiencies, weights=variances)) if variances.any() else 1.0
+    return Spectrum(grid, lines.mean(0), np.sqrt(variances * shared / len(lines)))
 
 
 def usual_grid(transitions: Transitions, full_width: float, points: int = 400) -> FloatArray:

@@ -66,6 +66,21 @@ def test_an_error_bar_knows_of_correlation():
     assert found.error == pytest.approx(series.std() * np.sqrt(g / len(series)), rel=0.1)
 
 
+def test_the_band_of_a_spectrum_has_no_steps():
+    rng = np.random.default_rng(7)
+    energies = 4.5 + 0.18 * rng.standard_normal((50, 1))
+    strengths = 1e-4 * rng.random((50, 1))
+    grid = np.linspace(3.5, 5.5, 401)
+    spectrum = spectrum_of(energies, strengths, grid)
+    # Neighbouring points of lines of 0.3 eV differ by little.
+    assert np.abs(np.diff(spectrum.error)).max() < 0.03 * spectrum.error.max()
+    lines = broadened(energies, strengths, grid, 0.3)
+    plain = lines.std(axis=0, ddof=1) / np.sqrt(50)
+    ratio = spectrum.error[100:300] / plain[100:300]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+    assert 1.0 <= ratio[0] < 1.6
+
+
 def test_an_error_bar_of_one_snapshot_is_refused():
     with pytest.raises(TransitionsError, match="two snapshots or more, got 1"):
         mean_of(np.ones(1))
