@@ -230,9 +230,13 @@ class PySCFEvaluator:
 
         try:
             outcome = converge(mean_field, [], self._term, save, self._record)
-            return self._states.excitations(mean_field, save) | outcome
+            results = self._states.excitations(mean_field, save) | outcome
         finally:
             _close_scratch(mean_field)
+        energies = np.asarray(results["state_energies"], dtype=float)
+        if not np.isfinite(energies).all():
+            raise NonFiniteError(f"{self._term}: energies of the states are not finite ({energies}); {save()}")
+        return results
 
     def _guesses(self, positions: FloatArray, overlap: FloatArray) -> list[tuple[str, FloatArray]]:
         if self._potential.guess == "fresh":

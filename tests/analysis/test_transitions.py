@@ -8,7 +8,9 @@ from pyscf import gto, scf, tdscf
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
 from qmmlmm.analysis.transitions import TransitionsError, compute_transitions
+from qmmlmm.errors import EvaluationError
 from qmmlmm.qm import TDA, PySCFPotential
+from qmmlmm.qm.states import ResponseStates
 from qmmlmm.units import HARTREE_IN_EV, NM_IN_BOHR
 from systems.methanimine_water import EDGE, METHANIMINE, SOLUTE, build
 
@@ -51,6 +53,19 @@ def test_excitations_in_the_surroundings_are_those_of_the_term(imine):
     energies = term.last.results["state_energies"]
     np.testing.assert_allclose(found.energies[0], (energies[1:] - energies[0]) * HARTREE_IN_EV, atol=SAME)
     np.testing.assert_allclose(found.strengths[0], term.last.results["oscillator_strengths"][1:], atol=1e-4)
+
+
+def test_energies_that_are_no_numbers_are_refused(imine, monkeypatch, tmp_path):
+    term, frames = imine
+    monkeypatch.chdir(tmp_path)  # where the failed geometry goes
+    solved = ResponseStates.excitations
+
+    def spoilt(self, mean_field, save):
+        return solved(self, mean_field, save) | {"state_energies": np.array([-1.0, np.nan, 0.0])}
+
+    monkeypatch.setattr(ResponseStates, "excitations", spoilt)
+    with pytest.raises(EvaluationError, match="snapshot 0 .*not finite"):
+        compute_transitions(term, frames[:1])
 
 
 def test_without_embedding_the_surroundings_shift_nothing():
