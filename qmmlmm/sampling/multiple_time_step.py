@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,10 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
 
     These are the positions of BAOAB-RESPA, whose two half impulses at the end of one step and the beginning of the
     next are one here. So each outer step evaluates the slow force once and the fast force n times, and both at
-    positions that reporters see. Velocities are those of the middle of a step, as in OpenMM's
-    LangevinMiddleIntegrator; `kinetic_energy` gives the kinetic energy at the positions.
+    positions that reporters see. A slow term that takes a fast one back, -ML beside ML, is not evaluated at all: it is
+    a multiple of the fast force at the same positions, whose first impulse has the length d - D then. Velocities are
+    those of the middle of a step, as in OpenMM's LangevinMiddleIntegrator; `kinetic_energy` gives the kinetic energy at
+    the positions.
 
     Sources: Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992); Lagardere et al., J. Phys. Chem. Lett. 10,
     2593 (2019), BAOAB-RESPA; Zhang et al., J. Phys. Chem. A 123, 6056 (2019), one impulse and the thermostat in the
@@ -146,7 +149,9 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         self.slow_groups = slow_groups
         self.fast_groups = tuple(sorted(_force_groups(mixed.system) - set(slow_groups)))
         self._system = mixed.system
+        self._mixed = mixed
         self._inner_steps = inner_steps
+        self._opposites = _opposites(mixed, names)
         self._checked = False
         self.isokinetic = _isokinetic(mixed.system, isokinetic, temperature)
         inner = f"(dt/{inner_steps})"
@@ -172,11 +177,20 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         if temperature is not None:
             self.addComputeGlobal("keep", f"exp(-friction*{inner})")
             self.addComputeGlobal("kick", "sqrt(kT*(1-keep*keep))")
+        multiples = {
+            mixed.force_groups[fast]: (mixed.force_groups[name], ratio)
+            for name, (fast, ratio) in self._opposites.items()
+        }
+        not_evaluated = {group for group, _ in multiples.values()}
         for group in slow_groups:
-            self.addComputePerDof("v", self._kick("dt", group))
-        for _ in range(inner_steps):
+            if group not in not_evaluated:
+                self.addComputePerDof("v", self._kick("dt", group))
+        for step in range(inner_steps):
             for group in self.fast_groups:
-                self.addComputePerDof("v", self._kick(inner, group))
+                length = inner
+                if step == 0 and group in multiples:
+                    length = f"({inner}+({multiples[group][1]!r})*dt)"
+                self.addComputePerDof("v", self._kick(length, group))
             self.addConstrainVelocities()
             if temperature is not None:
                 self.addComputePerDof("x", f"x+0.5*{inner}*v")
@@ -213,8 +227,15 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         Raises
         ------
         HamiltonianError
-            If the System has got a force in a group that this integrator does not know.
+            If the System has got a force in a group that this integrator does not know, or one of two terms that take
+            each other back has got another model.
         """
+        for name, (fast, ratio) in self._opposites.items():
+            if _ratio(self._mixed, name, fast) != ratio:
+                raise HamiltonianError(
+                    f"the term {name!r} took {fast!r} back when this integrator was made, and they differ now; give "
+                    "both the same model (exchange_model), or make the integrator anew"
+                )
         if not self._checked:
             unknown = _force_groups(self._system) - set(self.slow_groups) - set(self.fast_groups)
             if unknown:
@@ -295,6 +316,42 @@ def correction_terms(hamiltonian: Hamiltonian) -> tuple[str, ...]:
             'region inside another, or say which terms are slow, for example slow=["ligand/QM"]'
         )
     return tuple(slow)
+
+
+def _opposites(mixed: MixedSystem, slow: Iterable[str]) -> dict[str, tuple[str, float]]:
+    """Return for each slow term that is a multiple of a fast one the name of that, and the factor.
+
+    Both have a force group for themselves.
+    """
+    names = list(slow)
+    sharing = [force.getForceGroup() for force in mixed.system.getForces()]
+    single = [name for name, group in mixed.force_groups.items() if sharing.count(group) == 1]
+    found: dict[str, tuple[str, float]] = {}
+    for name in names:
+        taken = {fast for fast, _ in found.values()}
+        for fast in single:
+            if name not in single or fast in names or fast in taken or name in found:
+                continue
+            ratio = _ratio(mixed, name, fast)
+            if ratio is not None:
+                found[name] = fast, ratio
+    return found
+
+
+def _ratio(mixed: MixedSystem, name: str, other: str) -> float | None:
+    """Return what a term is as a multiple of another one, at any geometry, or None if it is no multiple."""
+    terms = dict(zip(mixed.hamiltonian.term_names(), mixed.hamiltonian.terms, strict=True))
+    if name not in terms or other not in terms:
+        return None
+    first, second = terms[name], terms[other]
+    if first.potential is not second.potential or first.weight.parameters or second.weight.parameters:
+        return None
+    if replace(first, coefficient=1.0, force_group=None, name=None) != replace(
+        second, coefficient=1.0, force_group=None, name=None
+    ):
+        return None
+    divisor = second.weight.value({})
+    return first.weight.value({}) / divisor if divisor else None
 
 
 def _subtracts(term: Term) -> bool:

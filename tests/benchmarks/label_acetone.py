@@ -3,9 +3,11 @@
     python tests/benchmarks/label_acetone.py --environment water --frames 460 --output labels
     python tests/benchmarks/label_acetone.py --environment one_ion --frames 20 --output labels
     python tests/benchmarks/label_acetone.py --environment acetone --frames 30 --output labels
+    python tests/benchmarks/label_acetone.py --environment water --temperature 800 --frames 20 --output labels
 
 The force field moves everything at 400 K; frames are 0.5 ps apart. Frame 0 to 39 of the water are test frames, 2.5 ps
-before the first of the others. A run that was stopped goes on behind the last label of its file, LABELS/water.xyz.
+before the first of the others. A run that was stopped goes on behind the last label of its file, LABELS/water.xyz, or
+LABELS/water_800K.xyz at another temperature.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ IONS = {"water": (0, 0), "one_ion": (1, 0), "three_ions": (2, 1)}
 ENVIRONMENTS = (*IONS, "acetone")
 WATERS_WITH_IONS = 682
 ACETONES, ACETONE_EDGE = 180, 2.82  # of the liquid; nm: 0.78 g/ml
+TEMPERATURE = 400.0  # K
 TEST_FRAMES = 40
 STEPS = 250
 STEPS_BETWEEN_TEST_AND_REST = 1250
@@ -53,12 +56,15 @@ class Environment:
     ----------
     name : str
         Of `ENVIRONMENTS`.
-    directory : Path
+    state : Path
         Where the state of the dynamics is kept.
+    temperature : float
+        K.
     """
 
-    def __init__(self, name: str, directory: Path) -> None:
-        self.state = directory / f"{name}_state.npz"
+    def __init__(self, name: str, state: Path, temperature: float) -> None:
+        self.state = state
+        self.temperature = temperature
         sodium, chloride = IONS.get(name, (0, 0))
         ions = sodium + chloride
         self.start = load_coordinates(builder.COORDINATES)
@@ -79,7 +85,9 @@ class Environment:
             for ion in range(ions):
                 restraint.addBond(1, 10 + ion, [])
             moved.addForce(restraint)
-        integrator = openmm.LangevinMiddleIntegrator(400 * unit.kelvin, 2 / unit.picosecond, 2 * unit.femtosecond)
+        integrator = openmm.LangevinMiddleIntegrator(
+            temperature * unit.kelvin, 2 / unit.picosecond, 2 * unit.femtosecond
+        )
         platform = openmm.Platform.getPlatform("CPU")
         self.context = openmm.Context(moved, integrator, platform, {"Threads": "1"})
         region = Region("acetone", builder.ACETONE)
@@ -100,7 +108,7 @@ class Environment:
         else:
             self.context.setPositions(self.start.positions_quantity)
             openmm.LocalEnergyMinimizer.minimize(self.context, maxIterations=200)
-            self.context.setVelocitiesToTemperature(400 * unit.kelvin, 1)
+            self.context.setVelocitiesToTemperature(self.temperature * unit.kelvin, 1)
             integrator.setStepSize(0.5 * unit.femtosecond)
             integrator.step(2000)
             integrator.setStepSize(2 * unit.femtosecond)
@@ -159,17 +167,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environment", choices=ENVIRONMENTS, default="water")
     parser.add_argument("--frames", type=int, default=460)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="K")
     parser.add_argument("--output", type=Path, default=Path("acetone_labels_run"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / f"{options.environment}.xyz"
+    name = options.environment
+    if options.temperature != TEMPERATURE:
+        name += f"_{options.temperature:g}K"
+    path = options.output / f"{name}.xyz"
     done = len(read_frames(path)) if path.exists() else 0
-    environment = Environment(options.environment, options.output)
+    environment = Environment(options.environment, options.output / f"{name}_state.npz", options.temperature)
     box = environment.start.box_vectors
     for frame in tqdm(range(done, options.frames), initial=done, total=options.frames, mininterval=10):
         positions = environment.go_to(frame)
-        append_frames(path, [environment.labeller.label(positions, box, f"{options.environment}-{frame:04d}")])
+        append_frames(path, [environment.labeller.label(positions, box, f"{name}-{frame:04d}")])
 
 
 if __name__ == "__main__":

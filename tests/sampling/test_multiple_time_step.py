@@ -1,5 +1,6 @@
 """Multiple time stepping against exact maps, against OpenMM's own integrators, and in evaluations of each term."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from systems import solution
 
 BOLTZMANN = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 STIFF, SOFT, MASS = 4000.0, 600.0, 2.0  # kJ/(mol nm^2), Da
+NO_TERMS = SimpleNamespace(terms=(), term_names=lambda: ())
 
 
 def springs(n_particles=1, constrained=False):
@@ -32,7 +34,7 @@ def springs(n_particles=1, constrained=False):
     if constrained:
         for k in range(0, n_particles, 2):
             system.addConstraint(k, k + 1, 0.1)
-    return SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1})
+    return SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1}, hamiltonian=NO_TERMS)
 
 
 def context_with(system, integrator, positions, velocities=None, platform="Reference"):
@@ -256,7 +258,7 @@ def test_isokinetic_particles_stay_where_they_belong_beyond_the_resonance(step, 
                 system.addParticle(MASS)
             force.addParticle(k)
         system.addForce(force)
-    mixed = SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1})
+    mixed = SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1}, hamiltonian=NO_TERMS)
     exact = BOLTZMANN * temperature / (stiff * (1 + SHARE))
     integrator = MultipleTimeStepIntegrator(mixed, temperature, friction, step, n, slow=["slow"], isokinetic=True)
     integrator.setRandomNumberSeed(3)
@@ -292,7 +294,7 @@ def test_isokinetic_particles_among_constraints_virtual_sites_and_momentum_remov
     springs_.setForceGroup(1)
     for force in (load, hold, springs_, openmm.CMMotionRemover(1)):
         system.addForce(force)
-    mixed = SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1})
+    mixed = SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1}, hamiltonian=NO_TERMS)
     integrator = MultipleTimeStepIntegrator(mixed, temperature, 20.0, 0.004, 4, slow=["slow"], isokinetic=True)
     assert integrator.isokinetic == tuple(range(3, 4 * dimers, 4))
     integrator.setRandomNumberSeed(2)
@@ -373,9 +375,11 @@ def corrected_water():
     return topology, system, placed.positions_quantity
 
 
-def mixed_of(corrected_water):
+def mixed_of(corrected_water, another=False):
+    """Return a fast potential, a dear one, and the fast one, or `another` equal one, taken back."""
     topology, system, _ = corrected_water
     fast, dear = OpenMMPotential(water_region(2.5e5)), Counted(water_region(2.6e5))
+    taken_back = OpenMMPotential(water_region(2.5e5)) if another else fast
     region = Region("water", range(3))
     return create_mixed_system(
         topology,
@@ -384,10 +388,60 @@ def mixed_of(corrected_water):
             [
                 Term(fast, region, embedding="mechanical", name="fast"),
                 Term(dear, region, embedding="mechanical", name="dear"),
-                Term(fast, region, embedding="mechanical", coefficient=-1.0, name="taken back"),
+                Term(taken_back, region, embedding="mechanical", coefficient=-1.0, name="taken back"),
             ]
         ),
     )
+
+
+@pytest.mark.parametrize("isokinetic", [False, True])
+@pytest.mark.parametrize("constants", [(1.0, -1.0), (0.5, -0.25)])
+def test_what_is_taken_back_is_not_evaluated_and_moves_the_same(corrected_water, isokinetic, constants):
+    """A slow multiple of a fast term against a slow term of its own with the same force."""
+    topology, system, places = corrected_water
+    trajectories = []
+    for another in (False, True):
+        fast, dear = OpenMMPotential(water_region(2.5e5)), Counted(water_region(2.6e5))
+        region = Region("water", range(3))
+        terms = [
+            Term(fast, region, embedding="mechanical", coefficient=constants[0], name="fast"),
+            Term(dear, region, embedding="mechanical", coefficient=1.0 - sum(constants), name="dear"),
+            Term(
+                OpenMMPotential(water_region(2.5e5)) if another else fast,
+                region,
+                embedding="mechanical",
+                coefficient=constants[1],
+                name="taken back",
+            ),
+        ]
+        mixed = create_mixed_system(topology, system, Hamiltonian(terms))
+        integrator = MultipleTimeStepIntegrator(
+            mixed, 300.0, 0.0, 0.002, inner_steps=4, isokinetic=isokinetic, slow=["dear", "taken back"]
+        )
+        integrator.setRandomNumberSeed(3)
+        context = context_with(mixed.system, integrator, places)
+        context.setVelocitiesToTemperature(300.0, 1)
+        integrator.step(10)
+        assert mixed.evaluations("taken back") == (10 if another else 0)
+        assert mixed.evaluations("fast") == 40
+        assert mixed.evaluations("dear") == 10
+        trajectories.append(state_of(context))
+    (x, v), (x2, v2) = trajectories
+    np.testing.assert_allclose(x[:3], x2[:3], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(v[:3], v2[:3], rtol=0, atol=1e-6)
+
+
+def test_a_term_that_has_changed_since_is_not_taken_for_its_opposite(corrected_water):
+    mixed = mixed_of(corrected_water)
+    integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, 0.002, inner_steps=2)
+    context = context_with(mixed.system, integrator, corrected_water[2], np.zeros((180, 3)))
+    integrator.step(1)
+    terms = list(mixed.hamiltonian.terms)
+    terms[0] = replace(terms[0], potential=OpenMMPotential(water_region(2.4e5)))
+    object.__setattr__(mixed, "hamiltonian", Hamiltonian(terms))  # as exchange_model does
+    with pytest.raises(HamiltonianError, match="'taken back' took 'fast' back when this integrator was made"):
+        integrator.step(1)
+    assert context.getStepCount() == 1
 
 
 @pytest.mark.parametrize("isokinetic", [False, True])
@@ -407,7 +461,8 @@ def test_one_evaluation_of_the_slow_terms_in_an_outer_step(corrected_water, tmp_
     simulation.step(10)
     # The last reporter asks for the energy where the next step would begin.
     assert mixed.evaluations("dear") == 11
-    assert mixed.evaluations("taken back") == 11
+    # By the reporters alone: its force is that of the fast term.
+    assert mixed.evaluations("taken back") == 10
     assert mixed.evaluations("fast") == 41
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 11
     simulation.step(1)
