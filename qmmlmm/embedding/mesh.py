@@ -16,6 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qmmlmm.embedding.bsplines import (
+    derivative_coefficients,
+    gather_chunk,
+    spline_coefficients,
+    spline_moduli,
+    splines_at,
+    spread_chunk,
+)
+
 SPLINE_ORDER = 5
 """OpenMM's order of B-splines."""
 
@@ -34,54 +43,6 @@ DENSE_TRANSFORM = 256
 """Mesh sizes up to this one with a prime factor above 13 are transformed by a matrix, which is faster than FFT."""
 
 
-def spline_coefficients(order: int) -> np.ndarray:
-    """Return the cardinal B-spline of this order as polynomials.
-
-    Returns
-    -------
-    (order, order) float array
-        Row k, column j: coefficient of w^k in M(w + j) for 0 <= w < 1.
-
-    Notes
-    -----
-    Source: Essmann et al. (1995), eq. 4.1: M_n(x) = x/(n-1) M_{n-1}(x) + (n-x)/(n-1) M_{n-1}(x-1).
-    """
-    pieces = np.ones((1, 1))
-    for n in range(2, order + 1):
-        longer = np.zeros((n, n))
-        for j in range(n):
-            if j < n - 1:  # (w + j) M_{n-1}(w + j)
-                longer[1:, j] += pieces[:, j]
-                longer[:-1, j] += j * pieces[:, j]
-            if j > 0:  # (n - w - j) M_{n-1}(w + j - 1)
-                longer[1:, j] -= pieces[:, j - 1]
-                longer[:-1, j] += (n - j) * pieces[:, j - 1]
-        pieces = longer / (n - 1)
-    return pieces
-
-
-def derivative_coefficients(coefficients: np.ndarray) -> np.ndarray:
-    """Return the polynomials' derivatives, padded to the same shape."""
-    result = np.zeros_like(coefficients)
-    result[:-1] = coefficients[1:] * np.arange(1, len(coefficients))[:, None]
-    return result
-
-
-def spline_moduli(size: int, order: int) -> np.ndarray:
-    """Return |sum_k M(k+1) exp(2 pi i m k / size)|^2 for m = 0 ... size - 1.
-
-    Notes
-    -----
-    Source: Essmann et al. (1995), eq. 4.4; a modulus that vanishes is the mean of its neighbours, as in OpenMM.
-    """
-    at_integers = spline_coefficients(order)[0]
-    phases = np.exp(2j * np.pi * np.outer(np.arange(size), np.arange(order)) / size)
-    moduli = np.abs(phases @ at_integers) ** 2
-    for m in np.flatnonzero(moduli < 1e-7):
-        moduli[m] = 0.5 * (moduli[m - 1] + moduli[(m + 1) % size])
-    return moduli
-
-
 def _needs_matrix(size: int) -> bool:
     rest = size
     for factor in (2, 3, 5, 7, 11, 13):
@@ -93,78 +54,6 @@ def _needs_matrix(size: int) -> bool:
 def _interleaved(matrix: np.ndarray) -> np.ndarray:
     """Return real and imaginary parts in turn along the last axis, as torch stores complex numbers."""
     return np.stack([matrix.real, matrix.imag], axis=-1).reshape(len(matrix), -1)
-
-
-def _splines(polynomials: Tensor, fraction: Tensor, derivatives: int) -> Tensor:
-    """Return the splines and their derivatives at the mesh points around, (derivatives + 1, order, 3, n)."""
-    order = polynomials.shape[1]
-    powers = [torch.ones_like(fraction)]
-    for _ in range(order - 1):
-        powers.append(powers[-1] * fraction)
-    weights = torch.matmul(polynomials[: (derivatives + 1) * order], torch.stack(powers).view(order, -1))
-    return weights.view(derivatives + 1, order, 3, fraction.shape[1])
-
-
-def _spread_chunk(
-    polynomials: Tensor,
-    mesh: Tensor,
-    sizes: list[int],
-    start: Tensor,
-    fraction: Tensor,
-    charges: Tensor,
-    dipoles: Tensor,
-) -> None:
-    """Add charges and, unless they have no columns, dipoles in units of cells to the padded mesh, which is flat."""
-    order = polynomials.shape[1]
-    last = order - 1
-    splines = _splines(polynomials, fraction, 1)
-    wx, wy, wz = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0), splines[0, :, 2].unbind(0)
-    sx, sy, sz = splines[1, :, 0].unbind(0), splines[1, :, 1].unbind(0), splines[1, :, 2].unbind(0)
-    index = (start + torch.arange(last, -1, -1, device=start.device)[:, None]).view(-1)
-    values = torch.empty(order, start.shape[0], dtype=mesh.dtype, device=mesh.device)
-    rows = values.unbind(0)
-    for a in range(order):
-        charged = wx[a] * charges
-        for b in range(order):
-            if dipoles.shape[1] > 0:
-                plane = (charged + sx[a] * dipoles[0]) * wy[b] + wx[a] * dipoles[1] * sy[b]
-                tilted = wx[a] * wy[b] * dipoles[2]
-                for c in range(order):
-                    torch.add(plane * wz[c], tilted * sz[c], out=rows[c])
-            else:
-                plane = charged * wy[b]
-                for c in range(order):
-                    torch.mul(plane, wz[c], out=rows[c])
-            shift = ((last - a) * sizes[1] + last - b) * sizes[2]
-            mesh.narrow(0, shift, mesh.shape[0] - shift).scatter_add_(0, index, values.view(-1))
-
-
-def _gather_chunk(
-    polynomials: Tensor, mesh: Tensor, sizes: list[int], start: Tensor, fraction: Tensor, found: Tensor
-) -> None:
-    """Add value and slopes along the axes of a padded, flat mesh to `found`, (4, n)."""
-    order = polynomials.shape[1]
-    last = order - 1
-    splines = _splines(polynomials, fraction, 1)
-    wx, wy, wz = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0), splines[0, :, 2].unbind(0)
-    sx, sy, sz = splines[1, :, 0].unbind(0), splines[1, :, 1].unbind(0), splines[1, :, 2].unbind(0)
-    value, by_x, by_y, by_z = found.unbind(0)
-    for a in range(order):
-        y, y_by_y, y_by_z = torch.zeros(3, start.shape[0], dtype=mesh.dtype, device=mesh.device).unbind(0)
-        for b in range(order):
-            z, z_by_z = torch.zeros(2, start.shape[0], dtype=mesh.dtype, device=mesh.device).unbind(0)
-            for c in range(order):
-                shift = ((last - a) * sizes[1] + last - b) * sizes[2] + last - c
-                here = mesh.narrow(0, shift, mesh.shape[0] - shift).index_select(0, start)
-                z.addcmul_(here, wz[c])
-                z_by_z.addcmul_(here, sz[c])
-            y.addcmul_(z, wy[b])
-            y_by_y.addcmul_(z, sy[b])
-            y_by_z.addcmul_(z_by_z, wy[b])
-        value.addcmul_(y, wx[a])
-        by_x.addcmul_(y, sx[a])
-        by_y.addcmul_(y_by_y, wx[a])
-        by_z.addcmul_(y_by_z, wx[a])
 
 
 class EwaldMesh(torch.nn.Module):
@@ -413,7 +302,7 @@ class EwaldMesh(torch.nn.Module):
         for begin in range(0, start.shape[0], self.chunk):
             end = min(begin + self.chunk, start.shape[0])
             dipole = d[:, begin:end] if d.shape[1] > 0 else d
-            _spread_chunk(self.polynomials, mesh, sizes, start[begin:end], fraction[:, begin:end], q[begin:end], dipole)
+            spread_chunk(self.polynomials, mesh, sizes, start[begin:end], fraction[:, begin:end], q[begin:end], dipole)
         return self._fold(mesh.view(sizes), rows_x, rows_y, rows_z)
 
     def _spread_few(self, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor) -> Tensor:
@@ -422,7 +311,7 @@ class EwaldMesh(torch.nn.Module):
         for begin in range(0, start.shape[0], self.few_at_once):
             end = min(begin + self.few_at_once, start.shape[0])
             # derivative, axis, point, mesh point
-            splines = _splines(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
+            splines = splines_at(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
             w, s = splines[0], splines[1]
             along = w[0] * q[begin:end, None]
             if d.shape[1] > 0:
@@ -537,7 +426,7 @@ class EwaldMesh(torch.nn.Module):
         found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
         for begin in range(0, start.shape[0], self.chunk):
             end = min(begin + self.chunk, start.shape[0])
-            _gather_chunk(self.polynomials, flat, sizes, start[begin:end], fraction[:, begin:end], found[:, begin:end])
+            gather_chunk(self.polynomials, flat, sizes, start[begin:end], fraction[:, begin:end], found[:, begin:end])
         return found
 
     def _gather_few(self, potential: Tensor, start: Tensor, fraction: Tensor) -> Tensor:
@@ -547,7 +436,7 @@ class EwaldMesh(torch.nn.Module):
         for begin in range(0, start.shape[0], self.few_at_once):
             end = min(begin + self.few_at_once, start.shape[0])
             # derivative, axis, point, mesh point
-            splines = _splines(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
+            splines = splines_at(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
             w, s = splines[0], splines[1]
             cube = flat[self._around(start[begin:end])]
             plane = (cube * w[0][:, :, None, None]).sum(1)
@@ -568,7 +457,7 @@ class EwaldMesh(torch.nn.Module):
         """
         scale = (torch.linalg.inv(box) * self.grid_sizes).to(potential.dtype)
         start, fraction = self._cells(points, box)
-        splines = _splines(self.polynomials, fraction, 2).permute(3, 2, 0, 1)  # point, axis, derivative, mesh point
+        splines = splines_at(self.polynomials, fraction, 2).permute(3, 2, 0, 1)  # point, axis, derivative, mesh point
         cube = potential.reshape(-1)[self._around(start)]
         in_z = torch.matmul(cube, splines[:, 2].transpose(1, 2)[:, None])  # point, x, y, derivative of z
         in_yz = torch.matmul(splines[:, 1][:, None], in_z)

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qmmlmm.embedding.mesh import EwaldMesh, spline_coefficients
+from qmmlmm.embedding.bsplines import spline_coefficients
+from qmmlmm.embedding.mesh import EwaldMesh
 
 SPACING = 0.22
 """Mesh spacing times b. The potential in a protein in water is in error by 3e-8 hartree/e rms, less than a

@@ -5,7 +5,8 @@ import openmm
 import pytest
 import torch
 
-from qmmlmm.embedding.mesh import EwaldMesh, spline_coefficients, spline_moduli
+from qmmlmm.embedding.bsplines import spline_coefficients, spline_moduli
+from qmmlmm.embedding.mesh import EwaldMesh
 
 OPENMM_TOLERANCE = 1e-11  # relative; both are double precision, and the sums hold a few thousand terms
 ROUND_OFF = 1e-13  # relative; two orders of the same sums
