@@ -1,11 +1,13 @@
 """What the spread of a committee says about the error of its forces, on geometries like and unlike the training's.
 
     python tests/benchmarks/committee_uncertainty.py --data labels/water.xyz --train 100 --test 40
+    python tests/benchmarks/committee_uncertainty.py --random --also labels/water_800K.xyz labels/acetone.xyz
 
 The frames are ordered by their energy in a vacuum, which is their strain. The committee is trained on frames of the
-lower part alone and tested on others of that part and on the most strained frames. Per frame: correlation of spread
-and error (Pearson, Spearman), the factor found after training, the one that would be best here, and how often the
-spread times the first was above the error.
+lower part alone and tested on others of that part and on the most strained frames. With --random the frames for
+training, validation and test are drawn at random instead; --also tests on the frames of other files besides. Per
+frame: correlation of spread and error (Pearson, Spearman), the factor found after training, the one that would be best
+here, and how often the spread times the first was above the error.
 """
 
 from __future__ import annotations
@@ -50,6 +52,18 @@ def split(
     return train, rest[:n_validation], {"like the training": rest[n_validation:], "more strained": strained}
 
 
+def drawn(
+    frames: list[LabelledFrame], n_train: int, n_validation: int, n_test: int, seed: int
+) -> tuple[list[LabelledFrame], list[LabelledFrame], dict[str, list[LabelledFrame]]]:
+    """Return the same drawn at random."""
+    n_known = n_train + n_validation
+    if len(frames) < n_known + n_test:
+        raise SystemExit(f"{len(frames)} frames are too few; {n_known + n_test} are needed")
+    order = np.random.default_rng(seed).permutation(len(frames))
+    picked = [frames[k] for k in order[: n_known + n_test]]
+    return picked[:n_train], picked[n_train:n_known], {"like the training": picked[n_known:]}
+
+
 def ranks(values: np.ndarray) -> np.ndarray:
     """Return the place of each value in their order."""
     return np.argsort(np.argsort(values)).astype(float)
@@ -74,14 +88,18 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=24)
     parser.add_argument("--validation", type=int, default=6)
     parser.add_argument("--test", type=int, default=10, help="of each kind")
+    parser.add_argument("--random", action="store_true", help="draw the frames instead of ordering them by strain")
+    parser.add_argument("--also", type=Path, nargs="+", default=[], help="files of other frames to test on")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    train, validation, tests = split(
+    parted = drawn if options.random else split
+    train, validation, tests = parted(
         read_frames(options.data), options.train, options.validation, options.test, options.seed
     )
+    tests.update({path.name.split(".")[0]: read_frames(path) for path in options.also})
     settings = replace(TrainingSettings(), steps=options.steps, seed=options.seed, batch_size=8, validations=6)
     model = create_model(train, ResponseSettings(), options.members, options.seed)
     started = time.process_time()
@@ -100,7 +118,7 @@ def main() -> None:
         errors = accuracy(predicted, data)
         print(f"  energy {errors.energy:.2f} kJ/mol, forces {errors.forces:.1f} kJ/(mol nm), mean absolute errors")
     spread, error = (np.concatenate(values) for values in zip(*every, strict=True))
-    print(row("both", spread, error, scale))
+    print(row("all", spread, error, scale))
 
 
 if __name__ == "__main__":
