@@ -2,7 +2,8 @@
 
     python tests/benchmarks/learned_states.py label        # QM trajectories, and labels of S0, S1 and S2 along them
     python tests/benchmarks/learned_states.py train        # one model of the three states
-    python tests/benchmarks/learned_states.py test         # its errors on trajectories that it was not trained on
+    python tests/benchmarks/learned_states.py snapshots    # labels of the ground state at 300 K, run by the model
+    python tests/benchmarks/learned_states.py test         # its errors on what it was not trained on
     python tests/benchmarks/learned_states.py populations --level ml
     python tests/benchmarks/learned_states.py populations --level qm --workers 2
     python tests/benchmarks/learned_states.py compare      # both populations, with bands of 95 %
@@ -14,9 +15,9 @@ the smallest gap. All start from Wigner samples of the ground state's normal mod
 those of the labels, of the test and of the populations are different samples, and both levels have the same ones of the
 latter. Both hop by the same rule, Landau-Zener from energies alone.
 
-Every stage goes on where it was stopped. Processor time in STO-3G, extrapolated from single calls on a busy core: label
-25 minutes (0.35 s for a step, 2.3 s for the three states of a geometry with and without water), populations with QM 10
-minutes; train a quarter of an hour (that of acetone, 10 atoms), test and populations with the model minutes.
+Every stage goes on where it was stopped. Processor time in STO-3G on a busy core: label 30 minutes (0.18 s for a step,
+1.0 s for the three states of a geometry with and without water), populations with QM 4 minutes, train 15 minutes,
+populations with the model 3 minutes, snapshots and test 2.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -84,7 +85,8 @@ START = 2
 TIME_STEP = 0.00025  # ps; the gap closes by up to 1 eV/fs
 BOX = np.eye(3) * 1.6  # nm
 WATERS = 115
-SEEDS = {"label": 100, "test": 5000, "populations": 10000}
+SEEDS = {"label": 100, "test": 5000, "populations": 10000, "snapshot": 20000}
+SNAPSHOTS, SNAPSHOT_INTERVAL, SNAPSHOT_EQUILIBRATION = 50, 100, 1000  # steps of 0.5 fs
 TEST_SHARE = 5
 """One trajectory for the test to this many for the training."""
 GAP_BINS = (0.0, 0.3, 1.0, np.inf)  # eV
@@ -211,12 +213,22 @@ def save(path: Path, **arrays: np.ndarray) -> None:
 
 def label(options: argparse.Namespace) -> None:
     """Run QM trajectories of the training and the test, and label geometries of them."""
+    label_all(options, geometries(options))
+
+
+def snapshots(options: argparse.Namespace) -> None:
+    """Run the ground state by the model at 300 K, and label snapshots of it."""
+    label_all(options, thermal_geometries(options))
+
+
+def label_all(options: argparse.Namespace, named: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Compute the labels of geometries, nm, that are not in the file yet."""
     labels = options.directory / "labels.xyz"
     done = {frame.name for frame in read_frames(labels)} if labels.exists() else set()
     term = quantum_system(options.basis).evaluated_term("dye/QM")
     labeller = Labeller(term, f"TDA, hf/{options.basis}")
     made, seconds = 0, 0.0
-    for name, positions in geometries(options):
+    for name, positions in named:
         if f"{name}-s{STATES[-1]}" in done:
             continue
         start = time.process_time()
@@ -226,6 +238,24 @@ def label(options: argparse.Namespace) -> None:
         append_frames(labels, [frame for frame in frames if frame.name not in done])
         made, seconds = made + 1, seconds + time.process_time() - start
         print(f"{name}: {seconds / made:.2f} s of processor time per geometry", flush=True)
+
+
+def thermal_geometries(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield a name and positions, nm, of snapshots of the learned ground state at 300 K in water."""
+    structure = solution()
+    model = MLPotential.load(options.directory / "model.pt", state=0)
+    terms = [Term(model, REGION, embedding="electrostatic")]
+    mixed = create_mixed_system(structure.topology, structure.system, Hamiltonian(terms))
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 5.0, 0.0005)
+    integrator.setRandomNumberSeed(SEEDS["snapshot"])
+    context = openmm.Context(mixed.system, integrator, openmm.Platform.getPlatform("CPU"))
+    context.setPositions(conditions(options, "populations", 1)[0].positions)
+    context.setVelocitiesToTemperature(300.0, SEEDS["snapshot"])
+    integrator.step(SNAPSHOT_EQUILIBRATION)
+    for number in range(SNAPSHOTS):
+        integrator.step(SNAPSHOT_INTERVAL)
+        state = context.getState(positions=True)
+        yield f"snapshot{number:03d}-0000", np.array(state.getPositions(asNumpy=True)._value)
 
 
 def geometries(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
@@ -242,12 +272,12 @@ def geometries(options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
                 if hopping is None:
                     hopping = create_hopping("qm", options.basis, options.directory / "model.pt")
                 begin = time.process_time()
-                save(path, positions=np.array(list(along(hopping, condition, options))))
+                save(path, positions=np.array(list(along(hopping, condition, options))), every=np.array(options.every))
                 print(f"trajectory {path.stem}: {time.process_time() - begin:.0f} s of processor time", flush=True)
             with np.load(path) as file:
-                frames = file["positions"]
+                frames, every = file["positions"], int(file["every"])
             for index, positions in enumerate(frames):
-                yield f"{purpose}{number:03d}-{index * options.every:04d}", positions
+                yield f"{purpose}{number:03d}-{index * every:04d}", positions
     for number, condition in enumerate(conditions(options, "populations", options.trajectories)):
         yield f"start{number:03d}-0000", condition.positions
 
@@ -307,13 +337,17 @@ def test(options: argparse.Namespace) -> None:
     model = load_network(options.directory / "network.pt")
     frames = split(options)[2]
     groups = {
-        "starts: Wigner samples of the ground state": [frame for frame in frames if "-0000-" in frame.name],
+        "ground state, ML/MM at 300 K": [frame for frame in frames if frame.name.startswith("snapshot")],
+        "ground state, Wigner samples": [
+            frame for frame in frames if frame.name.startswith(("start", "test")) and "-0000-" in frame.name
+        ],
         "trajectories": [frame for frame in frames if frame.name.startswith("test")],
     }
     print("held out, in water; mean absolute errors, errors of energies with their shift")
     print("| frames | state | number | energy, eV | forces, kJ/(mol nm) | spread of the forces |")
     print("|---|---|---|---|---|---|")
     energies = {}
+    groups = {name: group for name, group in groups.items() if group}
     for name, group in groups.items():
         for k in STATES:
             data = frame_tensors([frame for frame in group if frame.electronic_state == k], model.known_conditions())
@@ -413,15 +447,25 @@ def first_change(course: Course) -> float:
     return 1000.0 * float(course.times[changes[0]]) if len(changes) else np.inf
 
 
+STAGES = {
+    "label": label,
+    "train": learn,
+    "snapshots": snapshots,
+    "test": test,
+    "populations": run,
+    "compare": compare,
+}
+
+
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=["label", "train", "test", "populations", "compare"])
+    parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("--directory", type=Path, default=Path("learned_states_run"))
     parser.add_argument("--basis", default="sto-3g")
     parser.add_argument("--steps", type=int, default=64, help="of 0.25 fs, of each trajectory")
-    parser.add_argument("--label-trajectories", type=int, default=20, help="a fifth as many more are for the test")
-    parser.add_argument("--every", type=int, default=4, help="steps between two labelled geometries")
+    parser.add_argument("--label-trajectories", type=int, default=55, help="a fifth as many more are for the test")
+    parser.add_argument("--every", type=int, default=8, help="steps between two labelled geometries")
     parser.add_argument("--relax", type=float, default=1.0, help="ps of water around each sample")
     parser.add_argument("--training-steps", type=int, default=12000)
     parser.add_argument("--level", choices=["qm", "ml"], default="ml")
@@ -430,8 +474,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.directory.mkdir(parents=True, exist_ok=True)
-    stages = {"label": label, "train": learn, "test": test, "populations": run, "compare": compare}
-    stages[options.stage](options)
+    STAGES[options.stage](options)
 
 
 if __name__ == "__main__":
