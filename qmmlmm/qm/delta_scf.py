@@ -137,7 +137,11 @@ class DeltaScfStates:
         padded = [np.hstack([c, np.zeros((len(c), len(c) - c.shape[1]))]) for c in reference]
         scf.addons.mom_occ_(another, padded, occupations)
         density = np.array([c @ c.T for c in reference])
+        # The hole and an occupied orbital may have almost the same energy. The diagonalisation that PySCF adds to a
+        # converged field then mixes them by what is left of the gradient over the difference, and undoes convergence.
+        another.conv_check = False
         outcome = converge(another, [("excited orbitals", density)], f"{self._term}, excited", save, self._record)
+        another.mo_energy, another.mo_coeff = another.canonicalize(another.mo_coeff, another.mo_occ)
         overlap = np.asarray(another.get_ovlp())
         orbitals, _, filled = _by_spin(mean_field)
         kept = 1.0

@@ -8,6 +8,7 @@ import pytest
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import EvaluationError, PotentialError
 from qmmlmm.qm import TDA, DeltaSCF, PySCFPotential, delta_scf
+from qmmlmm.units import ANGSTROM_IN_BOHR
 
 EXACT = 1e-6  # hartree/bohr
 STEP = 1e-2  # bohr, with four points
@@ -55,6 +56,38 @@ def test_forces_on_atoms_and_charges_are_derivatives(water, method, basis):
         up, down, far_up, far_down = (energy(positions + k * direction) for k in (1, -1, 2, -2))
         slope = (8.0 * (up - down) - far_up + far_down) / (12.0 * STEP)
         assert np.sum(gradient * direction) / STEP == pytest.approx(slope, abs=EXACT)
+
+
+def test_a_hole_with_the_energy_of_an_occupied_orbital_converges(acetone_of_a_run):
+    # n -> pi*: hole and pi* are 2 millihartree apart. What is left of the gradient, over that, undoes convergence.
+    specification, positions = acetone_of_a_run
+    evaluator = PySCFPotential("b3lyp", "sto-3g", grid_level=0, **TIGHT).create_evaluator(specification)
+    result = evaluator.evaluate(positions, None)
+    assert result.results["excited_scf_cycles"] < 40
+    direction = np.zeros((10, 3))
+    direction[1], direction[2] = (0.6, 0.0, 0.8), (-0.6, 0.0, -0.8)
+    up, down, far_up, far_down = (evaluator.energy(positions + k * STEP * direction, None) for k in (1, -1, 2, -2))
+    slope = (8.0 * (up - down) - far_up + far_down) / (12.0 * STEP)
+    assert np.sum(result.gradient * direction) == pytest.approx(slope, abs=EXACT)
+
+
+@pytest.fixture
+def acetone_of_a_run():
+    """Acetone on its way in water at 300 K."""
+    numbers = np.array([6, 6, 8, 6, 1, 1, 1, 1, 1, 1])
+    angstrom = [
+        [-0.139, 0.199, 1.466],
+        [0.000, 0.000, 0.000],
+        [0.345, -1.134, -0.537],
+        [-0.296, 1.127, -0.954],
+        [0.240, -0.713, 1.965],
+        [0.334, 1.137, 1.881],
+        [-1.225, 0.228, 1.767],
+        [0.625, 1.479, -1.438],
+        [-0.593, 1.960, -0.316],
+        [-1.105, 0.876, -1.631],
+    ]
+    return RegionSpecification("acetone", numbers, 0, 1), np.array(angstrom) * ANGSTROM_IN_BOHR
 
 
 def test_the_determinant_of_the_last_geometry_saves_cycles_and_changes_nothing(water):
