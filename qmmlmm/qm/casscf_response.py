@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from pyscf.fci import direct_spin1
+from pyscf.grad import casscf as gradient_module
+from pyscf.grad import sacasscf as state_module
 from pyscf.nac import sacasscf as coupling_module
 
 from qmmlmm.errors import ConvergenceError
@@ -41,7 +43,7 @@ def casscf_state(casscf: Any, index: int, term: str, integrals: DerivativeIntegr
     ConvergenceError
         If the Lagrange multipliers do not converge.
     """
-    method = casscf.nuc_grad_method()
+    method = _StateGradient(casscf)
     gradient = _solved(method, casscf, index, f"{term}: the response of the orbitals to state {index}", integrals)
     active = direct_spin1.make_rdm1(casscf.ci[index], casscf.ncas, casscf.nelecas)
     density = _in_basis(casscf, active) + 2.0 * _core(casscf) + _response(method, casscf)
@@ -83,7 +85,7 @@ def casscf_coupling(
     Subotnik, J. Phys. Chem. Lett. 3, 2039 (2012). PySCF 2.14 divides by E(bra) - E(ket), which makes the sign of its
     couplings the opposite of its documentation's; overlaps of finite displacements show it.
     """
-    method = coupling_module.NonAdiabaticCouplings(casscf, state=(ket, bra), mult_ediff=True, use_etfs=not whole)
+    method = _Coupling(casscf, state=(ket, bra), mult_ediff=True, use_etfs=not whole)
     what = f"{term}: the response of the orbitals to the coupling of states {bra} and {ket}"
     gradient = _solved(method, casscf, (ket, bra), what, integrals)
     transition = direct_spin1.trans_rdm1(casscf.ci[bra], casscf.ci[ket], casscf.ncas, casscf.nelecas)
@@ -101,6 +103,52 @@ def transition_moments(casscf: Any) -> tuple[FloatArray, FloatArray]:
         dipoles[index] = -np.einsum("xpq,pq->x", integrals, _in_basis(casscf, transition))
     excitations = np.asarray(casscf.e_states) - casscf.e_states[0]
     return dipoles, 2.0 / 3.0 * excitations * (dipoles**2).sum(axis=1)
+
+
+class _StateGradient(state_module.Gradients):
+    """PySCF's gradient of one state, whose Hellmann-Feynman part takes the derivative integrals that are kept.
+
+    PySCF 2.14 does not hand `mf_grad` on there and computes all of them once more.
+    """
+
+    def get_ham_response(
+        self, state: int, atmlst: Any, verbose: Any, mo: Any, ci: Any, mf_grad: Any, **others: Any
+    ) -> FloatArray:
+        del others  # PySCF's: integrals and settings of the Lagrange multipliers
+        inner = _explicit_gradient(self.make_fcasscf(state), mf_grad)
+        return np.asarray(inner.kernel(mo_coeff=mo, ci=ci[state], atmlst=atmlst, verbose=verbose))
+
+
+class _Coupling(coupling_module.NonAdiabaticCouplings):
+    """PySCF's coupling of two states; the same of its Hellmann-Feynman part, where it computes them twice more."""
+
+    def get_ham_response(
+        self,
+        state: tuple[int, int],
+        atmlst: Any,
+        verbose: Any,
+        mo: Any,
+        ci: Any,
+        eris: Any,
+        mf_grad: Any,
+        **others: Any,
+    ) -> FloatArray:
+        del others
+        inner = _explicit_gradient(self.make_fcasscf_nacs(state), mf_grad)
+        coupling = coupling_module.grad_elec_active(
+            inner, mo_coeff=mo, ci=ci[state[0]], atmlst=atmlst, eris=eris, mf_grad=mf_grad, verbose=verbose
+        )
+        if not self.use_etfs:
+            coupling = coupling + self.nac_csf(mo_coeff=mo, ci=ci, state=state, mf_grad=mf_grad, atmlst=atmlst)
+        return np.asarray(coupling)
+
+
+def _explicit_gradient(casscf: Any, mf_grad: Any) -> Any:
+    """Return PySCF's gradient at fixed orbitals and amplitudes, whose repulsion comes from `mf_grad`."""
+    inner = gradient_module.Gradients(casscf)
+    inner.get_jk = mf_grad.get_jk
+    inner._finalize = lambda: None
+    return inner
 
 
 def _solved(method: Any, casscf: Any, state: Any, what: str, integrals: DerivativeIntegrals | None) -> FloatArray:

@@ -4,6 +4,7 @@ import numpy as np
 import openmm
 import pytest
 from openmm import unit
+from pyscf.scf import _vhf
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
 from qmmlmm.coupling.potential import RegionSpecification
@@ -161,7 +162,13 @@ def test_integrals_that_are_kept_for_gradient_and_couplings_change_nothing(monke
         calls.append(name)
         return intor(molecule, name, *arguments, **keywords)
 
+    def counted_direct(name, *arguments, **keywords):
+        calls.append(name.removesuffix("_sph"))
+        return direct(name, *arguments, **keywords)
+
     monkeypatch.setattr(type(casscf.mol), "intor", counted)
+    direct = _vhf.direct_mapdm
+    monkeypatch.setattr(_vhf, "direct_mapdm", counted_direct)
 
     def both(share):
         calls.clear()
