@@ -2,33 +2,41 @@
 
     python tests/benchmarks/multiple_time_steps.py prepare --output DIRECTORY   # labels and a model at the QM level
     python tests/benchmarks/multiple_time_steps.py drift   --output DIRECTORY --outer 1 2 4 6 8 10 --ps 1
-    python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 0 --ps 5   # plain QM/MM
-    python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 4 --ps 20
+    python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 0 --ps 3 --seed 1   # plain QM/MM
+    python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 4 --ps 3 --seed 1
     python tests/benchmarks/multiple_time_steps.py sample  --output DIRECTORY --outer 8 --ps 20 --isokinetic
     python tests/benchmarks/multiple_time_steps.py learned --output DIRECTORY --ps 20   # ML/MM, and QM of a few frames
     python tests/benchmarks/multiple_time_steps.py compare --output DIRECTORY
     python tests/benchmarks/multiple_time_steps.py cost    --output DIRECTORY --outer 8
 
 Acetone in 700 waters under PME, 300 K, Hartree-Fock unless another method is given; inner step 0.5 fs, hydrogens of
-acetone with their own mass, rigid water. `sample` goes on where it was stopped. What keeps the reference affordable: a
-minimal basis set, an embedding grid of level 1, an Ewald splitting that needs no second mesh, and for the plain run
-hydrogens of acetone of 3 dalton and steps of 2 fs; averages over positions do not depend on masses. Both ways sample
-the same Hamiltonian. `learned` samples ML/MM alone and computes QM - ML of a frame in every 0.1 ps, by which `compare`
-reweights it to QM/MM. `drift` and `cost` count plain steps of 0.5 fs with hydrogen's own mass.
+acetone with their own mass, rigid water. `sample` goes on where it was stopped; runs of one seed start from the same
+place, and several seeds say what the solvent remembers longer than a run. What keeps the reference affordable: a small
+basis set, an embedding grid of level 1, an Ewald splitting that needs no second mesh, and for the plain run hydrogens
+of acetone of 3 dalton and steps of 2 fs; averages over positions do not depend on masses. Both ways sample the same
+Hamiltonian. `learned` samples ML/MM alone and computes QM - ML of a frame in every 0.1 ps, by which `compare` reweights
+it to QM/MM. `compare` prints averages and distributions with errors and draws `distributions.png`. `drift` and `cost`
+count plain steps of 0.5 fs with hydrogen's own mass.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import openmm
 import torch
@@ -61,11 +69,15 @@ BONDS = {
 }
 TORSIONS = [(h, c, 1, 2) for c, h in BONDS["C-H"]]
 COLUMNS = [f"{name} {k}" for name, pairs in BONDS.items() for k in range(1, len(pairs) + 1)]
-HEADER = ("time, ps", "MM, kJ/mol", "region, kJ/mol", *COLUMNS, "cos 3 phi")
+TURNS = [f"H-C-C-O {k}, degrees" for k in range(1, len(TORSIONS) + 1)]
+HEADER = ("time, ps", "MM, kJ/mol", "region, kJ/mol", "QM - ML, kJ/mol", *COLUMNS, *TURNS)
+BETWEEN_ROWS = 0.004  # ps
 BLOCK = 0.5  # ps, of a run's averages for their errors
+N_BINS = 8
 LABELS = 300
 BETWEEN_LABELS = 250  # steps of 1 fs
 BETWEEN_FRAMES = 0.1  # ps, of ML/MM that is reweighted
+FORCE_FIELD_STEPS = 20000  # of 1 fs with the force field, before those with ML/MM
 
 
 def structure(heavy: bool = False) -> Structure:
@@ -123,13 +135,13 @@ def prepare(options: argparse.Namespace) -> None:
 def mixed_system(options: argparse.Namespace, made: Structure, corrected: bool) -> MixedSystem:
     """Return QM/MM as ML + QM - ML, or plain."""
     qm = qm_potential(options)
-    terms = [Term(qm, REGION, embedding="electrostatic")]
+    terms = [Term(qm, REGION, embedding="electrostatic", name="QM")]
     if corrected:
         ml = MLPotential.load(options.output / "model.pt")
         terms = [
-            Term(ml, REGION, embedding="electrostatic"),
+            Term(ml, REGION, embedding="electrostatic", name="ML"),
             *terms,
-            Term(ml, REGION, embedding="electrostatic", coefficient=-1.0),
+            Term(ml, REGION, embedding="electrostatic", coefficient=-1.0, name="-ML"),
         ]
     return create_mixed_system(made.topology, made.system, Hamiltonian(terms))
 
@@ -149,25 +161,51 @@ def integrator_of(
     return openmm.VerletIntegrator(INNER)
 
 
-def start(options: argparse.Namespace, made: Structure, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Return positions and velocities at 300 K, from ML/MM if there is a model."""
+def learned_system(options: argparse.Namespace, made: Structure) -> MixedSystem:
+    """Return ML/MM."""
     ml = MLPotential.load(options.output / "model.pt")
-    mixed = create_mixed_system(made.topology, made.system, Hamiltonian([Term(ml, REGION, embedding="electrostatic")]))
-    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 5.0, INNER)
-    integrator.setRandomNumberSeed(seed)
-    context = openmm.Context(mixed.system, integrator, platform_of(options))
-    context.setPositions(made.positions)
-    openmm.LocalEnergyMinimizer.minimize(context, maxIterations=50)
-    context.setVelocitiesToTemperature(TEMPERATURE, seed)
-    integrator.step(options.equilibration)
-    state = context.getState(positions=True, velocities=True)
-    return state.getPositions(asNumpy=True)._value, state.getVelocities(asNumpy=True)._value
+    return create_mixed_system(
+        made.topology, made.system, Hamiltonian([Term(ml, REGION, embedding="electrostatic", name="ML")])
+    )
+
+
+def start(options: argparse.Namespace, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Return positions and velocities at 300 K, from the force field and then ML/MM, and keep them."""
+    kept = options.output / f"start_{seed}_{options.equilibration}.npz"
+    if kept.exists():
+        found = np.load(kept)
+        return found["positions"], found["velocities"]
+    made = structure()
+    positions, velocities = made.positions, None
+    for system, step, n_steps in (
+        (made.system, 0.001, FORCE_FIELD_STEPS),
+        (learned_system(options, made).system, INNER, options.equilibration),
+    ):
+        integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 5.0, step)
+        integrator.setRandomNumberSeed(seed)
+        context = openmm.Context(system, integrator, platform_of(options))
+        context.setPositions(positions)
+        if velocities is None:
+            openmm.LocalEnergyMinimizer.minimize(context, maxIterations=50)
+            context.setVelocitiesToTemperature(TEMPERATURE, seed)
+        else:
+            context.setVelocities(velocities)
+        integrator.step(n_steps)
+        state = context.getState(positions=True, velocities=True)
+        positions, velocities = (
+            state.getPositions(asNumpy=True)._value,
+            state.getVelocities(asNumpy=True)._value,
+        )
+    partial = kept.with_suffix(".partial.npz")
+    np.savez(partial, positions=positions, velocities=velocities)
+    partial.replace(kept)
+    return positions, velocities
 
 
 def drift(options: argparse.Namespace) -> None:
     """Print the drift of the total energy without a thermostat for each outer step."""
     made = structure()
-    positions, velocities = start(options, made, options.seed)
+    positions, velocities = start(options, options.seed)
     freedoms = 3 * made.system.getNumParticles() - made.system.getNumConstraints()
     kt = 0.00831446 * TEMPERATURE
     print(
@@ -196,21 +234,20 @@ def drift(options: argparse.Namespace) -> None:
         error = float(np.sqrt(covariance[0, 0] * statistical_inefficiency(np.array(totals) - slope * np.array(times))))
         print(
             f"| {outer or 'plain 0.5'} | {np.std(totals):.2f} | {slope:.2f} ± {error:.2f} | "
-            f"{slope * scale:.4f} ± {error * scale:.4f} | {mixed.evaluations('acetone/QM')} |",
+            f"{slope * scale:.4f} ± {error * scale:.4f} | {mixed.evaluations('QM')} |",
             flush=True,
         )
 
 
 def observables(positions: FloatArray) -> list[float]:
-    """Return all bond lengths, angstrom, and the mean of cos 3 phi over the torsions H-C-C-O."""
+    """Return all bond lengths, angstrom, and the torsions H-C-C-O, degrees."""
     found = [10.0 * float(np.linalg.norm(positions[i] - positions[j])) for pairs in BONDS.values() for i, j in pairs]
-    waves = []
     for torsion in TORSIONS:
         a, b, c, d = (positions[k] for k in torsion)
         first, second = np.cross(b - a, c - b), np.cross(c - b, d - c)
         angle = np.arctan2(np.linalg.norm(c - b) * (b - a) @ second, first @ second)
-        waves.append(np.cos(3.0 * angle))
-    return [*found, float(np.mean(waves))]
+        found.append(float(np.degrees(angle)))
+    return found
 
 
 def sample(options: argparse.Namespace) -> None:
@@ -222,30 +259,38 @@ def sample(options: argparse.Namespace) -> None:
         integrator = integrator_of(mixed, outer, True, isokinetic, PLAIN)
         integrator.setRandomNumberSeed(options.seed)
         context = openmm.Context(mixed.system, integrator, platform_of(options))
+        learned = None
+        if not outer:  # whose QM - ML is looked at as well
+            ml = learned_system(options, made)
+            learned = ml, openmm.Context(ml.system, openmm.VerletIntegrator(PLAIN), platform_of(options))
         length = outer * 0.001 or PLAIN
-        between = max(1, round(0.002 / length))
+        between = max(1, round(BETWEEN_ROWS / length))
         path = options.output / f"sample_{outer}{'i' if isokinetic else ''}_{options.seed}.csv"
         saved = path.with_suffix(".state.xml")
         rows = sum(1 for _ in path.open()) - 1 if saved.exists() else 0
         if rows:
             context.setState(openmm.XmlSerializer.deserialize(saved.read_text()))
         else:
-            positions, velocities = start(options, made, options.seed)
+            positions, velocities = start(options, options.seed)
             context.setPositions(positions)
             context.setVelocities(velocities)
             if not outer:  # the masses are others
                 context.setVelocitiesToTemperature(TEMPERATURE, options.seed)
-        began, calls = time.perf_counter(), mixed.evaluations("acetone/QM")
+        began, calls = time.perf_counter(), mixed.evaluations("QM")
         with path.open("a" if rows else "w", newline="") as file:
             writer = csv.writer(file)
             if not rows:
-                writer.writerow([*HEADER])
+                writer.writerow(HEADER)
             n_rows = round(options.ps / (length * between))
             for row in tqdm(range(rows, n_rows), initial=rows, total=n_rows, disable=not sys.stderr.isatty()):
                 integrator.step(between)
                 terms = mixed.term_energies(context)
                 positions = context.getState(positions=True).getPositions(asNumpy=True)._value
-                energies = [terms["MM"]._value, sum(e._value for name, e in terms.items() if name != "MM")]
+                if learned is not None:
+                    learned[1].setPositions(positions)
+                    terms["-ML"] = -learned[0].term_energies(learned[1])["ML"]
+                qm = terms["QM"]._value
+                energies = [terms["MM"]._value, qm, qm + terms["-ML"]._value]
                 values = [(row + 1) * between * length, *energies, *observables(positions)]
                 writer.writerow([f"{value:.6f}" for value in values])
                 if row % 50 == 49 or row == n_rows - 1:
@@ -253,95 +298,208 @@ def sample(options: argparse.Namespace) -> None:
                     state = context.getState(positions=True, velocities=True, parameters=True)
                     saved.write_text(openmm.XmlSerializer.serialize(state))
         seconds = time.perf_counter() - began
-        print(f"outer {outer} fs: {seconds:.0f} s, {mixed.evaluations('acetone/QM') - calls} QM calls", flush=True)
+        print(f"outer {outer} fs: {seconds:.0f} s, {mixed.evaluations('QM') - calls} QM calls", flush=True)
 
 
 def learned(options: argparse.Namespace) -> None:
     """Run ML/MM at 300 K and write what `sample` does, and QM less ML, of a frame in every 0.1 ps."""
     made = structure(heavy=True)
-    hamiltonians = {
-        "ML": Hamiltonian(
-            [Term(MLPotential.load(options.output / "model.pt"), REGION, embedding="electrostatic", name="acetone")]
-        ),
-        "QM": Hamiltonian([Term(qm_potential(options), REGION, embedding="electrostatic", name="acetone")]),
-    }
+    systems = {"ML": learned_system(options, made), "QM": mixed_system(options, made, corrected=False)}
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, PLAIN)
     integrator.setRandomNumberSeed(options.seed)
     contexts = {}
-    for level, hamiltonian in hamiltonians.items():
-        mixed = create_mixed_system(made.topology, made.system, hamiltonian)
+    for level, mixed in systems.items():
         moved = integrator if level == "ML" else openmm.VerletIntegrator(PLAIN)
         contexts[level] = mixed, openmm.Context(mixed.system, moved, platform_of(options))
     _, context = contexts["ML"]
-    context.setPositions(start(options, made, options.seed)[0])
+    context.setPositions(start(options, options.seed)[0])
     context.setVelocitiesToTemperature(TEMPERATURE, options.seed)
     between = round(BETWEEN_FRAMES / PLAIN)
     with (options.output / f"learned_{options.seed}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*HEADER, "QM - ML, kJ/mol"])
+        writer.writerow(HEADER)
         for row in tqdm(range(round(options.ps / BETWEEN_FRAMES)), disable=not sys.stderr.isatty()):
             integrator.step(between)
             positions = context.getState(positions=True).getPositions(asNumpy=True)._value
             contexts["QM"][1].setPositions(positions)
             terms = {level: mixed.term_energies(its) for level, (mixed, its) in contexts.items()}
-            qm, ml = (terms[level]["acetone"]._value for level in ("QM", "ML"))
-            values = [(row + 1) * BETWEEN_FRAMES, terms["ML"]["MM"]._value, ml, *observables(positions)]
-            writer.writerow([f"{value:.6f}" for value in (*values, qm - ml)])
+            qm, ml = (terms[level][level]._value for level in ("QM", "ML"))
+            values = [(row + 1) * BETWEEN_FRAMES, terms["ML"]["MM"]._value, qm, qm - ml, *observables(positions)]
+            writer.writerow([f"{value:.6f}" for value in values])
             file.flush()
 
 
-def averages(table: FloatArray, differences: FloatArray | None = None) -> str:
-    """Return the cells of a run's averages with standard errors; differences of energies give the frames weights."""
-    weighed = None if differences is None else reweight(differences, TEMPERATURE)
-    n_blocks = max(5, round((table[-1, 0] - table[0, 0]) / BLOCK))
+@dataclass(frozen=True)
+class Runs:
+    """Runs that sample one ensemble, as tables of the columns of HEADER; `reweighted` weighs ML/MM to QM/MM."""
 
-    def mean(column: FloatArray) -> tuple[float, float]:
-        if weighed is not None:
-            return weighed.mean(column)
-        blocks = [block.mean() for block in np.array_split(column, n_blocks)]
-        return column.mean(), float(np.std(blocks, ddof=1) / np.sqrt(n_blocks))
+    name: str
+    tables: list[FloatArray]
+    reweighted: bool = False
 
-    region = table[:, 2] if differences is None else table[:, 2] + differences
-    cells = ["{:.1f} ± {:.1f}".format(*mean(region))]
-    first = HEADER.index(COLUMNS[0])
-    for pairs in BONDS.values():
-        lengths = table[:, first : first + len(pairs)]
-        first += len(pairs)
-        value, error = mean(lengths.mean(axis=1))
-        cells.append(f"{value:.4f} ± {error:.4f}")
-        square, its_error = mean(((lengths - value) ** 2).mean(axis=1))
-        cells.append(f"{np.sqrt(square):.4f} ± {its_error / (2 * np.sqrt(square)):.4f}")
-    cells.append("{:.3f} ± {:.3f}".format(*mean(table[:, first])))
-    return " | ".join(cells)
+    def column(self, name: str) -> list[FloatArray]:
+        """Return that column of each run."""
+        return [table[:, HEADER.index(name)] for table in self.tables]
+
+    def bonds(self, name: str) -> list[FloatArray]:
+        """Return the lengths of all bonds of a kind, (frames, bonds) for each run."""
+        first = HEADER.index(f"{name} 1")
+        return [table[:, first : first + len(BONDS[name])] for table in self.tables]
+
+    def turns(self) -> list[FloatArray]:
+        """Return all torsions, (frames, 6) for each run."""
+        first = HEADER.index(TURNS[0])
+        return [table[:, first : first + len(TURNS)] for table in self.tables]
+
+    def mean(self, columns: list[FloatArray]) -> tuple[float, float]:
+        """Return the mean of a series of each run and its standard error.
+
+        The error is the larger one of two: from blocks of all runs, and with three runs or more from their scatter.
+        """
+        if self.reweighted:
+            weighed = reweight(np.concatenate(self.column("QM - ML, kJ/mol")), TEMPERATURE)
+            return weighed.mean(np.concatenate(columns))
+        blocks: list[float] = []
+        for table, column in zip(self.tables, columns, strict=True):
+            n_blocks = max(2, round((table[-1, 0] - table[0, 0]) / BLOCK))
+            blocks += [block.mean() for block in np.array_split(column, n_blocks)]
+        error = np.std(blocks, ddof=1) / np.sqrt(len(blocks))
+        if len(columns) >= 3:
+            means = [column.mean() for column in columns]
+            error = max(error, np.std(means, ddof=1) / np.sqrt(len(means)))
+        return float(np.concatenate(columns).mean()), float(error)
+
+    def histogram(self, values: list[FloatArray], edges: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the share of each bin and its standard error; values are (frames, any) for each run."""
+        found = []
+        for low, high in itertools.pairwise(edges):
+            inside = [((one >= low) & (one < high)).reshape(len(one), -1).mean(axis=1) for one in values]
+            found.append(self.mean(inside))
+        shares, errors = np.array(found).T
+        return shares, errors
+
+    def averages(self) -> dict[str, tuple[float, float, int]]:
+        """Return mean, standard error and decimals by name."""
+        found = {
+            "region, kJ/mol": (*self.mean(self.column("region, kJ/mol")), 1),
+            "QM - ML": (*self.mean(self.column("QM - ML, kJ/mol")), 2),
+        }
+        for name in BONDS:
+            lengths = self.bonds(name)
+            value, error = self.mean([one.mean(axis=1) for one in lengths])
+            found[f"{name}, A"] = value, error, 4
+            square, its_error = self.mean([((one - value) ** 2).mean(axis=1) for one in lengths])
+            found[f"width of {name}"] = np.sqrt(square), its_error / (2 * np.sqrt(square)), 4
+        waves = [np.cos(np.radians(3.0 * one)).mean(axis=1) for one in self.turns()]
+        found["cos 3 phi"] = (*self.mean(waves), 3)
+        return found
 
 
-def compare(options: argparse.Namespace) -> None:
-    """Print averages of all runs with standard errors."""
+def runs_of(options: argparse.Namespace) -> list[Runs]:
+    """Return what is in the directory; plain QM/MM first."""
 
     def used(path: Path) -> FloatArray:
+        with path.open(newline="") as file:
+            if tuple(next(csv.reader(file), ())) != HEADER:
+                raise SystemExit(f"{path} has other columns than runs of this version; remove it and sample again")
         table = np.genfromtxt(path, delimiter=",", skip_header=1)
         return table[table[:, 0] > options.discard]
 
-    paths = sorted(options.output.glob("sample_*.csv"), key=lambda path: int(path.stem.split("_")[1].rstrip("i")))
-    columns = ["outer step, fs", "ps", "region, kJ/mol"]
-    columns += [column for name in BONDS for column in (f"{name}, A", "its sd")]
-    print("| " + " | ".join([*columns, HEADER[-1]]) + " |")
-    print("|" + "---|" * (len(columns) + 1))
-    for path in paths:
-        table = used(path)
-        print(f"| {path.stem.split('_')[1]} | {table[-1, 0]:.1f} | {averages(table)} |")
-    for path in sorted(options.output.glob("learned_*.csv")):
-        table = used(path)
-        print(f"| ML/MM | {table[-1, 0]:.1f} | {averages(table)} |")
-        weighed = reweight(table[:, -1], TEMPERATURE)
-        print(f"| reweighted, {len(table)} QM calls | {table[-1, 0]:.1f} | {averages(table, table[:, -1])} |")
-        print(f"QM - ML scatters by {table[:, -1].std():.2f} kJ/mol; {weighed.effective_samples:.0f} effective samples")
+    found: dict[str, list[FloatArray]] = {}
+
+    def place(path: Path) -> tuple[int, int]:
+        _, outer, seed = path.stem.split("_")
+        return int(outer.rstrip("i")), int(seed)
+
+    for path in sorted(options.output.glob("sample_*.csv"), key=place):
+        outer = path.stem.split("_")[1]
+        found.setdefault("plain" if outer == "0" else f"{outer} fs", []).append(used(path))
+    runs = [Runs(name, tables) for name, tables in found.items()]
+    if tables := [used(path) for path in sorted(options.output.glob("learned_*.csv"))]:
+        learned = [table.copy() for table in tables]
+        for table in learned:
+            table[:, HEADER.index("region, kJ/mol")] -= table[:, HEADER.index("QM - ML, kJ/mol")]
+        runs += [Runs("ML/MM", learned), Runs(f"reweighted, {sum(map(len, tables))} QM calls", tables, True)]
+    if not runs:
+        raise SystemExit(f"{options.output} has no runs; make some with `sample`")
+    return runs
+
+
+def folded(turns: list[FloatArray]) -> list[FloatArray]:
+    """Return degrees between a methyl's C-H and the C=O that it eclipses most, 0 to 60."""
+    return [np.abs((one + 60.0) % 120.0 - 60.0) for one in turns]
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print averages and distributions of all runs with standard errors, and draw the distributions."""
+    runs = runs_of(options)
+    singles = [
+        Runs(f"{one.name}, run {k}", [table])
+        for one in runs
+        if not one.reweighted and len(one.tables) > 1
+        for k, table in enumerate(one.tables, 1)
+    ]
+    first = runs[0].averages()
+    print("| run | ps | " + " | ".join(first) + " |")
+    print("|" + "---|" * (len(first) + 2))
+    for one in [*runs, *singles]:
+        cells = [f"{value:.{n}f} ± {error:.{n}f}" for value, error, n in one.averages().values()]
+        print(f"| {one.name} | {sum(table[-1, 0] for table in one.tables):.1f} | {' | '.join(cells)} |")
+    for one in runs[1:]:
+        away = {
+            name: (value - first[name][0]) / np.hypot(error, first[name][1])
+            for name, (value, error, _) in one.averages().items()
+        }
+        text = ", ".join(f"{name} {value:+.1f}" for name, value in away.items())
+        print(f"{one.name} less {runs[0].name}, in standard errors: {text}")
+    quantities = {
+        **{name: [one.bonds(name) for one in runs] for name in BONDS},
+        "H-C-C-O, degrees from eclipsed": [folded(one.turns()) for one in runs],
+        "QM - ML, kJ/mol": [one.column("QM - ML, kJ/mol") for one in runs],
+        "region less its plain mean, kJ/mol": [
+            [column - first["region, kJ/mol"][0] for column in one.column("region, kJ/mol")] for one in runs
+        ],
+    }
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6), constrained_layout=True)
+    print("\nshares in percent, of bins that the first row fills alike; deviation from it per bin, in standard errors")
+    for (name, values), axis in zip(quantities.items(), axes.flat, strict=True):
+        reference = np.concatenate([one.ravel() for one in values[0]])
+        edges = np.quantile(reference, np.linspace(0.0, 1.0, N_BINS + 1))
+        if name.startswith("H-C-C-O"):
+            edges = np.linspace(0.0, 60.0, N_BINS + 1)
+        inner = [f"{edge:.4g}" for edge in edges[1:-1]]
+        print(f"\n| {name}: bins end at {', '.join(inner)} | shares | root mean square deviation; largest |")
+        print("|---|---|---|")
+        widths = np.diff(edges)
+        outer_edges = edges.copy()
+        outer_edges[0], outer_edges[-1] = -np.inf, np.inf
+        plain_shares, plain_errors = runs[0].histogram(values[0], outer_edges)
+        for k, (one, its) in enumerate(zip(runs, values, strict=True)):
+            shares, errors = one.histogram(its, outer_edges)
+            text = " ".join(
+                f"{100 * share:.1f}({100 * error:.1f})" for share, error in zip(shares, errors, strict=True)
+            )
+            both = np.hypot(errors, plain_errors)
+            away = np.divide(shares - plain_shares, both, out=np.zeros_like(both), where=both > 0)
+            deviation = f"{np.sqrt(np.mean(away**2)):.1f}; {np.abs(away).max():.1f}" if k else ""
+            print(f"| {one.name} | {text} | {deviation} |")
+            middles = (edges[:-1] + edges[1:]) / 2 + (k - (len(runs) - 1) / 2) * 0.08 * widths
+            axis.errorbar(middles, shares / widths, errors / widths, fmt="o", ms=3, capsize=2, label=one.name)
+        axis.set_xlabel(name if name not in BONDS else f"{name}, angstrom")
+        axis.set_ylabel("density")
+    axes.flat[0].legend()
+    figure.savefig(options.output / "distributions.png", dpi=150)
+    for one in runs:
+        if one.reweighted:
+            differences = np.concatenate(one.column("QM - ML, kJ/mol"))
+            samples = reweight(differences, TEMPERATURE).effective_samples
+            print(f"QM - ML of ML/MM scatters by {differences.std():.2f} kJ/mol; {samples:.0f} effective samples")
 
 
 def cost(options: argparse.Namespace) -> None:
     """Print the wall time of a femtosecond, plain and with each outer step, in alternation."""
     made = structure()
-    positions, velocities = start(options, made, options.seed)
+    positions, velocities = start(options, options.seed)
     runs = {}
     for outer in (0, *(outer for outer in options.outer if outer)):
         mixed = mixed_system(options, made, corrected=outer > 0)
