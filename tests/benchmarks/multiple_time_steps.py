@@ -402,8 +402,11 @@ def runs_of(options: argparse.Namespace) -> list[Runs]:
         with path.open(newline="") as file:
             if tuple(next(csv.reader(file), ())) != HEADER:
                 raise SystemExit(f"{path} has other columns than runs of this version; remove it and sample again")
-        table = np.genfromtxt(path, delimiter=",", skip_header=1)
-        return table[table[:, 0] > options.discard]
+            rows = [[float(value) for value in row] for row in csv.reader(file)]
+        table = np.array([row for row in rows if row[0] > options.discard])
+        if len(table) < 2:
+            raise SystemExit(f"{path} has no two rows after {options.discard} ps; sample longer or give --discard")
+        return table
 
     found: dict[str, list[FloatArray]] = {}
 
