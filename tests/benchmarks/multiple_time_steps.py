@@ -16,7 +16,7 @@ basis set, an embedding grid of level 1, an Ewald splitting that needs no second
 of acetone of 3 dalton and steps of 2 fs; averages over positions do not depend on masses. Both ways sample the same
 Hamiltonian. `learned` samples ML/MM alone and computes QM - ML of a frame in every 0.1 ps, by which `compare` reweights
 it to QM/MM. `compare` prints averages and distributions with errors and draws `distributions.png`. `drift` and `cost`
-count plain steps of 0.5 fs with hydrogen's own mass.
+count plain steps of 0.5 fs with hydrogen's own mass. The basis set is STO-3G unless each part is given --basis 6-31g*.
 """
 
 from __future__ import annotations
