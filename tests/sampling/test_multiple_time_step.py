@@ -134,6 +134,29 @@ def test_sampled_variances_are_those_of_the_exact_linear_map(step, n):
     assert exact == pytest.approx(BOLTZMANN * temperature / (STIFF + SOFT), rel=1e-9 if n == 1 else 0.4)
 
 
+@pytest.mark.parametrize("half_turn", [0.64, 1.13])  # C=O at 1,700/cm and C-H at 3,000/cm with a step of 4 fs
+def test_at_outer_steps_a_constant_slow_force_shows_a_part_of_its_shift(half_turn):
+    """The orbit that repeats in each outer step: free motion of a spring between two impulses, the same at both."""
+    force, n = 40.0, 200
+    step = 2.0 * half_turn / np.sqrt(STIFF / MASS)
+    shown = half_turn / np.tan(half_turn) * force / STIFF
+    mixed = springs()
+    mixed.system.removeForce(1)
+    pull = openmm.CustomExternalForce(f"-{force}*x")
+    pull.setForceGroup(1)
+    pull.addParticle(0)
+    mixed.system.addForce(pull)
+    integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, step, n, slow=["slow"])
+    # Half of the impulse of the slow force before it acts, and of the first one of the spring.
+    speed = -0.5 * (step * force - step / n * STIFF * shown) / MASS
+    context = context_with(mixed.system, integrator, [[shown, 0, 0]], [[speed, 0, 0]])
+    for _ in range(20):
+        integrator.step(1)
+        # The inner steps turn the phase by (2 half_turn / n)^2 / 24 too much.
+        assert state_of(context)[0][0, 0] == pytest.approx(shown, rel=1e-4)
+    assert shown < 0.87 * force / STIFF
+
+
 def test_friction_and_temperature_are_variables_that_a_script_can_change():
     mixed = springs(500)
     integrator = MultipleTimeStepIntegrator(
