@@ -14,7 +14,10 @@ from qmmlmm.units import FORCE_AU_IN_OPENMM, FloatArray
 
 @dataclass(frozen=True)
 class ForceUncertainty:
-    """Spread of the members' forces beside the true error of their mean, root mean squares over x, y, z.
+    """Spread of the members' forces beside the true error of their mean.
+
+    Of an atom the root mean square over x, y and z; of a frame the mean over its atoms, which a single atom does not
+    decide.
 
     Parameters
     ----------
@@ -26,13 +29,13 @@ class ForceUncertainty:
 
     @property
     def frame_spread(self) -> FloatArray:
-        """Root mean square over the atoms, (frames,) kJ/(mol nm)."""
-        return np.sqrt(np.mean(self.atom_spread**2, axis=1))
+        """Mean over the atoms, (frames,) kJ/(mol nm)."""
+        return np.mean(self.atom_spread, axis=1)
 
     @property
     def frame_error(self) -> FloatArray:
-        """Root mean square over the atoms, (frames,) kJ/(mol nm)."""
-        return np.sqrt(np.mean(self.atom_error**2, axis=1))
+        """Mean over the atoms, (frames,) kJ/(mol nm)."""
+        return np.mean(self.atom_error, axis=1)
 
     def scale(self) -> float:
         """Return the factor that makes the spread as large as the error in the mean square."""

@@ -74,6 +74,53 @@ class NearMoments(torch.nn.Module):
         by_delta = by_delta.to(positions.dtype)
         return -by_delta.sum(-2), by_delta.sum(-3)
 
+    def atom_gradient(
+        self,
+        positions: Tensor,
+        near_positions: Tensor,
+        near_charges: Tensor,
+        slope: Tensor,
+    ) -> Tensor:
+        """Return what `gradient` gives for the atoms, (c, n, 3), without the charges and for many slopes at once.
+
+        Parameters
+        ----------
+        positions, near_positions, near_charges : (n, 3), (k, 3) and (k,) tensors
+        slope : (c, n, 13, p) tensor
+
+        Notes
+        -----
+        The derivative of an atom's moments by its own place is the same for all slopes. With h = Q R_p, its derivative
+        h' and g = h/r it is, summed over the charges and with the opposite sign,
+        h' u_c for the zeroth, (h' - g) u_a u_c + g d_ac for the first, and
+        (h' - 2 g) u_a u_b u_c + g (d_ac u_b + d_bc u_a) for the second moments.
+        """
+        distances, x, angular, gaussians, pull, z = self._parts(positions, near_positions, near_charges)
+        count = gaussians.shape[-1]
+        fall = (-6.0 / self.cutoff) * x * (1.0 - x * x) ** 2 * near_charges.unsqueeze(-2).to(x.dtype)
+        along = gaussians * (fall.unsqueeze(-1) - z * (pull / self.width).unsqueeze(-1))
+        across = gaussians * (pull / distances).unsqueeze(-1)
+        powers = angular.transpose(-1, -2)
+        unit = powers[:, 1:4]
+        cubes = (powers[:, 4:].unsqueeze(-2) * unit.unsqueeze(-3)).flatten(-3, -2)
+        change = torch.cat(
+            [
+                torch.matmul(unit, along),
+                torch.matmul(powers[:, 4:], along - across),
+                torch.matmul(cubes, along - 2.0 * across),
+            ],
+            dim=-2,
+        )
+        # Rows: moment and radial function. Columns: direction.
+        rows = angular.shape[-1]
+        change = change.reshape(-1, rows, 3, count).transpose(-1, -2).reshape(-1, rows * count, 3)
+        by_atom = torch.matmul(slope.flatten(-2).transpose(0, 1), change).transpose(0, 1)
+        turned = torch.matmul(powers[:, :4], across)
+        second = slope[..., 4:, :].unflatten(-2, [3, 3])
+        second = ((second + second.transpose(-2, -3)) * turned[:, 1:].unsqueeze(-3)).sum(-2)
+        by_atom = by_atom + (slope[..., 1:4, :] * turned[:, :1] + second).sum(-1)
+        return (-self.angstrom * by_atom).to(positions.dtype)
+
     def _parts(
         self,
         positions: Tensor,

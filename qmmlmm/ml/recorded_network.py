@@ -21,7 +21,8 @@ class RecordedNetwork(torch.nn.Module):
     """The same energy and first derivatives as a `ResponseNetwork`, in less time.
 
     Only the mean ``energy`` has derivatives, or each of ``member_energies`` for inputs with the key ``each_member``,
-    which costs more. Second derivatives are not known and come out as NaN; the network itself has them.
+    which costs more, less so where ``near_positions`` asks for none. Second derivatives are not known and come out as
+    NaN; the network itself has them.
 
     Parameters
     ----------
@@ -92,10 +93,16 @@ class RecordedNetwork(torch.nn.Module):
                     energies, slope, by_potential, by_field, by_moments = self.surrounded(
                         row, place, here, strength, moments
                     )
-                by_atoms, by_near = self.near.gradient(place, spots, charges, by_moments)
+                on_near = near.requires_grad or not each
+                if on_near:
+                    by_atoms, by_near = self.near.gradient(place, spots, charges, by_moments)
+                else:
+                    by_atoms, by_near = self.near.atom_gradient(place, spots, charges, by_moments), spots
                 slope = slope + by_atoms
-            rest = _linear(slope, positions - place) + _linear(by_near, near - spots)
+            rest = _linear(slope, positions - place)
             rest = rest + _linear(by_potential, potential - here) + _linear(by_field, field - strength)
+            if on_near:
+                rest = rest + _linear(by_near, near - spots)
         else:
             with torch.no_grad():
                 if each:

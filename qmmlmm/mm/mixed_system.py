@@ -172,6 +172,11 @@ class MixedSystem:
             If there is no such ML term.
         PotentialError
             If its model is no committee.
+
+        Notes
+        -----
+        The mean over the atoms tells configurations apart best: for acetone its correlation with the mean error was
+        0.8 to 0.9, that of the largest with the largest 0.6 to 0.7 (`tests/benchmarks/committee_uncertainty.py`).
         """
         committee = self.committee(name)
         state = context.getState(positions=True)

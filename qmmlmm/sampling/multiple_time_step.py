@@ -73,9 +73,9 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
     those of the middle of a step, as in OpenMM's LangevinMiddleIntegrator; `kinetic_energy` gives the kinetic energy at
     the positions.
 
-    Reporters see a position where the impulse acts. Of the shift f/k that a constant slow force f gives a vibration with
-    force constant k and angular frequency w they show (w D/2) cot(w D/2): 0.86 for C=O and 0.53 for C-H at 4 fs. In the
-    mean over the inner steps it is all there, since the impulses and the spring balance each other.
+    Reporters see a position where the impulse acts. Of the shift f/k that a constant slow force f gives a vibration
+    with force constant k and angular frequency w they show (w D/2) cot(w D/2): 0.86 for C=O and 0.53 for C-H at 4 fs.
+    In the mean over the inner steps it is all there, since the impulses and the spring balance each other.
 
     Sources: Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992); Lagardere et al., J. Phys. Chem. Lett. 10,
     2593 (2019), BAOAB-RESPA; Zhang et al., J. Phys. Chem. A 123, 6056 (2019), one impulse and the thermostat in the

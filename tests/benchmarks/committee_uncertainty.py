@@ -5,9 +5,11 @@
 
 The frames are ordered by their energy in a vacuum, which is their strain. The committee is trained on frames of the
 lower part alone and tested on others of that part and on the most strained frames. With --random the frames for
-training, validation and test are drawn at random instead; --also tests on the frames of other files besides. Per
-frame: correlation of spread and error (Pearson, Spearman), the factor found after training, the one that would be best
-here, and how often the spread times the first was above the error.
+training, validation and test are drawn at random instead; --also tests on the frames of other files besides. Spread
+and error of a frame are means over its atoms. Printed are their correlation (Pearson, Spearman), that of the largest
+spread and the largest error of an atom, how often a frame of the tenth with the largest errors has a larger spread than
+one of the rest, the factor found after training, the one that would be best here, and how often the spread times the
+first was above the error.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from qmmlmm.learning.accuracy import accuracy
 from qmmlmm.learning.frame_tensors import frame_tensors
 from qmmlmm.learning.prediction import predict
 from qmmlmm.learning.training import Training, create_model
-from qmmlmm.learning.uncertainty import force_uncertainty
+from qmmlmm.learning.uncertainty import ForceUncertainty, force_uncertainty
 
 DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
 
@@ -69,15 +71,23 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(values)).astype(float)
 
 
-def row(name: str, spread: np.ndarray, error: np.ndarray, scale: float) -> str:
+def found_worst(spread: np.ndarray, error: np.ndarray, share: float = 0.1) -> float:
+    """Return how often a frame of the share with the largest errors has a larger spread than one of the rest."""
+    worst = error >= np.quantile(error, 1.0 - share)
+    return float(np.mean(spread[worst][:, None] > spread[~worst][None, :]))
+
+
+def row(name: str, found: ForceUncertainty, scale: float) -> str:
     """Return a line of the table."""
-    pearson = np.corrcoef(spread, error)[0, 1]
+    spread, error = found.frame_spread, found.frame_error
     spearman = np.corrcoef(ranks(spread), ranks(error))[0, 1]
-    best = np.sqrt(np.mean(error**2) / np.mean(spread**2))
+    largest = np.corrcoef(found.atom_spread.max(axis=1), found.atom_error.max(axis=1))[0, 1]
+    best = np.mean(error) / np.mean(spread)
     covered = np.mean(scale * spread > error)
     return (
-        f"| {name} | {len(error)} | {np.median(error):.0f} ({error.min():.0f}-{error.max():.0f}) | {pearson:.2f} | "
-        f"{spearman:.2f} | {scale:.2f} | {best:.2f} | {100 * covered:.0f} % |"
+        f"| {name} | {len(error)} | {np.median(error):.0f} ({error.min():.0f}-{error.max():.0f}) | "
+        f"{found.correlation('frame'):.2f} | {spearman:.2f} | {largest:.2f} | "
+        f"{100 * found_worst(spread, error):.0f} % | {scale:.2f} | {best:.2f} | {100 * covered:.0f} % |"
     )
 
 
@@ -106,19 +116,24 @@ def main() -> None:
     trained = Training(model, train, validation, settings).run()
     print(f"{options.members} members, {len(train)} frames, {time.process_time() - started:.0f} s of CPU time")
     scale = float(trained.model.uncertainty_scale)
-    print("| frames | n | force error, median and range, kJ/(mol nm) | Pearson | Spearman | factor | best | covered |")
-    print("|---|---|---|---|---|---|---|---|")
-    every: list[tuple[np.ndarray, np.ndarray]] = []
+    print(
+        "| frames | n | force error, median and range, kJ/(mol nm) | Pearson | Spearman | of the largest | "
+        "worst tenth | factor | best | covered |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    every: list[ForceUncertainty] = []
     for name, frames in tests.items():
         data = frame_tensors(frames, trained.model.known_conditions())
         predicted = predict(trained.model, data)
-        found = force_uncertainty(predicted, data)
-        every.append((found.frame_spread, found.frame_error))
-        print(row(name, found.frame_spread, found.frame_error, scale))
+        every.append(force_uncertainty(predicted, data))
+        print(row(name, every[-1], scale))
         errors = accuracy(predicted, data)
         print(f"  energy {errors.energy:.2f} kJ/mol, forces {errors.forces:.1f} kJ/(mol nm), mean absolute errors")
-    spread, error = (np.concatenate(values) for values in zip(*every, strict=True))
-    print(row("all", spread, error, scale))
+    together = ForceUncertainty(
+        atom_spread=np.concatenate([found.atom_spread for found in every]),
+        atom_error=np.concatenate([found.atom_error for found in every]),
+    )
+    print(row("all", together, scale))
 
 
 if __name__ == "__main__":

@@ -93,9 +93,11 @@ def evaluation(row: Row, n: int, device: str) -> Callable[[], None]:
     def evaluate() -> None:
         torch.autograd.grad([module(inputs)["energy"]], leaves, allow_unused=True)
 
+    # The uncertainty of the forces on the region asks for nothing on the charges around.
+    of_members = {**inputs, "near_positions": inputs["near_positions"].detach(), "each_member": torch.ones(())}
+
     def evaluate_members() -> None:
-        energies = module({**inputs, "each_member": torch.ones(())})["member_energies"]
-        for energy in energies:  # as the uncertainty of the forces on the region needs
+        for energy in module(of_members)["member_energies"]:
             torch.autograd.grad([energy], leaves[:3], retain_graph=True)
 
     return evaluate_members if row.forces_of_members else evaluate

@@ -89,6 +89,8 @@ def test_calibration_finds_the_factor_between_spread_and_error():
     uncertainty = ForceUncertainty(spread, 1.7 * spread)
     assert uncertainty.scale() == pytest.approx(1.7)
     assert uncertainty.correlation("frame") == pytest.approx(1.0)
+    np.testing.assert_allclose(uncertainty.frame_error[7], sum(uncertainty.atom_error[7]) / 6, rtol=1e-14)
+    np.testing.assert_allclose(uncertainty.frame_spread[7], sum(spread[7]) / 6, rtol=1e-14)
     noise = ForceUncertainty(spread, rng.uniform(1, 5, size=(400, 6)))
     assert abs(noise.correlation("atom")) < 0.1
     with pytest.raises(ValueError, match="per 'frame' or per 'atom'"):

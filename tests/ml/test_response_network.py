@@ -8,6 +8,7 @@ import torch
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import PotentialError
+from qmmlmm.ml.near_moments import N_MOMENTS, NearMoments
 from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
@@ -356,16 +357,38 @@ def test_the_recorded_energy_and_gradient_are_those_of_the_network(inputs, surro
             torch.testing.assert_close(*filled, rtol=0, atol=ROUND_OFF)
 
 
-def test_of_a_recorded_committee_each_member_can_be_differentiated_on_demand(inputs):
+@pytest.mark.parametrize("asked_for", [["positions"], ["positions", "near_positions"]])
+def test_of_a_recorded_committee_each_member_can_be_differentiated_on_demand(inputs, asked_for):
+    """With the charges around and without: the derivative by the atoms takes another way then."""
     model = network()
     recorded = torch.jit.script(RecordedNetwork(model).eval())
-    leaf = inputs["positions"].clone().requires_grad_(True)
-    asked = {**inputs, "positions": leaf, "each_member": torch.ones(())}
+    leaves = [inputs[key].clone().requires_grad_(True) for key in asked_for]
+    asked = {**inputs, **dict(zip(asked_for, leaves, strict=True)), "each_member": torch.ones(())}
     assert recorded(asked)["member_energies"].shape == (2,)
     for k in range(2):
-        slopes = [torch.autograd.grad(form(asked)["member_energies"][k], leaf)[0] for form in (model, recorded)]
-        torch.testing.assert_close(slopes[1], slopes[0], rtol=0, atol=ROUND_OFF)
+        slopes = [torch.autograd.grad(form(asked)["member_energies"][k], leaves) for form in (model, recorded)]
+        for here, there in zip(*slopes, strict=True):
+            torch.testing.assert_close(there, here, rtol=0, atol=ROUND_OFF)
+            assert here.abs().max() > 1e-4
     assert "uncertainty_scale" in [name.split(".")[-1] for name, _ in recorded.named_buffers()]
+
+
+def test_moments_of_near_charges_beside_an_atom_are_differentiated_alike_in_both_ways():
+    moments = NearMoments(4.0, 3, torch.float64)
+    generator = torch.Generator().manual_seed(4)
+    atoms, near = (torch.randn(count, 3, generator=generator, dtype=torch.float64) for count in (3, 7))
+    near = 2.0 * near + torch.tensor([0.0, 0.0, 6.0], dtype=torch.float64)
+    near[6] = torch.tensor([0.0, 0.0, 40.0], dtype=torch.float64)  # beyond the cutoff
+    charges = torch.randn(7, generator=generator, dtype=torch.float64)
+    slopes = torch.randn(5, 3, N_MOMENTS, 3, generator=generator, dtype=torch.float64)
+    leaf = atoms.clone().requires_grad_(True)
+    value = moments(leaf, near, charges)
+    found = moments.atom_gradient(atoms, near, charges, slopes)
+    for slope, here in zip(slopes, found, strict=True):
+        (expected,) = torch.autograd.grad(value, leaf, slope, retain_graph=True)
+        torch.testing.assert_close(here, expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(moments.gradient(atoms, near, charges, slope)[0], expected, rtol=0, atol=1e-12)
+    assert found.abs().amax((1, 2)).min() > 0.1
 
 
 def test_a_network_is_recorded_where_it_is():
