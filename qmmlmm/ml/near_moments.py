@@ -81,12 +81,18 @@ class NearMoments(torch.nn.Module):
         near_charges: Tensor,
         slope: Tensor,
     ) -> Tensor:
-        """Return what `gradient` gives for the atoms, (c, n, 3), without the charges and for many slopes at once.
+        """Return what `gradient` gives for the atoms, without the charges around and for several slopes at once.
 
         Parameters
         ----------
-        positions, near_positions, near_charges : (n, 3), (k, 3) and (k,) tensors
+        positions, near_positions : (n, 3) and (k, 3) tensors, bohr
+        near_charges : (k,) tensor, e
         slope : (c, n, 13, p) tensor
+            Derivatives by the moments, such as those of c members of a committee.
+
+        Returns
+        -------
+        (c, n, 3) tensor, per bohr
 
         Notes
         -----
