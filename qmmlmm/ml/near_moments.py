@@ -65,8 +65,7 @@ class NearMoments(torch.nn.Module):
         by_radial = torch.matmul(angular, slope)
         by_angular = torch.matmul(gaussians * pull.unsqueeze(-1), slope.transpose(-1, -2))
         unit = angular[..., 1:4]
-        fall = (-6.0 / self.cutoff) * x * (1.0 - x * x) ** 2 * near_charges.unsqueeze(-2).to(x.dtype)
-        by_distance = (by_radial * gaussians * (fall.unsqueeze(-1) - z * (pull / self.width).unsqueeze(-1))).sum(-1)
+        by_distance = (by_radial * self._radial_slopes(x, gaussians, pull, z, near_charges)).sum(-1)
         second = by_angular[..., 4:].unflatten(-1, [3, 3])
         by_unit = by_angular[..., 1:4] + ((second + second.transpose(-1, -2)) * unit.unsqueeze(-2)).sum(-1)
         along = by_distance - (unit * by_unit).sum(-1) / distances
@@ -103,8 +102,7 @@ class NearMoments(torch.nn.Module):
         """
         distances, x, angular, gaussians, pull, z = self._parts(positions, near_positions, near_charges)
         count = gaussians.shape[-1]
-        fall = (-6.0 / self.cutoff) * x * (1.0 - x * x) ** 2 * near_charges.unsqueeze(-2).to(x.dtype)
-        along = gaussians * (fall.unsqueeze(-1) - z * (pull / self.width).unsqueeze(-1))
+        along = self._radial_slopes(x, gaussians, pull, z, near_charges)
         across = gaussians * (pull / distances).unsqueeze(-1)
         powers = angular.transpose(-1, -2)
         unit = powers[:, 1:4]
@@ -145,6 +143,11 @@ class NearMoments(torch.nn.Module):
         second = (unit.unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2)
         angular = torch.cat([torch.ones_like(x).unsqueeze(-1), unit, second], dim=-1)
         return distances, x, angular, torch.exp(-0.5 * (z * z)), pull, z
+
+    def _radial_slopes(self, x: Tensor, gaussians: Tensor, pull: Tensor, z: Tensor, near_charges: Tensor) -> Tensor:
+        """Return the derivatives of Q R_p by the distance, (..., n, k, p) per angstrom, from what `_parts` returns."""
+        fall = (-6.0 / self.cutoff) * x * (1.0 - x * x) ** 2 * near_charges.unsqueeze(-2).to(x.dtype)
+        return gaussians * (fall.unsqueeze(-1) - z * (pull / self.width).unsqueeze(-1))
 
     def select(self, positions: Tensor, near_positions: Tensor) -> Tensor:
         """Return which near charges are within the cutoff of an atom, (k,) int64; others have no part.
