@@ -2,6 +2,7 @@
 
     python tests/benchmarks/committee_uncertainty.py --data labels/water.xyz --train 100 --test 40
     python tests/benchmarks/committee_uncertainty.py --random --also labels/water_800K.xyz labels/acetone.xyz
+    python tests/benchmarks/committee_uncertainty.py --random --twice --train 150 --validation 10 --test 130
 
 The frames are ordered by their energy in a vacuum, which is their strain. The committee is trained on frames of the
 lower part alone and tested on others of that part and on the most strained frames. With --random the frames for
@@ -9,7 +10,8 @@ training, validation and test are drawn at random instead; --also tests on the f
 and error of a frame are means over its atoms. Printed are their correlation (Pearson, Spearman), that of the largest
 spread and the largest error of an atom, how often a frame of the tenth with the largest errors has a larger spread than
 one of the rest, the factor found after training, the one that would be best here, and how often the spread times the
-first was above the error.
+first was above the error. With --twice a second committee learns from as many other frames, none of them the first's:
+what both get wrong alike is not in the labels, and no spread can show it.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ sys.path.insert(0, str(ROOT))
 
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames
 from qmmlmm.learning.accuracy import accuracy
-from qmmlmm.learning.frame_tensors import frame_tensors
-from qmmlmm.learning.prediction import predict
+from qmmlmm.learning.frame_tensors import FrameTensors, frame_tensors
+from qmmlmm.learning.prediction import Prediction, predict
 from qmmlmm.learning.training import Training, create_model
 from qmmlmm.learning.uncertainty import ForceUncertainty, force_uncertainty
+from qmmlmm.ml.response_network import ResponseNetwork
 
 DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
 
@@ -59,11 +62,27 @@ def drawn(
 ) -> tuple[list[LabelledFrame], list[LabelledFrame], dict[str, list[LabelledFrame]]]:
     """Return the same drawn at random."""
     n_known = n_train + n_validation
-    if len(frames) < n_known + n_test:
-        raise SystemExit(f"{len(frames)} frames are too few; {n_known + n_test} are needed")
-    order = np.random.default_rng(seed).permutation(len(frames))
-    picked = [frames[k] for k in order[: n_known + n_test]]
+    picked = shuffled(frames, n_known + n_test, seed)
     return picked[:n_train], picked[n_train:n_known], {"like the training": picked[n_known:]}
+
+
+def shuffled(frames: list[LabelledFrame], count: int, seed: int) -> list[LabelledFrame]:
+    """Return some of the frames, in an order of the seed's."""
+    if len(frames) < count:
+        raise SystemExit(f"{len(frames)} frames are too few; {count} are needed")
+    order = np.random.default_rng(seed).permutation(len(frames))
+    return [frames[k] for k in order[:count]]
+
+
+def shared_error(first: Prediction, second: Prediction, frames: FrameTensors) -> tuple[float, float, float]:
+    """Return how alike two committees err: correlations of size per frame, of vectors, and of spreads per frame."""
+    found = [force_uncertainty(predicted, frames) for predicted in (first, second)]
+    vectors = [(predicted.forces.detach().mean(0) - frames.forces).flatten() for predicted in (first, second)]
+    return (
+        float(np.corrcoef(found[0].frame_error, found[1].frame_error)[0, 1]),
+        float(torch.nn.functional.cosine_similarity(vectors[0], vectors[1], dim=0)),
+        float(np.corrcoef(found[0].frame_spread, found[1].frame_spread)[0, 1]),
+    )
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -99,18 +118,26 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=6)
     parser.add_argument("--test", type=int, default=10, help="of each kind")
     parser.add_argument("--random", action="store_true", help="draw the frames instead of ordering them by strain")
+    parser.add_argument("--twice", action="store_true", help="train a second committee on other frames, with --random")
     parser.add_argument("--also", type=Path, nargs="+", default=[], help="files of other frames to test on")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.twice and not options.random:
+        parser.error("--twice draws the frames of both committees at random; give --random too")
     torch.set_num_threads(1)
     parted = drawn if options.random else split
-    train, validation, tests = parted(
-        read_frames(options.data), options.train, options.validation, options.test, options.seed
-    )
+    frames = read_frames(options.data)
+    train, validation, tests = parted(frames, options.train, options.validation, options.test, options.seed)
     tests.update({path.name.split(".")[0]: read_frames(path) for path in options.also})
     settings = replace(TrainingSettings(), steps=options.steps, seed=options.seed, batch_size=8, validations=6)
+    second: ResponseNetwork | None = None
+    if options.twice:
+        n_known = options.train + options.validation
+        others = shuffled(frames, 2 * n_known + options.test, options.seed)[n_known + options.test :]
+        again = create_model(others[: options.train], ResponseSettings(), options.members, options.seed + 1)
+        second = Training(again, others[: options.train], others[options.train :], settings).run().model
     model = create_model(train, ResponseSettings(), options.members, options.seed)
     started = time.process_time()
     trained = Training(model, train, validation, settings).run()
@@ -122,13 +149,19 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     every: list[ForceUncertainty] = []
-    for name, frames in tests.items():
-        data = frame_tensors(frames, trained.model.known_conditions())
+    for name, held_out in tests.items():
+        data = frame_tensors(held_out, trained.model.known_conditions())
         predicted = predict(trained.model, data)
         every.append(force_uncertainty(predicted, data))
         print(row(name, every[-1], scale))
         errors = accuracy(predicted, data)
         print(f"  energy {errors.energy:.2f} kJ/mol, forces {errors.forces:.1f} kJ/(mol nm), mean absolute errors")
+        if second is not None:
+            size, direction, spread = shared_error(predicted, predict(second, data), data)
+            print(
+                f"  with the second committee: errors per frame correlate by {size:.2f}, spreads by {spread:.2f}; "
+                f"cosine of the errors of all forces {direction:.2f}"
+            )
     together = ForceUncertainty(
         atom_spread=np.concatenate([found.atom_spread for found in every]),
         atom_error=np.concatenate([found.atom_error for found in every]),
