@@ -15,7 +15,8 @@ from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.sampling.checkpoint import replace_file
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
-NETWORK_VERSION = 2
+NETWORK_VERSION = 3
+TENSOR_WEIGHTS = ("tensor_", "near_tensor_")
 FIRST_STEEPNESS = 1.5 / ANGSTROM_IN_BOHR
 """Of all pairs of the fitted polynomial in files of version 1."""
 
@@ -66,17 +67,22 @@ def load_network(path: str | os.PathLike[str]) -> ResponseNetwork:
         version = content["version"]
     except Exception as error:
         raise PotentialError(f"{str(source)!r} is no network file, or is damaged: {error}") from error
-    if version not in (1, NETWORK_VERSION):
-        raise PotentialError(f"{str(source)!r} has the format {version}, this version reads 1 and {NETWORK_VERSION}")
+    if version not in range(1, NETWORK_VERSION + 1):
+        raise PotentialError(f"{str(source)!r} has the format {version}, this version reads 1 to {NETWORK_VERSION}")
+    # The first versions had no features of second rank.
+    settings = ResponseSettings(**({"tensor_features": 0} | content["settings"]))
     with torch.random.fork_rng(devices=[]):
         model = ResponseNetwork(
             content["atomic_numbers"],
             [(a, b) for a, b in content["bonds"]],
-            ResponseSettings(**content["settings"]),
+            settings,
             [(c, m, s) for c, m, s in content["conditions"]],
             content["members"],
         )
     weights = content["weights"]
+    if version < 3:
+        unused = {key: value for key, value in model.state_dict().items() if key.startswith(TENSOR_WEIGHTS)}
+        weights = {**unused, **weights}
     if version == 1:
         weights = {**weights, "bonded.steepness": torch.full_like(model.bonded.steepness, FIRST_STEEPNESS)}
     model.load_state_dict(weights)

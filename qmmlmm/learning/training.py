@@ -22,7 +22,7 @@ from qmmlmm.learning.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import covalent_radius
 
-CHECKPOINT_VERSION = 5
+CHECKPOINT_VERSION = 6
 NEAR_WEIGHTS = ("near_", "vector_head")
 
 

@@ -40,6 +40,10 @@ class ResponseSettings:
     radial_functions : int
     cutoff : float, angstrom
         Atoms further apart exchange no messages.
+    tensor_features : int
+        Second-rank features of an atom, of the directions of its neighbours two by two. Without them all directions
+        about an axis of symmetry look the same to an atom, and the lone pairs of a carbonyl's oxygen, which lie in one
+        plane, look like a ring. Zero: none.
     near_cutoff : float, angstrom
         Charges of the surroundings within this distance of an atom act on it by a learned, directional term besides
         the electrostatics of its charge, dipole and polarisability. Zero: no such term.
@@ -61,6 +65,7 @@ class ResponseSettings:
     layers: int = 2
     radial_functions: int = 16
     cutoff: float = 5.0
+    tensor_features: int = 16
     near_cutoff: float = 6.5
     near_functions: int = 12
     near_features: int = 16
@@ -121,12 +126,19 @@ class ResponseNetwork(torch.nn.Module):
     is linear and quadratic in the moments sum_j Q_j R_p(r_ij) (1, u_ij, u_ij u_ij) of the near charges Q_j. Charges
     add up to the total charge: what is missing is shared by learned weights.
 
-    Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8.
+    Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8. The second-rank features
+    T_i = sum_j sum_p B_p(r_ij) w_p s_j (u_ij u_ij - 1/3) are not theirs. A vector at a site of symmetry C2v lies on its
+    axis, and so does what two vectors make; T_i also tells the two planes through the axis apart. It enters the state
+    of the atom by |T_i| and v_i . T_i . v_i, its vectors by T_i . v_i, and E_near as coefficients of the moments
+    u_ij u_ij.
     """
 
     kinds: Tensor
     centers: Tensor
     apart: Tensor
+    trace: Tensor
+    upper: Tensor
+    whole: Tensor
     near_norms: Tensor
     conditions: Tensor
     constants: Tensor
@@ -166,6 +178,10 @@ class ResponseNetwork(torch.nn.Module):
         self.register_buffer("kinds", torch.tensor([elements.index(z) for z in atomic_numbers]))
         self.register_buffer("centers", torch.linspace(0.7, settings.cutoff, settings.radial_functions, dtype=dtype))
         self.register_buffer("apart", own_distance(len(atomic_numbers)), persistent=False)
+        # A symmetric tensor is kept as xx, yy, zz, xy, xz, yz.
+        self.register_buffer("trace", torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0], dtype=dtype), persistent=False)
+        self.register_buffer("upper", torch.tensor([0, 4, 8, 1, 2, 5]), persistent=False)
+        self.register_buffer("whole", torch.tensor([0, 3, 4, 3, 1, 5, 4, 5, 2]), persistent=False)
         self.width = (settings.cutoff - 0.7) / settings.radial_functions
         self.near = NearMoments(max(self.near_cutoff, 2.0), settings.near_functions, dtype)
         # From the squares of the moments 1, u_x, ..., u_z u_z to the norms of monopole, dipole, traceless quadrupole.
@@ -205,6 +221,19 @@ class ResponseNetwork(torch.nn.Module):
             two_layers(members, 2 * width, 3 * width, dtype) for _ in range(settings.layers)
         )
         near = settings.near_functions if self.near_cutoff > 0.0 else 0
+        # Tensors for the state of an atom after the first layer, others for the near charges after the last.
+        tensors = settings.tensor_features
+        near_tensors = tensors if near else 0
+        self.tensor_features = tensors
+        self.tensor_sender = MemberLinear(members, width, tensors, dtype)
+        self.tensor_filter = PairFilter(members, settings.radial_functions + 1, tensors, dtype)
+        self.tensor_directions = MemberLinear(members, width, 2 * tensors, dtype, bias=False)
+        self.tensor_update = two_layers(members, 2 * tensors + width if tensors else 0, width, dtype)
+        self.tensor_mixer = MemberLinear(members, tensors, width, dtype, bias=False)
+        self.near_tensor_sender = MemberLinear(members, width, near_tensors, dtype)
+        self.near_tensor_filter = PairFilter(members, settings.radial_functions + 1, near_tensors, dtype)
+        self.near_tensor_gate = MemberLinear(members, width, near_tensors, dtype)
+        self.near_tensor_head = MemberLinear(members, near_tensors, near, dtype, bias=False)
         # Energy, charge, its weight, isotropic polarisability, two weights of the charge flow.
         self.head = two_layers(members, width, 6, dtype)
         # Of each radial function of the near charges one linear and three quadratic coefficients.
@@ -240,10 +269,11 @@ class ResponseNetwork(torch.nn.Module):
         delta: Tensor,
         distances: Tensor,
         condition: Tensor,
-    ) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
+    ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:  # noqa: UP006
         """Return scalar, (members, batch, n, f), and vector, (members, batch, n, 3, f), features of the atoms.
 
-        Last comes the radial basis of all pairs, (members or 1, batch, n, n p).
+        Last come the radial basis of all pairs, (members or 1, batch, n, n p), and its products with the directions
+        two by two, (members or 1, batch, 6 n, n p), for second-rank features.
 
         Parameters
         ----------
@@ -261,6 +291,11 @@ class ResponseNetwork(torch.nn.Module):
         unit = (delta / distances.unsqueeze(-1)).to(radial.dtype)
         # Rows: atom, or atom and direction. Columns: neighbour and radial function.
         directed = (unit.transpose(-1, -2).unsqueeze(-1) * radial.unsqueeze(-3)).flatten(-2).flatten(2, 3)
+        pairs = radial
+        if self.tensor_features > 0:
+            second = (unit.unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2).index_select(-1, self.upper)
+            second = second - self.trace / 3.0
+            pairs = (second.transpose(-1, -2).unsqueeze(-1) * radial.unsqueeze(-3)).flatten(-2).flatten(2, 3)
         radial = radial.flatten(-2)
         embedding = self.embedding.unsqueeze(1) + self.condition_embedding.index_select(1, condition)
         s = embedding.index_select(2, self.kinds)
@@ -273,7 +308,6 @@ class ResponseNetwork(torch.nn.Module):
             dv = to_vector(directed, sent[..., 1:2, :]).reshape(s.shape[0], s.shape[1], s.shape[2], 3, self.features)
             s = s + to_scalar(radial, sent[..., 0:1, :]).squeeze(-2)
             v = dv if first else v + dv + carry(radial, sent[..., 2:3, :] * v)
-            first = False
             mixed = mixer(v).unflatten(-1, [2, self.features])
             left, right = mixed[..., 0, :], mixed[..., 1, :]
             products = (mixed * right.unsqueeze(-2)).sum(-3)
@@ -281,7 +315,23 @@ class ResponseNetwork(torch.nn.Module):
             a_ss, a_sv, a_vv = update(torch.cat([s, length], dim=-1)).split(self.features, dim=-1)
             s = s + a_ss + a_sv * products[..., 0, :]
             v = v + a_vv.unsqueeze(-2) * left
-        return s, v, radial
+            if first and self.tensor_features > 0:
+                t = self._whole(self.tensor_filter(pairs, self.tensor_sender(s).unsqueeze(-2)), s)
+                right, left = self.tensor_directions(v).split(self.tensor_features, dim=-1)
+                turned = (t * right.unsqueeze(-3)).sum(-2)
+                size = torch.sqrt((t * t).sum(-2).sum(-2) + 1e-6)
+                s = s + self.tensor_update(torch.cat([size, (turned * left).sum(-2), s], dim=-1))
+                v = v + self.tensor_mixer(turned)
+            first = False
+        return s, v, radial, pairs
+
+    def _whole(self, tensors: Tensor, s: Tensor) -> Tensor:
+        """Return tensors as matrices, (members, batch, n, 3, 3, t), of what a filter makes of pairs of directions."""
+        return (
+            tensors.reshape(s.shape[0], s.shape[1], s.shape[2], 6, -1)
+            .index_select(-2, self.whole)
+            .unflatten(-2, [3, 3])
+        )
 
     def properties(self, positions: Tensor, condition: Tensor) -> Dict[str, Tensor]:  # noqa: UP006
         """Return what the network predicts for the atoms.
@@ -299,10 +349,11 @@ class ResponseNetwork(torch.nn.Module):
             ``dipoles``, e bohr: (..., n, 3); ``axes``, bohr^1.5: (..., n, 3, 2), whose outer products are the
             anisotropic part of the polarisability; ``flow``: (..., n, 2); ``internal_field``, hartree/(e bohr):
             (..., n, 3), of distant atoms of the region; ``delta`` and ``distances`` of all pairs, bohr; with near
-            charges the coefficients of their term, ``near_scalars`` and ``near_vectors``, and of its shared part.
+            charges the coefficients of their term, ``near_scalars``, ``near_vectors`` and ``near_tensors``, and of its
+            shared part.
         """
         delta, distances = pair_geometry(positions, self.apart)
-        s, v, radial = self.atom_features(delta, distances, condition)
+        s, v, radial, pairs = self.atom_features(delta, distances, condition)
         directions = self.vector_head(v)
         out = self.head(s).to(torch.float64)
         vectors = directions[..., :3].to(torch.float64)
@@ -328,6 +379,10 @@ class ResponseNetwork(torch.nn.Module):
         if self.near_cutoff > 0.0:
             found["near_scalars"] = self.near_head(s)
             found["near_vectors"] = directions[..., 3:]
+            if self.tensor_features > 0:
+                tensors = self._whole(self.near_tensor_filter(pairs, self.near_tensor_sender(s).unsqueeze(-2)), s)
+                gates = self.near_tensor_gate(s).unsqueeze(-2)
+                found["near_tensors"] = self.near_tensor_head(tensors.flatten(-3, -2) * gates)
         if self.near_features > 0:
             found["radial"] = radial
             found["near_gate"] = self.near_gate(s)
@@ -411,7 +466,10 @@ class ResponseNetwork(torch.nn.Module):
         outer = b.unsqueeze(-2) * c.unsqueeze(-3)
         # The second moments are used without their trace, which is the zeroth.
         plain = scalars[..., :count] - (b * c).sum(-2) / 3.0
-        linear = torch.cat([plain.unsqueeze(-2), a, outer.flatten(-3, -2)], dim=-2)
+        second = outer.flatten(-3, -2)
+        if self.tensor_features > 0:
+            second = second + properties["near_tensors"]
+        linear = torch.cat([plain.unsqueeze(-2), a, second], dim=-2)
         energy = (linear * moments).sum(-1).sum(-1)
         mixed = self.near_mixer(moments.expand(linear.shape))
         norms = torch.matmul(self.near_norms, mixed * mixed).flatten(-2)

@@ -38,6 +38,7 @@ VALIDATION = 4
 ROWS = {
     "full": (ResponseSettings(), TrainingSettings()),
     "no near charges": (ResponseSettings(near_cutoff=0.0), TrainingSettings()),
+    "no second rank": (ResponseSettings(tensor_features=0), TrainingSettings()),
     "mechanical": (ResponseSettings(response=False), TrainingSettings(near_weight=0.0)),
     "labels E and F only": (
         ResponseSettings(),

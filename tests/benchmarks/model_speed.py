@@ -47,6 +47,7 @@ class Row:
 ROWS = {
     "default": Row(),
     "float64": Row(dtype=torch.float64),
+    "without second rank": Row(ResponseSettings(tensor_features=0)),
     "without near charges": Row(ResponseSettings(near_cutoff=0.0)),
     "no long range, no response": Row(ResponseSettings(long_range=False, response=False)),
     "gradient not recorded": Row(recorded=False),

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from qmmlmm.errors import PotentialError
 from qmmlmm.learning import load_network, save_network
+from qmmlmm.learning.frame_tensors import frame_tensors
 from qmmlmm.learning.network_file import NETWORK_VERSION
+from qmmlmm.learning.prediction import predict
 from qmmlmm.learning.training import create_model
 from qmmlmm.ml.response_network import ResponseSettings
 from qmmlmm.units import ANGSTROM_IN_BOHR
@@ -53,6 +57,24 @@ def test_a_file_of_the_first_version_keeps_its_energies(network, teacher, tmp_pa
     assert abs(found - network.bonded(positions).item()) > 1e-5
 
 
+def test_a_file_of_the_second_version_keeps_its_energies(teacher, tmp_path):
+    """Its networks had no features of second rank."""
+    frames = teacher.frames(8)
+    settings = replace(SMALL, near_cutoff=5.0, near_functions=4, near_features=4, tensor_features=0)
+    network = create_model(frames, settings, members=2)
+    path = tmp_path / "network.pt"
+    save_network(network, path)
+    content = torch.load(path, weights_only=True)
+    del content["settings"]["tensor_features"]
+    for key in [key for key in content["weights"] if "tensor_" in key]:
+        del content["weights"][key]
+    torch.save({**content, "version": 2}, path)
+    found = load_network(path)
+    assert found.settings == settings
+    tensors = frame_tensors(frames, network.known_conditions())
+    assert torch.equal(predict(found, tensors).forces, predict(network.eval(), tensors).forces)
+
+
 def test_what_is_no_network_file_is_refused(network, tmp_path):
     path = tmp_path / "network.pt"
     with pytest.raises(FileNotFoundError, match="no network file"):
@@ -63,5 +85,5 @@ def test_what_is_no_network_file_is_refused(network, tmp_path):
     save_network(network, path)
     content = torch.load(path, weights_only=True)
     torch.save({**content, "version": NETWORK_VERSION + 1}, path)
-    with pytest.raises(PotentialError, match=f"has the format {NETWORK_VERSION + 1}, this version reads 1 and"):
+    with pytest.raises(PotentialError, match=f"has the format {NETWORK_VERSION + 1}, this version reads 1 to"):
         load_network(path)

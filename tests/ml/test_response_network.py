@@ -185,6 +185,34 @@ def test_first_and_second_derivative_are_continuous_at_the_cutoffs(inputs, reach
     np.testing.assert_allclose(values[0], values[1], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("tensor_features", "same"), [(0, True), (4, False)])
+def test_an_atom_on_an_axis_of_symmetry_tells_the_planes_through_it_apart(tensor_features, same):
+    """A charge beside the oxygen of formaldehyde is in the plane of the lone pairs or above it."""
+    settings = ResponseSettings(
+        features=12, near_cutoff=2.0, near_functions=4, near_features=0, tensor_features=tensor_features
+    )
+    torch.manual_seed(3)
+    model = ResponseNetwork([6, 8, 1, 1], [(0, 1), (0, 2), (0, 3)], settings, dtype=torch.float64).eval()
+    places = torch.tensor([[0, 0, 0], [0, 0, 1.2], [0.94, 0, -0.58], [-0.94, 0, -0.58]], dtype=torch.float64)
+    place = torch.tensor([[0.8, 0.0, 2.2], [0.0, 0.8, 2.2], [-0.8, 0.0, 2.2]], dtype=torch.float64)
+    energies = []
+    for spot in place:
+        inputs = {
+            "charge": torch.tensor(0.0),
+            "multiplicity": torch.tensor(1.0),
+            "positions": places * ANGSTROM_IN_BOHR,
+            "potential": torch.zeros(4, dtype=torch.float64),
+            "field": torch.zeros(4, 3, dtype=torch.float64),
+            "near_positions": spot.reshape(1, 3) * ANGSTROM_IN_BOHR,
+            "near_charges": torch.tensor([0.4], dtype=torch.float64),
+        }
+        energies.append(energy(model, inputs).item())
+    assert energies[2] == pytest.approx(energies[0], abs=ROUND_OFF)
+    assert (abs(energies[1] - energies[0]) < ROUND_OFF) is same
+    if not same:
+        assert abs(energies[1] - energies[0]) > 1e-6
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_charges_add_up_to_the_charge_of_the_condition(inputs, dtype):
     model = network(dtype)
