@@ -40,10 +40,6 @@ class ResponseSettings:
     radial_functions : int
     cutoff : float, angstrom
         Atoms further apart exchange no messages.
-    tensor_features : int
-        Second-rank features of an atom, of the directions of its neighbours two by two. Without them all directions
-        about an axis of symmetry look the same to an atom, and the lone pairs of a carbonyl's oxygen, which lie in one
-        plane, look like a ring. Zero: none.
     near_cutoff : float, angstrom
         Charges of the surroundings within this distance of an atom act on it by a learned, directional term besides
         the electrostatics of its charge, dipole and polarisability. Zero: no such term.
@@ -59,19 +55,23 @@ class ResponseSettings:
     dispersion : str, optional
         Functional of the labels if they hold D3(BJ), such as "b3lyp-d3bj": the dispersion is then a fixed part of the
         energy, right at any distance, and the rest alone is learned.
+    tensor_features : int
+        Second-rank features of an atom, of the directions of its neighbours two by two. Without them all directions
+        about an axis of symmetry look the same to an atom, and the lone pairs of a carbonyl's oxygen, which lie in one
+        plane, look like a ring. Zero: none.
     """
 
     features: int = 48
     layers: int = 2
     radial_functions: int = 16
     cutoff: float = 5.0
-    tensor_features: int = 16
     near_cutoff: float = 6.5
     near_functions: int = 12
     near_features: int = 16
     long_range: bool = True
     response: bool = True
     dispersion: str | None = None
+    tensor_features: int = 16
 
 
 CHARGE_DAMPING = 0.6 / ANGSTROM_IN_BOHR

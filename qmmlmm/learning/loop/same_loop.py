@@ -10,6 +10,9 @@ from qmmlmm.errors import listed
 from qmmlmm.learning.loop.errors import LoopError
 from qmmlmm.learning.loop.store import LoopStore
 
+EARLIER: dict[str, dict[str, Any]] = {"network": {"tensor_features": 0}}
+"""What settings were before they had a name: loops of earlier versions did not note them."""
+
 
 def check_same(store: LoopStore, made_of: Mapping[str, Any]) -> None:
     """Compare with what the store was made with; a new one notes it.
@@ -35,6 +38,7 @@ def check_same(store: LoopStore, made_of: Mapping[str, Any]) -> None:
     for key in sorted({*old, *new}):
         before, now = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
+            before = EARLIER.get(key, {}) | before
             names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
             differences += [f"{key} {name}: {before.get(name)} then, {now.get(name)} now" for name in names]
         elif before != now:

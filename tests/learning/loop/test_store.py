@@ -11,8 +11,9 @@ import pytest
 from qmmlmm.errors import QmmlmmWarning
 from qmmlmm.learning import read_frames
 from qmmlmm.learning.data_set import format_frame
-from qmmlmm.learning.loop.errors import LoopStoreError
+from qmmlmm.learning.loop.errors import LoopError, LoopStoreError
 from qmmlmm.learning.loop.geometry_record import Snapshot
+from qmmlmm.learning.loop.same_loop import check_same
 from qmmlmm.learning.loop.spool import SpoolFile
 from qmmlmm.learning.loop.store import CANDIDATE, CLAIMED, FAILED, LABELLED, WAITING, Job, LoopStore
 
@@ -207,3 +208,11 @@ def test_space_is_taken_before_a_label_is_made(tmp_path):
     assert file.read() is None
     file.remove()
     assert file.acquire(1.0) is None
+
+
+def test_a_loop_from_before_a_setting_existed_goes_on_with_what_held_then(tmp_path):
+    store = LoopStore(tmp_path, N)
+    check_same(store, {"network": {"features": 24}})
+    check_same(store, {"network": {"features": 24, "tensor_features": 0}})
+    with pytest.raises(LoopError, match="network tensor_features: 0 then, 16 now"):
+        check_same(store, {"network": {"features": 24, "tensor_features": 16}})
