@@ -16,7 +16,7 @@ from qmmlmm.sampling.checkpoint import replace_file
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
 NETWORK_VERSION = 3
-TENSOR_WEIGHTS = ("tensor_", "near_tensor_")
+TENSOR_WEIGHTS = ("tensor", "near_tensor")
 FIRST_STEEPNESS = 1.5 / ANGSTROM_IN_BOHR
 """Of all pairs of the fitted polynomial in files of version 1."""
 

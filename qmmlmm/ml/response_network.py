@@ -21,6 +21,7 @@ from qmmlmm.ml.dispersion import DispersionTail
 from qmmlmm.ml.member_layers import MemberLinear, PairFilter, two_layers
 from qmmlmm.ml.near_moments import N_MOMENTS, NearMoments
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
+from qmmlmm.ml.tensor_features import TensorFeatures
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
 Condition = tuple[int, int, int]
@@ -126,19 +127,14 @@ class ResponseNetwork(torch.nn.Module):
     is linear and quadratic in the moments sum_j Q_j R_p(r_ij) (1, u_ij, u_ij u_ij) of the near charges Q_j. Charges
     add up to the total charge: what is missing is shared by learned weights.
 
-    Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8. The second-rank features
-    T_i = sum_j sum_p B_p(r_ij) w_p s_j (u_ij u_ij - 1/3) are not theirs. A vector at a site of symmetry C2v lies on its
-    axis, and so does what two vectors make; T_i also tells the two planes through the axis apart. It enters the state
-    of the atom by |T_i| and v_i . T_i . v_i, its vectors by T_i . v_i, and E_near as coefficients of the moments
-    u_ij u_ij.
+    Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8. The tensors T_i of
+    `TensorFeatures` are not theirs: they enter the state of an atom by |T_i| and v_i . T_i . v_i, its vectors by
+    T_i . v_i, and E_near as coefficients of the moments u_ij u_ij.
     """
 
     kinds: Tensor
     centers: Tensor
     apart: Tensor
-    trace: Tensor
-    upper: Tensor
-    whole: Tensor
     near_norms: Tensor
     conditions: Tensor
     constants: Tensor
@@ -178,10 +174,6 @@ class ResponseNetwork(torch.nn.Module):
         self.register_buffer("kinds", torch.tensor([elements.index(z) for z in atomic_numbers]))
         self.register_buffer("centers", torch.linspace(0.7, settings.cutoff, settings.radial_functions, dtype=dtype))
         self.register_buffer("apart", own_distance(len(atomic_numbers)), persistent=False)
-        # A symmetric tensor is kept as xx, yy, zz, xy, xz, yz.
-        self.register_buffer("trace", torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0], dtype=dtype), persistent=False)
-        self.register_buffer("upper", torch.tensor([0, 4, 8, 1, 2, 5]), persistent=False)
-        self.register_buffer("whole", torch.tensor([0, 3, 4, 3, 1, 5, 4, 5, 2]), persistent=False)
         self.width = (settings.cutoff - 0.7) / settings.radial_functions
         self.near = NearMoments(max(self.near_cutoff, 2.0), settings.near_functions, dtype)
         # From the squares of the moments 1, u_x, ..., u_z u_z to the norms of monopole, dipole, traceless quadrupole.
@@ -223,15 +215,13 @@ class ResponseNetwork(torch.nn.Module):
         near = settings.near_functions if self.near_cutoff > 0.0 else 0
         # Tensors for the state of an atom after the first layer, others for the near charges after the last.
         tensors = settings.tensor_features
-        near_tensors = tensors if near else 0
         self.tensor_features = tensors
-        self.tensor_sender = MemberLinear(members, width, tensors, dtype)
-        self.tensor_filter = PairFilter(members, settings.radial_functions + 1, tensors, dtype)
+        self.tensors = TensorFeatures(members, settings.radial_functions + 1, width, tensors, dtype)
         self.tensor_directions = MemberLinear(members, width, 2 * tensors, dtype, bias=False)
         self.tensor_update = two_layers(members, 2 * tensors + width if tensors else 0, width, dtype)
         self.tensor_mixer = MemberLinear(members, tensors, width, dtype, bias=False)
-        self.near_tensor_sender = MemberLinear(members, width, near_tensors, dtype)
-        self.near_tensor_filter = PairFilter(members, settings.radial_functions + 1, near_tensors, dtype)
+        near_tensors = tensors if near else 0
+        self.near_tensors = TensorFeatures(members, settings.radial_functions + 1, width, near_tensors, dtype)
         self.near_tensor_gate = MemberLinear(members, width, near_tensors, dtype)
         self.near_tensor_head = MemberLinear(members, near_tensors, near, dtype, bias=False)
         # Energy, charge, its weight, isotropic polarisability, two weights of the charge flow.
@@ -272,8 +262,7 @@ class ResponseNetwork(torch.nn.Module):
     ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:  # noqa: UP006
         """Return scalar, (members, batch, n, f), and vector, (members, batch, n, 3, f), features of the atoms.
 
-        Last come the radial basis of all pairs, (members or 1, batch, n, n p), and its products with the directions
-        two by two, (members or 1, batch, 6 n, n p), for second-rank features.
+        Last come the radial basis of all pairs, (members or 1, batch, n, n p), and that of `TensorFeatures`.
 
         Parameters
         ----------
@@ -293,9 +282,7 @@ class ResponseNetwork(torch.nn.Module):
         directed = (unit.transpose(-1, -2).unsqueeze(-1) * radial.unsqueeze(-3)).flatten(-2).flatten(2, 3)
         pairs = radial
         if self.tensor_features > 0:
-            second = (unit.unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2).index_select(-1, self.upper)
-            second = second - self.trace / 3.0
-            pairs = (second.transpose(-1, -2).unsqueeze(-1) * radial.unsqueeze(-3)).flatten(-2).flatten(2, 3)
+            pairs = self.tensors.basis(unit, radial)
         radial = radial.flatten(-2)
         embedding = self.embedding.unsqueeze(1) + self.condition_embedding.index_select(1, condition)
         s = embedding.index_select(2, self.kinds)
@@ -316,7 +303,7 @@ class ResponseNetwork(torch.nn.Module):
             s = s + a_ss + a_sv * products[..., 0, :]
             v = v + a_vv.unsqueeze(-2) * left
             if first and self.tensor_features > 0:
-                t = self._whole(self.tensor_filter(pairs, self.tensor_sender(s).unsqueeze(-2)), s)
+                t = self.tensors(pairs, s)
                 right, left = self.tensor_directions(v).split(self.tensor_features, dim=-1)
                 turned = (t * right.unsqueeze(-3)).sum(-2)
                 size = torch.sqrt((t * t).sum(-2).sum(-2) + 1e-6)
@@ -324,14 +311,6 @@ class ResponseNetwork(torch.nn.Module):
                 v = v + self.tensor_mixer(turned)
             first = False
         return s, v, radial, pairs
-
-    def _whole(self, tensors: Tensor, s: Tensor) -> Tensor:
-        """Return tensors as matrices, (members, batch, n, 3, 3, t), of what a filter makes of pairs of directions."""
-        return (
-            tensors.reshape(s.shape[0], s.shape[1], s.shape[2], 6, -1)
-            .index_select(-2, self.whole)
-            .unflatten(-2, [3, 3])
-        )
 
     def properties(self, positions: Tensor, condition: Tensor) -> Dict[str, Tensor]:  # noqa: UP006
         """Return what the network predicts for the atoms.
@@ -380,9 +359,8 @@ class ResponseNetwork(torch.nn.Module):
             found["near_scalars"] = self.near_head(s)
             found["near_vectors"] = directions[..., 3:]
             if self.tensor_features > 0:
-                tensors = self._whole(self.near_tensor_filter(pairs, self.near_tensor_sender(s).unsqueeze(-2)), s)
-                gates = self.near_tensor_gate(s).unsqueeze(-2)
-                found["near_tensors"] = self.near_tensor_head(tensors.flatten(-3, -2) * gates)
+                tensors = self.near_tensors(pairs, s).flatten(-3, -2)
+                found["near_tensors"] = self.near_tensor_head(tensors * self.near_tensor_gate(s).unsqueeze(-2))
         if self.near_features > 0:
             found["radial"] = radial
             found["near_gate"] = self.near_gate(s)
