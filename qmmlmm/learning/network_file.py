@@ -17,6 +17,7 @@ from qmmlmm.units import ANGSTROM_IN_BOHR
 
 NETWORK_VERSION = 3
 TENSOR_WEIGHTS = ("tensor", "near_tensor")
+"""Of the features of second rank, which files before version 3 do not have."""
 FIRST_STEEPNESS = 1.5 / ANGSTROM_IN_BOHR
 """Of all pairs of the fitted polynomial in files of version 1."""
 

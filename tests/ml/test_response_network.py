@@ -208,9 +208,8 @@ def test_an_atom_on_an_axis_of_symmetry_tells_the_planes_through_it_apart(tensor
         }
         energies.append(energy(model, inputs).item())
     assert energies[2] == pytest.approx(energies[0], abs=ROUND_OFF)
-    assert (abs(energies[1] - energies[0]) < ROUND_OFF) is same
-    if not same:
-        assert abs(energies[1] - energies[0]) > 1e-6
+    difference = abs(energies[1] - energies[0])
+    assert difference < ROUND_OFF if same else difference > 1e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -353,7 +352,8 @@ def test_the_script_gives_what_python_gives_and_single_precision_is_close(inputs
 
 
 @pytest.mark.parametrize(
-    "surroundings", ["all", "no term of near charges", "no response", "none", "neither response nor long range"]
+    "surroundings",
+    ["all", "no term of near charges", "no second rank", "no response", "none", "neither response nor long range"],
 )
 @pytest.mark.parametrize("state", [0, 1])
 def test_the_recorded_energy_and_gradient_are_those_of_the_network(inputs, surroundings, state):
@@ -363,6 +363,7 @@ def test_the_recorded_energy_and_gradient_are_those_of_the_network(inputs, surro
         near_cutoff=0.0 if surroundings == "no term of near charges" else 5.0,
         response=surroundings not in ("no response", "neither response nor long range"),
         long_range=surroundings != "neither response nor long range",
+        tensor_features=0 if surroundings == "no second rank" else 16,
     )
     model = network(settings=settings)
     inputs["state"] = torch.tensor(float(state), dtype=torch.float64)
