@@ -15,7 +15,7 @@ from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.sampling.checkpoint import replace_file
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
-NETWORK_VERSION = 3
+NETWORK_VERSION = 4
 TENSOR_WEIGHTS = ("tensor", "near_tensor")
 """Of the features of second rank, which files before version 3 do not have."""
 FIRST_STEEPNESS = 1.5 / ANGSTROM_IN_BOHR
@@ -81,6 +81,9 @@ def load_network(path: str | os.PathLike[str]) -> ResponseNetwork:
             content["members"],
         )
     weights = content["weights"]
+    if version < 4:
+        # Their scale is that of the plain spread.
+        weights = {**weights, "separate_parts": torch.zeros_like(model.separate_parts)}
     if version < 3:
         unused = {key: value for key, value in model.state_dict().items() if key.startswith(TENSOR_WEIGHTS)}
         weights = {**unused, **weights}

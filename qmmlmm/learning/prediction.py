@@ -22,6 +22,9 @@ class Prediction:
     near_forces : (members, frames, k, 3) tensor
     dipole, vacuum_dipole : (members, frames, 3) tensors
         About the centre of the nuclear charges.
+    separate_parts : () bool tensor
+        Whether the members' errors in a vacuum and those of the interaction were learned from labels of their own, see
+        `qmmlmm.learning.uncertainty.force_uncertainty`.
     """
 
     energy: Tensor
@@ -31,6 +34,7 @@ class Prediction:
     near_forces: Tensor
     dipole: Tensor
     vacuum_dipole: Tensor
+    separate_parts: Tensor
 
 
 def predict(model: ResponseNetwork, frames: FrameTensors, train: bool = False) -> Prediction:
@@ -94,4 +98,5 @@ def predict(model: ResponseNetwork, frames: FrameTensors, train: bool = False) -
         near_forces=-on_near,
         dipole=(charges.unsqueeze(-1) * arms + dipoles).sum(-2),
         vacuum_dipole=(own_charges.unsqueeze(-1) * arms + own_dipoles).sum(-2),
+        separate_parts=model.separate_parts,
     )

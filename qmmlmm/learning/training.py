@@ -22,7 +22,7 @@ from qmmlmm.learning.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import covalent_radius
 
-CHECKPOINT_VERSION = 6
+CHECKPOINT_VERSION = 7
 NEAR_WEIGHTS = ("near_", "vector_head")
 
 
@@ -292,6 +292,7 @@ class Training:
                         break
         model = copy.deepcopy(self.average)
         model.load_state_dict(self.best)
+        model.separate_parts.fill_(self.data.vacuum_forces is not None and settings.vacuum_weight > 0)
         predicted = predict(model.eval(), self.validation)
         if model.members > 1:
             model.uncertainty_scale.fill_(force_uncertainty(predicted, self.validation).scale())

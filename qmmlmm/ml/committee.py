@@ -18,6 +18,9 @@ from qmmlmm.units import FORCE_AU_IN_OPENMM, NM_IN_BOHR, FloatArray
 SCALE_BUFFER = "uncertainty_scale"
 """Name of a number in the model, by which the spread of its members is multiplied to be their error."""
 
+SEPARATE_BUFFER = "separate_parts"
+"""Name of a flag in the model: its members' forces in a vacuum and those of the interaction deviate independently."""
+
 
 class CommitteeSpread:
     """The spread of a committee's forces on the atoms of one term.
@@ -50,8 +53,10 @@ class CommitteeSpread:
         }
         scales = [value for key, value in self._model.named_buffers() if key.split(".")[-1] == SCALE_BUFFER]
         self.scale = float(scales[0]) if scales else 1.0
+        flags = [bool(value) for key, value in self._model.named_buffers() if key.split(".")[-1] == SEPARATE_BUFFER]
+        self._separate = any(flags) and self._field is not None
 
-    def member_forces(self, positions: FloatArray, box: FloatArray) -> FloatArray:
+    def member_forces(self, positions: FloatArray, box: FloatArray, in_vacuum: bool = False) -> FloatArray:
         """Return the forces of each member on the atoms of the region, (members, n_atoms, 3) hartree/bohr.
 
         Without what does not depend on the member: the reference charges in their own images.
@@ -60,11 +65,13 @@ class CommitteeSpread:
         ----------
         positions : (n_particles, 3) float array, nm
         box : (3, 3) float array, nm
+        in_vacuum : bool
+            Those that the same geometry has without its surroundings and images.
         """
         with torch.no_grad():
             places = torch.from_numpy(positions * NM_IN_BOHR)
             vectors = torch.from_numpy(box * NM_IN_BOHR)
-            field = self._field
+            field = None if in_vacuum else self._field
             leaves: Dict[str, Tensor] = {}  # noqa: UP006
             inputs = dict(self._constants)
             if field is None:
@@ -128,8 +135,14 @@ class CommitteeSpread:
     def atom_uncertainty(self, positions: FloatArray, box: FloatArray) -> FloatArray:
         """Return the expected error of the force on each atom of the region, (n_atoms,) kJ/(mol nm).
 
-        Root mean square over x, y and z, times the scale that the training found on frames it had not seen.
+        Root mean square over x, y and z, times the scale that the training found on frames it had not seen. As in
+        `qmmlmm.learning.uncertainty.force_uncertainty`, the variances in a vacuum and of the interaction are added if
+        the model says that they are independent.
         """
         forces = self.member_forces(positions, box)
-        spread = np.sqrt(forces.var(axis=0, ddof=1).mean(axis=-1))
+        variance = forces.var(axis=0, ddof=1)
+        if self._separate:
+            alone = self.member_forces(positions, box, in_vacuum=True)
+            variance = alone.var(axis=0, ddof=1) + (forces - alone).var(axis=0, ddof=1)
+        spread = np.sqrt(variance.mean(axis=-1))
         return np.asarray(self.scale * FORCE_AU_IN_OPENMM * spread)

@@ -37,6 +37,7 @@ class RecordedNetwork(torch.nn.Module):
 
     conditions: Tensor
     uncertainty_scale: Tensor
+    separate_parts: Tensor
 
     def __init__(self, network: ResponseNetwork) -> None:
         super().__init__()
@@ -45,6 +46,7 @@ class RecordedNetwork(torch.nn.Module):
         self.near = network.near
         self.register_buffer("conditions", network.conditions.clone())
         self.register_buffer("uncertainty_scale", network.uncertainty_scale.clone())
+        self.register_buffer("separate_parts", network.separate_parts.clone())
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         for parameter in trainable:
             parameter.requires_grad_(False)

@@ -139,6 +139,7 @@ class ResponseNetwork(torch.nn.Module):
     conditions: Tensor
     constants: Tensor
     uncertainty_scale: Tensor
+    separate_parts: Tensor
 
     def __init__(
         self,
@@ -185,6 +186,7 @@ class ResponseNetwork(torch.nn.Module):
         self.register_buffer("constants", torch.zeros(len(conditions), dtype=torch.float64))
         # What the spread of the members' forces is multiplied by to be their error; found after training.
         self.register_buffer("uncertainty_scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("separate_parts", torch.zeros((), dtype=torch.bool))
         self.bonded = BondedPolynomial(atomic_numbers, bonds)
         self.repulsion = ShortRangeRepulsion(atomic_numbers, bonds)
         self.dispersion = None if settings.dispersion is None else DispersionTail(atomic_numbers, settings.dispersion)

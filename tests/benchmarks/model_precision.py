@@ -1,9 +1,10 @@
-"""What single precision changes in a trained potential: float32, as it runs, against the same weights in float64.
+"""What single precision changes in a trained network: float32, as it runs, against the same weights in float64.
 
     qmmlmm train tests/benchmarks/data/acetone_water.xyz.gz --output model_run
-    python tests/benchmarks/model_precision.py model_run/model.pt [--data FRAMES] [--frames 40]
+    python tests/benchmarks/model_precision.py model_run/network.pt [--data FRAMES] [--frames 40]
 
-Energies and forces of labelled frames in their surroundings, forces on the near charges too.
+Energies and forces of labelled frames in their surroundings, forces on the near charges too. The first is the recorded
+network that `qmmlmm.MLPotential` runs, the second the network itself.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from qmmlmm import MLPotential
-from qmmlmm.learning import LabelledFrame, read_frames
+from qmmlmm.learning import LabelledFrame, load_network, read_frames, region_potential
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 
 DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
 
 
-def evaluate(module: torch.jit.ScriptModule, frame: LabelledFrame) -> tuple[float, np.ndarray, np.ndarray]:
+def evaluate(module: torch.nn.Module, frame: LabelledFrame) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the energy in kJ/mol, and in kJ/(mol nm) the derivatives by atoms in a fixed field and by near charges."""
     assert frame.near is not None
     assert frame.potential is not None
@@ -55,14 +55,14 @@ def evaluate(module: torch.jit.ScriptModule, frame: LabelledFrame) -> tuple[floa
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("network", type=Path, help="network.pt of a training")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--frames", type=int, default=40)
     options = parser.parse_args()
     torch.set_num_threads(1)
     frames = read_frames(options.data)[: options.frames]
-    single = MLPotential.load(options.model).module
-    double = MLPotential.load(options.model).module.double()
+    single = region_potential(load_network(options.network)).module
+    double = load_network(options.network).double()
     kinds = ("energy, kJ/mol", "forces on atoms, kJ/(mol nm)", "derivatives by near charges, kJ/(mol nm)")
     differences: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     sizes: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}

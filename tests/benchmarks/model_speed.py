@@ -94,12 +94,14 @@ def evaluation(row: Row, n: int, device: str) -> Callable[[], None]:
     def evaluate() -> None:
         torch.autograd.grad([module(inputs)["energy"]], leaves, allow_unused=True)
 
-    # The uncertainty of the forces on the region asks for nothing on the charges around.
+    # The uncertainty of the forces on the region asks for nothing on the charges around, and for those in a vacuum.
     of_members = {**inputs, "near_positions": inputs["near_positions"].detach(), "each_member": torch.ones(())}
+    in_vacuum = {key: of_members[key] for key in ("charge", "multiplicity", "positions", "each_member")}
 
     def evaluate_members() -> None:
-        for energy in module(of_members)["member_energies"]:
-            torch.autograd.grad([energy], leaves[:3], retain_graph=True)
+        for asked, wanted in ((of_members, leaves[:3]), (in_vacuum, leaves[:1])):
+            for energy in module(asked)["member_energies"]:
+                torch.autograd.grad([energy], wanted, retain_graph=True)
 
     return evaluate_members if row.forces_of_members else evaluate
 

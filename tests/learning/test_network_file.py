@@ -75,6 +75,18 @@ def test_a_file_of_the_second_version_keeps_its_energies(teacher, tmp_path):
     assert torch.equal(predict(found, tensors).forces, predict(network.eval(), tensors).forces)
 
 
+def test_a_file_of_the_third_version_keeps_its_uncertainties(network, tmp_path):
+    """Its scale is that of the plain spread."""
+    path = tmp_path / "network.pt"
+    network.separate_parts.fill_(True)
+    save_network(network, path)
+    assert load_network(path).separate_parts
+    content = torch.load(path, weights_only=True)
+    del content["weights"]["separate_parts"]
+    torch.save({**content, "version": 3}, path)
+    assert not load_network(path).separate_parts
+
+
 def test_what_is_no_network_file_is_refused(network, tmp_path):
     path = tmp_path / "network.pt"
     with pytest.raises(FileNotFoundError, match="no network file"):

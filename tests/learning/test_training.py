@@ -19,6 +19,7 @@ from qmmlmm.learning.training import (
     create_model,
     find_bonds,
 )
+from qmmlmm.learning.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseSettings
 
 SMALL = ResponseSettings(features=16, radial_functions=8, near_cutoff=0.0)
@@ -226,6 +227,30 @@ def test_a_split_keeps_every_frame_once(teacher):
     assert len(validation) == 3
     with pytest.raises(DataSetError, match="too few"):
         split_frames(frames[:3])
+
+
+@pytest.mark.parametrize(("vacuum_weight", "labelled"), [(0.5, True), (0.0, True), (0.5, False)])
+def test_variances_of_separately_learned_parts_are_added(teacher, vacuum_weight, labelled):
+    """A vacuum of its own has labels of its own: without them its errors go with those of the interaction."""
+    frames = teacher.frames(8)
+    if not labelled:
+        frames = [replace(frame, vacuum_energy=None, vacuum_forces=None) for frame in frames]
+    settings = replace(SHORT, vacuum_weight=vacuum_weight)
+    model = Training(create_model(frames, SMALL, members=3), frames[:5], frames[5:], settings).run().model
+    separate = vacuum_weight > 0.0 and labelled
+    assert bool(model.separate_parts) == separate
+    data = frame_tensors(frames, [(0, 1, 0)])
+    predicted = predict(model, data)
+    forces, alone = predicted.forces.detach().numpy(), predicted.vacuum_forces.detach().numpy()
+    plain = np.var(forces, axis=0, ddof=1)
+    parts = np.var(alone, axis=0, ddof=1) + np.var(forces - alone, axis=0, ddof=1)
+    assert np.abs(parts - plain).max() > 0.05 * plain.max()
+    found = force_uncertainty(predicted, data)
+    wanted = 49614.7526 * np.sqrt((parts if separate else plain).mean(axis=-1))
+    np.testing.assert_allclose(found.atom_spread, wanted, rtol=1e-7)
+    # The scale was found with the same spread.
+    kept = frame_tensors(frames[5:], [(0, 1, 0)])
+    assert float(model.uncertainty_scale) == pytest.approx(force_uncertainty(predict(model, kept), kept).scale())
 
 
 def test_accuracy_is_what_numpy_makes_of_the_same_numbers(teacher):

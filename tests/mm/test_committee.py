@@ -22,12 +22,14 @@ class Committee(torch.nn.Module):
     """Members with springs, charges and polarisabilities of their own; `only` makes one of them a model."""
 
     uncertainty_scale: Tensor
+    separate_parts: Tensor
 
-    def __init__(self, only: int = -1) -> None:
+    def __init__(self, only: int = -1, separate: bool = False) -> None:
         super().__init__()
         self.only = only
         self.members = MEMBERS
         self.register_buffer("uncertainty_scale", torch.tensor(SCALE, dtype=torch.float64))
+        self.register_buffer("separate_parts", torch.tensor(separate))
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         x = inputs["positions"]
@@ -54,22 +56,33 @@ def mixed_with(case, module, atoms, embedding):
     return create_mixed_system(case.topology, case.system, hamiltonian, ml_backend="pythonforce")
 
 
-@pytest.mark.parametrize("embedding", ["electrostatic", "mechanical"])
-@pytest.mark.parametrize("atoms", [PEPTIDE, SIDE_CHAIN], ids=["whole", "cut"])
-@pytest.mark.parametrize("surroundings", ["amber_vacuum", "tip4p_cube"])
-def test_the_spread_is_that_of_the_members_run_one_by_one(request, surroundings, atoms, embedding):
-    case = request.getfixturevalue(surroundings)
+def one_by_one(case, atoms, embedding):
+    """Return the forces of each member as a model of its own, (members, n, 3) kJ/(mol nm)."""
     forces = []
     for k in range(MEMBERS):
         mixed = mixed_with(case, Committee(only=k), atoms, embedding)
         group = {mixed.force_groups["site/ML"]}
         state = context_of(mixed.system, case.positions).getState(forces=True, groups=group)
         forces.append(state.getForces(asNumpy=True)._value[list(atoms)])
-    wanted = SCALE * np.sqrt(np.var(forces, axis=0, ddof=1).mean(axis=-1))
-    mixed = mixed_with(case, Committee(), atoms, embedding)
-    found = mixed.force_uncertainty(context_of(mixed.system, case.positions), "site/ML")
-    np.testing.assert_allclose(found._value, wanted, rtol=1e-6)
-    assert wanted.min() > 1.0
+    return np.array(forces)
+
+
+@pytest.mark.parametrize("embedding", ["electrostatic", "mechanical"])
+@pytest.mark.parametrize("atoms", [PEPTIDE, SIDE_CHAIN], ids=["whole", "cut"])
+@pytest.mark.parametrize("surroundings", ["amber_vacuum", "tip4p_cube"])
+def test_the_spread_is_that_of_the_members_run_one_by_one(request, surroundings, atoms, embedding):
+    case = request.getfixturevalue(surroundings)
+    plain = np.var(one_by_one(case, atoms, embedding), axis=0, ddof=1)
+    alone = one_by_one(case, atoms, "mechanical")
+    parts = np.var(alone, axis=0, ddof=1) + np.var(one_by_one(case, atoms, embedding) - alone, axis=0, ddof=1)
+    for separate, variance in ((False, plain), (True, parts)):
+        wanted = SCALE * np.sqrt(variance.mean(axis=-1))
+        mixed = mixed_with(case, Committee(separate=separate), atoms, embedding)
+        found = mixed.force_uncertainty(context_of(mixed.system, case.positions), "site/ML")
+        np.testing.assert_allclose(found._value, wanted, rtol=1e-6)
+        assert wanted.min() > 1.0
+    differ = np.abs(parts - plain).max() > 0.01 * plain.max()
+    assert differ == (embedding == "electrostatic")
 
 
 def test_what_has_no_members_is_refused(amber_vacuum):
