@@ -19,7 +19,10 @@ SCALE_BUFFER = "uncertainty_scale"
 """Name of a number in the model, by which the spread of its members is multiplied to be their error."""
 
 SEPARATE_BUFFER = "separate_parts"
-"""Name of a flag in the model: its members' forces in a vacuum and those of the interaction deviate independently."""
+"""Name of a flag in the model: its members' forces in a vacuum and those of the interaction deviate independently.
+
+Such a model also takes inputs without the potential.
+"""
 
 
 class CommitteeSpread:

@@ -186,6 +186,7 @@ class ResponseNetwork(torch.nn.Module):
         self.register_buffer("constants", torch.zeros(len(conditions), dtype=torch.float64))
         # What the spread of the members' forces is multiplied by to be their error; found after training.
         self.register_buffer("uncertainty_scale", torch.ones((), dtype=torch.float64))
+        # Whether vacuum and interaction were learned from labels of their own, as `qmmlmm.learning.uncertainty` asks.
         self.register_buffer("separate_parts", torch.zeros((), dtype=torch.bool))
         self.bonded = BondedPolynomial(atomic_numbers, bonds)
         self.repulsion = ShortRangeRepulsion(atomic_numbers, bonds)

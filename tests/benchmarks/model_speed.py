@@ -94,7 +94,7 @@ def evaluation(row: Row, n: int, device: str) -> Callable[[], None]:
     def evaluate() -> None:
         torch.autograd.grad([module(inputs)["energy"]], leaves, allow_unused=True)
 
-    # The uncertainty of the forces on the region asks for nothing on the charges around, and for those in a vacuum.
+    # The uncertainty needs the forces on the region in its surroundings and in a vacuum, none on the charges around.
     of_members = {**inputs, "near_positions": inputs["near_positions"].detach(), "each_member": torch.ones(())}
     in_vacuum = {key: of_members[key] for key in ("charge", "multiplicity", "positions", "each_member")}
 
