@@ -1,13 +1,14 @@
 """The n -> pi* band of acetone in water: how the solvent's field shifts an excitation, with an error bar.
 
-Molecular dynamics with the force field gives snapshots of acetone in 700 waters; PySCF computes the lowest excited
-state (TDA) of each in the periodic field of all water, and of the same geometry in vacuum. The folder
-spectrum_run/ gets report.md, spectrum.csv, spectrum.png and transitions.csv; a script that was stopped goes on.
+Molecular dynamics with the force field gives snapshots of acetone in 700 waters. PySCF computes the lowest excited
+state (TDA) of each snapshot in the periodic field of all water, and of the same geometry in vacuum. The script writes
+report.md, spectrum.csv, spectrum.png and transitions.csv to the folder spectrum_run/. If it is interrupted, the same
+command continues.
 
     python examples/absorption_spectrum.py                                 # 8 snapshots, some minutes
     python examples/absorption_spectrum.py --frames 60 --workers 2         # error bars to publish
 
-The command `qmmlmm spectrum` does the same for a trajectory that is there already.
+The command `qmmlmm spectrum` does the same for an existing trajectory.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # one thread for each p
 
 import numpy as np
 import openmm
-from openmm import unit
+from openmm import app, unit
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.analysis.absorption import write_spectrum_report
-from qmmlmm.analysis.transitions import compute_transitions
+from qmmlmm.geometry import Geometry
 from qmmlmm.qm import TDA
+from qmmlmm.spectra.absorption import write_spectrum_report
+from qmmlmm.spectra.transitions import compute_transitions
 from systems.acetone_water import ACETONE, build
 from systems.structure import Structure
 
@@ -54,27 +56,28 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def sample(structure: Structure, n: int, every: float, path: Path) -> np.ndarray:
-    """Return snapshots of dynamics with the force field, (n, atoms, 3) nm; those that a file has are not made again."""
+    """Return snapshots of dynamics with the force field, (n, atoms, 3) nm; read them if the file has enough."""
     if path.exists():
         snapshots = np.load(path)
         if len(snapshots) >= n:
             return snapshots[:n]
     integrator = openmm.LangevinMiddleIntegrator(300 * unit.kelvin, 1 / unit.picosecond, 2 * unit.femtosecond)
     integrator.setRandomNumberSeed(SEED)
-    context = openmm.Context(structure.system, integrator, openmm.Platform.getPlatform("CPU"))
-    context.setPositions(structure.positions)
-    context.setVelocitiesToTemperature(300 * unit.kelvin, SEED)
+    platform = openmm.Platform.getPlatform("CPU")
+    simulation = app.Simulation(structure.topology, structure.system, integrator, platform)
+    simulation.context.setPositions(structure.positions)
+    simulation.context.setVelocitiesToTemperature(300 * unit.kelvin, SEED)
     found = []
     for _ in tqdm(range(n), desc="dynamics"):
-        integrator.step(round(every / 0.002))
-        found.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
+        simulation.step(round(every / 0.002))
+        found.append(Geometry.from_context(simulation.context).positions)
     np.save(path, np.array(found))
     return np.array(found)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Sample, compute, report."""
-    options = parse_options()
+    options = parse_options(arguments)
     options.directory.mkdir(parents=True, exist_ok=True)
     structure = build()
     name = f"snapshots_{options.frames}_{options.every:g}ps.npy"
@@ -83,8 +86,8 @@ def main() -> None:
     region = Region("acetone", list(ACETONE), charge=0)
     hamiltonian = Hamiltonian([Term(potential, region, embedding="electrostatic")])
     mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
-    box = [vector.value_in_unit(unit.nanometer) for vector in structure.system.getDefaultPeriodicBoxVectors()]
-    frames = [(positions, np.array(box)) for positions in snapshots]
+    box = structure.topology.getPeriodicBoxVectors()
+    frames = [Geometry.from_quantities(positions, box) for positions in snapshots]
     with (
         ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as executor,
         tqdm(total=len(frames), desc="excited states") as bar,

@@ -1,13 +1,13 @@
 """QM/MM of the active site of ketosteroid isomerase with its inhibitor equilenin, in water and salt.
 
-The QM region is the ligand and the side chains of Tyr16 and Asp103, which hold its oxygen by two hydrogen bonds, cut
-between CA and CB. The script prints what happens at the cut bonds, decomposes the interaction of the site with protein,
-water and ions by residue, runs a few steps of QM/MM dynamics, and leaves a run directory.
+The QM region is the ligand and the side chains of Tyr16 and Asp103, which form two hydrogen bonds with its oxygen. The
+side chains are cut between CA and CB. The script prints the charges at the cut bonds, decomposes the interaction of the
+site with protein, water and ions by residue, runs a few steps of QM/MM dynamics, and writes a run directory.
 
     python examples/enzyme_site.py                    # a new run
-    python examples/enzyme_site.py --resume           # goes on where an interrupted run stopped
+    python examples/enzyme_site.py --resume           # continues an interrupted run
 
-The functional, its coarse grid and the small basis set let the demonstration end in minutes; for results take, for
+With this functional, its coarse grid and the small basis set the demonstration takes minutes. For results take, for
 example, --method b3lyp --basis def2-svp --grid-level 3.
 """
 
@@ -42,7 +42,7 @@ from qmmlmm.analysis.interaction import (
     save_interaction_figure,
 )
 from qmmlmm.analysis.tables import read_energies
-from qmmlmm.sampling.run_directory import RunDirectory
+from qmmlmm.runs import RunDirectory
 from systems.ketosteroid_isomerase import build
 from systems.structure import Structure
 
@@ -55,9 +55,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("enzyme_site_run"))
-    parser.add_argument("--method", default="pbe", help="of PySCF: hf or a density functional")
+    parser.add_argument("--method", default="pbe", help="PySCF method: hf or a density functional")
     parser.add_argument("--basis", default="sto-3g")
-    parser.add_argument("--grid-level", type=int, default=0, help="of the functional, 0 to 9")
+    parser.add_argument("--grid-level", type=int, default=0, help="grid of the functional, 0 to 9")
     parser.add_argument("--settle-steps", type=int, default=50, help="force field steps of 1 fs before the run")
     parser.add_argument("--steps", type=int, default=2, help="QM/MM steps of 0.5 fs")
     parser.add_argument("--seed", type=int, default=7)
@@ -66,7 +66,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def make_site(structure: Structure, selection: str, options: argparse.Namespace) -> MixedSystem:
-    """Put PySCF in the place of the force field in a region; charge and cut bonds follow from the structure."""
+    """Replace the force field of a region by PySCF; charge and cut bonds follow from the structure."""
     atoms = select(structure.topology, selection)
     site = Region("site", atoms, charge=suggest_charge(structure.system, atoms))
     qm = PySCFPotential(
@@ -81,13 +81,13 @@ def print_site(mixed: MixedSystem, structure: Structure) -> None:
     description = mixed.describe()["regions"][0]
     n_site, n_links = len(description["atoms"]), len(description["link_bonds"])
     print(f"{structure.topology.getNumAtoms()} atoms, {n_site} in the region, charge {description['charge']:+d}")
-    print(f"\n{n_links} cut bonds, each with a hydrogen in the place of the outside atom:")
+    print(f"\n{n_links} cut bonds, each capped with a hydrogen instead of the outside atom:")
     for bond in description["link_bonds"]:
         print(f"  {bond['region_atom']} - {bond['outside_atom']}, hydrogen at {bond['ratio']:.2f} of the bond")
     rows = boundary_charges(mixed, structure.system)
     print(f"\n{'charges that change (e)':<32}{'force field':>14}{'as QM feels it':>16}")
     for row in rows:
-        print(f"{row.place:<32}{row.before:>14.4f}{row.after:>16.4f}")
+        print(f"{row.label:<32}{row.before:>14.4f}{row.after:>16.4f}")
     print(f"{'sum':<32}{sum(r.before for r in rows):>14.4f}{sum(r.after for r in rows):>16.4f}")
 
 
@@ -103,7 +103,7 @@ def settle(structure: Structure, steps: int, seed: int) -> openmm.State:
 
 
 def print_interactions(table: InteractionTable, level: str) -> None:
-    """Print the strongest residues, solvent and ions, and what belongs to no residue."""
+    """Print the strongest residues, solvent and ions, and the energies that belong to no residue."""
 
     def number(quantity: unit.Quantity) -> float:
         return quantity.value_in_unit(unit.kilojoule_per_mole)
@@ -129,7 +129,7 @@ def print_interactions(table: InteractionTable, level: str) -> None:
 
 
 def run_site(structure: Structure, selection: str, options: argparse.Namespace) -> None:
-    """Do all that the script does, for any structure and region."""
+    """Run everything that the script does, for any structure and region."""
     begin = time.perf_counter()
     mixed = make_site(structure, selection, options)
     print_site(mixed, structure)

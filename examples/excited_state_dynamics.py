@@ -1,17 +1,18 @@
 """Surface hopping of a photoexcited molecule in explicit water: methaniminium, from S2 to S1.
 
-CH2NH2+ in 115 TIP3P waters with a chloride, under PME. The solute has its states by TDA with PySCF in the field of
-everything around it, and the forces of the active state act on every atom. A photon has put it on S2, the bright pi ->
-pi* state; the C-N bond stretches, the state comes down to the dark sigma -> pi* state, and within some five to ten
-femtoseconds most molecules are on S1. Fewest switches with overlaps of the states, energy-based decoherence.
+The solute is CH2NH2+ in 115 TIP3P waters with a chloride, under PME. PySCF computes its states by TDA in the field of
+its surroundings, and the forces of the active state act on every atom. The trajectories start on S2, the bright pi ->
+pi* state. The C-N bond stretches, S2 approaches the dark sigma -> pi* state, and within approximately five to ten
+femtoseconds most molecules are on S1. The method is fewest switches with overlaps of the states and energy-based
+decoherence.
 
     python examples/excited_state_dynamics.py                    # 4 trajectories of 15 fs
     python examples/excited_state_dynamics.py --trajectories 50 --workers 8
 
-Initial conditions: Wigner samples of the solute's normal modes, each with water at 300 K around it. The directory gets
-trajectory_0.csv, ..., populations.csv and states.png; a script that was stopped goes on with the same command. TDA is
-wrong where S1 meets S0, and the energy jumps there (with --fs 20 one of these four gets there), so that trajectories
-end before, and one that comes close is named; to go on to S0 take CASSCF.
+The initial conditions are Wigner samples of the solute's normal modes, each in water at 300 K. The script writes
+trajectory_0.csv, ..., populations.csv and states.png. If it is interrupted, the same command continues. TDA is wrong
+where S1 meets S0, and the energy jumps there. The trajectories are therefore short, and the output names one that comes
+close (with --fs 20 one of the four). To continue to S0 use CASSCF.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.analysis.hopping_figure import energy_drift, save_hopping_figure
-from qmmlmm.dynamics import (
-    Course,
+from qmmlmm.nonadiabatic import (
     Ensemble,
     FewestSwitches,
     InitialCondition,
     NormalModes,
     SurfaceHopping,
     TermSurfaces,
+    TrajectoryRecord,
     VelocityVerletIntegrator,
     normal_modes,
 )
@@ -56,7 +57,7 @@ from systems.structure import Structure
 REGION = Region("dye", range(len(METHANIMINIUM)), charge=1, multiplicity=1)
 START = 2  # S2
 CLOSEST_TO_S0 = 1.0
-"""eV: where the active state comes closer to S0, that is about to be no single determinant, and TDA ends."""
+"""eV: where the active state comes closer to S0, one determinant does not describe S0, and TDA is wrong."""
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -79,7 +80,7 @@ def solution() -> Structure:
 
 
 def create_hopping(basis: str, time_step: float) -> SurfaceHopping:
-    """Return surface hopping on the states of the solute in water; each process makes its own."""
+    """Return surface hopping on the states of the solute in water; each process calls this once."""
     structure = solution()
     # Level 1 of the embedding grid is enough for dynamics of a small molecule: see PySCFPotential.
     qm = PySCFPotential("hf", basis, excited=TDA(n_states=3), state=START, embedding_grid_level=1)
@@ -92,18 +93,18 @@ def create_hopping(basis: str, time_step: float) -> SurfaceHopping:
 
 
 def ground_state_modes(basis: str) -> NormalModes:
-    """Return the normal modes of the solute alone, at its minimum on S0."""
-    alone = build(METHANIMINIUM, n_water=0)
+    """Return the normal modes of the solute in vacuum, at its minimum on S0."""
+    in_vacuum = build(METHANIMINIUM, n_water=0)
     term = Term(PySCFPotential("hf", basis, density_fit=False), REGION, embedding="mechanical")
-    mixed = create_mixed_system(alone.topology, alone.system, Hamiltonian([term]))
+    mixed = create_mixed_system(in_vacuum.topology, in_vacuum.system, Hamiltonian([term]))
     context = openmm.Context(mixed.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
-    context.setPositions(alone.positions)
+    context.setPositions(in_vacuum.positions)
     openmm.LocalEnergyMinimizer.minimize(context, 10.0)
     return normal_modes(context, REGION.atoms)
 
 
 def initial_conditions(options: argparse.Namespace, path: Path) -> list[InitialCondition]:
-    """Return where the trajectories begin; what a file has is not made again."""
+    """Return the first positions and velocities of all trajectories; read them if the file exists."""
     settings = f"{options.trajectories} trajectories, {options.basis}, seed {options.seed}, {options.time_step:g} fs"
     if path.exists():
         with np.load(path) as file:
@@ -121,37 +122,37 @@ def initial_conditions(options: argparse.Namespace, path: Path) -> list[InitialC
         positions, velocities = (np.array(part) for part in zip(*placed, strict=True))
         np.savez(path, positions=positions, velocities=velocities, settings=settings)
     return [
-        InitialCondition(place, velocity, START, options.seed + number)
-        for number, (place, velocity) in enumerate(zip(positions, velocities, strict=True))
+        InitialCondition(*start, START, options.seed + number)
+        for number, start in enumerate(zip(positions, velocities, strict=True))
     ]
 
 
-def describe(number: int, course: Course) -> str:
-    """Return a line of the table: when the active state changed first, at which gap, and what the energy did."""
-    changes = 1 + np.flatnonzero(np.diff(course.states))
+def describe(number: int, record: TrajectoryRecord) -> str:
+    """Return a line of the table: time and gap of the first hop, and drift of the total energy."""
+    changes = 1 + np.flatnonzero(np.diff(record.states))
     if len(changes):
         row = changes[0]
-        first, second = course.states[row - 1 : row + 1]
-        gap = abs(course.energies[row, first] - course.energies[row, second]) * KJ_PER_MOL_IN_EV
-        hop = f"S{first} -> S{second} after {1000 * course.times[row]:5.2f} fs, gap {gap:.2f} eV"
+        first, second = record.states[row - 1 : row + 1]
+        gap = abs(record.energies[row, first] - record.energies[row, second]) * KJ_PER_MOL_IN_EV
+        hop = f"S{first} -> S{second} after {1000 * record.times[row]:5.2f} fs, gap {gap:.2f} eV"
     else:
-        hop = f"stays on S{course.states[0]}"
-    last = (course.total_energies[-1] - course.total_energies[0]) * KJ_PER_MOL_IN_EV
+        hop = f"stays on S{record.states[0]}"
+    last = (record.total_energies[-1] - record.total_energies[0]) * KJ_PER_MOL_IN_EV
     ends = ""
-    excited = course.states > 0
-    rows = np.arange(len(course.times))
-    gaps = (course.energies[rows, course.states] - course.energies[:, 0]) * KJ_PER_MOL_IN_EV
+    excited = record.states > 0
+    rows = np.arange(len(record.times))
+    gaps = (record.energies[rows, record.states] - record.energies[:, 0]) * KJ_PER_MOL_IN_EV
     if not excited.all() or gaps.min() < CLOSEST_TO_S0:
         row = np.argmax(~excited | (gaps < CLOSEST_TO_S0))
-        ends = f"; COMES TO S0 after {1000 * course.times[row]:.2f} fs, and TDA is wrong from there on"
+        ends = f"; COMES TO S0 after {1000 * record.times[row]:.2f} fs, and TDA is wrong from there on"
     return (
         f"trajectory {number}: {hop:<44}{len(changes)} changes; total energy: largest drift "
-        f"{energy_drift(course):+.4f} eV, at the end {last:+.4f} eV{ends}"
+        f"{energy_drift(record):+.4f} eV, at the end {last:+.4f} eV{ends}"
     )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Sample, run, and say what was seen."""
+    """Sample, run and summarise."""
     options = parse_options(arguments)
     begin = time.perf_counter()
     options.directory.mkdir(parents=True, exist_ok=True)
@@ -165,15 +166,15 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         populations = ensemble.run()
 
-    courses = [ensemble.course(number) for number in range(len(conditions))]
-    for number, course in enumerate(courses):
-        course.write_csv(options.directory / f"trajectory_{number}.csv")
-        print(describe(number, course))
+    records = [ensemble.trajectory_record(number) for number in range(len(conditions))]
+    for number, record in enumerate(records):
+        record.write_csv(options.directory / f"trajectory_{number}.csv")
+        print(describe(number, record))
     populations.write_csv(options.directory / "populations.csv")
     title = f"Methaniminium in water after excitation to S2: TDA, HF/{options.basis.upper()}, surface hopping"
-    save_hopping_figure(courses, populations, options.directory / "states.png", title=title)
+    save_hopping_figure(records, populations, options.directory / "states.png", title=title)
     shares = ", ".join(f"S{k} {share:.2f}" for k, share in enumerate(populations.shares[-1]))
-    print(f"share of the {len(courses)} trajectories after {options.fs:g} fs: {shares}")
+    print(f"share of the {len(records)} trajectories after {options.fs:g} fs: {shares}")
     print(f"everything is in {os.path.relpath(options.directory)}; {time.perf_counter() - begin:.0f} s in all")
 
 

@@ -1,13 +1,14 @@
 """QM/ML/MM dynamics of p-xylene bound in T4 lysozyme L99A, in explicit water.
 
-The ligand is an ML potential embedded in the electric field of protein, water and ions; every four steps the
-difference to Hartree-Fock from PySCF, in the same field, corrects its forces (multiple time steps). Everything
-is one OpenMM System, and what is left behind is a run directory with trajectory, energies, checkpoint and figure.
+An ML potential, embedded in the electric field of protein, water and ions, treats the ligand. Every four steps the
+difference between Hartree-Fock from PySCF, in the same field, and the ML potential corrects its forces (multiple time
+steps). Everything is one OpenMM System. The script writes a run directory with trajectory, energies, checkpoint and
+figure.
 
     python examples/protein_ligand.py                 # a new run
-    python examples/protein_ligand.py --resume        # goes on where an interrupted run stopped
+    python examples/protein_ligand.py --resume        # continues an interrupted run
 
-The model file was made by examples/protein_ligand_model.py.
+The script examples/protein_ligand_model.py makes the model file.
 """
 
 from __future__ import annotations
@@ -25,33 +26,37 @@ from openmm import app, unit
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system, select
+from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system, select
 from qmmlmm.analysis.plots import save_run_figure
-from qmmlmm.analysis.tables import read_energies
-from qmmlmm.sampling.run_directory import RunDirectory
+from qmmlmm.analysis.tables import EnergyTable, read_energies
+from qmmlmm.runs import RunDirectory
+from qmmlmm.sampling import MultipleTimeStepIntegrator
+from systems.structure import Structure
 from systems.t4_lysozyme import build
 
 MODEL = ROOT / "examples" / "models" / "p_xylene.pt"
 TEMPERATURE = 300 * unit.kelvin
+FRICTION = 2 / unit.picosecond
 INNER_STEPS = 4  # ML/MM steps of 1 fs for each QM correction
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("protein_ligand_run"))
+    parser.add_argument("--basis", default="6-31g*", help="basis set; the model was trained with 6-31g*")
     parser.add_argument("--relax-steps", type=int, default=200, help="ML/MM steps of 1 fs before the run")
     parser.add_argument("--steps", type=int, default=10, help="outer steps of 4 fs, each with one QM call")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--resume", action="store_true")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def relax(structure, ligand: Region, ml: MLPotential, steps: int, seed: int):
-    """Let the complex, equilibrated with the force field, adapt to the ML potential by a little ML/MM dynamics."""
+def relax(structure: Structure, ligand: Region, ml: MLPotential, steps: int, seed: int) -> openmm.State:
+    """Run a little ML/MM dynamics, so that the complex adapts from the force field to the ML potential."""
     hamiltonian = Hamiltonian([Term(ml, ligand, embedding="electrostatic")])
     mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
-    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 2 / unit.picosecond, 1 * unit.femtosecond)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, FRICTION, 1 * unit.femtosecond)
     integrator.setRandomNumberSeed(seed)
     simulation = app.Simulation(mixed.topology, mixed.system, integrator)
     simulation.context.setPositions(structure.positions)
@@ -63,16 +68,16 @@ def relax(structure, ligand: Region, ml: MLPotential, steps: int, seed: int):
     return simulation.context.getState(positions=True, velocities=True)
 
 
-def main() -> None:
-    """Build, relax, run, and say what was done."""
-    options = parse_options()
+def main(arguments: list[str] | None = None) -> None:
+    """Build, relax, run and summarise."""
+    options = parse_options(arguments)
     begin = time.perf_counter()
     structure = build()
     topology = structure.topology
     ligand = Region("ligand", select(topology, "resname LIG"), charge=0, multiplicity=1)
     print(f"T4 lysozyme L99A with p-xylene: {topology.getNumAtoms()} atoms, {len(ligand)} in the ligand")
 
-    qm = PySCFPotential("hf", "6-31g*")
+    qm = PySCFPotential("hf", options.basis)
     ml = MLPotential.load(MODEL)
     hamiltonian = Hamiltonian(
         [
@@ -83,11 +88,10 @@ def main() -> None:
     )
     mixed = create_mixed_system(topology, structure.system, hamiltonian)
 
-    # The difference QM - ML is the slow force, once per outer step; all else is the fast one.
-    slow = {mixed.force_groups["ligand/QM"], mixed.force_groups["ligand/-ML"]}
-    fast = {force.getForceGroup() for force in mixed.system.getForces()} - slow
-    groups = [(group, 1) for group in sorted(slow)] + [(group, INNER_STEPS) for group in sorted(fast)]
-    integrator = openmm.MTSLangevinIntegrator(TEMPERATURE, 2 / unit.picosecond, INNER_STEPS * unit.femtosecond, groups)
+    # The slow force, once per outer step, is QM - ML; the integrator reads that from the Hamiltonian.
+    integrator = MultipleTimeStepIntegrator(
+        mixed, TEMPERATURE, FRICTION, INNER_STEPS * unit.femtosecond, inner_steps=INNER_STEPS
+    )
     integrator.setRandomNumberSeed(options.seed)
     simulation = app.Simulation(mixed.topology, mixed.system, integrator)
 
@@ -112,13 +116,15 @@ def main() -> None:
         energies = read_energies(run.energies_path)
 
     save_run_figure(energies, options.directory / "energies.png")
-    summarise(mixed, simulation, energies, elapsed, options.steps - done)
+    summarise(mixed, simulation, energies, options.basis)
+    if options.steps > done:
+        print(f"outer step of {INNER_STEPS} fs: {elapsed / (options.steps - done):.2f} s, {options.steps - done} steps")
     print(f"everything is in {os.path.relpath(options.directory)}; {time.perf_counter() - begin:.0f} s in all")
 
 
-def summarise(mixed, simulation, energies, elapsed: float, steps: int) -> None:
+def summarise(mixed: MixedSystem, simulation: app.Simulation, energies: EnergyTable, basis: str) -> None:
     """Print atoms and time per level, and how far ML is from QM."""
-    n_ligand = len(mixed.layouts["ligand/QM"].atoms)
+    n_ligand = len(mixed.term("ligand/QM").layout.atoms)
     times = {
         name: value.value_in_unit(unit.millisecond)
         for name, value in mixed.evaluation_times(simulation.context).items()
@@ -128,9 +134,7 @@ def summarise(mixed, simulation, energies, elapsed: float, steps: int) -> None:
     print(f"{'level':<28}{'atoms':>8}{'ms per evaluation':>20}")
     print(f"{'MM, OpenMM with PME':<28}{mixed.system.getNumParticles() - n_ligand:>8}{times['MM']:>20.0f}")
     print(f"{'ML, embedded':<28}{n_ligand:>8}{times['ligand/ML']:>20.0f}")
-    print(f"{'QM, HF/6-31G* embedded':<28}{n_ligand:>8}{times['ligand/QM']:>20.0f}")
-    if steps > 0:
-        print(f"outer step of {INNER_STEPS} fs: {elapsed / steps:.2f} s, {steps} steps")
+    print(f"{f'QM, HF/{basis.upper()} embedded':<28}{n_ligand:>8}{times['ligand/QM']:>20.0f}")
     print(
         f"QM - ML of the ligand: mean {np.mean(difference):.2f} kJ/mol, standard deviation "
         f"{np.std(difference, ddof=1):.2f} kJ/mol over {len(difference)} frames of a single run"

@@ -1,12 +1,12 @@
 """Make the learned potential of p-xylene that examples/protein_ligand.py uses.
 
-Three stages; a script that was stopped goes on where it was, also with more frames:
+The script has three stages. If it is interrupted, the same command continues, also with more frames:
 
 1. frames.npz: molecular dynamics of the ligand in the protein with the force field;
 2. labels.xyz: energy, forces and response of the ligand from PySCF in the field of protein and water, and in vacuum;
 3. the model, and report.md with its errors on frames that it was not trained on.
 
-Takes about three quarters of an hour on two cores.
+It takes approximately three quarters of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system, select
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning import (
     LabelledFrame,
     Labeller,
@@ -41,7 +42,7 @@ from qmmlmm.learning import (
     region_potential,
     train,
 )
-from qmmlmm.learning.report import write_report
+from qmmlmm.learning.training.report import write_report
 from systems.t4_lysozyme import build
 
 QM = PySCFPotential("hf", "6-31g*", guess="fresh")
@@ -53,10 +54,10 @@ STEPS_BETWEEN_TEST_AND_REST = 250
 
 
 def sample_frames(path: Path, n_frames: int, seed: int) -> None:
-    """Run the complex with the force field at 400 K, no constraints but on water, and keep a frame every 40 fs.
+    """Run the complex with the force field at 400 K, with constraints only on water, and keep a frame every 40 fs.
 
-    Heavy hydrogens allow longer steps and leave the distribution of the geometries as it is. A file with fewer frames
-    is continued.
+    Heavy hydrogens allow longer steps and do not change the distribution of the geometries. A file with fewer frames is
+    continued.
     """
     frames: list[np.ndarray] = []
     if path.exists():
@@ -103,31 +104,32 @@ def _start_worker() -> None:
     _labeller = Labeller(mixed.evaluated_term("ligand/QM"), METHOD)
 
 
-def _label(frame: tuple[np.ndarray, np.ndarray, str]) -> LabelledFrame:
+def _label(geometry: Geometry, name: str) -> LabelledFrame:
     assert _labeller is not None
-    return _labeller.label(*frame)
+    return _labeller.label(geometry, name)
 
 
 def label_frames(frames_path: Path, path: Path, workers: int, n_frames: int) -> None:
-    """Label the first frames that have no label yet; each is in the file as soon as it and those before it are made."""
+    """Label the first frames that have no label yet, and append each label to the file."""
     with np.load(frames_path) as frames:
         positions, box = frames["positions"][:n_frames], frames["box"]
     done = len(read_frames(path)) if path.exists() else 0
-    todo = [(positions[k].astype(np.float64), box, f"p_xylene-{k:04d}") for k in range(done, len(positions))]
-    if not todo:
+    if done >= len(positions):
         return
+    geometries = [Geometry(frame.astype(np.float64), box) for frame in positions[done:]]
+    names = [f"p_xylene-{k:04d}" for k in range(done, len(positions))]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as executor:
-        labels = executor.map(_label, todo)
+        labels = executor.map(_label, geometries, names)
         for label in tqdm(labels, desc="labels", initial=done, total=len(positions), mininterval=10):
             append_frames(path, [label])
 
 
 def main() -> None:
-    """Run the stages that are not done yet."""
+    """Run the stages that are not finished."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, default=Path("p_xylene_model_run"))
-    parser.add_argument("--frames", type=int, default=100, help=f"the first {TEST_FRAMES} are for the test alone")
-    parser.add_argument("--steps", type=int, default=TrainingSettings.steps, help="of the training")
+    parser.add_argument("--frames", type=int, default=100, help=f"the first {TEST_FRAMES} are only for the test")
+    parser.add_argument("--steps", type=int, default=TrainingSettings.steps, help="steps of the training")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", type=Path, default=MODEL)

@@ -1,21 +1,25 @@
 """QM/ML/MM simulations in one OpenMM System.
 
-OpenMM carries protein and solvent with PME, a learned potential embedded in that field treats the active
-region, and PySCF corrects it on the fly.
+OpenMM computes protein and solvent with PME, a learned potential in that field computes the active region, and PySCF
+corrects it during the simulation.
 """
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
-from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
-from qmmlmm.coupling.region import Region
-from qmmlmm.ml.ml_potential import MLPotential
-from qmmlmm.mm.creation import create_mixed_system
-from qmmlmm.mm.electrostatics import suggest_charge
-from qmmlmm.mm.force_field_potential import ForceFieldPotential
-from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.mm.openmm_potential import OpenMMMLPotential, OpenMMPotential
-from qmmlmm.mm.selection import select
-from qmmlmm.qm import PySCFPotential
+if TYPE_CHECKING:
+    from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
+    from qmmlmm.coupling.potential_check import check_potential
+    from qmmlmm.coupling.region import Region
+    from qmmlmm.ml.ml_potential import MLPotential
+    from qmmlmm.mm.creation import create_mixed_system
+    from qmmlmm.mm.electrostatics import suggest_charge
+    from qmmlmm.mm.force_field_potential import ForceFieldPotential
+    from qmmlmm.mm.mixed_system import MixedSystem
+    from qmmlmm.mm.openmm_potential import OpenMMMLPotential, OpenMMPotential
+    from qmmlmm.mm.selection import select
+    from qmmlmm.qm.potential import PySCFPotential
 
 __version__ = _version("qmmlmm")
 
@@ -29,7 +33,35 @@ __all__ = [
     "PySCFPotential",
     "Region",
     "Term",
+    "check_potential",
     "create_mixed_system",
     "select",
     "suggest_charge",
 ]
+
+# Imported at the first use: `import qmmlmm` loads neither torch nor PySCF.
+_HOMES = {
+    "ForceFieldPotential": "qmmlmm.mm.force_field_potential",
+    "Hamiltonian": "qmmlmm.coupling.hamiltonian",
+    "MLPotential": "qmmlmm.ml.ml_potential",
+    "MixedSystem": "qmmlmm.mm.mixed_system",
+    "OpenMMMLPotential": "qmmlmm.mm.openmm_potential",
+    "OpenMMPotential": "qmmlmm.mm.openmm_potential",
+    "PySCFPotential": "qmmlmm.qm.potential",
+    "Region": "qmmlmm.coupling.region",
+    "Term": "qmmlmm.coupling.hamiltonian",
+    "check_potential": "qmmlmm.coupling.potential_check",
+    "create_mixed_system": "qmmlmm.mm.creation",
+    "select": "qmmlmm.mm.selection",
+    "suggest_charge": "qmmlmm.mm.electrostatics",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return vars(_import_module(_HOMES[name]))[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

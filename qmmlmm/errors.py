@@ -1,4 +1,4 @@
-"""Exceptions and warnings of qmmlmm.
+"""All exceptions and warnings of qmmlmm.
 
 Each class is also the built-in exception that it is a case of, so that ``except ValueError`` works.
 """
@@ -17,6 +17,10 @@ class QmmlmmWarning(UserWarning):
     """Root of all warnings that qmmlmm gives."""
 
 
+class SettingError(QmmlmmError, ValueError):
+    """A setting of the wrong type, out of range, or one that does not go with another."""
+
+
 class SelectionError(QmmlmmError, ValueError):
     """A selection or a list of atoms that cannot be used."""
 
@@ -30,15 +34,39 @@ class HamiltonianError(QmmlmmError, ValueError):
 
 
 class UnsupportedSystemError(QmmlmmError, ValueError):
-    """An `openmm.System` that holds something which cannot be treated correctly."""
+    """An `openmm.System` with a part that cannot be treated correctly."""
 
 
 class PotentialError(QmmlmmError, ValueError):
-    """A potential that cannot be built as asked: unknown method, basis, model file or element."""
+    """A potential that cannot be created: unknown method, basis, model file or element."""
 
 
 class InputFileError(QmmlmmError, ValueError):
     """A file that describes a calculation and has an unknown key, lacks one, or cannot be read."""
+
+
+class DataSetError(QmmlmmError, ValueError):
+    """A labelled frame, or a file of them, that is invalid."""
+
+
+class TableError(QmmlmmError, ValueError):
+    """A table that cannot be read or has no data."""
+
+
+class ReweightingError(QmmlmmError, ValueError):
+    """Samples from which no average can be made."""
+
+
+class TransitionsError(QmmlmmError, ValueError):
+    """Snapshots, states or a record of them that do not fit together."""
+
+
+class RunDirectoryError(QmmlmmError, ValueError):
+    """A run directory that cannot be started, resumed or opened."""
+
+
+class OutputFileError(QmmlmmError, ValueError):
+    """An existing output file that cannot be continued."""
 
 
 class MissingDependencyError(QmmlmmError, ImportError):
@@ -55,6 +83,22 @@ class ConvergenceError(EvaluationError):
 
 class NonFiniteError(EvaluationError):
     """Positions, energies or forces are not finite numbers."""
+
+
+class UnstableReferenceError(EvaluationError, ArithmeticError):
+    """The reference determinant is unstable, so that the response equations have no real solution."""
+
+
+class TrainingError(QmmlmmError, RuntimeError):
+    """A training that cannot start or continue."""
+
+
+class LoopError(QmmlmmError, RuntimeError):
+    """A learning loop that cannot start or continue."""
+
+
+class LoopStoreError(LoopError, OSError):
+    """The directory of a loop cannot be read or written. What was written before is safe."""
 
 
 def listed(items: Iterable[object], limit: int = 5) -> str:

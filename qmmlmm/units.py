@@ -1,17 +1,17 @@
 """Conversion factors between OpenMM's units and atomic units.
 
-Every factor used in qmmlmm is defined here and nowhere else.
+All conversion factors of qmmlmm are defined in this module.
 
 Notes
 -----
 Source: CODATA 2018 (Tiesinga et al., Rev. Mod. Phys. 93, 025010 (2021)) for the bohr, the hartree, the
 electron mass and the Avogadro constant. They agree with the Coulomb constant that OpenMM uses, 138.93545764438198
-kJ nm/(mol e^2), to 4e-10; a test holds this.
+kJ nm/(mol e^2), to 4e-10, which a test checks.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,24 +42,35 @@ ATOMIC_TIME_IN_PS = (ELECTRON_MASS_IN_DALTON / HARTREE_IN_KJ_PER_MOL) ** 0.5 * B
 HBAR_IN_OPENMM = HARTREE_IN_KJ_PER_MOL * ATOMIC_TIME_IN_PS
 """The reduced Planck constant in kJ/mol ps: one in atomic units."""
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
+"""The molar gas constant in kJ/(mol K), as OpenMM has it."""
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+Scalar: TypeAlias = "unit.Quantity | float"
+"""A number with a unit, or a bare number in OpenMM's default unit."""
+
+Vectors: TypeAlias = "unit.Quantity | npt.ArrayLike"
+"""An array with a unit, or bare numbers in OpenMM's default unit."""
 
 
-def in_unit(value: Any, default: unit.Unit) -> Any:
-    """Return the bare number or array of a Quantity or of a number already in OpenMM's default unit.
+_Bare = TypeVar("_Bare")
+
+
+def in_unit(value: unit.Quantity | _Bare, default: unit.Unit) -> _Bare:
+    """Return the bare number or array of a Quantity; what has no unit is returned unchanged.
 
     Parameters
     ----------
     value : Quantity, float or array
-        What the user gave.
     default : openmm.unit.Unit
         Unit of the result, and of a bare number.
     """
-    return value.value_in_unit(default) if unit.is_quantity(value) else value
+    return value.value_in_unit(default) if isinstance(value, unit.Quantity) else value
 
 
-def length_in_bohr(value: Any) -> float:
+def length_in_bohr(value: Scalar) -> float:
     """Return a length, a Quantity or a bare number in nm, in bohr.
 
     Raises

@@ -28,17 +28,17 @@ def equilibrate(
     Parameters
     ----------
     structure : Structure
-        With heavy hydrogens if the time step is longer than 2 fs. Its System gets a barostat.
+        Structure with heavy hydrogens if the time step is longer than 2 fs. Its System gets a barostat.
     duration : Quantity, ps
         Length of the run.
     time_step : Quantity, fs
-        Of the run.
+        Time step of the run.
     first_steps : int
-        So many steps with a quarter of the time step come first.
+        Number of steps before the run, with a quarter of the time step.
     seed : int
-        For velocities, thermostat and barostat.
+        Seed of velocities, thermostat and barostat.
     platform_name : str
-        OpenMM platform.
+        Name of the OpenMM platform.
 
     Returns
     -------

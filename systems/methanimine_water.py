@@ -1,6 +1,6 @@
-"""Methanimine, five atoms, in a small periodic box of water: derivatives are tested on it in seconds.
+"""Methanimine, five atoms, in a small periodic box of water, for tests of derivatives that take seconds.
 
-Nothing is equilibrated, and there are charges only.
+The System has charges and nothing else, and the positions are not equilibrated.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ WATER = (("O", 0.0, 0.0, 0.0, -0.834), ("H", 0.76, 0.59, 0.0, 0.417), ("H", -0.7
 
 
 def build() -> tuple[app.Topology, openmm.System, FloatArray]:
-    """Return topology, a System of charges alone, and positions in nm."""
+    """Return a topology, a System that has only charges, and positions in nm."""
     random = np.random.default_rng(11)
     topology, system, force = app.Topology(), openmm.System(), openmm.NonbondedForce()
     chain = topology.addChain()
     positions: list[FloatArray] = []
 
-    def add(name: str, atoms: tuple[tuple[str, float, float, float, float], ...], places: FloatArray) -> None:
+    def add(name: str, atoms: tuple[tuple[str, float, float, float, float], ...], sites: FloatArray) -> None:
         residue = topology.addResidue(name, chain)
-        for (symbol, *_, charge), place in zip(atoms, places, strict=True):
+        for (symbol, *_, charge), site in zip(atoms, sites, strict=True):
             element = app.Element.getBySymbol(symbol)
             topology.addAtom(symbol, element, residue)
             system.addParticle(element.mass)
             force.addParticle(charge, 0.3, 0.0)
-            positions.append(place)
+            positions.append(site)
 
     centre = np.full(3, EDGE / 2)
     solute = np.array([atom[1:4] for atom in METHANIMINE]) * 0.1
     add("MIM", METHANIMINE, solute - solute.mean(axis=0) + centre)
     water = np.array([atom[1:4] for atom in WATER]) * 0.1
     for cell in itertools.product(range(4), repeat=3):
-        place = (np.array(cell) + 0.5) * EDGE / 4
-        if np.abs(place - centre).max() < 0.25 * EDGE:
+        middle = (np.array(cell) + 0.5) * EDGE / 4
+        if np.abs(middle - centre).max() < 0.25 * EDGE:
             continue
         turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
-        add("HOH", WATER, place + water @ turn)
+        add("HOH", WATER, middle + water @ turn)
     box = np.eye(3) * EDGE
     topology.setPeriodicBoxVectors(box * unit.nanometer)
     system.setDefaultPeriodicBoxVectors(*box)
@@ -68,7 +68,12 @@ def build() -> tuple[app.Topology, openmm.System, FloatArray]:
 
 
 def near_and_far(positions: FloatArray) -> tuple[list[int], list[int]]:
-    """Return the five particles of the surroundings that are nearest to the solute, and the five furthest; in nm."""
+    """Return the five particles of the surroundings that are nearest to the solute, and the five furthest.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3) float array, nm
+    """
     away = positions[len(SOLUTE) :, None] - positions[None, : len(SOLUTE)]
     away -= EDGE * np.round(away / EDGE)
     order = len(SOLUTE) + np.argsort(np.linalg.norm(away, axis=2).min(axis=1))

@@ -1,7 +1,7 @@
-"""Small solutes in a box of TIP3P water, for terms that treat the solute by themselves.
+"""Small solutes in a box of TIP3P water, for terms that treat the whole solute.
 
-The solute has charges and Lennard-Jones parameters and no bonded terms: put a potential in the place of its force
-field, or hold it (`relaxed` does).
+The solute has charges and Lennard-Jones parameters and no bonded terms: replace its force field by a potential, or hold
+it fixed, as `relaxed` does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import openmm
 from openmm import app, unit
 
 from systems import solution
+from systems.options import SystemOptions
 from systems.structure import Structure
 
 # sigma in nm, epsilon in kJ/mol: OPLS-AA, sp2 carbon and its hydrogen, nitrogen of amides, oxygen of carbonyls.
@@ -33,7 +34,7 @@ class Solute:
     Parameters
     ----------
     name : str
-        Of the residue.
+        Name of the residue.
     symbols : tuple of str
     positions : (n, 3) float array, angstrom
     charges : tuple of float, e
@@ -94,14 +95,14 @@ def build(
     ----------
     solute : Solute
     edge : float, nm
-        Of the cube; the cutoff is 0.45 times that, and at most 0.9 nm.
+        Edge of the cube. The cutoff is 0.45 times that, and at most 0.9 nm.
     n_water : int
-        Zero for the solute alone, without a box.
+        Number of water molecules; zero for the solute without water and box.
     seed : int
-        Chooses which water leaves.
+        Seed of the choice of waters that are removed.
     splitting : float, 1/nm, optional
-        PME's alpha, with a mesh of 0.04 nm; OpenMM's choice if not given. From 5.2 on the integrals of a QM term need
-        no finer mesh of their own, which makes its evaluations cheaper.
+        PME's alpha, with a mesh of 0.04 nm; OpenMM's choice if not given. With 5.2 or more a QM term needs no finer
+        mesh of its own, which makes its evaluations cheaper.
 
     Returns
     -------
@@ -121,25 +122,15 @@ def build(
     solvent = solution.Solvent(n_water=n_water, n_chloride=max(solute.charge, 0), n_sodium=max(-solute.charge, 0))
     centred = positions - positions.mean(axis=0) + 0.5 * edge
     placed = solution.place_solvent(centred, box, solvent, np.random.default_rng(seed))
-    complete = solution.solution_system(
-        system,
-        solvent,
-        placed.box_quantity,
-        nonbonded_method=app.PME,
-        nonbonded_cutoff=min(0.45 * edge, 0.9) * unit.nanometer,
-        constraints=None,
-        rigid_water=True,
-        ewald_error_tolerance=5e-4,
-        hydrogen_mass=None,
-        remove_cm_motion=False,
+    cutoff = min(0.45 * edge, 0.9)
+    # Without a switching function the total energy has steps where water crosses the cutoff.
+    options = SystemOptions(
+        nonbonded_cutoff=cutoff, switch_distance=0.85 * cutoff, constraints=None, remove_cm_motion=False
     )
-    for force in complete.getForces():
-        if isinstance(force, openmm.NonbondedForce):
-            # Without it the total energy has steps where water crosses the cutoff.
-            force.setUseSwitchingFunction(True)
-            force.setSwitchingDistance(0.85 * force.getCutoffDistance())
-            if splitting is not None:
-                force.setPMEParameters(splitting, *[math.ceil(edge / 0.04)] * 3)
+    complete = solution.solution_system(system, solvent, placed.box_quantity, options=options)
+    if splitting is not None:
+        (force,) = (force for force in complete.getForces() if isinstance(force, openmm.NonbondedForce))
+        force.setPMEParameters(splitting, *[math.ceil(edge / 0.04)] * 3)
     topology = solution.join_topologies(single, solvent, placed.box_quantity)
     return Structure(topology, complete, placed.positions_quantity)
 
@@ -147,14 +138,15 @@ def build(
 def relaxed(
     structure: Structure, n_solute: int, *, picoseconds: float, minimise: bool = True, seed: int = 1
 ) -> np.ndarray:
-    """Return positions, (n_atoms, 3) nm, after dynamics of the water at 300 K around a solute that is held.
+    """Return positions, (n_atoms, 3) nm, after dynamics of the water at 300 K around a fixed solute.
 
     Parameters
     ----------
     structure : Structure
     n_solute : int
-        Atoms that are held: the first ones.
+        Number of atoms at the beginning that are held fixed.
     picoseconds : float
+        Length of the dynamics.
     minimise : bool
         Whether the energy of the water is minimised at the end.
     seed : int
@@ -182,17 +174,18 @@ def surrounded(
     Parameters
     ----------
     structure : Structure
-        With the solute's atoms first.
+        Structure whose first atoms are the solute.
     geometry, motion : (n, 3) float arrays, nm and nm/ps
-        Positions and velocities of the solute, such as a sample of its normal modes. It is put where the solute was.
+        Positions and velocities of the solute, such as a sample of its normal modes. Its center moves to that of the
+        solute in `structure`.
     picoseconds : float
-        Of dynamics of the water around the solute, which is held.
+        Length of the dynamics of the water around the solute, which is held fixed.
     seed : int
     """
     n = len(geometry)
-    places = np.array(structure.positions.value_in_unit(unit.nanometer))
-    places[:n] = geometry - geometry.mean(axis=0) + places[:n].mean(axis=0)
-    structure = dataclasses.replace(structure, positions=places * unit.nanometer)
+    start = np.array(structure.positions.value_in_unit(unit.nanometer))
+    start[:n] = geometry - geometry.mean(axis=0) + start[:n].mean(axis=0)
+    structure = dataclasses.replace(structure, positions=start * unit.nanometer)
     positions = relaxed(structure, n, picoseconds=picoseconds, minimise=False, seed=seed)
     reference = openmm.Platform.getPlatform("Reference")
     context = openmm.Context(structure.system, openmm.VerletIntegrator(0.001), reference)

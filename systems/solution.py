@@ -1,4 +1,4 @@
-"""Solutions: a box of water, ions, and a solute whose parameters stay as they are."""
+"""Solutions: a box of water, ions, and a solute that keeps its own parameters."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,17 @@ import openmm
 from openmm import app, unit
 
 from systems.coordinates import Coordinates
+from systems.options import NONBONDED_METHODS, SystemOptions, with_option_keywords
 
 WATER_SITES = {"tip3p": 3, "tip4pew": 4}
 WATER_XML = {"tip3p": "amber14/tip3p.xml", "tip4pew": "amber14/tip4pew.xml"}
 
-_METHODS = {
-    app.NoCutoff: openmm.NonbondedForce.NoCutoff,
-    app.CutoffNonPeriodic: openmm.NonbondedForce.CutoffNonPeriodic,
-    app.CutoffPeriodic: openmm.NonbondedForce.CutoffPeriodic,
-    app.Ewald: openmm.NonbondedForce.Ewald,
-    app.PME: openmm.NonbondedForce.PME,
-    app.LJPME: openmm.NonbondedForce.LJPME,
-}
+DEFAULT = SystemOptions()
 
 
 @dataclass(frozen=True)
 class Solvent:
-    """What stands after the solute: first the ions, then the water.
+    """What follows the solute: first the ions, then the water.
 
     Attributes
     ----------
@@ -110,18 +104,9 @@ def join_topologies(
     return topology
 
 
+@with_option_keywords
 def solution_system(
-    solute: openmm.System,
-    solvent: Solvent,
-    box_vectors: unit.Quantity,
-    *,
-    nonbonded_method: object,
-    nonbonded_cutoff: unit.Quantity,
-    constraints: object | None,
-    rigid_water: bool,
-    ewald_error_tolerance: float,
-    hydrogen_mass: unit.Quantity | None,
-    remove_cm_motion: bool,
+    solute: openmm.System, solvent: Solvent, box_vectors: unit.Quantity, *, options: SystemOptions = DEFAULT
 ) -> openmm.System:
     """System of a solute with its own parameters, followed by ions and water from OpenMM's Amber files.
 
@@ -133,36 +118,28 @@ def solution_system(
         Ions and water.
     box_vectors : Quantity
         Three Vec3.
-    nonbonded_method, nonbonded_cutoff, constraints, rigid_water, ewald_error_tolerance, hydrogen_mass, \
-    remove_cm_motion
-        As in ``openmm.app.ForceField.createSystem``. Constraints and hydrogen mass act on the solvent here.
+    options : SystemOptions
+        Constraints, rigid water and hydrogen mass act on the solvent here; the solute has its own already. Each field
+        can be given as a keyword.
 
     Returns
     -------
     openmm.System
         The solute's System with the solvent's particles at its end.
     """
-    if nonbonded_method not in _METHODS:
-        raise ValueError(
-            f"nonbonded_method is one of {', '.join(str(method) for method in _METHODS)} of openmm.app, "
-            f"and {nonbonded_method!r} was given"
-        )
     bare = join_topologies(app.Topology(), solvent, box_vectors)
-    extra = app.ForceField(WATER_XML[solvent.water_model]).createSystem(
-        bare,
-        constraints=constraints,
-        rigidWater=rigid_water,
-        hydrogenMass=hydrogen_mass,
-        removeCMMotion=False,
-    )
+    extra = app.ForceField(WATER_XML[solvent.water_model]).createSystem(bare, **options.part().arguments())
     append_system(solute, extra)
     for force in solute.getForces():
         if isinstance(force, openmm.NonbondedForce):
-            force.setNonbondedMethod(_METHODS[nonbonded_method])
-            force.setCutoffDistance(nonbonded_cutoff)
-            force.setEwaldErrorTolerance(ewald_error_tolerance)
+            force.setNonbondedMethod(NONBONDED_METHODS[options.method()])
+            force.setCutoffDistance(options.nonbonded_cutoff)
+            force.setEwaldErrorTolerance(options.ewald_error_tolerance)
             force.setUseDispersionCorrection(True)
-    if remove_cm_motion:
+            if options.switch_distance is not None:
+                force.setUseSwitchingFunction(True)
+                force.setSwitchingDistance(options.switch_distance)
+    if options.remove_cm_motion:
         solute.addForce(openmm.CMMotionRemover())
     solute.setDefaultPeriodicBoxVectors(*box_vectors)
     return solute
@@ -176,12 +153,12 @@ def append_system(system: openmm.System, extra: openmm.System) -> None:
     system : openmm.System
         Is extended.
     extra : openmm.System
-        Stays as it is. Both need a NonbondedForce with Lorentz-Berthelot rules.
+        Is not changed. Both need a NonbondedForce with Lorentz-Berthelot rules.
 
     Raises
     ------
     ValueError
-        A Force class whose terms cannot be appended here, or one that `system` lacks.
+        If a Force class has terms that cannot be appended here, or `system` lacks it.
     """
     offset = system.getNumParticles()
     for i in range(extra.getNumParticles()):
@@ -258,13 +235,13 @@ def place_solvent(
     box_vectors : (3, 3) float array, nm
         Reduced form.
     solvent : Solvent
-        Must fit: waters that are left over are taken out at random.
+        Ions and water; waters that are left over are taken out at random.
     rng : numpy.random.Generator
         Chooses waters that become ions or leave.
     clearance : float, nm
         Waters with an oxygen closer than this to a solute atom leave.
     ion_distance : float, nm
-        Ions keep this distance from the solute and from each other.
+        Least distance of ions from the solute and from each other.
 
     Returns
     -------
@@ -274,7 +251,7 @@ def place_solvent(
     Raises
     ------
     ValueError
-        The box holds fewer waters than asked for.
+        If the box holds fewer waters than asked for.
     """
     modeller = app.Modeller(app.Topology(), [] * unit.nanometer)
     vectors = Coordinates(np.empty((0, 3)), box_vectors).box_quantity

@@ -1,31 +1,17 @@
 from __future__ import annotations
 
 import numpy as np
-import openmm
 import pytest
 from openmm import unit
 
 from qmmlmm import units
+from tests.contexts import coulomb_constant
 
 # OpenMM's Coulomb constant is made of the same CODATA set, rounded on the way.
 COULOMB_TOLERANCE = 1e-9
 # OpenMM's unit module has the bohr and the hartree of older sets.
 OLDER_CODATA_TOLERANCE = 2e-7
 ROUND_OFF = 1e-14
-
-
-def coulomb_constant() -> float:
-    """Return OpenMM's energy of two unit charges at 1 nm, in kJ/mol."""
-    system = openmm.System()
-    force = openmm.NonbondedForce()
-    for _ in range(2):
-        system.addParticle(1.0)
-        force.addParticle(1.0, 1.0, 0.0)
-    system.addForce(force)
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions([[0, 0, 0], [1, 0, 0]])
-    energy = context.getState(energy=True).getPotentialEnergy()
-    return energy.value_in_unit(unit.kilojoule_per_mole)
 
 
 def test_hartree_times_bohr_is_the_coulomb_constant_of_openmm():

@@ -10,44 +10,44 @@ import numpy as np
 
 from qmmlmm.analysis.model_quality import own_axes
 from qmmlmm.analysis.plots import MORE_COLOURS
-from qmmlmm.dynamics.ensemble import Course
-from qmmlmm.dynamics.populations import Populations
+from qmmlmm.nonadiabatic.ensemble import TrajectoryRecord
+from qmmlmm.nonadiabatic.populations import Populations
 from qmmlmm.units import KJ_PER_MOL_IN_EV, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STATE_COLOURS = ("#8c8c8c", "#0072b2", "#d55e00", *MORE_COLOURS)
-"""Of Okabe and Ito; the ground state is grey."""
+"""Colours of Okabe and Ito; the ground state is grey."""
 PS_IN_FS = 1000.0
 
 
-def plot_states(course: Course, ax: Axes | None = None) -> Axes:
-    """Plot the energies of all states along one trajectory; the active one is drawn thick, its changes are marked.
+def plot_states(record: TrajectoryRecord, ax: Axes | None = None) -> Axes:
+    """Plot the energies of all states along one trajectory; the active state is thick, and its changes are marked.
 
     Parameters
     ----------
-    course : Course
+    record : TrajectoryRecord
     ax : matplotlib Axes, optional
 
     Notes
     -----
-    Zero is state 0 at the beginning. A change is a hop, or states that crossed within a step, of which the trajectory
-    stays with the character.
+    Zero is state 0 at the start. A change is a hop, or a crossing of states within a step at which the trajectory keeps
+    the character of its state.
     """
     ax = own_axes(ax)
-    times = PS_IN_FS * course.times
-    energies = KJ_PER_MOL_IN_EV * (course.energies - course.energies[0, 0])
+    times = PS_IN_FS * record.times
+    energies = KJ_PER_MOL_IN_EV * (record.energies - record.energies[0, 0])
     for k in range(energies.shape[1]):
         ax.plot(times, energies[:, k], color=_colour(k), linewidth=1.2, label=_name(k))
     rows = np.arange(len(times))
     ax.plot(
-        times, energies[rows, course.states], color="black", linewidth=5.0, alpha=0.2, label="active", zorder=1,
+        times, energies[rows, record.states], color="black", linewidth=5.0, alpha=0.2, label="active", zorder=1,
         solid_capstyle="butt",
     )  # fmt: skip
-    changed = 1 + np.flatnonzero(np.diff(course.states))
+    changed = 1 + np.flatnonzero(np.diff(record.states))
     for number, row in enumerate(changed):
-        before, after = energies[row, course.states[row - 1]], energies[row, course.states[row]]
+        before, after = energies[row, record.states[row - 1]], energies[row, record.states[row]]
         ax.plot([times[row]] * 2, [before, after], color="black", linewidth=0.8, zorder=4)
         ax.plot(
             times[row], after, "v" if after <= before else "^", color="black", markersize=6, zorder=5, linestyle="none",
@@ -60,22 +60,22 @@ def plot_states(course: Course, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_total_energy(courses: Sequence[Course], ax: Axes | None = None) -> Axes:
-    """Plot how the total energy of each trajectory moves; the title names the largest drift.
+def plot_total_energy(records: Sequence[TrajectoryRecord], ax: Axes | None = None) -> Axes:
+    """Plot the change of the total energy along each trajectory; the title has the largest drift.
 
     Parameters
     ----------
-    courses : sequence of Course
+    records : sequence of TrajectoryRecord
     ax : matplotlib Axes, optional
     """
     ax = own_axes(ax)
-    for number, course in enumerate(courses):
-        change = 1000.0 * KJ_PER_MOL_IN_EV * (course.total_energies - course.total_energies[0])
-        ax.plot(PS_IN_FS * course.times, change, linewidth=1.0, color="black", alpha=1.0 if number == 0 else 0.35)
+    for number, record in enumerate(records):
+        change = 1000.0 * KJ_PER_MOL_IN_EV * (record.total_energies - record.total_energies[0])
+        ax.plot(PS_IN_FS * record.times, change, linewidth=1.0, color="black", alpha=1.0 if number == 0 else 0.35)
     ax.axhline(0.0, color="0.6", linewidth=0.6)
     ax.set_xlabel("time (fs)")
     ax.set_ylabel("change of the total energy (meV)")
-    ax.set_title(f"largest drift {max(abs(energy_drift(c)) for c in courses):.3f} eV", loc="left", fontsize=9)
+    ax.set_title(f"largest drift {max(abs(energy_drift(c)) for c in records):.3f} eV", loc="left", fontsize=9)
     return ax
 
 
@@ -88,16 +88,17 @@ def plot_state_populations(
     ----------
     populations : Populations
     ax : matplotlib Axes, optional
-        Where two ensembles are compared, both are drawn into the same one.
+        Axes to draw into; pass the same Axes twice to compare two ensembles.
     dashed : bool
-        Whether the lines are dashed, to tell the second ensemble from the first.
+        Whether the lines are dashed, to distinguish a second ensemble.
     label : str
-        Of the ensemble, in front of the names of the states.
+        Name of the ensemble, in front of the names of the states.
     """
     ax = own_axes(ax)
     times = PS_IN_FS * populations.times
     for k in range(populations.shares.shape[1]):
-        if populations.shares[:, k].any():  # the band of a state that nobody visits says nothing
+        # The band of a state without trajectories has no information.
+        if populations.shares[:, k].any():
             ax.fill_between(
                 times, populations.lower[:, k], populations.upper[:, k], color=_colour(k), alpha=0.15, linewidth=0
             )
@@ -114,26 +115,31 @@ def plot_state_populations(
     return ax
 
 
-def energy_drift(course: Course) -> float:
+def energy_drift(record: TrajectoryRecord) -> float:
     """Return the largest deviation of the total energy from its first value, with its sign, eV."""
-    change: FloatArray = KJ_PER_MOL_IN_EV * (course.total_energies - course.total_energies[0])
+    change: FloatArray = KJ_PER_MOL_IN_EV * (record.total_energies - record.total_energies[0])
     return float(change[np.abs(change).argmax()])
 
 
 def save_hopping_figure(
-    courses: Sequence[Course], populations: Populations, path: str | os.PathLike[str], *, title: str, shown: int = 0
+    records: Sequence[TrajectoryRecord],
+    populations: Populations,
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    shown: int = 0,
 ) -> None:
-    """Save one figure of an ensemble: a trajectory's states, the total energies, and the populations.
+    """Save a figure of an ensemble: the states along a trajectory, the total energies, and the populations.
 
     Parameters
     ----------
-    courses : sequence of Course
+    records : sequence of TrajectoryRecord
     populations : Populations
     path : str or path
-        Its ending chooses the format: png, pdf, svg.
+        Path of the file; its ending selects the format: png, pdf, svg.
     title : str
     shown : int
-        The trajectory whose states are drawn.
+        Index of the trajectory whose states are drawn.
     """
     from matplotlib.figure import Figure
 
@@ -141,12 +147,12 @@ def save_hopping_figure(
     figure.suptitle(title, fontsize=10)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.15, 1.0])[0]
     states = left.subplots()
-    plot_states(courses[shown], states)
-    states.set_title(f"trajectory {shown} of {len(courses)}", loc="left", fontsize=9)
+    plot_states(records[shown], states)
+    states.set_title(f"trajectory {shown} of {len(records)}", loc="left", fontsize=9)
     above, below = right.subplots(2, 1, sharex=True)
     plot_state_populations(populations, above)
     above.set_xlabel("")
-    plot_total_energy([courses[shown], *(c for k, c in enumerate(courses) if k != shown)], below)
+    plot_total_energy([records[shown], *(c for k, c in enumerate(records) if k != shown)], below)
     below.set_ylabel("change of the\ntotal energy (meV)")
     figure.savefig(path, dpi=110)
 

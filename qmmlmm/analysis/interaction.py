@@ -1,4 +1,4 @@
-"""Which residues hold a region: its interaction energy with protein, solvent and ions, one by one."""
+"""The interaction energy of a region with its surroundings, decomposed by residue."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import csv
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from openmm import unit
 
-from qmmlmm.analysis.tables import TableError
 from qmmlmm.coupling.layout import TermLayout
-from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, RegionPotential
-from qmmlmm.embedding.interaction import evaluated_interaction
-from qmmlmm.errors import HamiltonianError, nearest
-from qmmlmm.ml.interaction import learned_interaction
-from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.coupling.potential import RegionPotential
+from qmmlmm.errors import HamiltonianError, TableError, listed
+from qmmlmm.geometry import Geometry
 from qmmlmm.mm.boundary import boundary_bonded_energy, lennard_jones_energies
+from qmmlmm.mm.creation import create_region_term
 from qmmlmm.mm.electrostatics import force_field_charges
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.term_layouts import ResolvedRegion, particle_labels
-from qmmlmm.units import HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, IntArray, in_unit
+from qmmlmm.units import HARTREE_IN_KJ_PER_MOL, IntArray, in_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,20 +37,20 @@ class InteractionTable:
     Parameters
     ----------
     term : str
-        Whose charge density it is.
+        Name of the term of the region.
     labels : tuple of str
-        Such as ``"ASP40"``; ``"TYR16 outside the region"`` for the rest of a residue that is cut; ``"water"`` and
-        ions of one kind, such as ``"Na+"``, taken together.
+        Name of each row, such as ``"ASP40"``; ``"TYR16 outside the region"`` for the rest of a residue that is cut;
+        ``"water"`` for all waters, and ``"Na+"`` for all ions of this kind.
     residues : (n,) int array
-        Number of residues behind each label: one, but for water and ions.
+        Number of residues of each row: one, except for water and ions.
     electrostatic : (n,) Quantity, kJ/mol
     lennard_jones : (n,) Quantity or None, kJ/mol
     distance : (n,) Quantity or None, nm
-        Between the closest atoms.
+        Distance of the closest atoms.
     images : Quantity, kJ/mol
-        Interaction with the region's own periodic images.
+        Interaction with the periodic images of the region.
     polarisation : Quantity, kJ/mol
-        What it costs the region to polarise in the field: never negative for a variational method.
+        Energy of polarising the region in the field: never negative for a variational method.
     bonded : Quantity, kJ/mol
         Bonded terms of the force field across the cut bonds.
     """
@@ -72,23 +70,23 @@ class InteractionTable:
 
     @property
     def total(self) -> unit.Quantity:
-        """Electrostatic and, where it was asked for, Lennard-Jones interaction of each row, (n,) kJ/mol."""
+        """Electrostatic and, if computed, Lennard-Jones interaction of each row, (n,) kJ/mol."""
         return self.electrostatic if self.lennard_jones is None else self.electrostatic + self.lennard_jones
 
     @property
     def interaction_energy(self) -> unit.Quantity:
-        """Electrostatic interaction with all rows and images: the density's energy in the field minus that alone."""
+        """Electrostatic interaction with all rows and images: energy of the density in the field less that without."""
         return self.electrostatic.sum() + self.images
 
     def strongest(self, count: int) -> list[int]:
-        """Return the rows with the largest interactions of single residues, most stabilising first."""
+        """Return the rows of the single residues with the largest interactions, the most stabilising one first."""
         total = in_unit(self.total, unit.kilojoule_per_mole)
         single = [k for k in range(len(self)) if self.residues[k] == 1]
         chosen = sorted(single, key=lambda k: -abs(total[k]))[:count]
         return sorted(chosen, key=lambda k: total[k])
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table with OpenMM's header style; energies that belong to no residue come last."""
+        """Write the table with the header style of OpenMM; energies that belong to no residue come last."""
         energy = unit.kilojoule_per_mole
         columns = [self.electrostatic.value_in_unit(energy)]
         if self.lennard_jones is not None:
@@ -114,7 +112,7 @@ class InteractionTable:
 
 def residue_interactions(
     mixed: MixedSystem,
-    context: Any,
+    context: object,
     term: str | None = None,
     *,
     potential: RegionPotential | None = None,
@@ -127,14 +125,14 @@ def residue_interactions(
     ----------
     mixed : MixedSystem
     context : openmm.Context
-        Of `mixed.system`: its present positions and box. The term's own result there is used if it is known, and is
-        computed and kept for the next step if not.
+        Context of `mixed.system` with positions and box. The term is evaluated there unless its result is known.
     term : str, optional
         Name of the term, for example ``"site/QM"``; may be left out if there is only one.
     potential : RegionPotential, optional
-        In place of the term's own, for example the same method with a larger basis set. The term is not evaluated.
+        Potential to use instead of that of the term, for example the same method with a larger basis set. The term is
+        not evaluated.
     lennard_jones : bool
-        Whether Lennard-Jones energies, and with them the distances, are computed too.
+        Whether to compute Lennard-Jones energies and distances too.
     group_solvent : bool
         Whether all waters share one row, and all ions of one kind another.
 
@@ -143,9 +141,9 @@ def residue_interactions(
     HamiltonianError
         If there is no such term, it is embedded mechanically, or its region lies inside another one.
     PotentialError
-        If the potential cannot tell its interaction with single charges.
+        If the potential does not report its interaction with single charges.
     UnsupportedSystemError
-        If Lennard-Jones energies are asked for and not all in one NonbondedForce.
+        If Lennard-Jones energies are requested and are not all in one NonbondedForce.
 
     Notes
     -----
@@ -154,42 +152,41 @@ def residue_interactions(
 
         W = sum_j q_j Phi(r_j),        Phi(r) = integral rho(s) K(r - s) ds,
 
-    K being the Ewald kernel with its neutralising background, or 1/r without a box. So W falls into one part for each
-    charge, E_res = sum of q_j Phi(r_j) over the charges of a residue, as the region feels them: the derived charges
-    of a cut bond belong to the residue of its outside atom. What is left is the interaction with the region's own
-    images. With E[rho] the energy of a density without a field,
+    where K is the Ewald kernel with its neutralising background, or 1/r without a box. W has one part for each charge,
+    E_res = sum of q_j Phi(r_j) over the charges of a residue as the region feels them: the derived charges of a cut
+    bond belong to the residue of its outside atom. The rest is the interaction with the images of the region. With
+    E[rho] the energy of a density without a field,
 
         E_embedded = E[rho_vacuum] + (E[rho] - E[rho_vacuum]) + W,
 
-    the second part being the polarisation energy. A term's energy in the Hamiltonian is E_embedded with the images
-    counted half.
+    where the second part is the polarisation energy. The energy of a term in the Hamiltonian is E_embedded with half of
+    the interaction with images.
 
-    E_res is also dE/dx for charges of the residue that are multiplied by (1 + x), by the theorem of Hellmann and
-    Feynman: it holds the response of the region to the residue in full, and the polarisation energy, of opposite sign,
-    belongs to all residues together.
+    By the Hellmann-Feynman theorem, E_res is also dE/dx for charges of the residue that are multiplied by (1 + x): it
+    includes the full response of the region to the residue. The polarisation energy, of opposite sign, belongs to all
+    residues together.
 
-    In a box the potential of a charge averages to zero over the cell, with 1/r - 2.84/L near it in a cube of edge L. So
-    the interaction of two charged groups is shifted, by -44 kJ/mol e^-2 for 8.9 nm, and that of neutral residues is
-    not; in a neutral system these shifts cancel in the sum. No screening is in the numbers of single residues: solvent
-    and ions have theirs, of opposite sign.
+    In a box the potential of a charge averages to zero over the cell, with 1/r - 2.84/L near it in a cube of edge L.
+    This shifts the interaction of two charged groups, by -44 kJ/mol e^-2 for 8.9 nm, and not that of neutral residues;
+    in a neutral system the shifts cancel in the sum. Energies of single residues are not screened: solvent and ions
+    have their own rows, of opposite sign.
     """
     name, resolved, own = _chosen_term(mixed, term)
-    layout = mixed.layouts[name]
+    layout = mixed.term(name).layout
     chosen = potential if potential is not None else own
-    if "electrostatic" not in chosen.embeddings:
-        raise HamiltonianError(f"the {chosen.level} potential that is to take the place of {name!r} feels no field")
+    if "electrostatic" not in chosen.capabilities.embeddings:
+        raise HamiltonianError(
+            f"the {chosen.level} potential given instead of that of {name!r} has no electrostatic embedding"
+        )
     chosen.check(layout.specification)
-    state = context.getState(positions=True)
-    positions = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    box = np.eye(3)
-    if layout.periodic:
-        box = np.array(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
-    in_bohr = (positions * NM_IN_BOHR, box * NM_IN_BOHR)
-    if isinstance(chosen, MLPotential):
-        parts = learned_interaction(layout, chosen, *in_bohr)
+    geometry = Geometry.from_context(context)
+    if potential is not None:
+        parts = create_region_term(layout, potential).interaction(geometry)
     else:
-        evaluation = _present_evaluation(mixed, context, name) if potential is None else None
-        parts = evaluated_interaction(layout, cast(EvaluatedPotential, chosen), *in_bohr, evaluation)
+        # Evaluates the term at the present positions, unless its forces are known.
+        mixed.term_energies(context)
+        region_term = mixed.term(name).runner.region_term
+        parts = region_term.interaction(geometry, region_term.last)
 
     labels, residues, row_of = _rows(mixed, resolved, group_solvent)
     energies = HARTREE_IN_KJ_PER_MOL * parts.source_energies
@@ -197,7 +194,7 @@ def residue_interactions(
     energy = unit.kilojoule_per_mole
     dispersion = distance = None
     if lennard_jones:
-        values, distances = lennard_jones_energies(mixed.system, resolved.particles, positions, box)
+        values, distances = lennard_jones_energies(mixed.system, resolved.particles, geometry)
         dispersion = np.bincount(row_of, weights=values, minlength=len(labels) + 1)[:-1] * energy
         closest = np.full(len(labels) + 1, np.inf)
         np.minimum.at(closest, row_of, distances)
@@ -211,7 +208,7 @@ def residue_interactions(
         distance=distance,
         images=float(by_row[-1]) * energy,
         polarisation=HARTREE_IN_KJ_PER_MOL * parts.polarisation_energy * energy,
-        bonded=boundary_bonded_energy(mixed.system, resolved.particles, positions, box) * energy,
+        bonded=boundary_bonded_energy(mixed.system, resolved.particles, geometry) * energy,
     )
 
 
@@ -221,19 +218,20 @@ class BoundaryCharge:
 
     Parameters
     ----------
-    place : str
-        An atom, a point on a bond, or the region itself.
+    label : str
+        An atom, a point on a bond, or the region.
     before, after : float, e
-        In the force field, and as the region feels it; of the region its charge in the force field and its own.
+        Charge in the force field, and charge that the region feels; for the region its charge in the force field, and
+        its total charge.
     """
 
-    place: str
+    label: str
     before: float
     after: float
 
 
-def boundary_charges(mixed: MixedSystem, system: Any, term: str | None = None) -> list[BoundaryCharge]:
-    """Return all charges that differ between the force field and what a region feels, and the region's own.
+def boundary_charges(mixed: MixedSystem, system: object, term: str | None = None) -> list[BoundaryCharge]:
+    """Return the charge of a region, and all charges at its cut bonds before and after redistribution.
 
     Both columns add up to the same number.
 
@@ -241,7 +239,7 @@ def boundary_charges(mixed: MixedSystem, system: Any, term: str | None = None) -
     ----------
     mixed : MixedSystem
     system : openmm.System
-        The force field from which `mixed` was made.
+        Force field from which `mixed` was created.
     term : str, optional
         Name of the term; may be left out if there is only one.
 
@@ -251,7 +249,7 @@ def boundary_charges(mixed: MixedSystem, system: Any, term: str | None = None) -
         If there is no such term, it is embedded mechanically, or its region lies inside another one.
     """
     name, resolved, _ = _chosen_term(mixed, term)
-    layout = mixed.layouts[name]
+    layout = mixed.term(name).layout
     surroundings = layout.surroundings
     assert surroundings is not None
     labels = [label.partition(" (index")[0] for label in particle_labels(mixed.topology)]
@@ -266,43 +264,50 @@ def boundary_charges(mixed: MixedSystem, system: Any, term: str | None = None) -
             surroundings.derived_bonds, surroundings.derived_fractions, derived, strict=True
         ):
             if bond.m1 in (origin, towards):
-                place = f"{labels[origin]} to {labels[towards]}, at {fraction:.2f}"
-                rows.append(BoundaryCharge(place, 0.0, float(charge)))
+                label = f"{labels[origin]} to {labels[towards]}, at {fraction:.2f}"
+                rows.append(BoundaryCharge(label, 0.0, float(charge)))
     return rows
 
 
 def plot_interactions(table: InteractionTable, ax: Axes | None = None, count: int = 18) -> Axes:
-    """Plot the strongest interactions of single residues as bars, most stabilising on top.
+    """Plot the strongest interactions of single residues as bars, the most stabilising one on top.
 
     Parameters
     ----------
     table : InteractionTable
     ax : matplotlib Axes, optional
     count : int
-        Of bars.
+        Largest number of bars.
 
     Returns
     -------
     Axes
+
+    Raises
+    ------
+    TableError
+        If the table has no single residue.
     """
     rows = table.strongest(count)
     if not rows:
-        raise TableError("there is no single residue in this table, only water and ions")
+        raise TableError(
+            "this table has no single residue, only water and ions; compute it with group_solvent=False for a row each"
+        )
     if ax is None:
         from matplotlib.figure import Figure
 
         ax = Figure(figsize=(8.0, 1.6 + 0.27 * len(rows)), layout="constrained").subplots()
     total = in_unit(table.total, unit.kilojoule_per_mole)
     values = np.array([total[k] for k in rows])
-    places = np.arange(len(rows))
+    heights = np.arange(len(rows))
     colours = [STABILISING_COLOUR if value < 0 else DESTABILISING_COLOUR for value in values]
-    ax.barh(places, values, color=colours, height=0.72)
+    ax.barh(heights, values, color=colours, height=0.72)
     ax.axvline(0.0, color="#404040", linewidth=0.8)
     reach = float(np.abs(values).max())
-    for place, value in zip(places, values, strict=True):
+    for height, value in zip(heights, values, strict=True):
         ax.annotate(
             f"{value:+.0f}",
-            (value, place),
+            (value, height),
             xytext=(4 if value > 0 else -4, 0),
             textcoords="offset points",
             ha="left" if value > 0 else "right",
@@ -313,7 +318,7 @@ def plot_interactions(table: InteractionTable, ax: Axes | None = None, count: in
     if table.distance is not None:
         distances = in_unit(table.distance, unit.nanometer)
         labels = [f"{label}  ({distances[k]:.2f} nm)" for label, k in zip(labels, rows, strict=True)]
-    ax.set_yticks(places, labels)
+    ax.set_yticks(heights, labels)
     ax.invert_yaxis()
     ax.set_ylim(len(rows) - 0.4, -0.6)
     low, high = min(values.min(), 0.0), max(values.max(), 0.0)
@@ -330,18 +335,18 @@ def plot_interactions(table: InteractionTable, ax: Axes | None = None, count: in
 
 
 def save_interaction_figure(table: InteractionTable, path: str | os.PathLike[str], count: int = 18) -> None:
-    """Save the figure of `plot_interactions` with what belongs to no single residue written below.
+    """Save the figure of `plot_interactions` with the energies of other rows written below.
 
     Parameters
     ----------
     table : InteractionTable
     path : str or path
-        Its ending chooses the format: png, pdf, svg.
+        Path of the file; its ending selects the format: png, pdf, svg.
     count : int
-        Of bars.
+        Largest number of bars.
     """
-    axes = plot_interactions(table, count=count)
-    figure = cast(Any, axes.figure)
+    figure = plot_interactions(table, count=count).get_figure(root=True)
+    assert figure is not None
     total = in_unit(table.total, unit.kilojoule_per_mole)
     shown = set(table.strongest(count))
     single = [k for k in range(len(table)) if table.residues[k] == 1]
@@ -363,14 +368,13 @@ def save_interaction_figure(table: InteractionTable, path: str | os.PathLike[str
 
 
 def _chosen_term(mixed: MixedSystem, term: str | None) -> tuple[str, ResolvedRegion, RegionPotential]:
-    names = list(mixed.layouts)
+    names = list(mixed.terms)
     if term is None and len(names) > 1:
-        raise HamiltonianError(f"say which term is meant: {', '.join(names)}")
+        raise HamiltonianError(f"this system has several terms; name one of {listed(names)}")
     name = names[0] if term is None else term
-    if name not in mixed.layouts:
-        raise HamiltonianError(f"there is no term {name!r}; terms are: {', '.join(names)}.{nearest(name, names)}")
-    chosen = mixed.hamiltonian.terms[names.index(name)]
-    if mixed.layouts[name].surroundings is None:
+    found = mixed.term(name)
+    chosen = found.term
+    if found.layout.surroundings is None:
         raise HamiltonianError(
             f"term {name!r} has mechanical embedding: its charge density does not interact with the surroundings"
         )
@@ -380,20 +384,15 @@ def _chosen_term(mixed: MixedSystem, term: str | None) -> tuple[str, ResolvedReg
             f"the region of term {name!r} lies inside region {parent.name!r}, and interacts with the rest as a part of "
             "it; choose a term of the outer region"
         )
-    resolved = next(found for found in mixed.regions if found.region == chosen.region)
+    resolved = next(known for known in mixed.regions if known.region == chosen.region)
     return name, resolved, chosen.potential
 
 
-def _present_evaluation(mixed: MixedSystem, context: Any, name: str) -> Evaluation | None:
-    """Return the result of a term at the present positions, which is there already if its forces are known."""
-    mixed.term_energies(context)
-    return mixed.evaluated_term(name).last
-
-
 def _rows(mixed: MixedSystem, resolved: ResolvedRegion, group_solvent: bool) -> tuple[list[str], IntArray, IntArray]:
-    """Return labels and numbers of residues of the rows, and the row of each particle; the last is the region's."""
+    """Return labels and numbers of residues of the rows, and the row of each particle; the region has the last row."""
     inside = frozenset(resolved.particles)
-    keys: list[tuple[str, str]] = []  # of the rows: kind and label
+    # Kind and label of each row.
+    keys: list[tuple[str, str]] = []
     counts: Counter[tuple[str, str]] = Counter()
     row_of = np.zeros(mixed.topology.getNumAtoms(), dtype=np.int64)
     index: dict[tuple[str, str], int] = {}
@@ -423,7 +422,7 @@ def _rows(mixed: MixedSystem, resolved: ResolvedRegion, group_solvent: bool) -> 
 
 
 def _source_rows(layout: TermLayout, row_of: IntArray) -> IntArray:
-    """Return the row of each particle and derived charge, which goes to the residue of its outside atom."""
+    """Return the row of each particle and of each derived charge, which belongs to the residue of its outside atom."""
     surroundings = layout.surroundings
     assert surroundings is not None
     hosts = set(layout.link_bonds[:, 1].tolist())
@@ -432,6 +431,6 @@ def _source_rows(layout: TermLayout, row_of: IntArray) -> IntArray:
 
 
 def _readable(label: str) -> str:
-    """Return Tyr16 for TYR16; other names stay."""
+    """Return Tyr16 for TYR16, and other names unchanged."""
     head = label[:3]
     return head.capitalize() + label[3:] if head.isalpha() and label[3:4].isdigit() else label

@@ -19,7 +19,7 @@ KIND_COLOURS = {"start": "0.6", "fresh": COLOUR, "uncertain": SECOND_COLOUR, "ru
 def plot_error_against_labels(
     labels: Sequence[int], errors: Sequence[float], limits: Sequence[float], bound: float, ax: Axes | None = None
 ) -> Axes:
-    """Plot the error of forces on fresh configurations against the labels that the model was trained on.
+    """Plot the error of forces on fresh configurations against the number of training labels.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def plot_error_against_labels(
     errors, limits : sequences of float, kJ/(mol nm)
         Root mean squares and their upper limits.
     bound : float, kJ/(mol nm)
-        What is wanted.
+        Bound that the loop aims for.
     ax : matplotlib Axes, optional
     """
     ax = own_axes(ax)
@@ -47,16 +47,16 @@ def plot_error_against_labels(
 def plot_uncertainty_along(
     times: FloatArray, uncertainties: FloatArray, walkers: Sequence[int], threshold: float, ax: Axes | None = None
 ) -> Axes:
-    """Plot the uncertainty of all walkers along their way.
+    """Plot the uncertainty along the trajectories of all walkers.
 
     Parameters
     ----------
     times : (k,) float array, ps
-        Of ML dynamics, of all rounds one after another.
+        Simulated time of each walker over all rounds.
     uncertainties : (k,) float array, kJ/(mol nm)
     walkers : sequence of int
     threshold : float, kJ/(mol nm)
-        Above which configurations may be labelled.
+        Uncertainty above which configurations may be labelled.
     ax : matplotlib Axes, optional
     """
     ax = own_axes(ax)
@@ -78,14 +78,14 @@ def plot_uncertainty_along(
 def plot_labels_along(
     rounds: Mapping[str, Sequence[int]], values: Mapping[str, Sequence[float]], name: str, ax: Axes | None = None
 ) -> Axes:
-    """Plot where in a collective variable labels were taken, round by round.
+    """Plot the values of a collective variable at which labels were taken, round by round.
 
     Parameters
     ----------
     rounds : mapping of kind of label to rounds
     values : mapping of kind of label to values of the variable
     name : str
-        Of the variable, with its unit.
+        Name of the variable, with its unit.
     ax : matplotlib Axes, optional
     """
     ax = own_axes(ax)

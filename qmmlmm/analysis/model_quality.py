@@ -1,4 +1,4 @@
-"""Figures of how good a learned potential is."""
+"""Figures of the accuracy of a learned potential."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from qmmlmm.units import FloatArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 COLOUR = "#0072b2"
 SECOND_COLOUR = "#d55e00"
@@ -19,7 +20,7 @@ N_BINS = 8
 
 
 def plot_parity(computed: FloatArray, predicted: FloatArray, label: str, ax: Axes | None = None) -> Axes:
-    """Plot predicted against computed values; the title names the mean absolute error.
+    """Plot predicted against computed values; the title has the mean absolute error.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def plot_parity(computed: FloatArray, predicted: FloatArray, label: str, ax: Axe
 
 
 def plot_calibration(spread: FloatArray, error: FloatArray, scale: float, ax: Axes | None = None) -> Axes:
-    """Plot the true error of forces against the scaled spread of a committee, single values and means of bins.
+    """Plot the error of forces against the scaled spread of a committee, as single values and as means of bins.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def plot_learning_curve(sizes: Sequence[int], errors: FloatArray, label: str, ax
     ----------
     sizes : sequence of int
     errors : (len(sizes),) float array
-        Each a single training.
+        Errors, each of a single training.
     label : str
         Quantity and unit.
     ax : matplotlib Axes, optional
@@ -109,8 +110,8 @@ def label_few_ticks(*axes: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def report_figure(columns: int) -> tuple[object, list[Axes]]:
-    """Return a figure with Axes side by side that needs no display.
+def report_figure(columns: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure that needs no display, with one row of Axes.
 
     Parameters
     ----------

@@ -1,25 +1,26 @@
 """Figures of a run.
 
-Each `plot_x` draws data into Axes, its own if none are given, and returns them; save them with
-``axes.figure.savefig(path)``. No display is needed, and pyplot is not touched.
+Each `plot_x` draws data into Axes, new ones if none are given, and returns them; save them with
+``axes.figure.savefig(path)``. No display is needed, and pyplot is not used.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from openmm import unit
 
-from qmmlmm.analysis.tables import EnergyTable, TableError
-from qmmlmm.units import FloatArray, in_unit
+from qmmlmm.analysis.tables import EnergyTable
+from qmmlmm.errors import TableError
+from qmmlmm.units import FloatArray, Vectors, in_unit
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
+# Colours of Okabe and Ito, distinguishable with any colour vision.
 MM_COLOUR = "#8c8c8c"
 LEVEL_COLOURS = {"QM": "#d55e00", "ML": "#0072b2", "MM": MM_COLOUR}
 MORE_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -29,12 +30,12 @@ MOST_WIDE_POINTS = 500
 
 
 def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
-    """Plot how the energy of each level moves along a run.
+    """Plot the energy of each level along a run.
 
-    Absolute energies of the levels differ by orders of magnitude and have no common zero, so each curve is
-    the deviation from its own mean, which the legend names. The force field has many more atoms and moves
-    more: it has its own axis on the right. A subtracted term is drawn as the energy that is subtracted, and
-    left out where the same energy is also added.
+    Absolute energies of the levels differ by orders of magnitude and have no common zero, so each curve is the
+    deviation from its mean, which the legend has. The force field has many more atoms and larger fluctuations: it has
+    its own axis on the right. A subtracted term is drawn as the energy that is subtracted, and left out where the same
+    energy is also added.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
     Returns
     -------
     Axes
-        The left ones; the right ones, if any, are their twin.
+        Axes on the left; those on the right, if any, are their twin.
     """
     ax = _axes(ax)
     time = in_unit(table.time, unit.picosecond)
@@ -60,7 +61,7 @@ def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
         right.set_ylabel("MM: deviation from mean (kJ/mol)", color="#606060")
         right.tick_params(axis="y", colors="#606060")
         if regional:
-            # The region is what one looks for: its curves lie on top.
+            # Curves of the regions are drawn on top.
             ax.set_zorder(right.get_zorder() + 1)
             ax.patch.set_visible(False)
             _balance(right)
@@ -72,20 +73,19 @@ def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
             energy = -energy
             twin = table.terms.get(f"{region}/{level[1:]}")
             if twin is not None and np.allclose(energy, in_unit(twin, unit.kilojoule_per_mole)):
-                continue  # the same curve again: the region is its own core
+                # The region is its own core: this curve is drawn already.
+                continue
             label = f"{region}/{level[1:]} (subtracted)"
-        # Curves that agree lie on each other; the wider one shows below the narrower one.
-        style = {
-            **_style(time, 2.4 if level.endswith("ML") else 1.2),
-            "zorder": 2 if level.endswith("ML") else 3,
-        }
+        # Curves that agree overlap; the wider one is visible below the narrower one.
+        learned = level.endswith("ML")
         handles += ax.plot(
             time,
             energy - energy.mean(),
             color=colours[name],
             linestyle=(0, (4, 2)) if level.startswith("-") else "-",
             label=_with_mean(label, energy),
-            **style,
+            zorder=2 if learned else 3,
+            **_style(time, 2.4 if learned else 1.2),
         )
     if regional:
         ax.set_ylabel("regions: deviation from mean (kJ/mol)")
@@ -96,7 +96,7 @@ def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_difference(time: Any, difference: Any, ax: Axes | None = None) -> Axes:
+def plot_difference(time: Vectors, difference: Vectors, ax: Axes | None = None) -> Axes:
     """Plot QM - ML along a run with its mean and standard deviation.
 
     Parameters
@@ -111,8 +111,8 @@ def plot_difference(time: Any, difference: Any, ax: Axes | None = None) -> Axes:
 
     Notes
     -----
-    The mean may be a large number when the zero of energy of the ML model is not that of the QM method; it
-    moves no atom. What counts is how far the points scatter around it.
+    The mean may be large when the ML model has another zero of energy than the QM method; it has no effect on the
+    forces. The scatter of the points around the mean is the error.
     """
     ax = _axes(ax)
     times: FloatArray = np.asarray(in_unit(time, unit.picosecond), dtype=float)
@@ -151,13 +151,13 @@ def plot_difference(time: Any, difference: Any, ax: Axes | None = None) -> Axes:
 
 
 def save_run_figure(table: EnergyTable, path: str | os.PathLike[str]) -> None:
-    """Save the one figure of a run: the energy of each level, and QM - ML of each corrected region.
+    """Save a figure of a run: the energy of each level, and QM - ML of each corrected region.
 
     Parameters
     ----------
     table : EnergyTable
     path : str or path
-        Its ending chooses the format: png, pdf, svg.
+        Path of the file; its ending selects the format: png, pdf, svg.
     """
     from matplotlib.figure import Figure
 
@@ -182,7 +182,7 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def _colours(names: list[str]) -> dict[str, str]:
-    """Return one colour per term: the level's for the first region of a level, others for further ones."""
+    """Return one colour per term: that of the level for its first region, others for further regions."""
     more = iter(MORE_COLOURS * len(names))
     taken: dict[str, str] = {}
     for name in names:
@@ -198,7 +198,13 @@ def _with_mean(name: str, energy: FloatArray) -> str:
     return f"{name}, mean {energy.mean():,.1f} kJ/mol"
 
 
-def _style(time: FloatArray, width: float) -> dict[str, Any]:
+class _Style(TypedDict):
+    linewidth: float
+    marker: str | None
+    markersize: float
+
+
+def _style(time: FloatArray, width: float) -> _Style:
     marked = len(time) <= MOST_MARKED_POINTS
     width = width if len(time) <= MOST_WIDE_POINTS else 0.5 * width
     return {"linewidth": width, "marker": "o" if marked else None, "markersize": 3.5}

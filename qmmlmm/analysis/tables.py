@@ -1,4 +1,4 @@
-"""Reads back the tables that a run leaves."""
+"""Tables of finished and running simulations, read from files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from pathlib import Path
 import numpy as np
 from openmm import unit
 
-from qmmlmm.errors import QmmlmmError, listed, nearest
+from qmmlmm.errors import TableError, listed, nearest
 from qmmlmm.units import IntArray
 
 FIRST_COLUMNS = ["Step", "Time (ps)"]
 LAST_COLUMNS = ["Potential Energy (kJ/mol)", "Kinetic Energy (kJ/mol)", "Temperature (K)"]
 VOLUME_COLUMN = "Box Volume (nm^3)"
 TERM_UNIT = " (kJ/mol)"
-
-
-class TableError(QmmlmmError, ValueError):
-    """A table that cannot be read, or does not hold what was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +29,7 @@ class EnergyTable:
     steps : (n,) int array
     time : (n,) Quantity, ps
     terms : mapping of str to (n,) Quantity, kJ/mol
-        The contribution of each term with its coefficient; ``"MM"`` and names such as ``"ligand/ML"``.
+        Contribution of each term with its coefficient; ``"MM"`` and names such as ``"ligand/ML"``.
     potential_energy, kinetic_energy : (n,) Quantity, kJ/mol
     temperature : (n,) Quantity, K
     volume : (n,) Quantity or None, nm^3
@@ -86,17 +82,17 @@ class EnergyTable:
 
 
 def read_energies(path: str | os.PathLike[str]) -> EnergyTable:
-    """Read the energies that a `TermEnergyReporter` wrote, also while the run is still going on.
+    """Read the energies that a `TermEnergyReporter` wrote, also while the simulation is running.
 
     Parameters
     ----------
     path : str or path
-        The file, or the run directory that holds it as ``energies.csv``.
+        Path of the file, or of the run directory with ``energies.csv``.
 
     Raises
     ------
     TableError
-        If it is no such file, a row is damaged, or there is no row yet.
+        If the file is no table of term energies, a row is damaged, or there is no row yet.
     FileNotFoundError
         If there is no file.
     """
@@ -114,7 +110,8 @@ def read_energies(path: str | os.PathLike[str]) -> EnergyTable:
         or not all(name.endswith(TERM_UNIT) for name in term_columns)
     ):
         raise TableError(f"{file} is no table of term energies: its first line is {lines[0][:80] if lines else ''!r}")
-    if not lines[-1].endswith("\n"):  # the run is writing it just now, or was killed while it did
+    # The last line may be incomplete if the run is writing it, or was killed at that moment.
+    if not lines[-1].endswith("\n"):
         lines.pop()
     rows = [_numbers(line, number, len(names), file) for number, line in enumerate(lines[1:], start=2)]
     if not rows:

@@ -1,4 +1,4 @@
-"""Where the command ``qmmlmm`` starts."""
+"""The entry point of the command ``qmmlmm``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from qmmlmm.commands import spectrum
+from qmmlmm.commands import learn, spectrum, train
 from qmmlmm.errors import QmmlmmError
-from qmmlmm.learning import command as learning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(prog="qmmlmm", description="QM/ML/MM simulations in one OpenMM System.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    learning.add_commands(commands)
-    spectrum.add_command(commands)
+    for command in (train, learn, spectrum):
+        command.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from qmmlmm.analysis.absorption import write_spectrum_report
-from qmmlmm.analysis.snapshots import read_snapshots
-from qmmlmm.analysis.transitions import compute_transitions
+from qmmlmm.commands.input_file import read_region, read_system, read_toml
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
-from qmmlmm.coupling.region import Region
 from qmmlmm.errors import InputFileError
 from qmmlmm.mm.creation import create_mixed_system
-from qmmlmm.mm.input_file import build_from, check_keys, needed, read_system, read_toml, table_of
-from qmmlmm.mm.selection import select
 from qmmlmm.qm import TDA, TDDFT, PySCFPotential
+from qmmlmm.setting_checks import check_flag, check_positive, check_whole_number
+from qmmlmm.spectra.absorption import write_spectrum_report
+from qmmlmm.spectra.snapshots import read_snapshots
+from qmmlmm.spectra.transitions import compute_transitions
 
 TOP = ("directory", "system", "trajectory", "region", "qm", "states", "spectrum", "embedding")
+STATES = {"TDA": TDA, "TDDFT": TDDFT}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -36,15 +36,20 @@ class SpectrumSettings:
     Parameters
     ----------
     frames : int
-        Snapshots, evenly spaced over the trajectory.
+        Number of snapshots, evenly spaced over the trajectory.
     first : int
-        Frame of the trajectory at which they begin.
+        First frame of the trajectory that may be a snapshot.
     full_width : float, eV
-        Of a line at half of its maximum.
+        Full width of a line at half maximum.
     vacuum : bool
-        Whether each geometry is also computed without surroundings.
+        Whether to compute each geometry also without surroundings.
     workers : int
-        Processes, of one thread each.
+        Number of processes, with one thread each.
+
+    Raises
+    ------
+    SettingError
+        If a value is out of range.
     """
 
     frames: int = 50
@@ -53,43 +58,42 @@ class SpectrumSettings:
     vacuum: bool = True
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        check_whole_number("frames", self.frames)
+        check_whole_number("first", self.first, at_least=0)
+        check_positive("full_width", self.full_width, "eV")
+        check_flag("vacuum", self.vacuum)
+        check_whole_number("workers", self.workers)
+
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``spectrum`` to the command ``qmmlmm``."""
     parser = commands.add_parser("spectrum", help="absorption spectrum of a region from snapshots of a trajectory")
     parser.set_defaults(run=_run)
-    parser.add_argument("file", type=Path, help="description, TOML; a calculation that was stopped goes on")
+    parser.add_argument("file", type=Path, help="description, TOML; continues a calculation that was stopped")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _run(options: argparse.Namespace) -> int:
     content = read_toml(options.file, TOP)
     folder = options.file.parent
-    settings: SpectrumSettings = build_from("spectrum", content.get("spectrum", {}), SpectrumSettings)
-    topology, system, _ = read_system(table_of(content, "system"), folder)
-    states = dict(table_of(content, "states"))
-    kinds = {"TDA": TDA, "TDDFT": TDDFT}
-    kind = states.pop("kind", "TDA")
-    if kind not in kinds:
-        raise InputFileError(f"[states] kind is 'TDA' or 'TDDFT', got {kind!r}")
-    excited = build_from("states", states, kinds[kind])
-    qm = table_of(content, "qm")
-    check_keys(
-        "qm", qm, ("method", "basis", "grid_level", "embedding_grid_level", "conv_tol", "max_cycle", "max_memory")
-    )
-    # The ground state's forces are the cheapest; nobody uses them here. Each snapshot stands for itself.
-    method, basis = needed("qm", qm, "method"), needed("qm", qm, "basis")
-    options_of_qm = {key: value for key, value in qm.items() if key not in ("method", "basis")}
-    potential = PySCFPotential(method, basis, excited=excited, state=0, guess="fresh", **options_of_qm)
-    table = table_of(content, "region")
-    check_keys("region", table, ("name", "select", "charge", "multiplicity"))
-    atoms = select(topology, str(needed("region", table, "select")))
-    region = Region(table.get("name", "region"), atoms, table.get("charge", 0), table.get("multiplicity", 1))
-    term = Term(potential, region, embedding=content.get("embedding", "electrostatic"))
+    settings = content.optional_table("spectrum").build(SpectrumSettings)
+    topology, system, _ = read_system(content.table("system"), folder)
+    states = content.table("states")
+    kind = states.text("kind", "TDA")
+    if kind not in STATES:
+        raise InputFileError(f"[states] kind is {' or '.join(map(repr, STATES))}, got {kind!r}")
+    excited = states.without("kind").build(STATES[kind])
+    qm = content.table("qm")
+    qm.check_keys(("method", "basis", "grid_level", "embedding_grid_level", "conv_tol", "max_cycle", "max_memory"))
+    # No forces are needed, and those of the ground state are the cheapest. A fresh guess makes snapshots independent.
+    potential = qm.build(PySCFPotential, {"excited": excited, "state": 0, "guess": "fresh"})
+    region = read_region(content.table("region"), topology)
+    term = Term(potential, region, embedding=content.text("embedding", "electrostatic"))
     mixed = create_mixed_system(topology, system, Hamiltonian([term]))
-    path = folder / str(needed("", content, "trajectory"))
+    path = folder / content.text("trajectory")
     frames = read_snapshots(path, topology, settings.frames, settings.first)
-    output = folder / content.get("directory", options.file.stem + "_run")
+    output = folder / content.text("directory", options.file.stem + "_run")
     output.mkdir(parents=True, exist_ok=True)
     with (
         _executor(settings.workers) as executor,
@@ -111,13 +115,12 @@ def _run(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _executor(workers: int) -> Iterator[Executor | None]:
-    if workers < 1:
-        raise InputFileError(f"[spectrum] workers is 1 or more, got {workers}")
     if workers == 1:
         yield None
         return
     before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # the processes inherit it
+    # The processes inherit the environment.
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
             yield executor

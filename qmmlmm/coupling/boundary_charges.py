@@ -1,8 +1,8 @@
-"""What a region feels of the charge of the outside atom on a cut bond.
+"""The charge of the outside atom on a cut bond, as the region feels it.
 
-The charge of m1 sits 1 angstrom from the link hydrogen and would polarise the region far too much. Each scheme
-puts it elsewhere and keeps the total charge. The force field between the outside atoms is not touched: only
-the charges that the region feels are.
+The charge of m1 is 1 angstrom from the link hydrogen and would polarise the region far too much. Each scheme moves
+it and keeps the total charge. Only the charges that the region feels change; the force field between the outside
+atoms does not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DIPOLE_ARM = 0.06
 
 @dataclass(frozen=True)
 class BoundaryCharges:
-    """Charges as a region feels them.
+    """The charges outside a region that it feels.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ def redistribute(
     Parameters
     ----------
     charges : (n_particles,) float array, e
-        Of the force field, zero for the region's particles.
+        Charges of the force field, zero for the region's particles.
     link_bonds : sequence of LinkBond
     excess : float, e
-        The force field's charge of the region minus the region's own total charge. It is given to the outside
-        hosts in equal parts first, so that region and surroundings together keep the System's charge.
+        The force field's charge of the region minus the region's total charge. The outside hosts get it first, in
+        equal parts, so that region and surroundings together keep the System's charge.
     scheme : {"rcd", "rc", "shift", "zero"}
     name : str
-        Of the region, for messages.
+        Name of the region, for messages.
 
     Notes
     -----
@@ -75,7 +75,7 @@ def redistribute(
     ``rc``    q/n at the middle of each m1-m2 bond. Source: as ``rcd``.
     ``shift`` q/n added to each m2, with a small dipole of two charges there that keeps the total dipole.
               Source: Sherwood et al., J. Mol. Struct. THEOCHEM 632, 1 (2003), section 2.2.
-    ``zero``  m1 has no charge; the charge is spread evenly over all m2, so that the total stays.
+    ``zero``  m1 has no charge; the charge is spread evenly over all m2, so that the total is unchanged.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def redistribute(
             else:
                 result[m2] += share
             if scheme == "shift":
-                # Moving the share along the bond adds share * (m2 - m1) to the dipole; the pair takes it off.
+                # Moving the share along the bond adds share * (m2 - m1) to the dipole; the pair subtracts it.
                 pair = share / (2.0 * DIPOLE_ARM)
                 bonds += [(m2, bond.m1), (m2, bond.m1)]
                 fractions += [DIPOLE_ARM, -DIPOLE_ARM]

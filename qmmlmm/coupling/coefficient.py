@@ -16,13 +16,13 @@ _SUMMAND = re.compile(rf"\s*([+-]?)\s*(?:({_NUMBER})\s*(?:\*\s*({_NAME}))?|({_NA
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A constant plus a sum of factors times global parameters of a Context.
+    """A constant plus a sum of global parameters of a Context, each times a factor.
 
     Parameters
     ----------
     constant : float
     slopes : tuple of (str, float)
-        Name of each parameter and what it is multiplied by, sorted by name.
+        Name and factor of each parameter, sorted by name.
     """
 
     constant: float
@@ -34,17 +34,17 @@ class Coefficient:
         return tuple(name for name, _ in self.slopes)
 
     def value(self, parameters: Mapping[str, float]) -> float:
-        """Return the coefficient for these values of the parameters."""
+        """Return the coefficient for values of the parameters."""
         return self.constant + sum(factor * parameters[name] for name, factor in self.slopes)
 
 
 def parse_coefficient(given: float | str) -> Coefficient:
-    """Return the coefficient that a number or a text such as ``"lambda_ml - 0.5*lambda_qm"`` stands for.
+    """Return the coefficient of a number or of a text such as ``"lambda_ml - 0.5*lambda_qm"``.
 
     Parameters
     ----------
     given : float or str
-        In a text, numbers and parameters with or without a factor are added and subtracted.
+        A number, or a sum of numbers and parameters with or without factors.
 
     Raises
     ------
@@ -66,12 +66,12 @@ def parse_coefficient(given: float | str) -> Coefficient:
 
 def _parse_text(text: str) -> Coefficient:
     constant, slopes = 0.0, dict[str, float]()
-    place = 0
-    while place < len(text) or place == 0:
-        match = _SUMMAND.match(text, place)
-        if match is None or (place > 0 and not match[1]):
+    position = 0
+    while position < len(text) or position == 0:
+        match = _SUMMAND.match(text, position)
+        if match is None or (position > 0 and not match[1]):
             raise HamiltonianError(
-                f"the coefficient {text!r} cannot be read from {text[place:]!r}; it is a sum of numbers and global "
+                f"the coefficient {text!r} cannot be read from {text[position:]!r}; it is a sum of numbers and global "
                 "parameters with factors, such as '1-lambda_qm' or '0.5*lambda_ml'"
             )
         sign, number, scaled, bare = match.groups()
@@ -81,7 +81,7 @@ def _parse_text(text: str) -> Coefficient:
             slopes[name] = slopes.get(name, 0.0) + value
         else:
             constant += value
-        place = match.end()
+        position = match.end()
     kept = tuple(sorted((name, value) for name, value in slopes.items() if value != 0.0))
     if not kept:
         return parse_coefficient(constant)

@@ -1,10 +1,9 @@
-"""Which bonds one hydrogen can take the place of.
+"""Bonds that may be cut: those that a link hydrogen can replace.
 
-A link hydrogen stands for a single bond whose electrons the cut leaves alone. Force-field Topologies know who is bonded
-to whom but mostly not the order of bonds, so that what is more than a single bond is inferred from the elements and the
-numbers of neighbours, with all hydrogens there.
+A link hydrogen replaces a single bond. Topologies of force fields list the bonds but rarely their orders, so that
+multiple bonds are inferred from elements and numbers of neighbours, hydrogens included.
 
-Refused, with what to cut instead:
+Errors, which say what to cut instead:
 
 - a bond to hydrogen;
 - a bond that the Topology calls double, triple, aromatic or amide;
@@ -14,9 +13,9 @@ Refused, with what to cut instead:
 - inferred: a bond between two atoms that each have a double bond or are aromatic; the partial double bonds of amides,
   esters, guanidinium, aryl amines and ethers (an unsaturated atom next to one with a lone pair), and of phosphates,
   sulfonates and sulfonamides;
-- a bond to a metal: hydrogen in place of the metal makes another ligand.
+- a bond to a metal: hydrogen instead of the metal makes another ligand.
 
-Allowed, therefore: CA-CB and other bonds between sp3 carbons, CA-C and N-CA of the backbone, CB-CG of aromatic side
+Allowed: CA-CB and other bonds between sp3 carbons, CA-C and N-CA of the backbone, CB-CG of aromatic side
 chains, the glycosidic bond C1'-N of nucleic acids and C4'-C5' of their backbone, C-O and C-S bonds of sp3 carbon in
 glycans and covalent ligands, C-Si and Si-O.
 """
@@ -29,18 +28,18 @@ from dataclasses import dataclass
 from qmmlmm.errors import RegionError, listed
 
 LARGEST_RING = 8
-"""Members of the largest ring that is kept whole. Two link atoms in a smaller one would touch."""
+"""Members of the largest ring that is not cut. Two link atoms in a smaller one would touch."""
 
 CARBON, NITROGEN, OXYGEN, PHOSPHORUS, SULFUR, SELENIUM = 6, 7, 8, 15, 16, 34
 LONE_PAIR_NEIGHBOURS: Mapping[int, int] = {NITROGEN: 3, OXYGEN: 2, SULFUR: 2, SELENIUM: 2}
-"""Neighbours of an element without a double bond that has a lone pair to share."""
+"""Number of neighbours with which an element has no double bond and a lone pair."""
 
 # Groups 1 and 2 (without hydrogen), 3 to 12 with lanthanoids and actinoids, and the metals of 13 to 16.
 METALS = frozenset(
     {3, 4, 11, 12, 13, *range(19, 32), *range(37, 51), *range(55, 85), *range(87, 119)}
 )  # fmt: skip
 
-OVERRULE = "if it is a single bond after all, say so by naming it in Region(..., link_ratios=...) or link_distances"
+OVERRULE = "if it is a single bond after all, name it in Region(..., link_ratios=...) or link_distances"
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class BondGraph:
     ----------
     atomic_numbers : sequence of int
     neighbours : mapping of int to tuple of int
-        In ascending order.
+        Neighbours of each atom, in ascending order.
     orders : mapping of (int, int) to float
-        Where they are known, keyed by (lower, higher).
+        Known bond orders, keyed by (lower, higher).
     """
 
     atomic_numbers: Sequence[int]
@@ -98,7 +97,7 @@ class BondGraph:
         return ()
 
     def _covalent(self, atom: int) -> tuple[int, ...]:
-        """Return neighbours that are no metals: a coordinated atom keeps its hybridisation."""
+        """Return neighbours other than metals: coordination does not change the hybridisation."""
         return tuple(n for n in self.neighbours[atom] if self.atomic_numbers[n] not in METALS)
 
     def is_unsaturated(self, atom: int) -> bool:
@@ -111,14 +110,14 @@ class BondGraph:
         return LONE_PAIR_NEIGHBOURS.get(self.atomic_numbers[atom]) == len(self._covalent(atom))
 
     def is_oxidised(self, atom: int) -> bool:
-        """Return whether an atom is phosphorus or sulfur with an oxygen or sulfur of its own."""
+        """Return whether an atom is phosphorus or sulfur with a terminal oxygen or sulfur."""
         return self.atomic_numbers[atom] in (PHOSPHORUS, SULFUR) and any(
             self.atomic_numbers[n] in (OXYGEN, SULFUR) and len(self._covalent(n)) == 1 for n in self._covalent(atom)
         )
 
 
 def check_known(graph: BondGraph, bond: tuple[int, int], inside: set[int], labels: Sequence[str], name: str) -> None:
-    """Raise if by what the Topology says a hydrogen cannot stand for the outside atom of a bond.
+    """Raise if the Topology shows that a hydrogen cannot replace the outside atom of a bond.
 
     Parameters
     ----------
@@ -128,14 +127,14 @@ def check_known(graph: BondGraph, bond: tuple[int, int], inside: set[int], label
     inside : set of int
         Atoms of the region.
     labels : sequence of str
-        How messages name the particles.
+        Names of the particles in messages.
     name : str
-        Of the region, for messages.
+        Name of the region, for messages.
 
     Raises
     ------
     RegionError
-        Says what was found and what to cut instead.
+        If the bond cannot be cut; says what to cut instead.
     """
     elements = [graph.atomic_numbers[atom] for atom in bond]
     order = graph.order(bond)
@@ -158,7 +157,7 @@ def check_known(graph: BondGraph, bond: tuple[int, int], inside: set[int], label
 
 
 def check_inferred(graph: BondGraph, bond: tuple[int, int], labels: Sequence[str], name: str) -> None:
-    """Raise if elements and numbers of neighbours say that a bond is no single covalent bond.
+    """Raise if elements and numbers of neighbours show that a bond is no single covalent bond.
 
     Parameters
     ----------
@@ -168,12 +167,12 @@ def check_inferred(graph: BondGraph, bond: tuple[int, int], labels: Sequence[str
     Raises
     ------
     RegionError
-        Says what was found and what to cut instead.
+        If the bond cannot be cut; says what to cut instead.
     """
     where = f"region {name!r} cuts the bond {labels[bond[0]]} - {labels[bond[1]]}"
     if any(graph.atomic_numbers[atom] in METALS for atom in bond):
         raise RegionError(
-            f"{where}, which binds a metal: with hydrogen in the metal's place the ligand is another one; take the "
+            f"{where}, which binds a metal: with hydrogen instead of the metal the ligand is another one; take the "
             f"metal and the side chains of all its ligands into the region and cut these at CA-CB; {OVERRULE}"
         )
     if all(graph.is_unsaturated(atom) for atom in bond):
@@ -193,7 +192,7 @@ def check_inferred(graph: BondGraph, bond: tuple[int, int], labels: Sequence[str
             raise RegionError(
                 f"{where} of a phosphate, sulfonate or sulfonamide, whose charge is spread over all its oxygens; take "
                 "the whole group and cut a C-C bond beyond it, in nucleic acids C4'-C5', or the glycosidic bond "
-                f"C1'-N for a base alone; {OVERRULE}"
+                f"C1'-N for only a base; {OVERRULE}"
             )
 
 

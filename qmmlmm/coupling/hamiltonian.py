@@ -6,59 +6,57 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from qmmlmm.coupling.boundary_charges import check_scheme
 from qmmlmm.coupling.coefficient import Coefficient, parse_coefficient
-from qmmlmm.coupling.potential import RegionPotential, is_long_range, takes_smeared_charges
+from qmmlmm.coupling.potential import EMBEDDINGS, RegionPotential
 from qmmlmm.coupling.region import Region
-from qmmlmm.coupling.smeared_charges import widths_in_bohr
+from qmmlmm.coupling.smeared_charges import Widths, widths_in_bohr
 from qmmlmm.errors import HamiltonianError, listed, nearest
-
-EMBEDDINGS = ("mechanical", "electrostatic")
+from qmmlmm.setting_checks import is_number, is_whole_number
 
 COEFFICIENT_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Term:
-    """A potential on a region, with a coefficient and a way to feel the surroundings.
+    """A potential on a region, with a coefficient and an embedding.
 
     Parameters
     ----------
     potential : PySCFPotential, MLPotential, OpenMMPotential
-        Or any object that follows `qmmlmm.coupling.potential.EvaluatedPotential`.
+        Potential of the package, or of a subclass of `qmmlmm.coupling.potential.EvaluatedPotential`.
     region : Region
     coefficient : float or str
-        Sign and weight in the Hamiltonian. A text is a sum of global parameters of the Context, such as
-        ``"1-lambda_qm"``, which `Context.setParameter` changes during a simulation.
+        Weight in the Hamiltonian, with its sign. A text is a sum of global parameters of the Context, such as
+        ``"1-lambda_qm"``; `Context.setParameter` changes them during a simulation.
     embedding : {"electrostatic", "mechanical"}
         ``electrostatic``: the potential feels the field of all charges around the region and acts back on them;
-        the region has no charges in the force field. ``mechanical``: the potential sees the region alone; the
+        the region has no charges in the force field. ``mechanical``: the potential depends on the region only; the
         region keeps its force field charges for its interaction with the rest.
     boundary_charges : {"rcd", "rc", "shift", "zero"}
-        What the region feels of the charge of the outside atom on a cut bond, see
+        Scheme for the charge of the outside atom on a cut bond, see
         `qmmlmm.coupling.boundary_charges.redistribute`. The default keeps total charge and bond dipoles and
         leaves no charge next to the link atom.
     smeared_charges : Quantity, nm, or mapping of int to Quantity, nm, optional
-        Width w of the charges around the region, which it then feels as Gaussian distributions, through erf(r/w)/r
-        in the place of 1/r: against over-polarisation by charges that are close. One width for all charges has no
-        border where something changes, and acts on those within some 3 w of the region alone; a mapping
-        {particle index: width} is for single ones, for instance those next to a cut bond. A boundary charge between
-        two atoms has the larger one of their widths. With electrostatic embedding; the force field is not touched.
-        See `qmmlmm.coupling.smeared_charges`.
+        Width w of the charges around the region. The region then feels them as Gaussian distributions, through
+        erf(r/w)/r instead of 1/r, which avoids over-polarisation by close charges. One width of all charges only
+        matters within approximately 3 w of the region; a mapping {particle index: width} is for single charges, for
+        example next to a cut bond. A boundary charge between two atoms has the larger one of their widths. Only with
+        electrostatic embedding; the force field is unchanged. See `qmmlmm.coupling.smeared_charges`.
     force_group : int, optional
-        OpenMM force group, 0 to 31. By default each term gets a group of its own.
+        OpenMM force group, 0 to 31. By default each term gets its own.
     name : str, optional
         Key in `term_energies`; by default the region's name and the level, for example ``"ligand/ML"``.
     multiplicity : int, optional
-        Of this term, if it is not that of the region: terms of several multiplicities are surfaces of one region in the
-        same surroundings, between which parameters switch (`qmmlmm.dynamics.CoefficientSurfaces`).
+        Multiplicity of this term, if it is not that of the region. Terms of several multiplicities are surfaces of
+        one region in the same surroundings, between which parameters switch
+        (`qmmlmm.nonadiabatic.CoefficientSurfaces`).
 
     Raises
     ------
     HamiltonianError
-        If an argument is not one of those above.
+        If an argument is invalid.
     """
 
     potential: RegionPotential
@@ -66,7 +64,7 @@ class Term:
     coefficient: float | str = field(default=1.0, kw_only=True)
     embedding: str = field(kw_only=True)
     boundary_charges: str = field(default="rcd", kw_only=True)
-    smeared_charges: Any = field(default=None, kw_only=True, hash=False)
+    smeared_charges: Widths | None = field(default=None, kw_only=True, hash=False)
     force_group: int | None = field(default=None, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
     multiplicity: int | None = field(default=None, kw_only=True)
@@ -77,9 +75,10 @@ class Term:
                 f"a term needs a Region, got {type(self.region).__name__}; write "
                 'Region("ligand", select(topology, "resname LIG"), charge=0, multiplicity=1)'
             )
-        if not all(hasattr(self.potential, needed) for needed in ("level", "embeddings", "check")):
+        if not isinstance(self.potential, RegionPotential):
             raise HamiltonianError(
-                f"a term needs a potential such as PySCFPotential or MLPotential, got {type(self.potential).__name__}"
+                f"a term needs a potential such as PySCFPotential or MLPotential, got {type(self.potential).__name__}; "
+                "your own potential is a subclass of qmmlmm.coupling.potential.EvaluatedPotential"
             )
         parse_coefficient(self.coefficient)
         if self.embedding not in EMBEDDINGS:
@@ -87,17 +86,18 @@ class Term:
                 f"unknown embedding {self.embedding!r}; the embeddings are {', '.join(EMBEDDINGS)}."
                 f"{nearest(str(self.embedding), EMBEDDINGS)}"
             )
-        if self.embedding not in self.potential.embeddings:
+        known = self.potential.capabilities.embeddings
+        if self.embedding not in known:
             raise HamiltonianError(
                 f"this {self.potential.level} potential has no {self.embedding} embedding; it can do: "
-                f"{listed(sorted(self.potential.embeddings))}"
+                f"{listed(sorted(known))}"
             )
         check_scheme(self.boundary_charges)
         self._check_smeared_charges()
         if self.force_group is not None and self.force_group not in range(32):
             raise HamiltonianError(f"force groups are 0 to 31, got {self.force_group!r}")
         given = self.multiplicity
-        if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
+        if given is not None and (not is_whole_number(given) or given < 1):
             raise HamiltonianError(
                 f"the multiplicity of a term is 2S + 1, an integer of at least 1, or None for that of its region; got "
                 f"{given!r}"
@@ -126,10 +126,10 @@ class Term:
                 f"smeared_charges={self.smeared_charges!r} goes with electrostatic embedding; with {self.embedding} "
                 "embedding the region feels no charges: leave it out"
             )
-        if not takes_smeared_charges(self.potential):
+        if not self.potential.capabilities.smeared_charges:
             raise HamiltonianError(
-                f"{type(self.potential).__name__} does not say that it takes smeared charges, by an attribute "
-                "takes_smeared_charges that is true; leave smeared_charges out"
+                f"{type(self.potential).__name__} does not declare smeared_charges among its Capabilities; leave "
+                "smeared_charges out"
             )
 
 
@@ -137,16 +137,16 @@ class Term:
 class Hamiltonian:
     """A sum of terms, checked to be one energy.
 
-    Atoms that are in no region are described by the force field alone. Regions either do not overlap, or one
-    lies inside another as a correction. The coefficients of an outermost region add up to one: its force field
-    energy is replaced. Those of a region inside another add up to zero: the inner terms correct each other and
-    see identical surroundings.
+    Atoms outside all regions are described by the force field only. Regions either do not overlap, or one
+    lies inside another as a correction. The coefficients of an outermost region add up to one, because its force
+    field energy is replaced. Those of a region inside another add up to zero: the inner terms correct each other
+    in identical surroundings.
 
     Parameters
     ----------
     terms : iterable of Term
     parameters : mapping of str to float, optional
-        First value of each global parameter that coefficients name.
+        Initial value of each global parameter in the coefficients.
 
     Raises
     ------
@@ -156,12 +156,12 @@ class Hamiltonian:
 
     Examples
     --------
-    The three ways of writing one list::
+    QM/MM, ML/MM and QM/ML/MM::
 
-        Hamiltonian([Term(qm, site, embedding="electrostatic")])                          # QM/MM
-        Hamiltonian([Term(ml, site, embedding="electrostatic")])                          # ML/MM
+        Hamiltonian([Term(qm, site, embedding="electrostatic")])
+        Hamiltonian([Term(ml, site, embedding="electrostatic")])
         Hamiltonian([
-            Term(ml, site, embedding="electrostatic"),                                    # QM/ML/MM
+            Term(ml, site, embedding="electrostatic"),
             Term(qm, core, embedding="electrostatic"),
             Term(ml, core, embedding="electrostatic", coefficient=-1.0),
         ])
@@ -197,7 +197,7 @@ class Hamiltonian:
 
     @property
     def outermost(self) -> tuple[Region, ...]:
-        """The regions that lie in no other one: those taken out of the force field."""
+        """The regions that lie in no other one, which are removed from the force field."""
         return tuple(region for region in self.regions if self.parent(region) is None)
 
     def parent(self, region: Region) -> Region | None:
@@ -212,10 +212,10 @@ class Hamiltonian:
 
     def long_range(self, region: Region) -> bool:
         """Return whether the terms of a region compute the interaction with its own periodic images."""
-        return any(is_long_range(term.potential) for term in self.terms if term.region == region)
+        return any(term.potential.capabilities.long_range for term in self.terms if term.region == region)
 
     def term_names(self) -> tuple[str, ...]:
-        """Return the names of the terms, all different, in order."""
+        """Return the names of the terms in order; all are different."""
         given = {term.name for term in self.terms if term.name}
         names: list[str] = []
         for term in self.terms:
@@ -267,12 +267,13 @@ class Hamiltonian:
                 if len(values) > 1:
                     raise HamiltonianError(
                         f"the terms of region {region.name!r} differ in {label}: {listed(sorted(values))}; all terms "
-                        "of a region see the same surroundings"
+                        "of a region have the same surroundings"
                     )
             if any(term.widths != terms[0].widths for term in terms):
                 raise HamiltonianError(
                     f"the terms of region {region.name!r} differ in smeared_charges: "
-                    f"{listed(term.smeared_charges for term in terms)}; all terms of a region see the same surroundings"
+                    f"{listed(term.smeared_charges for term in terms)}; all terms of a region have the same "
+                    "surroundings"
                 )
             if self.long_range(region):
                 self._check_long_range(region, terms)
@@ -303,7 +304,7 @@ class Hamiltonian:
                 )
 
     def _check_long_range(self, region: Region, terms: list[Term]) -> None:
-        if self.parent(region) is not None or not all(is_long_range(term.potential) for term in terms):
+        if self.parent(region) is not None or not all(term.potential.capabilities.long_range for term in terms):
             raise HamiltonianError(
                 f"region {region.name!r} has a potential with long_range=True, which computes the region's periodic "
                 "images; then all terms of the region do, and it lies inside no other region. Use long_range=False "
@@ -317,17 +318,17 @@ class Hamiltonian:
 
 
 def _checked_parameters(terms: tuple[Term, ...], given: Mapping[str, float]) -> dict[str, float]:
-    """Return the first value of each parameter, in the order of the terms."""
+    """Return the initial value of each parameter, in the order of the terms."""
     names = dict.fromkeys(name for term in terms for name in term.weight.parameters)
     missing, unused = [n for n in names if n not in given], [n for n in given if n not in names]
     if missing or unused:
         raise HamiltonianError(
-            f"parameters are those that coefficients name, {listed(names) or 'none'}, each with its first value; "
+            f"parameters are those that coefficients name, {listed(names) or 'none'}, each with its initial value; "
             + (f"no value for {listed(missing)}" if missing else f"no coefficient names {listed(unused)}")
             + ": write parameters={'lambda_qm': 0.0}"
         )
     for name in names:
-        if isinstance(given[name], bool) or not isinstance(given[name], int | float) or not math.isfinite(given[name]):
+        if not is_number(given[name]) or not math.isfinite(given[name]):
             raise HamiltonianError(f"the value of parameter {name!r} is a finite number, got {given[name]!r}")
     return {name: float(given[name]) for name in names}
 

@@ -1,4 +1,4 @@
-"""Everything that is known about a term before the first geometry is."""
+"""Everything about a term that does not depend on the geometry."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Surroundings:
     ----------
     source_charges : (n_particles + n_derived,) float array, e
     derived_bonds : (n_derived, 2) int array
-        Particle indices (origin, towards) that carry a derived charge.
+        Particle indices (origin, towards) of each derived charge.
     derived_fractions : (n_derived,) float array
         A derived charge sits at origin + fraction * (towards - origin).
     reference_charges : (n_particles,) float array, e
-        Reference charges of this region, and of the other embedded regions, which are in the field of this one
-        and whose interaction with it must be counted once; zero for all other particles.
+        Reference charges of this region and of the other embedded regions, whose interaction with it counts once;
+        zero for all other particles.
     splitting : float, 1/bohr
         Ewald splitting parameter; zero without a box.
     grid : (int, int, int)
         Mesh of the long-range part; zeros without a box.
     short_range_cutoff : float, bohr
-        Sources beyond it act through the mesh alone; infinite without a box.
+        Distance beyond which sources act only through the mesh; infinite without a box.
     source_widths : (n_particles + n_derived,) float array or None, bohr
         Widths of Gaussian charges, zero for points, see `qmmlmm.coupling.smeared_charges`; None if all are points.
     """
@@ -54,13 +54,13 @@ class TermLayout:
     specification : RegionSpecification
         Atomic numbers of the region's atoms, then of its link atoms.
     coefficient : float
-        One for a coefficient that depends on parameters, which is applied to what the term returns.
+        One if the coefficient depends on parameters; it is then applied to the result of the term.
     n_particles : int
-        Of the whole System.
+        Number of particles of the System.
     atoms : (n_atoms,) int array
         Particle indices of the region's atoms, in the order of the specification.
     anchor : int
-        Position in `atoms` of the atom to whose nearest images all others are brought.
+        Position in `atoms` of the atom around which the region is made whole.
     link_bonds : (n_links, 2) int array
         (Position in `atoms` of the region atom, particle index of the outside atom).
     link_ratios : (n_links,) float array
@@ -70,7 +70,7 @@ class TermLayout:
     surroundings : Surroundings or None
         None with mechanical embedding.
     labels : tuple of str
-        How messages name the particles; by their index if empty.
+        Names of the particles in messages; if empty, messages give their indices.
     """
 
     specification: RegionSpecification
@@ -86,11 +86,11 @@ class TermLayout:
     labels: tuple[str, ...] = ()
 
     def particle_name(self, index: int) -> str:
-        """Return how messages name a particle."""
+        """Return the name of a particle in messages."""
         return self.labels[index] if self.labels else f"atom {index}"
 
     def site_name(self, index: int) -> str:
-        """Return how messages name an atom of the region or a link atom."""
+        """Return the name in messages of an atom of the region or of a link atom."""
         if index < len(self.atoms):
             return self.particle_name(int(self.atoms[index]))
         host, outside = self.link_bonds[index - len(self.atoms)]
@@ -99,7 +99,7 @@ class TermLayout:
         )
 
     def source_name(self, index: int) -> str:
-        """Return how messages name a source of the field: a particle or a derived charge."""
+        """Return the name in messages of a source of the field: a particle or a derived charge."""
         if index < self.n_particles or self.surroundings is None:
             return self.particle_name(index)
         origin, towards = self.surroundings.derived_bonds[index - self.n_particles]

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qmmlmm.coupling.cut_bonds import BondGraph, check_inferred, check_known
 from qmmlmm.coupling.region import Region
-from qmmlmm.errors import RegionError, listed
-from qmmlmm.units import ANGSTROM_IN_BOHR
+from qmmlmm.elements import covalent_radius
+from qmmlmm.errors import PotentialError, RegionError, listed
 
-# Single-bond covalent radii in angstrom. Source: Cordero et al., Dalton Trans. 2008, 2832, table 2
-# (carbon: sp3).
-COVALENT_RADII: Mapping[int, float] = {
-    1: 0.31, 5: 0.84, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57, 12: 1.41, 14: 1.11, 15: 1.07, 16: 1.05,
-    17: 1.02, 20: 1.76, 25: 1.39, 26: 1.32, 27: 1.26, 28: 1.24, 29: 1.32, 30: 1.22, 34: 1.20, 35: 1.20,
-    53: 1.39,
-}  # fmt: skip
+HYDROGEN = 1
 
 
 @dataclass(frozen=True)
@@ -42,40 +36,41 @@ class LinkBond:
 
 
 def link_ratio(q1_number: int, m1_number: int) -> float:
-    """Return which fraction of a bond between two elements lies between q1 and its link hydrogen.
+    """Return the distance of a link hydrogen from q1 as a fraction of the bond.
 
     Notes
     -----
-    The ratio of the bond lengths q1-H and q1-m1 that covalent radii give, constant along the run; so the forces
-    on the link atom go to both hosts linearly, and the bond q1-m1 keeps its stretching. Source: Dapprich et al.,
-    J. Mol. Struct. THEOCHEM 461, 1 (1999).
+    The ratio of the bond lengths q1-H and q1-m1 by covalent radii, constant during a run: the forces on the link atom
+    go to both hosts linearly, and the bond q1-m1 keeps its stretching. Source: Dapprich et al., J. Mol. Struct.
+    THEOCHEM 461, 1 (1999).
 
     Raises
     ------
     RegionError
         If an element has no radius in the table.
     """
-    return link_distance(q1_number) / ((_radius(q1_number) + _radius(m1_number)) * ANGSTROM_IN_BOHR)
+    return link_distance(q1_number) / (_radius(q1_number) + _radius(m1_number))
 
 
 def link_distance(q1_number: int) -> float:
-    """Return the length of a bond between an element and hydrogen by covalent radii, in bohr.
+    """Return the length of a bond between an element and hydrogen by covalent radii, bohr.
 
     Raises
     ------
     RegionError
         If the element has no radius in the table.
     """
-    return (_radius(q1_number) + COVALENT_RADII[1]) * ANGSTROM_IN_BOHR
+    return _radius(q1_number) + _radius(HYDROGEN)
 
 
 def _radius(number: int) -> float:
-    if number not in COVALENT_RADII:
+    try:
+        return covalent_radius(number)
+    except PotentialError:
         raise RegionError(
             f"no covalent radius for atomic number {number} at a cut bond; give Region(..., link_ratios="
             "{(region atom, outside atom): ratio}) or link_distances, or move the cut to a C-C bond"
-        )
-    return COVALENT_RADII[number]
+        ) from None
 
 
 def find_link_bonds(
@@ -90,21 +85,20 @@ def find_link_bonds(
     Parameters
     ----------
     region : Region
-        Gives the places of its link hydrogens, and its name to messages.
     atoms : sequence of int
-        Of the region, without virtual sites.
+        Atoms of the region, without virtual sites.
     bonds : iterable of (int, int, float or None)
         All bonds of the Topology with their order, None where it is not known.
     atomic_numbers : sequence of int
-        Of all particles, zero for virtual sites.
+        Atomic numbers of all particles, zero for virtual sites.
     labels : sequence of str
-        How messages name the particles.
+        Names of the particles in messages.
 
     Raises
     ------
     RegionError
         If a cut cannot be capped by one hydrogen (see `qmmlmm.coupling.cut_bonds`), two link atoms share an outside
-        atom, or a place is given for a bond that is not cut.
+        atom, or a position is given for a bond that is not cut.
     """
     inside = set(atoms)
     graph = BondGraph.of(bonds, atomic_numbers)
@@ -147,7 +141,7 @@ def find_link_bonds(
 def topological_center(atoms: Sequence[int], bonds: Iterable[tuple[int, int]]) -> int:
     """Return the position in `atoms` of the atom with the shortest longest path to the others.
 
-    Of several molecules in a region the largest counts.
+    If a region has several molecules, the largest one counts.
     """
     position = {atom: k for k, atom in enumerate(atoms)}
     neighbours: list[list[int]] = [[] for _ in atoms]

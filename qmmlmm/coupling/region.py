@@ -5,17 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-
-import numpy as np
+from typing import Literal, get_args
 
 from qmmlmm.errors import RegionError, listed, nearest
-from qmmlmm.units import ANGSTROM_IN_BOHR, length_in_bohr
+from qmmlmm.setting_checks import is_whole_number
+from qmmlmm.units import ANGSTROM_IN_BOHR, Scalar, length_in_bohr
 
 LinkRule = Literal["ratio", "distance"]
 
 LINK_DISTANCES = (0.7 * ANGSTROM_IN_BOHR, 2.0 * ANGSTROM_IN_BOHR)
-"""What is possible (bohr): from a short H-H bond to a long bond of hydrogen to a heavy element."""
+"""Smallest and largest distance, bohr: a short H-H bond, and a long bond of hydrogen to a heavy element."""
 
 
 @dataclass(frozen=True, init=False)
@@ -25,7 +24,7 @@ class Region:
     Parameters
     ----------
     name : str
-        Used in term names, messages and files, for example ``"ligand"``.
+        Name in terms, messages and files, for example ``"ligand"``.
     atoms : iterable of int
         Indices of the atoms in the Topology; stored sorted. Virtual sites may be left out.
     charge : int
@@ -33,24 +32,24 @@ class Region:
     multiplicity : int
         2S + 1: one for a singlet.
     link_rule : {"ratio", "distance"}
-        Where link hydrogens sit on the cut bonds: at a fixed fraction of the bond, or at a fixed distance from the
-        region atom. Covalent radii give both, see `qmmlmm.coupling.link_atoms`.
+        Position of link hydrogens on the cut bonds: at a fixed fraction of the bond, or at a fixed distance from the
+        region atom, both from covalent radii; see `qmmlmm.coupling.link_atoms`.
     link_ratios : mapping of (int, int) to float, optional
-        For single cut bonds, keyed by (region atom, outside atom): where the link hydrogen sits, as a
-        fraction of the way from the region atom to the outside atom. Bonds that are not named follow `link_rule`.
+        Position of the link hydrogen on single cut bonds, as a fraction of the way from the region atom to the
+        outside atom; keyed by (region atom, outside atom). Bonds that are not named follow `link_rule`.
     link_distances : mapping of (int, int) to Quantity, nm, optional
-        For single cut bonds, keyed in the same way: the distance of the link hydrogen from the region atom.
-        Stored in bohr.
+        Distance of the link hydrogen from the region atom, for single cut bonds, keyed in the same way. Stored in
+        bohr.
 
     Raises
     ------
     RegionError
         If the atoms are empty, duplicate or negative, charge and multiplicity are not integers, or a link
-        hydrogen is placed where none can be.
+        hydrogen has an impossible position.
 
     Notes
     -----
-    A bond that is named in `link_ratios` or `link_distances` is cut even if only its surroundings suggest that it is
+    A bond in `link_ratios` or `link_distances` is cut even if elements and numbers of neighbours suggest that it is
     more than a single bond, see `qmmlmm.coupling.cut_bonds`.
     """
 
@@ -71,24 +70,24 @@ class Region:
         *,
         link_rule: LinkRule = "ratio",
         link_ratios: Mapping[tuple[int, int], float] | None = None,
-        link_distances: Mapping[tuple[int, int], Any] | None = None,
+        link_distances: Mapping[tuple[int, int], Scalar] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip() or "/" in name or name == "MM":
             raise RegionError(f"the name of a region is a non-empty string without '/' that is not 'MM', got {name!r}")
         given = list(atoms)
-        wrong = [a for a in given if isinstance(a, bool) or not isinstance(a, int | np.integer)]
+        wrong = [a for a in given if not is_whole_number(a)]
         if wrong:
             raise RegionError(f"atoms of region {name!r} are integer indices, got {listed(map(repr, wrong))}")
         indices = sorted(int(a) for a in given)
         if not indices:
-            raise RegionError(f"region {name!r} has no atoms; use qmmlmm.select, which refuses an empty selection")
+            raise RegionError(f"region {name!r} has no atoms; use qmmlmm.select, which raises for an empty selection")
         if indices[0] < 0:
             raise RegionError(f"region {name!r}: atom indices start at 0, got {indices[0]}")
         duplicates = sorted({a for a, b in itertools.pairwise(indices) if a == b})
         if duplicates:
             raise RegionError(f"region {name!r} lists atoms more than once: {listed(duplicates)}")
         for label, value in (("charge", charge), ("multiplicity", multiplicity)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            if not is_whole_number(value):
                 raise RegionError(f"region {name!r}: {label} is an integer, got {value!r}")
         if multiplicity < 1:
             raise RegionError(
@@ -128,7 +127,7 @@ class Region:
         return f"Region({self.name!r}, {len(self.atoms)} atoms, charge={self.charge}, multiplicity={self.multiplicity})"
 
 
-def _distance(name: str, bond: tuple[int, int], value: Any) -> float:
+def _distance(name: str, bond: tuple[int, int], value: Scalar) -> float:
     """Return a link distance in bohr."""
     try:
         distance = length_in_bohr(value)

@@ -1,13 +1,12 @@
 """Charges of the surroundings as Gaussian distributions instead of points.
 
-A point charge within 2 angstrom of a region pulls at the electrons as no atom does: the electrons of the region meet
-its whole attraction and nothing of the Pauli repulsion of the atom to which it belongs, and spill over to it. The
-cure is to give the charge an extent,
+A point charge within 2 angstrom of a region over-polarises it: the region's electrons feel the whole attraction of the
+charge and nothing of the Pauli repulsion of its atom, and spill over to it. A Gaussian distribution avoids this,
 
     rho(r) = q (pi w^2)^(-3/2) exp(-r^2/w^2),    phi(r) = q erf(r/w)/r,
 
 with the width w. It differs from the point charge by q erfc(r/w)/r: by 16 % at r = w, 0.5 % at 2 w, 2e-5 at 3 w. The
-total charge, and with it all that is seen from afar, stays.
+total charge, and with it the potential far away, is the same.
 
 Notes
 -----
@@ -19,22 +18,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from qmmlmm.errors import HamiltonianError, RegionError, listed
-from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray, IntArray, length_in_bohr
+from qmmlmm.setting_checks import is_whole_number
+from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray, IntArray, Scalar, length_in_bohr
+
+Widths: TypeAlias = "Scalar | Mapping[int, Scalar]"
+"""One width of all charges, or widths by particle."""
 
 REACH = 6.0
 """Distance in widths beyond which a Gaussian charge is a point: erfc(6) is 2e-17."""
 
 LARGEST_WIDTH = 2.0 * ANGSTROM_IN_BOHR
-"""In bohr. Beyond it charges that are a hydrogen bond away lose half their field."""
+"""Largest width, bohr; with larger ones charges at the distance of a hydrogen bond lose half their field."""
 
 
-def widths_in_bohr(smeared_charges: Any) -> float | dict[int, float] | None:
-    """Return what `Term(..., smeared_charges=...)` was given, in bohr.
+def widths_in_bohr(smeared_charges: Widths | None) -> float | dict[int, float] | None:
+    """Return the widths of `Term(..., smeared_charges=...)`, bohr.
 
     Parameters
     ----------
@@ -43,13 +46,13 @@ def widths_in_bohr(smeared_charges: Any) -> float | dict[int, float] | None:
     Raises
     ------
     HamiltonianError
-        If a width is no length, or none that makes sense, or a key is no atom.
+        If a width is no length or out of range, or a key is no atom.
     """
     if smeared_charges is None:
         return None
     if not isinstance(smeared_charges, Mapping):
         return _width(smeared_charges, "smeared_charges")
-    wrong = [a for a in smeared_charges if isinstance(a, bool) or not isinstance(a, int | np.integer) or a < 0]
+    wrong = [a for a in smeared_charges if not is_whole_number(a) or a < 0]
     if wrong or not smeared_charges:
         raise HamiltonianError(
             "smeared_charges as a mapping is {atom index: width}, got "
@@ -59,7 +62,7 @@ def widths_in_bohr(smeared_charges: Any) -> float | dict[int, float] | None:
     return {int(a): _width(width, f"smeared_charges of atom {a}") for a, width in smeared_charges.items()}
 
 
-def _width(value: Any, what: str) -> float:
+def _width(value: Scalar, what: str) -> float:
     try:
         width = math.nan if isinstance(value, bool) else length_in_bohr(value)
     except (TypeError, ValueError) as error:
@@ -86,14 +89,14 @@ def source_widths(
     Parameters
     ----------
     widths : float or mapping of int to float, bohr
-        Of all charges around the region, or of some particles.
+        One width of all charges around the region, or widths of some particles.
     n_particles : int
     own : sequence of int
-        Particles of the region: only their images act on it, from so far that they are points.
+        Particles of the region. Only their images act on it, at distances at which they are points.
     derived_bonds : (n_derived, 2) int array
-        A derived charge has the larger one of the widths of its two atoms.
+        Atoms of the derived charges, each of which has the larger width of its two atoms.
     name : str
-        Of the region, for messages.
+        Name of the region, for messages.
 
     Raises
     ------

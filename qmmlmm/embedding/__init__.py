@@ -1,1 +1,1 @@
-"""A region in the field of its surroundings: geometry, Ewald sums and their adjoint, in torch."""
+"""The periodic field of a region's surroundings, and the evaluation of terms in it. Private."""

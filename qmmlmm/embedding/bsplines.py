@@ -1,4 +1,4 @@
-"""Cardinal B-splines on a padded mesh: polynomials, and many points spread on the mesh and gathered from it.
+"""Cardinal B-splines: their polynomials, and spreading and gathering of many points on a padded mesh.
 
 The functions of tensors are TorchScript.
 
@@ -8,7 +8,7 @@ Source: Essmann et al., J. Chem. Phys. 103, 8577 (1995). The moduli at the Nyqui
 follow OpenMM.
 """
 
-# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
+# Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ def spline_coefficients(order: int) -> np.ndarray:
 
 
 def derivative_coefficients(coefficients: np.ndarray) -> np.ndarray:
-    """Return the polynomials' derivatives, padded to the same shape."""
+    """Return the derivatives of the polynomials, padded to the same shape."""
     result = np.zeros_like(coefficients)
     result[:-1] = coefficients[1:] * np.arange(1, len(coefficients))[:, None]
     return result
@@ -64,7 +64,7 @@ def spline_moduli(size: int, order: int) -> np.ndarray:
 
 
 def splines_at(polynomials: Tensor, fraction: Tensor, derivatives: int) -> Tensor:
-    """Return the splines and their derivatives at the mesh points around, (derivatives + 1, order, 3, n)."""
+    """Return the splines and their derivatives at the surrounding mesh points, (derivatives + 1, order, 3, n)."""
     order = polynomials.shape[1]
     powers = [torch.ones_like(fraction)]
     for _ in range(order - 1):
@@ -82,7 +82,7 @@ def spread_chunk(
     charges: Tensor,
     dipoles: Tensor,
 ) -> None:
-    """Add charges and, unless they have no columns, dipoles in units of cells to the padded mesh, which is flat."""
+    """Add charges and dipoles, in units of cells, to the flat padded mesh; dipoles may have no columns."""
     order = polynomials.shape[1]
     last = order - 1
     splines = splines_at(polynomials, fraction, 1)
@@ -110,7 +110,7 @@ def spread_chunk(
 def gather_chunk(
     polynomials: Tensor, mesh: Tensor, sizes: list[int], start: Tensor, fraction: Tensor, found: Tensor
 ) -> None:
-    """Add value and slopes along the axes of a padded, flat mesh to `found`, (4, n)."""
+    """Add the value on a padded, flat mesh and its derivatives along the axes to `found`, (4, n)."""
     order = polynomials.shape[1]
     last = order - 1
     splines = splines_at(polynomials, fraction, 1)
@@ -123,9 +123,9 @@ def gather_chunk(
             z, z_by_z = torch.zeros(2, start.shape[0], dtype=mesh.dtype, device=mesh.device).unbind(0)
             for c in range(order):
                 shift = ((last - a) * sizes[1] + last - b) * sizes[2] + last - c
-                here = mesh.narrow(0, shift, mesh.shape[0] - shift).index_select(0, start)
-                z.addcmul_(here, wz[c])
-                z_by_z.addcmul_(here, sz[c])
+                at_points = mesh.narrow(0, shift, mesh.shape[0] - shift).index_select(0, start)
+                z.addcmul_(at_points, wz[c])
+                z_by_z.addcmul_(at_points, sz[c])
             y.addcmul_(z, wy[b])
             y_by_y.addcmul_(z, sy[b])
             y_by_z.addcmul_(z_by_z, wy[b])

@@ -1,6 +1,6 @@
 """Long-range part of the Ewald potential on a mesh: smooth particle-mesh Ewald.
 
-All lengths in bohr, charges in e, potentials in hartree/e. Modules and functions are TorchScript.
+Lengths are in bohr, charges in e, potentials in hartree/e. Modules and functions are TorchScript.
 
 Notes
 -----
@@ -8,7 +8,7 @@ Source: Essmann et al., J. Chem. Phys. 103, 8577 (1995). The moduli at the Nyqui
 order follow OpenMM, so that the same splitting and grid give OpenMM's reciprocal energy to round-off.
 """
 
-# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
+# Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import math
 
@@ -29,18 +29,18 @@ SPLINE_ORDER = 5
 """OpenMM's order of B-splines."""
 
 CHUNK = 32768
-"""Points that are spread or gathered at once: 20 MB of arrays, and few enough that torch runs each operation on
-one thread (its grain size), which is faster here than to start and join threads some hundred times."""
+"""Points that are spread or gathered at once: 20 MB of arrays, and few enough that torch runs each operation on one
+thread (its grain size), which is faster than starting and joining threads some hundred times."""
 
 FEW = 512
-"""Points up to this number are spread and gathered in arrays of all their mesh points, and more if all these are fewer
-than those of the mesh: the work on a padded mesh goes with its size, whatever the number of points."""
+"""Up to this number, points are spread and gathered in arrays of all their mesh points; more points too, if all these
+are fewer than those of the mesh. The cost of a padded mesh depends on its size and not on the number of points."""
 
 FEW_AT_ONCE = 512
-"""Of these: 1 MB for each array of mesh points."""
+"""Points in one such array: 1 MB for each array of mesh points."""
 
 DENSE_TRANSFORM = 256
-"""Mesh sizes up to this one with a prime factor above 13 are transformed by a matrix, which is faster than FFT."""
+"""Mesh sizes up to this one with a prime factor above 13 are transformed by a matrix, which is faster than an FFT."""
 
 
 def _needs_matrix(size: int) -> bool:
@@ -52,12 +52,12 @@ def _needs_matrix(size: int) -> bool:
 
 
 def _interleaved(matrix: np.ndarray) -> np.ndarray:
-    """Return real and imaginary parts in turn along the last axis, as torch stores complex numbers."""
+    """Return real and imaginary parts alternating along the last axis, as torch stores complex numbers."""
     return np.stack([matrix.real, matrix.imag], axis=-1).reshape(len(matrix), -1)
 
 
 class EwaldMesh(torch.nn.Module):
-    """Reciprocal-space potential of charges in a periodic box, anywhere, with derivatives and adjoint.
+    """Reciprocal-space potential of charges in a periodic box, with derivatives and adjoint.
 
     Parameters
     ----------
@@ -66,22 +66,22 @@ class EwaldMesh(torch.nn.Module):
     grid : (int, int, int)
         Mesh points along the three box vectors.
     order : int
-        Of the B-splines.
+        Order of the B-splines.
     dtype : torch.dtype
-        Of the mesh and the splines. Positions and box are float64 always; what comes out has this type.
+        Type of the mesh, the splines and the results. Positions and box are always float64.
 
     Notes
     -----
     The potential at r of charges q_j is B(r) . (G * S) with S = sum_j q_j B(r_j), B the B-spline weights on the
     mesh and G the influence function. It is linear in the charges and symmetric in the two sets of points, so
     the derivative of any energy sum_i w_i phi(r_i) with respect to r_j is q_j times the gradient at r_j of the
-    potential of the charges w_i: one more pass of the same mesh. The uniform background that neutralises the
-    charges is in the potential: -pi / (V alpha^2) times the total charge.
+    potential of the charges w_i: one more pass of the same mesh. The potential includes the uniform background that
+    neutralises the charges: -pi / (V alpha^2) times the total charge.
 
-    Many points are sorted by their cell, once for spreading and gathering (`locate`). The mesh is padded by the
-    reach of the splines, so that each of the mesh points around of all points lies at one constant distance from
-    their cells in memory: no index is computed, and all arithmetic runs along the points. Where the points are close
-    together, as on the quadrature grid of a molecule, the part of the mesh around them is enough.
+    Many points are sorted by their cell, once for spreading and gathering (`locate`). The mesh is padded by the reach
+    of the splines, so that each surrounding mesh point has the same distance in memory from the cell for all points: no
+    index is computed, and all arithmetic runs along the points. For points that are close together, as on the
+    quadrature grid of a molecule, only the part of the mesh around them is used.
     """
 
     polynomials: Tensor
@@ -119,7 +119,7 @@ class EwaldMesh(torch.nn.Module):
         first = spline_coefficients(self.order)
         second = derivative_coefficients(first)
         third = derivative_coefficients(second)
-        # Rows: value, slope and curvature at each of the `order` mesh points.
+        # Rows: value, first and second derivative at each of the `order` mesh points.
         self.register_buffer("polynomials", torch.tensor(np.concatenate([first, second, third], axis=1).T, dtype=dtype))
         moduli = [spline_moduli(size, self.order) for size in (self.nx, self.ny, self.nz)]
         product = moduli[0][:, None, None] * moduli[1][None, :, None] * moduli[2][None, None, : self.nz // 2 + 1]
@@ -141,7 +141,7 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("cached_influence", torch.zeros(1, 1, 1, dtype=dtype), persistent=False)
 
     def _register_transforms(self, dtype: torch.dtype) -> None:
-        """Set up Fourier matrices for the axes whose size the FFT is slow at."""
+        """Set up Fourier matrices for the axes with sizes at which the FFT is slow."""
         self.by_matrix = any(_needs_matrix(size) for size in (self.nx, self.ny, self.nz))
         for name, size in (("transform_x", self.nx), ("transform_y", self.ny)):
             phases = np.exp(-2j * np.pi * (np.outer(np.arange(size), np.arange(size)) % size) / size)
@@ -162,7 +162,7 @@ class EwaldMesh(torch.nn.Module):
 
         Notes
         -----
-        Source: Essmann et al. (1995), eq. 4.7; the zero frequency holds the neutralising background.
+        Source: Essmann et al. (1995), eq. 4.7; the zero frequency has the neutralising background.
         """
         if not torch.equal(box, self.cached_box):
             reciprocal = torch.linalg.inv(box).t()
@@ -183,10 +183,10 @@ class EwaldMesh(torch.nn.Module):
         return self.cached_influence
 
     def _cells(self, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the places of the points' cells in the padded mesh, (n,), and the offsets inside, (3, n)."""
+        """Return the indices of the points' cells in the padded mesh, (n,), and the positions in the cells, (3, n)."""
         scaled = torch.matmul(torch.linalg.inv(box).t(), points.t())
         scaled = (scaled - torch.floor(scaled)) * self.grid_sizes[:, None]
-        # Round-off can put a point on the far face; and what is not a number has to find some cell.
+        # Round-off can put a point on the far face; NaN needs some valid cell.
         cell = torch.minimum(scaled.to(torch.int64), self.last_cells[:, None]).clamp_(min=0)
         fraction = (scaled - cell).to(self.polynomials.dtype)
         return (cell[0] * self.py + cell[1]) * self.pz + cell[2], fraction
@@ -203,11 +203,11 @@ class EwaldMesh(torch.nn.Module):
         Returns
         -------
         order : (n,) tensor
-            The points sorted by cell.
+            Order of the points by cell.
         start : (n,) tensor
-            Places of these cells in the padded mesh.
+            Indices of these cells in the padded mesh.
         fraction : (3, n) tensor
-            Where the points are in their cells.
+            Positions of the points in their cells.
         """
         start, fraction = self._cells(points, box)
         start, order = torch.sort(start)
@@ -239,19 +239,19 @@ class EwaldMesh(torch.nn.Module):
     def spread_located(
         self, order: Tensor, start: Tensor, fraction: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor
     ) -> Tensor:
-        """Put charges on the mesh as `spread`, at points anywhere in the box that `locate` has found."""
+        """Put charges on the mesh as `spread`, at points of the whole box from `locate`."""
         q, d = self._loads(order, charges, dipoles, box)
         if self._are_few(start):
             return self._spread_few(start, fraction, q, d)
         return self._spread_many(start, fraction, q, d, self.padding_x, self.padding_y, self.padding_z)
 
     def _are_few(self, start: Tensor) -> bool:
-        """Return whether the mesh points around the points are better taken by themselves."""
+        """Return whether arrays of all mesh points of the points are faster than a padded mesh."""
         count = start.shape[0]
         return count <= self.few or (self.few > 0 and count * self.order**3 < self.nx * self.ny * self.nz)
 
     def _loads(self, order: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> tuple[Tensor, Tensor]:
-        """Return charges, and dipoles in units of cells, (3, n) or without columns, in the order of cells."""
+        """Return charges, (n,), and dipoles in units of cells, (3, n) or (3, 0), in the order of cells."""
         dtype = self.polynomials.dtype
         q = charges.to(dtype)[order]
         d = torch.zeros(3, 0, dtype=dtype, device=q.device)
@@ -260,14 +260,14 @@ class EwaldMesh(torch.nn.Module):
         return q, d
 
     def _patch(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the places of cells in a padded mesh that just holds them, and its rows in the periodic mesh."""
+        """Return the indices of cells in the smallest padded mesh for them, and its rows in the periodic mesh."""
         cells = self._axes(start)
         rows: list[Tensor] = []
         local: list[Tensor] = []
         sizes = [self.nx, self.ny, self.nz]
         reach = self.order - 1
         for axis in range(3):
-            # Counted from the first point, which has the others on both sides.
+            # Relative to the first point, which has the others on both sides.
             first = int(cells[axis][0]) - sizes[axis] // 2
             away = torch.remainder(cells[axis] - first, sizes[axis])
             low = int(away.min())
@@ -285,7 +285,7 @@ class EwaldMesh(torch.nn.Module):
         return [torch.div(plane, self.py, rounding_mode="floor"), plane % self.py, start % self.pz]
 
     def _around(self, start: Tensor) -> Tensor:
-        """Return the places of the mesh points around of each point in the periodic mesh, (n, order, order, order)."""
+        """Return the indices of the mesh points of each point in the periodic mesh, (n, order, order, order)."""
         x, y, z = self._axes(start)
         x = torch.remainder(x[:, None] - self.behind, self.nx)
         y = torch.remainder(y[:, None] - self.behind, self.ny)
@@ -296,7 +296,7 @@ class EwaldMesh(torch.nn.Module):
     def _spread_many(
         self, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
     ) -> Tensor:
-        """Put charges and dipoles on a padded mesh and that on the periodic one, whose rows it has."""
+        """Put charges and dipoles on a padded mesh, and add it to the periodic one."""
         sizes = [rows_x.shape[0], rows_y.shape[0], rows_z.shape[0]]
         mesh = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=q.dtype, device=q.device)
         for begin in range(0, start.shape[0], self.chunk):
@@ -325,7 +325,7 @@ class EwaldMesh(torch.nn.Module):
         return mesh.view(self.nx, self.ny, self.nz)
 
     def _fold(self, padded: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor) -> Tensor:
-        """Add a padded mesh to the periodic one, whose rows it has."""
+        """Add a padded mesh to the periodic one."""
         z = torch.zeros(rows_x.shape[0], rows_y.shape[0], self.nz, dtype=padded.dtype, device=padded.device)
         z.index_add_(2, rows_z, padded)
         y = torch.zeros(rows_x.shape[0], self.ny, self.nz, dtype=padded.dtype, device=padded.device)
@@ -369,7 +369,7 @@ class EwaldMesh(torch.nn.Module):
 
     @torch.jit.export
     def convolve(self, mesh: Tensor, box: Tensor) -> Tensor:
-        """Return the potential on the mesh of the charges on the mesh, hartree/e."""
+        """Return the potential on the mesh of charges on the mesh, hartree/e."""
         transformed = self._transform(mesh)
         return self._transform_back(transformed * self.influence(box))
 
@@ -390,22 +390,24 @@ class EwaldMesh(torch.nn.Module):
         """
         order, start, fraction = self.locate(points, box)
         if self._are_few(start):
-            return self._in_place(self._gather_few(potential, start, fraction), order, box)
+            return self._in_original_order(self._gather_few(potential, start, fraction), order, box)
         start, rows_x, rows_y, rows_z = self._patch(start)
-        return self._in_place(self._gather_many(potential, start, fraction, rows_x, rows_y, rows_z), order, box)
+        return self._in_original_order(
+            self._gather_many(potential, start, fraction, rows_x, rows_y, rows_z), order, box
+        )
 
     @torch.jit.export
     def gather_located(
         self, potential: Tensor, order: Tensor, start: Tensor, fraction: Tensor, box: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Interpolate as `gather`, at points anywhere in the box that `locate` has found."""
+        """Interpolate as `gather`, at points of the whole box from `locate`."""
         if self._are_few(start):
-            return self._in_place(self._gather_few(potential, start, fraction), order, box)
+            return self._in_original_order(self._gather_few(potential, start, fraction), order, box)
         found = self._gather_many(potential, start, fraction, self.padding_x, self.padding_y, self.padding_z)
-        return self._in_place(found, order, box)
+        return self._in_original_order(found, order, box)
 
-    def _in_place(self, found: Tensor, order: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and gradients from values and slopes along the axes, (4, n) in the order of cells."""
+    def _in_original_order(self, found: Tensor, order: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values and gradients from values and derivatives along the axes, (4, n) in the order of cells."""
         back = torch.empty_like(order)
         back[order] = torch.arange(order.shape[0], device=order.device)
         result = found.index_select(1, back)
@@ -415,9 +417,9 @@ class EwaldMesh(torch.nn.Module):
     def _gather_many(
         self, potential: Tensor, start: Tensor, fraction: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
     ) -> Tensor:
-        """Interpolate in a padded mesh that has these rows of the periodic one."""
+        """Interpolate in a padded mesh with these rows of the periodic one."""
         sizes = [rows_x.shape[0], rows_y.shape[0], rows_z.shape[0]]
-        # A whole axis first is fastest where all rows are taken, the axis that is farthest in memory where few are.
+        # For all rows, a whole axis first is fastest; for few, the axis that is farthest in memory.
         if sizes[0] < self.nx:
             padded = potential.index_select(0, rows_x).index_select(1, rows_y).index_select(2, rows_z)
         else:
@@ -451,7 +453,7 @@ class EwaldMesh(torch.nn.Module):
 
     @torch.jit.export
     def gather_few(self, potential: Tensor, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Interpolate value, gradient and second derivatives, (n, 3, 3) hartree/(e bohr^2). For few points.
+        """Interpolate value, gradient and second derivatives, (n, 3, 3) hartree/(e bohr^2), at few points.
 
         Parameters and the first two results are those of `gather`.
         """
@@ -462,9 +464,9 @@ class EwaldMesh(torch.nn.Module):
         in_z = torch.matmul(cube, splines[:, 2].transpose(1, 2)[:, None])  # point, x, y, derivative of z
         in_yz = torch.matmul(splines[:, 1][:, None], in_z)
         every = torch.matmul(splines[:, 0], in_yz.flatten(2)).view(-1, 3, 3, 3)  # derivatives of x, y, z
-        slopes = torch.stack([every[:, 1, 0, 0], every[:, 0, 1, 0], every[:, 0, 0, 1]], dim=-1)
+        gradients = torch.stack([every[:, 1, 0, 0], every[:, 0, 1, 0], every[:, 0, 0, 1]], dim=-1)
         xx, yy, zz = every[:, 2, 0, 0], every[:, 0, 2, 0], every[:, 0, 0, 2]
         xy, xz, yz = every[:, 1, 1, 0], every[:, 1, 0, 1], every[:, 0, 1, 1]
         in_cells = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], dim=-1).view(-1, 3, 3)
         curvature = torch.matmul(torch.matmul(scale, in_cells), scale.t())
-        return every[:, 0, 0, 0], torch.matmul(slopes, scale.t()), curvature
+        return every[:, 0, 0, 0], torch.matmul(gradients, scale.t()), curvature

@@ -1,6 +1,6 @@
-"""The potential of a region's surroundings at its sites, and the forces that the region exerts back.
+"""The potential of a region's surroundings at its sites, and the forces of the region on them.
 
-Everything in atomic units and TorchScript.
+All quantities are in atomic units, and all code is TorchScript.
 
 Notes
 -----
@@ -9,27 +9,26 @@ reference charges, the region feels
 
     phi(r) = sum_j q_j K(r - r_j) - sum_{i in region} q_i / |r - r_i|,
 
-the surroundings and all images of the region, but not the region itself. Its term in the energy is
+which includes the surroundings and all images of the region, but not the region itself. Its term in the energy is
 
     E = f(R, phi, grad phi) - 1/2 sum_{i in region} q_i phi'(r_i),
 
-where phi' is the same with the reference charges of all embedded regions alone. The second part makes the
-interaction of the region with its own images, and with other embedded regions (which feel this one in their
-turn), count once. It is exact for a region of fixed charges, and of second order in the difference between
-the region's charge density and its reference charges otherwise. No part of it depends on the region's
-density, so that no response term is needed.
+where phi' is the same potential of only the reference charges of all embedded regions. By the second part the
+interaction of the region with its own images, and with other embedded regions, which also feel this one, counts once.
+This is exact for a region of fixed charges; otherwise the error is of second order in the difference between the
+region's charge density and its reference charges. The second part does not depend on the region's density, so that no
+response term is needed.
 
-Where charges of the surroundings are Gaussian distributions of width w (`qmmlmm.coupling.smeared_charges`), K has
-erf(r/w)/r in the place of the 1/r of the nearest images. That takes erfc(r/w)/r away, which is short-ranged: the mesh
-knows nothing of it.
+For charges that are Gaussian distributions of width w (`qmmlmm.coupling.smeared_charges`), K has erf(r/w)/r instead of
+the 1/r of the nearest images. The difference, erfc(r/w)/r, is short-ranged and does not change the mesh.
 
 Source of the kernel: Ewald's sum as in Essmann et al., J. Chem. Phys. 103, 8577 (1995), with OpenMM's
 neutralising background.
 """
 
-# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
+# Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,82 +36,85 @@ from torch import Tensor
 
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.smeared_charges import REACH
-from qmmlmm.embedding.geometry import RegionGeometry
+from qmmlmm.embedding.kernels import screened_kernel, smeared_kernel
 from qmmlmm.embedding.mesh import SPLINE_ORDER, EwaldMesh
+from qmmlmm.embedding.region_geometry import RegionGeometry, required_box
 
-SAME_PLACE = 1e-4
-"""Square of the distance (bohr^2) below which a source is the region's own atom and not an image of it."""
-
-
-def screened_kernel(r: Tensor, splitting: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return erfc(a r)/r and its first and second derivatives, for one a or one for each column of r."""
-    inverse = 1.0 / r
-    value = torch.erfc(splitting * r) * inverse
-    gaussian = (2.0 * splitting / math.sqrt(math.pi)) * torch.exp(-((splitting * r) ** 2))
-    first = -(value + gaussian) * inverse
-    second = -2.0 * first * inverse + 2.0 * splitting * splitting * gaussian
-    return value, first, second
+SAME_POSITION = 1e-4
+"""Squared distance, bohr^2, below which a source is the region's own atom and not an image of it."""
 
 
-def smeared_kernel(r: Tensor, splitting: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return erf(a r)/r, its first derivative divided by r, and its second derivative, finite at r = 0."""
-    near = splitting * r < 0.1
-    safe = torch.where(near, torch.ones_like(r), r)
-    gaussian = (2.0 * splitting / math.sqrt(math.pi)) * torch.exp(-((splitting * safe) ** 2))
-    value = torch.erf(splitting * safe) / safe
-    first = (gaussian - value) / safe
-    second = -2.0 * first / safe - 2.0 * splitting * splitting * gaussian
-    # Taylor series of erf(x)/x; the next terms are below 1e-14 at x = 0.1.
-    x2 = (splitting * r) ** 2
-    c = 2.0 * splitting / math.sqrt(math.pi)
-    value0 = c * (1.0 - x2 / 3.0 + x2**2 / 10.0 - x2**3 / 42.0 + x2**4 / 216.0 - x2**5 / 1320.0 + x2**6 / 9360.0)
-    c2 = c * splitting * splitting
-    slope0 = c2 * (
-        -2.0 / 3.0
-        + 4.0 * x2 / 10.0
-        - 6.0 * x2**2 / 42.0
-        + 8.0 * x2**3 / 216.0
-        - 10.0 * x2**4 / 1320.0
-        + 12.0 * x2**5 / 9360.0
-    )
-    second0 = c2 * (
-        -2.0 / 3.0
-        + 12.0 * x2 / 10.0
-        - 30.0 * x2**2 / 42.0
-        + 56.0 * x2**3 / 216.0
-        - 90.0 * x2**4 / 1320.0
-        + 132.0 * x2**5 / 9360.0
-    )
-    return (
-        torch.where(near, value0, value),
-        torch.where(near, slope0, first / safe),
-        torch.where(near, second0, second),
-    )
+class PreparedField(NamedTuple):
+    """The sources of a region's field at one geometry.
+
+    Parameters
+    ----------
+    sites : (n_sites, 3) tensor, bohr
+        Atoms and link atoms of the region.
+    sources : (n_sources, 3) tensor, bohr
+        All particles, then the derived charges.
+    box : (3, 3) tensor or None, bohr
+    near_positions : (k, 3) tensor, bohr
+        Images of sources that act through their kernel and not only through the mesh.
+    near_index : (k,) int64 tensor
+        Source of each image.
+    near_charges : (k,) tensor, e
+    near_widths : (k,) tensor, bohr
+        Widths of Gaussian charges, zero for points.
+    order, start, fraction : tensors
+        Cells of the sources, from `EwaldMesh.locate`; empty without a box.
+    mesh_potential : (nx, ny, nz) tensor, hartree/e
+        Long-range potential on the mesh; empty without a box.
+    """
+
+    sites: Tensor
+    sources: Tensor
+    box: Tensor | None
+    near_positions: Tensor
+    near_index: Tensor
+    near_charges: Tensor
+    near_widths: Tensor
+    order: Tensor
+    start: Tensor
+    fraction: Tensor
+    mesh_potential: Tensor
 
 
-def smeared_slope(r: Tensor, splitting: float) -> Tensor:
-    """Return the first derivative of erf(a r)/r divided by r alone, for many distances of which few are short."""
-    near = splitting * r < 0.1
-    safe = r.masked_fill(near, 1.0)
-    gaussian = (2.0 * splitting / math.sqrt(math.pi)) * torch.exp(-((splitting * safe) ** 2))
-    slope = (gaussian - torch.erf(splitting * safe) / safe) / safe**2
-    slope[near] = smeared_kernel(r[near], splitting)[1]
-    return slope
+class SitePotential(NamedTuple):
+    """The potential at a region's sites with its derivatives, and intermediates for its adjoint.
+
+    Parameters
+    ----------
+    value : (n_sites,) tensor, hartree/e
+    gradient : (n_sites, 3) tensor, hartree/(e bohr)
+    curvature : (n_sites, 3, 3) tensor, hartree/(e bohr^2)
+    near_delta : (3, n_sites, k) tensor, bohr
+        Vectors from the near sources to the sites.
+    near_radial, near_along : (n_sites, k) tensors
+        First derivative of the kernel divided by the distance, and the additional second derivative along the distance.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    curvature: Tensor
+    near_delta: Tensor
+    near_radial: Tensor
+    near_along: Tensor
 
 
 class SurroundingsField(torch.nn.Module):
     """Potential, gradient and curvature at a region's sites, and their adjoint.
 
-    Call `prepare` once per geometry; the other methods use what it found.
+    `prepare` returns the field of a geometry; the other methods take it.
 
     Parameters
     ----------
     layout : TermLayout
-        With `surroundings`.
+        Layout with `surroundings`.
     mesh_dtype : torch.dtype
-        Of the mesh that carries the long-range part; everything else is float64.
+        Type of the mesh for the long-range part; everything else is float64.
     order : int
-        Of the mesh's B-splines.
+        Order of the mesh's B-splines.
     """
 
     charges: Tensor
@@ -130,7 +132,7 @@ class SurroundingsField(torch.nn.Module):
         surroundings = layout.surroundings
         self.periodic = layout.periodic
         self.n_atoms = len(layout.atoms)
-        self.same_place = SAME_PLACE
+        self.same_position = SAME_POSITION
         self.smearing_reach = REACH
         self.smeared = surroundings.source_widths is not None
         widths = (
@@ -154,7 +156,7 @@ class SurroundingsField(torch.nn.Module):
         self.register_buffer("own_charges", own_charges)
         reference_sources = torch.nonzero(reference)[:, 0]
         self.register_buffer("reference_sources", reference_sources)
-        # No other region is in the field: the reference charges are the region's own.
+        # Whether no other region is in the field, so that the reference charges are the region's own.
         elsewhere = reference.clone()
         elsewhere[torch.tensor(layout.atoms)] -= own_charges
         self.alone = not bool((elsewhere != 0).any())
@@ -166,50 +168,54 @@ class SurroundingsField(torch.nn.Module):
             order,
             mesh_dtype,
         )
-        # Found by prepare().
-        self.sources = torch.zeros(0, 3, dtype=torch.float64)
-        self.sites = torch.zeros(0, 3, dtype=torch.float64)
-        self.box = torch.eye(3, dtype=torch.float64)
-        self.near_positions = torch.zeros(0, 3, dtype=torch.float64)
-        self.near_index = torch.zeros(0, dtype=torch.int64)
-        self.near_delta = torch.zeros(3, 0, 0, dtype=torch.float64)
-        self.near_radial = torch.zeros(0, 0, dtype=torch.float64)
-        self.near_along = torch.zeros(0, 0, dtype=torch.float64)
-        self.order = torch.zeros(0, dtype=torch.int64)
-        self.start = torch.zeros(0, dtype=torch.int64)
-        self.fraction = torch.zeros(3, 0, dtype=mesh_dtype)
-        self.mesh_potential = torch.zeros(1, 1, 1, dtype=mesh_dtype)
 
     @torch.jit.export
-    def prepare(self, positions: Tensor, box: Tensor) -> Tensor:
-        """Take a geometry, find the near sources, fill the mesh; return the sites, (n_sites, 3) bohr.
+    def prepare(self, positions: Tensor, box: Tensor | None) -> PreparedField:
+        """Find the near sources of a geometry and fill the mesh.
 
         Parameters
         ----------
         positions : (n_particles, 3) tensor, bohr
-        box : (3, 3) tensor, bohr
+        box : (3, 3) tensor or None, bohr
+            None without periodicity.
         """
-        self.box = box
-        self.sites = self.geometry.sites(positions, box)
-        self.sources = self.geometry.sources(positions, box)
-        self._find_near()
+        sites = self.geometry.sites(positions, box)
+        sources = self.geometry.sources(positions, box)
+        near_positions, near_index = self._find_near(sites, sources, box)
+        order = torch.zeros(0, dtype=torch.int64, device=sites.device)
+        start, fraction, mesh_potential = order, sites[:0, :0], sites[:0, :0]
         if self.periodic:
-            self.order, self.start, self.fraction = self.mesh.locate(self.sources, box)
-            charged = self.mesh.spread_located(self.order, self.start, self.fraction, self.charges, None, box)
-            self.mesh_potential = self.mesh.convolve(charged, box)
-        return self.sites
+            vectors = required_box(box)
+            order, start, fraction = self.mesh.locate(sources, vectors)
+            charged = self.mesh.spread_located(order, start, fraction, self.charges, None, vectors)
+            mesh_potential = self.mesh.convolve(charged, vectors)
+        return PreparedField(
+            sites,
+            sources,
+            box,
+            near_positions,
+            near_index,
+            self.charges[near_index],
+            self.widths[near_index],
+            order,
+            start,
+            fraction,
+            mesh_potential,
+        )
 
-    def _find_near(self) -> None:
+    def _find_near(self, sites: Tensor, sources: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the positions of the near images and their sources."""
         index = self.active
-        positions = self.sources[index]
+        positions = sources[index]
         if self.periodic:
-            center = self.sites.mean(dim=0)
-            radius = torch.sqrt(((self.sites - center) ** 2).sum(-1).max())
+            vectors = required_box(box)
+            center = sites.mean(dim=0)
+            radius = torch.sqrt(((sites - center) ** 2).sum(-1).max())
             reach = self.cutoff + radius
-            inverse = torch.linalg.inv(self.box)
+            inverse = torch.linalg.inv(vectors)
             fractional = torch.matmul(positions - center, inverse)
             fractional = fractional - torch.round(fractional)
-            displacements = torch.matmul(fractional, self.box)
+            displacements = torch.matmul(fractional, vectors)
             # Perpendicular width of the box along each reciprocal vector.
             widths = 1.0 / torch.sqrt((inverse * inverse).sum(dim=0))
             shells = torch.floor(reach / widths + 0.5)
@@ -220,38 +226,27 @@ class SurroundingsField(torch.nn.Module):
                 positions = center + displacements[keep]
             else:
                 found: list[Tensor] = []
-                places: list[Tensor] = []
+                images: list[Tensor] = []
                 na, nb, nc = int(shells[0]), int(shells[1]), int(shells[2])
                 for a in range(-na, na + 1):
                     for b in range(-nb, nb + 1):
                         for c in range(-nc, nc + 1):
-                            shifted = displacements + (a * self.box[0] + b * self.box[1] + c * self.box[2])
+                            shifted = displacements + (a * vectors[0] + b * vectors[1] + c * vectors[2])
                             keep = torch.nonzero((shifted * shifted).sum(-1) < limit)[:, 0]
                             found.append(index[keep])
-                            places.append(center + shifted[keep])
+                            images.append(center + shifted[keep])
                 index = torch.cat(found)
-                positions = torch.cat(places)
+                positions = torch.cat(images)
         local = self.own[index]
         itself = local >= 0
         if self.periodic:
-            away = positions - self.sites[torch.clamp(local, min=0)]
-            itself = itself & ((away * away).sum(-1) < self.same_place)
+            away = positions - sites[torch.clamp(local, min=0)]
+            itself = itself & ((away * away).sum(-1) < self.same_position)
         keep = torch.nonzero(~itself)[:, 0]
-        self.near_index = index[keep]
-        self.near_positions = positions[keep]
-
-    @torch.jit.export
-    def near_charges(self) -> Tensor:
-        """Return the charges of the near sources, (k,) e."""
-        return self.charges[self.near_index]
-
-    @torch.jit.export
-    def near_widths(self) -> Tensor:
-        """Return the widths of the near sources, (k,) bohr, zero for points."""
-        return self.widths[self.near_index]
+        return positions[keep], index[keep]
 
     def _compact(self, r: Tensor, widths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the potential of near unit charges beside the mesh, (n, k), and its derivatives."""
+        """Return the short-range potential of near unit charges, (n, k), and its derivatives."""
         value, first, second = screened_kernel(r, self.alpha)
         if self.smeared:
             near = (widths > 0) & (r.min(dim=0).values < self.smearing_reach * widths)
@@ -263,24 +258,16 @@ class SurroundingsField(torch.nn.Module):
         return value, first, second
 
     @torch.jit.export
-    def potential(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the potential at the sites with its first and second derivatives.
-
-        Returns
-        -------
-        potential : (n_sites,) tensor, hartree/e
-        gradient : (n_sites, 3) tensor, hartree/(e bohr)
-        curvature : (n_sites, 3, 3) tensor, hartree/(e bohr^2)
-        """
+    def potential(self, prepared: PreparedField) -> SitePotential:
+        """Return the potential at the sites with its first and second derivatives."""
+        sites, q = prepared.sites, prepared.near_charges
         # Coordinates come first, so that all arithmetic runs along the near sources.
-        delta = self.sites.t()[:, :, None] - self.near_positions.t().contiguous()[:, None, :]
+        delta = sites.t()[:, :, None] - prepared.near_positions.t().contiguous()[:, None, :]
         squared = delta[0] * delta[0] + delta[1] * delta[1] + delta[2] * delta[2]
         r = torch.sqrt(squared)
-        value, first, second = self._compact(r, self.near_widths())
+        value, first, second = self._compact(r, prepared.near_widths)
         radial = first / r
         along = (second - radial) / squared
-        self.near_delta, self.near_radial, self.near_along = delta, radial, along
-        q = self.charges[self.near_index]
         value_sum = torch.matmul(value, q)
         gradient = torch.matmul(delta * radial, q).t()
         weighted = delta * (along * q)
@@ -292,32 +279,37 @@ class SurroundingsField(torch.nn.Module):
         isotropic = torch.matmul(radial, q)
         curvature = curvature + isotropic[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
         if self.periodic:
-            own_value, own_gradient, own_curvature = self._own(self.own_charges)
-            smooth, slope, bend = self.mesh.gather_few(self.mesh_potential, self.sites, self.box)
+            own_value, own_gradient, own_curvature = self._own(sites, self.own_charges)
+            smooth, smooth_gradient, smooth_curvature = self.mesh.gather_few(
+                prepared.mesh_potential, sites, required_box(prepared.box)
+            )
             value_sum = value_sum + (smooth - own_value)
-            gradient = gradient + (slope - own_gradient)
-            curvature = curvature + (bend - own_curvature)
-        return value_sum, gradient, curvature
+            gradient = gradient + (smooth_gradient - own_gradient)
+            curvature = curvature + (smooth_curvature - own_curvature)
+        return SitePotential(value_sum, gradient, curvature, delta, radial, along)
 
-    def _own(self, charges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the smeared potential at the sites of charges at the region's atoms, and derivatives."""
-        delta = self.sites[:, None, :] - self.sites[None, : self.n_atoms, :]
+    def _own(self, sites: Tensor, charges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the potential at the sites of Gaussian charges at the region's atoms, with its derivatives."""
+        delta = sites[:, None, :] - sites[None, : self.n_atoms, :]
         r = torch.sqrt((delta * delta).sum(-1))
-        value, slope, second = smeared_kernel(r, self.splitting)
+        value, radial, second = smeared_kernel(r, self.alpha)
         unit = delta / torch.clamp(r, min=1e-12)[:, :, None]
-        along = (second - slope) * charges
+        along = (second - radial) * charges
         curvature = torch.matmul((along[:, :, None] * unit).transpose(1, 2), unit)
         identity = torch.eye(3, dtype=r.dtype, device=r.device)
-        curvature = curvature + (slope * charges).sum(1)[:, None, None] * identity
-        gradient = ((slope * charges)[:, :, None] * delta).sum(1)
+        curvature = curvature + (radial * charges).sum(1)[:, None, None] * identity
+        gradient = ((radial * charges)[:, :, None] * delta).sum(1)
         return torch.matmul(value, charges), gradient, curvature
 
     @torch.jit.export
-    def adjoint(self, charges: Tensor, dipoles: Tensor) -> Tensor:
-        """Return the forces' other half: derivatives with respect to the sources' positions.
+    def adjoint(self, prepared: PreparedField, potential: SitePotential, charges: Tensor, dipoles: Tensor) -> Tensor:
+        """Return the derivatives of an energy with respect to the sources' positions.
 
         Parameters
         ----------
+        prepared : PreparedField
+        potential : SitePotential
+            Potential of this field.
         charges : (n_sites,) tensor, e
             Derivative of an energy with respect to the potential at the sites.
         dipoles : (n_sites, 3) tensor, e bohr
@@ -326,84 +318,101 @@ class SurroundingsField(torch.nn.Module):
         Returns
         -------
         (n_sources, 3) tensor, hartree/bohr
-            Of the geometry that `potential` was called for last. The derivatives with respect to the sites
-            themselves are charges * gradient + curvature . dipoles of `potential` and are not in it.
+            The derivatives with respect to the sites are in `qmmlmm.embedding.chain_rule`.
         """
-        delta, radial = self.near_delta, self.near_radial
+        delta, radial = potential.near_delta, potential.near_radial
         towards = dipoles.t()[:, :, None]
         projection = delta[0] * towards[0] + delta[1] * towards[1] + delta[2] * towards[2]
-        along = charges[:, None] * radial + self.near_along * projection
+        along = charges[:, None] * radial + potential.near_along * projection
         pull = ((delta * along).sum(1) + torch.matmul(dipoles.t(), radial)).t()
-        gradient = torch.zeros_like(self.sources)
-        gradient.index_add_(0, self.near_index, -self.charges[self.near_index][:, None] * pull)
+        gradient = torch.zeros_like(prepared.sources)
+        gradient.index_add_(0, prepared.near_index, -prepared.near_charges[:, None] * pull)
         if self.periodic:
-            gradient += self.smooth_adjoint(self.sites, charges, dipoles)
-            _, slope, curvature = self._own_pairs(charges, dipoles)
-            own = self.own_charges[:, None] * (slope + curvature)
+            gradient += self.smooth_adjoint(prepared, prepared.sites, charges, dipoles)
+            from_charges, from_dipoles = self._own_pairs(prepared.sites, charges, dipoles)
+            own = self.own_charges[:, None] * (from_charges + from_dipoles)
             gradient.index_add_(0, self.geometry.atoms, own)
         return gradient
 
-    def _own_pairs(self, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the pull of site charges and dipoles on unit smeared charges at the region's atoms."""
-        delta = self.sites[:, None, :] - self.sites[None, : self.n_atoms, :]
+    def _own_pairs(self, sites: Tensor, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the derivatives, from site charges and dipoles, for unit Gaussian charges at the region's atoms."""
+        delta = sites[:, None, :] - sites[None, : self.n_atoms, :]
         r = torch.sqrt((delta * delta).sum(-1))
-        value, slope, second = smeared_kernel(r, self.splitting)
-        from_charges = ((charges[:, None] * slope)[:, :, None] * delta).sum(0)
+        _, radial, second = smeared_kernel(r, self.alpha)
+        from_charges = ((charges[:, None] * radial)[:, :, None] * delta).sum(0)
         projection = (delta * dipoles[:, None, :]).sum(-1)
-        along = (second - slope) / torch.clamp(r * r, min=1e-24) * projection
-        from_dipoles = (along[:, :, None] * delta).sum(0) + torch.matmul(slope.t(), dipoles)
-        return value, from_charges, from_dipoles
+        along = (second - radial) / torch.clamp(r * r, min=1e-24) * projection
+        from_dipoles = (along[:, :, None] * delta).sum(0) + torch.matmul(radial.t(), dipoles)
+        return from_charges, from_dipoles
 
     @torch.jit.export
-    def smooth_potential(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mesh part of the potential, (g,) hartree/e, and its gradient, at any points, (g, 3) bohr."""
-        value, gradient = self.mesh.gather(self.mesh_potential, points, self.box)
+    def smooth_potential(self, prepared: PreparedField, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mesh part of the potential, (g,) hartree/e, and its gradient, at points, (g, 3) bohr."""
+        value, gradient = self.mesh.gather(prepared.mesh_potential, points, required_box(prepared.box))
         return value.to(torch.float64), gradient.to(torch.float64)
 
     @torch.jit.export
-    def smooth_adjoint(self, points: Tensor, charges: Tensor, dipoles: Tensor | None) -> Tensor:
-        """Return the mesh part of `adjoint`, for charges at any points, (n_sources, 3) hartree/bohr."""
-        mesh = self.mesh.convolve(self.mesh.spread(points, charges, dipoles, self.box), self.box)
-        _, gradient = self.mesh.gather_located(mesh, self.order, self.start, self.fraction, self.box)
+    def smooth_adjoint(
+        self,
+        prepared: PreparedField,
+        points: Tensor,
+        charges: Tensor,
+        dipoles: Tensor | None,
+    ) -> Tensor:
+        """Return the mesh part of `adjoint` for charges at points, (n_sources, 3) hartree/bohr."""
+        box = required_box(prepared.box)
+        mesh = self.mesh.convolve(self.mesh.spread(points, charges, dipoles, box), box)
+        _, gradient = self.mesh.gather_located(mesh, prepared.order, prepared.start, prepared.fraction, box)
         return self.charges[:, None] * gradient
 
-    def source_energies(self, charges: Tensor, dipoles: Tensor) -> Tensor:
+    @torch.jit.export
+    def source_energies(self, prepared: PreparedField, charges: Tensor, dipoles: Tensor) -> Tensor:
         """Return the energy of each source in the potential of charges and dipoles at the sites.
 
         Parameters
         ----------
+        prepared : PreparedField
         charges : (n_sites,) tensor, e
         dipoles : (n_sites, 3) tensor, e bohr
 
         Returns
         -------
         (n_sources,) tensor, hartree
-            The sum is that of charges * potential + dipoles . gradient of `potential`. An atom of the region has
-            the energy of its images.
+            Their sum is that of charges * potential + dipoles . gradient of `potential`. For an atom of the region it
+            is the energy of its images.
         """
-        delta = self.sites[:, None, :] - self.near_positions[None, :, :]
+        sites = prepared.sites
+        delta = sites[:, None, :] - prepared.near_positions[None, :, :]
         r = torch.sqrt((delta * delta).sum(-1))
-        value, first, _ = self._compact(r, self.near_widths())
+        value, first, _ = self._compact(r, prepared.near_widths)
         felt = (charges[:, None] * value + first / r * (delta * dipoles[:, None, :]).sum(-1)).sum(0)
         energies = torch.zeros_like(self.charges)
-        energies.index_add_(0, self.near_index, self.charges[self.near_index] * felt)
+        energies.index_add_(0, prepared.near_index, prepared.near_charges * felt)
         if self.periodic:
-            energies = energies + self.smooth_source_energies(self.sites, charges, dipoles)
-            delta = self.sites[:, None, :] - self.sites[None, : self.n_atoms, :]
-            value, slope, _ = smeared_kernel(torch.sqrt((delta * delta).sum(-1)), self.splitting)
-            own = (charges[:, None] * value + slope * (delta * dipoles[:, None, :]).sum(-1)).sum(0)
+            energies = energies + self.smooth_source_energies(prepared, sites, charges, dipoles)
+            delta = sites[:, None, :] - sites[None, : self.n_atoms, :]
+            value, radial, _ = smeared_kernel(torch.sqrt((delta * delta).sum(-1)), self.alpha)
+            own = (charges[:, None] * value + radial * (delta * dipoles[:, None, :]).sum(-1)).sum(0)
             energies.index_add_(0, self.geometry.atoms, -self.own_charges * own)
         return energies
 
-    def smooth_source_energies(self, points: Tensor, charges: Tensor, dipoles: Tensor | None) -> Tensor:
-        """Return the mesh part of `source_energies`, for charges at any points, (n_sources,) hartree."""
-        mesh = self.mesh.convolve(self.mesh.spread(points, charges, dipoles, self.box), self.box)
-        value, _ = self.mesh.gather(mesh, self.sources, self.box)
+    @torch.jit.export
+    def smooth_source_energies(
+        self,
+        prepared: PreparedField,
+        points: Tensor,
+        charges: Tensor,
+        dipoles: Tensor | None,
+    ) -> Tensor:
+        """Return the mesh part of `source_energies` for charges at points, (n_sources,) hartree."""
+        box = required_box(prepared.box)
+        mesh = self.mesh.convolve(self.mesh.spread(points, charges, dipoles, box), box)
+        value, _ = self.mesh.gather(mesh, prepared.sources, box)
         return self.charges * value
 
     @torch.jit.export
-    def reference_energy(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return -1/2 sum_i q_i phi'(r_i), which counts reference interactions once, and its derivatives.
+    def reference_energy(self, prepared: PreparedField) -> tuple[Tensor, Tensor, Tensor]:
+        """Return -1/2 sum_i q_i phi'(r_i), by which reference interactions count once, and its derivatives.
 
         Returns
         -------
@@ -411,39 +420,40 @@ class SurroundingsField(torch.nn.Module):
         site_gradient : (n_sites, 3) tensor, hartree/bohr
         source_gradient : (n_sources, 3) tensor, hartree/bohr
         """
-        site_charges = torch.zeros(self.sites.shape[0], dtype=self.sites.dtype, device=self.sites.device)
+        sites = prepared.sites
+        site_charges = torch.zeros(sites.shape[0], dtype=sites.dtype, device=sites.device)
         site_charges[: self.n_atoms] = -0.5 * self.own_charges
-        near_reference = self.reference[self.near_index]
+        near_reference = self.reference[prepared.near_index]
         keep = torch.nonzero(near_reference)[:, 0]
         q = near_reference[keep]
-        delta = self.sites[:, None, :] - self.near_positions[keep][None, :, :]
+        delta = sites[:, None, :] - prepared.near_positions[keep][None, :, :]
         r = torch.sqrt((delta * delta).sum(-1))
-        value, first, _ = self._compact(r, self.near_widths()[keep])
+        value, first, _ = self._compact(r, prepared.near_widths[keep])
         pair = site_charges[:, None] * q[None, :]
         energy = (pair * value).sum()
         pull = (pair * first / r)[:, :, None] * delta
         site_gradient = pull.sum(1)
-        source_gradient = torch.zeros_like(self.sources)
-        source_gradient.index_add_(0, self.near_index[keep], -pull.sum(0))
+        source_gradient = torch.zeros_like(prepared.sources)
+        source_gradient.index_add_(0, prepared.near_index[keep], -pull.sum(0))
         if self.periodic:
-            own_value, own_gradient, _ = self._own(self.own_charges)
-            places, charges = self.sites[: self.n_atoms], self.own_charges
+            box = required_box(prepared.box)
+            own_value, own_gradient, _ = self._own(sites, self.own_charges)
+            positions, charges = sites[: self.n_atoms], self.own_charges
             if not self.alone:
-                places = self.sources[self.reference_sources]
+                positions = prepared.sources[self.reference_sources]
                 charges = self.reference[self.reference_sources]
-            mesh = self.mesh.convolve(self.mesh.spread(places, charges, None, self.box), self.box)
-            mesh_value, mesh_gradient, _ = self.mesh.gather_few(mesh, self.sites, self.box)
+            mesh = self.mesh.convolve(self.mesh.spread(positions, charges, None, box), box)
+            mesh_value, mesh_gradient, _ = self.mesh.gather_few(mesh, sites, box)
             energy = energy + (site_charges * (mesh_value - own_value)).sum()
             site_gradient = site_gradient + site_charges[:, None] * (mesh_gradient - own_gradient)
             if self.alone:
-                # The site charges are -1/2 times these charges, at the same places.
+                # The site charges are -1/2 times these charges, at the same positions.
                 back = charges[:, None] * (-0.5 * mesh_gradient[: self.n_atoms])
                 source_gradient.index_add_(0, self.geometry.atoms, back)
             else:
-                other = self.mesh.convolve(self.mesh.spread(self.sites, site_charges, None, self.box), self.box)
-                _, back_gradient = self.mesh.gather(other, places, self.box)
+                other = self.mesh.convolve(self.mesh.spread(sites, site_charges, None, box), box)
+                _, back_gradient = self.mesh.gather(other, positions, box)
                 source_gradient.index_add_(0, self.reference_sources, charges[:, None] * back_gradient)
-            no_dipoles = torch.zeros_like(self.sites)
-            _, own_back, _ = self._own_pairs(site_charges, no_dipoles)
+            own_back, _ = self._own_pairs(sites, site_charges, torch.zeros_like(sites))
             source_gradient.index_add_(0, self.geometry.atoms, self.own_charges[:, None] * own_back)
         return energy, site_gradient, source_gradient

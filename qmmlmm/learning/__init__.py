@@ -1,11 +1,12 @@
-"""Training of embedded potentials: data sets, labels, training, committees, reports."""
+"""Training of embedded potentials: labels, data sets, training, committees and reports."""
 
-from qmmlmm.learning.data_set import append_frames, read_frames
-from qmmlmm.learning.fit import fine_tune, learning_curve, train
-from qmmlmm.learning.labelled_frame import DataSetError, LabelledFrame, NearCharges
-from qmmlmm.learning.labelling import Labeller
-from qmmlmm.learning.network_file import load_network, region_potential, save_network
-from qmmlmm.learning.training import TrainingError, TrainingSettings
+from qmmlmm.errors import DataSetError, TrainingError
+from qmmlmm.learning.labels.data_set import append_frames, read_frames
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges
+from qmmlmm.learning.labels.labeller import Labeller
+from qmmlmm.learning.training.fit import fine_tune, learning_curve, train
+from qmmlmm.learning.training.trainer import TrainingSettings
+from qmmlmm.ml.network_file import load_network, region_potential, save_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
 __all__ = [

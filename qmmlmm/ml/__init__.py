@@ -1,1 +1,14 @@
-"""Machine-learned potentials: wrapped, saved, loaded, and put into OpenMM."""
+"""Learned potentials: networks, their files, and wrappers for other models."""
+
+from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.ml.network_file import load_network, region_potential, save_network
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+
+__all__ = [
+    "MLPotential",
+    "ResponseNetwork",
+    "ResponseSettings",
+    "load_network",
+    "region_potential",
+    "save_network",
+]

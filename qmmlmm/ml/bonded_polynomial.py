@@ -1,4 +1,4 @@
-"""The part of a molecule's energy that is linear in its parameters and fitted before a network is trained."""
+"""The part of a molecule's energy that is linear in its parameters; it is fitted before a network is trained."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,18 +8,20 @@ from torch import Tensor
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
 STEEPNESS = (1.5 / ANGSTROM_IN_BOHR, 0.25 / ANGSTROM_IN_BOHR, 0.25 / ANGSTROM_IN_BOHR)
+"""Steepness for atoms one, two and three bonds apart, 1/bohr."""
+
 DEGREES = (4, 2, 2)
-"""Of atoms one, two and three bonds apart. Angles and torsions with more powers fit no better, and where they leave the
-fitted range they are wrong by more, alike for all members of a committee."""
+"""Degrees of their polynomials. Higher degrees for angles and torsions do not fit better, and outside the fitted range
+their errors are larger and the same for all members of a committee."""
 
 
 def pair_classes(
     atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]], longest_path: int = 3
 ) -> list[tuple[int, int, int, int]]:
-    """Return the pairs of atoms that are one to `longest_path` bonds apart, with a class that symmetry keeps.
+    """Return the pairs of atoms that are one to `longest_path` bonds apart, with classes of equivalent pairs.
 
-    Two pairs are in one class if no exchange of equivalent atoms (the hydrogens of a methyl group, say) can
-    tell them apart.
+    Two pairs are in one class if they are the same up to an exchange of equivalent atoms, such as the hydrogens of a
+    methyl group.
 
     Returns
     -------
@@ -57,14 +59,13 @@ def pair_classes(
 class BondedPolynomial(torch.nn.Module):
     """Polynomials in 1 - exp(-b (r - r0)) of atoms that are one to three bonds apart.
 
-    The variable does not grow with the distance, so that no power of it lets a bond run away where the fit has
-    seen nothing.
+    The variable is bounded at large distances, so that no power of it lets a bond dissociate outside the fitted range.
 
     Parameters
     ----------
     atomic_numbers : sequence of int
     bonds : iterable of (int, int)
-        Positions of bonded atoms in `atomic_numbers`.
+        Pairs of bonded atoms, as indices in `atomic_numbers`.
     """
 
     first: Tensor
@@ -82,7 +83,7 @@ class BondedPolynomial(torch.nn.Module):
         n_classes = 1 + max((kind for _, _, kind, _ in pairs), default=-1)
         self.register_buffer("first", torch.tensor([a for a, *_ in pairs], dtype=torch.int64))
         self.register_buffer("second", torch.tensor([b for _, b, *_ in pairs], dtype=torch.int64))
-        # Places of the pairs in a table of all distances.
+        # Indices of the pairs in a table of all distances.
         self.register_buffer("pairs", self.first * len(atomic_numbers) + self.second)
         self.register_buffer("kinds", torch.tensor([kind for *_, kind, _ in pairs], dtype=torch.int64))
         self.register_buffer("equilibrium", torch.ones(n_classes, dtype=torch.float64))

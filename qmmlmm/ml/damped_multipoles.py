@@ -1,19 +1,19 @@
-"""Electrostatics between the charges and dipoles of one region, damped where their clouds overlap.
+"""Electrostatics between the charges and dipoles of one region, damped at short distances.
 
-Atomic units; leading dimensions are free, n atoms each, and broadcast: members of a committee that see one geometry
-share its kernels.
+Atomic units. Leading dimensions are arbitrary and broadcast: members of a committee share the kernels of one geometry.
 
 Notes
 -----
-All charges are Gaussians of the same width, so that the kernel is erf(b r)/r. Its radial derivatives follow from
-the recursion of Smith, CCP5 Newsletter 46, 18 (1998), here for erf instead of erfc.
+All charges are Gaussians of the same width, so that the kernel is erf(b r)/r with its radial derivatives
+(`qmmlmm.embedding.kernels`).
 """
 
-import math
 from typing import Tuple  # noqa: UP035  (TorchScript reads it)
 
 import torch
 from torch import Tensor
+
+from qmmlmm.embedding.kernels import smeared_derivatives
 
 
 def own_distance(n: int) -> Tensor:
@@ -21,7 +21,7 @@ def own_distance(n: int) -> Tensor:
 
     Notes
     -----
-    At 1e19 bohr an atom has no part in any sum over its neighbours, and all derivatives stay finite.
+    At 1e19 bohr an atom does not contribute to sums over its neighbours, and all derivatives are finite.
     """
     return 1e38 * torch.eye(n, dtype=torch.float64)
 
@@ -37,18 +37,6 @@ def pair_geometry(positions: Tensor, own: Tensor) -> Tuple[Tensor, Tensor]:  # n
     """
     delta = positions.unsqueeze(-2) - positions.unsqueeze(-3)
     return delta, torch.sqrt((delta * delta).sum(-1) + own)
-
-
-def smeared_derivatives(r: Tensor, damping: float) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
-    """Return B0 = erf(b r)/r, B1 = -B0'/r and B2 = -B1'/r, for distances well above zero."""
-    scaled = damping * r
-    inverse = 1.0 / r
-    square = inverse * inverse
-    gaussian = (2.0 * damping / math.sqrt(math.pi)) * torch.exp(-scaled * scaled)
-    b0 = torch.erf(scaled) * inverse
-    b1 = (b0 - gaussian) * square
-    b2 = (3.0 * b1 - (2.0 * damping * damping) * gaussian) * square
-    return b0, b1, b2
 
 
 def pair_energy(delta: Tensor, distances: Tensor, charges: Tensor, dipoles: Tensor, damping: float) -> Tensor:
@@ -75,7 +63,7 @@ def pair_energy(delta: Tensor, distances: Tensor, charges: Tensor, dipoles: Tens
 
 
 def field_at_atoms(delta: Tensor, distances: Tensor, charges: Tensor, dipoles: Tensor, damping: float) -> Tensor:
-    """Return the field at each atom of all others' charges and dipoles, (..., n, 3) hartree/(e bohr).
+    """Return the field of all other atoms' charges and dipoles at each atom, (..., n, 3) hartree/(e bohr).
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""The dispersion of a region as its labels have it: D3 with the damping of Becke and Johnson, between all pairs."""
+"""The dispersion energy of a region: D3 with the damping of Becke and Johnson, between all pairs."""
 
-# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
+# Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 from collections.abc import Sequence
 
@@ -11,15 +11,16 @@ from qmmlmm.errors import MissingDependencyError, PotentialError
 
 SUFFIX = "-d3bj"
 STEEPNESS = 16.0
-"""Of the count of neighbours."""
+"""Steepness of the coordination number."""
+
 WEIGHT = 4.0
-"""Exponent of the weights of the reference systems."""
+"""Exponent in the weights of the reference systems."""
 
 
 class DispersionTail(torch.nn.Module):
     """Energy of DFT-D3(BJ) without three-body terms, as PySCF adds it to a functional.
 
-    The dispersion coefficients follow the geometry through coordination numbers. There is no cutoff.
+    The dispersion coefficients depend on the geometry through coordination numbers. There is no cutoff.
 
     Parameters
     ----------
@@ -30,9 +31,9 @@ class DispersionTail(torch.nn.Module):
     Raises
     ------
     PotentialError
-        If the name has another ending or the functional no parameters.
+        If the name has another ending or the functional has no parameters.
     MissingDependencyError
-        If the package tad-dftd3, which has the parameters, is not installed.
+        If the package tad-dftd3, the source of the parameters, is not installed.
 
     Notes
     -----
@@ -86,11 +87,11 @@ class DispersionTail(torch.nn.Module):
 
 
 def _package_data(method: str, numbers: Tensor) -> tuple[dict[str, float], Tensor, Tensor, Tensor, Tensor]:
-    """Return damping parameters, and by atom radii, roots of C8/C6 and reference coordination; the table of C6."""
+    """Return damping parameters; radii, roots of C8/C6 and reference coordination of the atoms; the table of C6."""
     functional = method.strip().lower()
     if not functional.endswith(SUFFIX) or functional == SUFFIX:
         raise PotentialError(
-            f"dispersion is the functional of the labels with {SUFFIX!r} behind it, such as 'b3lyp{SUFFIX}', got "
+            f"dispersion is the functional of the labels with the ending {SUFFIX!r}, such as 'b3lyp{SUFFIX}', got "
             f"{method!r}; other forms of dispersion are learned with the rest (dispersion=None)"
         )
     try:

@@ -1,4 +1,4 @@
-"""Layers that hold the weights of all members of a committee, so that one call evaluates them together."""
+"""Layers with the weights of all members of a committee, which one call evaluates together."""
 
 import math
 
@@ -35,7 +35,7 @@ class MemberLinear(torch.nn.Module):
 
 
 class PairFilter(torch.nn.Module):
-    """Sums over neighbours, for each member with weights of its own.
+    """Sums over neighbours, with separate weights for each member.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ class PairFilter(torch.nn.Module):
 
     Notes
     -----
-    One product of matrices does it, for all members together where they share the basis: no tensor has both two atoms
-    and a feature as dimensions.
+    This is one matrix product, for all members together if they share the basis: no tensor has two atoms and a feature
+    as dimensions.
     """
 
     def __init__(self, members: int, radial_functions: int, width: int, dtype: torch.dtype) -> None:

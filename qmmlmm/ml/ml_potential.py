@@ -15,21 +15,20 @@ from typing import Any, Dict, cast  # noqa: UP035  (TorchScript reads it)
 import torch
 from torch import Tensor
 
-from qmmlmm.coupling.layout import TermLayout
-from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, EvaluatedPotential, RegionSpecification
+from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.errors import PotentialError, listed
 from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork
-from qmmlmm.ml.term_module import MeshPrecision, script_term
+from qmmlmm.setting_checks import is_whole_number
 
 FORMAT_VERSION = 2
 METADATA_FILE = "qmmlmm.json"
-EMBEDDINGS = ("mechanical", "electrostatic")
 SETTINGS = ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state")
 
 
 class _FromPositions(torch.nn.Module):
-    """Gives a module of the form energy(positions) the form of the contract."""
+    """Adapts a module of the form energy(positions) to the contract."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
@@ -40,7 +39,7 @@ class _FromPositions(torch.nn.Module):
 
 
 class _FromPositionsAndField(torch.nn.Module):
-    """Gives a module of the form energy(positions, potential, field) the form of the contract."""
+    """Adapts a module of the form energy(positions, potential, field) to the contract."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
@@ -56,43 +55,44 @@ class _FromPositionsAndField(torch.nn.Module):
         return {"energy": self.module(positions, potential, field)}
 
 
-class MLPotential:
-    """A learned potential: a TorchScript module and what it is valid for.
+class MLPotential(EvaluatedPotential):
+    """A learned potential: a TorchScript module with its elements, embeddings, charges and states.
 
     Parameters
     ----------
     module : torch.nn.Module or torch.jit.ScriptModule
-        Its ``forward`` takes one of three forms; all tensors are float64 and in atomic units:
+        Module whose ``forward`` has one of three forms; all tensors are float64 and in atomic units:
 
         - ``forward(positions) -> energy``
         - ``forward(positions, potential, field) -> energy``
         - ``forward(inputs: Dict[str, Tensor]) -> Dict[str, Tensor]`` with the inputs ``atomic_numbers`` (n,)
           int64, ``charge`` (), ``multiplicity`` (), ``state`` (), ``positions`` (n, 3) bohr and, with electrostatic
           embedding, ``potential`` (n,) hartree/e and ``field`` (n, 3) hartree/(e bohr), which is minus its gradient.
-          For terms that a potential at the atoms cannot hold there are also ``near_positions`` (k, 3) bohr and
-          ``near_charges`` (k,) e: the charges of the surroundings within the short-range cutoff, all of them without a
-          box. They are in the potential already; what a model adds must go to zero with its derivatives well inside
-          that cutoff. With `Term(..., smeared_charges=...)` potential and field are those of Gaussian charges; the
-          labels that the model learned from should be so too. The result holds ``energy`` in hartree, and of a
-          committee ``member_energies``, which have to be differentiable only if the input ``each_member`` is there.
+          The inputs ``near_positions`` (k, 3) bohr and ``near_charges`` (k,) e are for terms that do not depend on the
+          potential at the atoms only: the charges of the surroundings within the short-range cutoff, or all charges
+          without a box. The potential includes them already; additional terms must go to zero with their derivatives
+          well inside that cutoff. With `Term(..., smeared_charges=...)` potential and field are those of Gaussian
+          charges, as they should be in the labels of the model. The result has ``energy`` in hartree and, for a
+          committee, ``member_energies``, which have to be differentiable only with the input ``each_member``.
 
         The energy is differentiated by autograd, so every operation on positions, potential and field has to be
         differentiable. TorchForce freezes the module, which drops `detach`; use ``torch.no_grad`` instead. Energies
         are absolute if the potential is to be corrected by a QM term.
     elements : iterable of int, optional
-        Atomic numbers that the model knows.
+        Atomic numbers of the model's elements.
     atomic_numbers : iterable of int, optional
-        For a model of one molecule: its atoms in order, link hydrogens last. Exactly one of the two is given.
+        Atomic numbers of a model of one molecule, in order, link hydrogens last. Exactly one of `elements` and
+        `atomic_numbers` is given.
     embeddings : iterable of {"mechanical", "electrostatic"}
-        A model of the form ``forward(positions)`` is mechanical; one of the form ``forward(positions, potential,
-        field)`` gets zeros for the last two with mechanical embedding.
+        Embeddings that the model supports. A model of the form ``forward(positions)`` is mechanical; one of the form
+        ``forward(positions, potential, field)`` gets zeros for the last two with mechanical embedding.
     charge, multiplicity : int, optional
-        For a model of one charge or spin state; None for a model that takes them as inputs.
+        Charge and multiplicity of a model of one charge and spin state; None for a model that takes them as inputs.
     conditions : iterable of (int, int, int), optional
-        Charge, multiplicity and electronic state of each surface that the model knows, in place of `charge` and
+        Charge, multiplicity and electronic state of each surface of the model, instead of `charge` and
         `multiplicity`. A region with another one is an error.
     state : int
-        Electronic state that a term has: 0 is the lowest of the region's multiplicity. Others need `conditions`.
+        Electronic state of a term: 0 is the lowest of the region's multiplicity. Others need `conditions`.
 
     Raises
     ------
@@ -101,7 +101,6 @@ class MLPotential:
     """
 
     level = "ML"
-    takes_smeared_charges = True
 
     def __init__(
         self,
@@ -124,6 +123,11 @@ class MLPotential:
         self.elements = frozenset(int(z) for z in (elements if elements is not None else self.atomic_numbers or ()))
         self.embeddings = frozenset(embeddings)
         self.conditions = None if conditions is None else _checked_conditions(conditions)
+        for name, value in (("charge", charge), ("multiplicity", multiplicity)):
+            if value is not None and not is_whole_number(value):
+                raise PotentialError(
+                    f"{name} is an integer, or None for a model that takes it as an input, got {value!r}"
+                )
         self.charge = charge if self.conditions is None else None
         self.multiplicity = multiplicity if self.conditions is None else None
         self.state = _checked_state(state, self.conditions)
@@ -184,12 +188,26 @@ class MLPotential:
                 "train with labels of this surface"
             )
 
-    def term_module(self, layout: TermLayout, precision: MeshPrecision = "double") -> torch.jit.ScriptModule:
-        """Return one term of a System as TorchScript: positions in nm to energy and forces on all particles."""
-        return script_term(layout, self.module, precision, self.state)
+    @property
+    def capabilities(self) -> Capabilities:
+        """The embeddings and the electronic state; charges of the surroundings may be Gaussian distributions."""
+        return Capabilities(self.embeddings, state=self.state, smeared_charges=True)
+
+    def create_evaluator(self, specification: RegionSpecification) -> ModuleEvaluator:
+        """Return a fresh evaluator for one region, which calls the module from Python.
+
+        In a System, one module computes the potential and its surroundings instead (`qmmlmm.embedding.torch_term`).
+
+        Raises
+        ------
+        PotentialError
+            As `check`.
+        """
+        self.check(specification)
+        return ModuleEvaluator(specification, self.module, self.state)
 
     def _settings(self) -> dict[str, Any]:
-        """Return all arguments but the module, as what `json` can write."""
+        """Return all arguments but the module, as JSON values."""
         return {
             "elements": None if self.atomic_numbers is not None else sorted(self.elements),
             "atomic_numbers": self.atomic_numbers,
@@ -206,7 +224,7 @@ class MLPotential:
         return (_restore, (buffer.getvalue(), self._settings()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a TorchScript archive that `load` and `torch.jit.load` can read."""
+        """Write a TorchScript archive for `load` and `torch.jit.load`."""
         metadata = {
             "format_version": FORMAT_VERSION,
             **self._settings(),
@@ -221,8 +239,7 @@ class MLPotential:
     def load(cls, path: str | os.PathLike[str], *, state: int | None = None) -> MLPotential:
         """Read a model file.
 
-        Only TorchScript archives are read, never pickled Python objects: a model file cannot run code of its own
-        in Python.
+        Only TorchScript archives are read, never pickled Python objects: a model file cannot run Python code.
 
         Parameters
         ----------
@@ -252,7 +269,7 @@ class MLPotential:
             )
         if not any(name.endswith(f"/extra/{METADATA_FILE}") for name in names):
             raise PotentialError(
-                f"{str(source)!r} is TorchScript, but does not say which elements, embedding and units it is for; wrap "
+                f"{str(source)!r} is TorchScript without elements, embedding and units; wrap "
                 f"it: MLPotential(torch.jit.load(path), elements=[...]).save(path)"
             )
         extra = {METADATA_FILE: ""}
@@ -268,7 +285,7 @@ class MLPotential:
         if version != FORMAT_VERSION:
             raise PotentialError(
                 f"{str(source)!r} has the format version {version}, this qmmlmm reads {FORMAT_VERSION}; train it again "
-                "with 'qmmlmm train', or save a module of your own again with MLPotential(module, ...).save(path)"
+                "with 'qmmlmm train', or save your own module again with MLPotential(module, ...).save(path)"
             )
         settings = {name: metadata[name] for name in SETTINGS if name in metadata}
         if len(settings) < len(SETTINGS):
@@ -297,7 +314,7 @@ def _checked_conditions(conditions: Iterable[tuple[int, int, int]]) -> tuple[tup
 def _checked_state(state: int, conditions: tuple[tuple[int, int, int], ...] | None) -> int:
     known = {0} if conditions is None else {condition[2] for condition in conditions}
     if isinstance(state, bool) or state not in known:
-        advice = "" if conditions is not None else "; a model of several states says so with conditions=[...]"
+        advice = "" if conditions is not None else "; a model of several states is given conditions=[...]"
         raise PotentialError(f"the ML model has the electronic states {listed(sorted(known))}, got {state!r}{advice}")
     return int(state)
 
@@ -325,7 +342,7 @@ def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
     if isinstance(module, ResponseNetwork):
         module = RecordedNetwork(module)
     with torch.no_grad():  # else copies of a ScriptModule's parameters are no leaves
-        module = copy.deepcopy(module).eval()  # the user's own module stays trainable
+        module = copy.deepcopy(module).eval()  # the user's module remains trainable
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     if isinstance(module, torch.jit.ScriptModule):
@@ -335,5 +352,5 @@ def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
     except Exception as error:
         raise PotentialError(
             f"the module cannot be turned into TorchScript: {error}; potentials that need Python run through "
-            "OpenMMMLPotential or an EvaluatedPotential of your own"
+            "OpenMMMLPotential or your own EvaluatedPotential"
         ) from error

@@ -1,10 +1,10 @@
-"""A response network for runs: its energy and gradient as one list of operations.
+"""A response network for simulations: its energy and gradient as one recorded list of operations.
 
-For a few dozen atoms the tensors are so small that most of the time goes into finding the derivative and not into
-computing it. For a given region it is the same list of operations each time, so that it is recorded once.
+For a few dozen atoms the tensors are so small that autograd spends most of the time on finding the derivative and not
+on computing it. For a given region the operations are always the same and are recorded once.
 """
 
-# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
+# Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 from collections.abc import Callable
 from typing import Dict, Tuple, cast  # noqa: UP035  (TorchScript reads these)
@@ -13,26 +13,27 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from qmmlmm.errors import PotentialError
 from qmmlmm.ml.near_moments import N_MOMENTS
 from qmmlmm.ml.response_network import ResponseNetwork, find_condition
 
 
 class RecordedNetwork(torch.nn.Module):
-    """The same energy and first derivatives as a `ResponseNetwork`, in less time.
+    """A faster `ResponseNetwork` with the same energy and first derivatives.
 
     Only the mean ``energy`` has derivatives, or each of ``member_energies`` for inputs with the key ``each_member``,
-    which costs more, less so where ``near_positions`` asks for none. Second derivatives are not known and come out as
-    NaN; the network itself has them.
+    which costs more, in particular with derivatives for ``near_positions``. Second derivatives are NaN; the network
+    itself has them.
 
     Parameters
     ----------
     network : ResponseNetwork
-        Its weights as they are now are recorded; later changes have no effect.
+        Network whose present weights are recorded; later changes have no effect.
 
     Notes
     -----
-    The gradient enters autograd as an energy that is linear in the inputs around where they are. The number of near
-    charges changes from step to step: the recorded part begins at their moments.
+    The gradient enters autograd as an energy that is linear in the inputs. The number of near charges changes from step
+    to step, so that the recorded part begins at their moments.
     """
 
     conditions: Tensor
@@ -52,13 +53,14 @@ class RecordedNetwork(torch.nn.Module):
             parameter.requires_grad_(False)
         try:
             n = len(network.atomic_numbers)
-            # Any geometry: the operations depend on nothing but the number of atoms.
+            # Any geometry: the operations depend only on the number of atoms.
             device = network.conditions.device
-            places = torch.arange(3.0 * n, dtype=torch.float64, device=device).reshape(n, 3)
+            positions = torch.arange(3.0 * n, dtype=torch.float64, device=device).reshape(n, 3)
             row = torch.zeros(1, dtype=torch.int64, device=device)
             site = torch.zeros(n, dtype=torch.float64, device=device)
             moments = torch.zeros(n, N_MOMENTS, network.near_functions, dtype=network.centers.dtype, device=device)
-            alone, surrounded = (row, places), (row, places, site, torch.zeros_like(places), moments)
+            alone = (row, positions)
+            surrounded = (row, positions, site, torch.zeros_like(positions), moments)
             self.alone = _recorded(_alone(network, 1), alone)
             self.surrounded = _recorded(_surrounded(network, 1), surrounded)
             self.each_alone, self.each_surrounded = self.alone, self.surrounded
@@ -76,7 +78,7 @@ class RecordedNetwork(torch.nn.Module):
         row = find_condition(self.conditions, inputs["charge"], inputs["multiplicity"], state).reshape(1)
         positions = inputs["positions"]
         with torch.no_grad():
-            place = positions.clone()
+            fixed_positions = positions.clone()
         if self.response and "potential" in inputs:
             potential, field = inputs["potential"], inputs["field"]
             near, charges = positions[:0], potential[:0]
@@ -85,49 +87,55 @@ class RecordedNetwork(torch.nn.Module):
                 near = inputs["near_positions"].index_select(0, kept)
                 charges = inputs["near_charges"].index_select(0, kept)
             with torch.no_grad():
-                here, strength, spots = potential.clone(), field.clone(), near.clone()
-                moments = self.near(place, spots, charges)
+                fixed_potential, fixed_field, fixed_near = potential.clone(), field.clone(), near.clone()
+                fixed_charges = charges.clone()
+                moments = self.near(fixed_positions, fixed_near, fixed_charges)
                 if each:
-                    energies, slope, by_potential, by_field, by_moments = self.each_surrounded(
-                        row, place, here, strength, moments
+                    energies, by_positions, by_potential, by_field, by_moments = self.each_surrounded(
+                        row, fixed_positions, fixed_potential, fixed_field, moments
                     )
                 else:
-                    energies, slope, by_potential, by_field, by_moments = self.surrounded(
-                        row, place, here, strength, moments
+                    energies, by_positions, by_potential, by_field, by_moments = self.surrounded(
+                        row, fixed_positions, fixed_potential, fixed_field, moments
                     )
                 on_near = near.requires_grad or not each
                 if on_near:
-                    by_atoms, by_near = self.near.gradient(place, spots, charges, by_moments)
+                    by_atoms, by_near = self.near.gradient(fixed_positions, fixed_near, fixed_charges, by_moments)
                 else:
-                    by_atoms, by_near = self.near.atom_gradient(place, spots, charges, by_moments), spots
-                slope = slope + by_atoms
-            rest = _linear(slope, positions - place)
-            rest = rest + _linear(by_potential, potential - here) + _linear(by_field, field - strength)
+                    by_atoms = self.near.atom_gradient(fixed_positions, fixed_near, fixed_charges, by_moments)
+                    by_near = fixed_near
+                by_positions = by_positions + by_atoms
+            rest = _linear(by_positions, positions - fixed_positions)
+            rest = rest + _linear(by_potential, potential - fixed_potential) + _linear(by_field, field - fixed_field)
             if on_near:
-                rest = rest + _linear(by_near, near - spots)
+                rest = rest + _linear(by_near, near - fixed_near)
+            if self.has_near and charges.requires_grad:
+                with torch.no_grad():
+                    by_charges = self.near.charge_gradient(fixed_positions, fixed_near, by_moments)
+                rest = rest + _linear(by_charges, charges - fixed_charges)
         else:
             with torch.no_grad():
                 if each:
-                    energies, slope = self.each_alone(row, place)
+                    energies, by_positions = self.each_alone(row, fixed_positions)
                 else:
-                    energies, slope = self.alone(row, place)
-            rest = _linear(slope, positions - place)
+                    energies, by_positions = self.alone(row, fixed_positions)
+            rest = _linear(by_positions, positions - fixed_positions)
         if each:
             energies = energies + rest
             return {"energy": energies.mean(), "member_energies": energies}
         return {"energy": energies.mean() + rest[0], "member_energies": energies}
 
 
-def _linear(slopes: Tensor, step: Tensor) -> Tensor:
-    """Return each slope times a step of zero, (members or 1,), with NaN in place of second derivatives of zero."""
-    return (slopes * step).flatten(1).sum(1) + step.abs().pow(1.5).sum()
+def _linear(gradients: Tensor, step: Tensor) -> Tensor:
+    """Return each gradient times a step of zero, (members or 1,), with second derivatives of NaN instead of zero."""
+    return (gradients * step).flatten(1).sum(1) + step.abs().pow(1.5).sum()
 
 
 def _alone(network: ResponseNetwork, copies: int) -> Callable[..., Tuple[Tensor, ...]]:  # noqa: UP006
-    """Return a function for energies and gradients, (copies, ...): of the mean for one copy, else of each member."""
+    """Return a function for energies and gradients, (copies, ...), of the mean for one copy and else of each member."""
 
-    def energy_and_gradient(row: Tensor, places: Tensor) -> Tuple[Tensor, ...]:  # noqa: UP006
-        (x,) = _copied(copies, [places])
+    def energy_and_gradient(row: Tensor, positions: Tensor) -> Tuple[Tensor, ...]:  # noqa: UP006
+        (x,) = _copied(copies, [positions])
         energies = network.intrinsic_energy(x, network.properties(x, row), row)[:, 0]
         return energies.detach(), *_gradients(energies, [x])
 
@@ -137,17 +145,18 @@ def _alone(network: ResponseNetwork, copies: int) -> Callable[..., Tuple[Tensor,
 def _surrounded(network: ResponseNetwork, copies: int) -> Callable[..., Tuple[Tensor, ...]]:  # noqa: UP006
     def energy_and_gradient(
         row: Tensor,
-        places: Tensor,
+        positions: Tensor,
         potential: Tensor,
         field: Tensor,
         moments: Tensor,
     ) -> Tuple[Tensor, ...]:  # noqa: UP006
-        leaves = _copied(copies, [places, potential, field, moments])
-        x, phi, strength, seen = leaves
+        leaves = _copied(copies, [positions, potential, field, moments])
+        x, site_potential, site_field, near_moments = leaves
         properties = network.properties(x, row)
-        energies = network.intrinsic_energy(x, properties, row) + network.field_energy(properties, phi, strength)
+        energies = network.intrinsic_energy(x, properties, row)
+        energies = energies + network.field_energy(properties, site_potential, site_field)
         if network.near_cutoff > 0.0:
-            energies = energies + network.near_energy(properties, seen)
+            energies = energies + network.near_energy(properties, near_moments)
         return energies[:, 0].detach(), *_gradients(energies[:, 0], leaves)
 
     return energy_and_gradient
@@ -159,11 +168,12 @@ def _copied(copies: int, inputs: list[Tensor]) -> list[Tensor]:
 
 
 def _gradients(energies: Tensor, leaves: list[Tensor]) -> list[Tensor]:
-    """Return the derivatives by the leaves, (copies, ...), of the mean if the members share them."""
+    """Return the derivatives with respect to the leaves, (copies, ...), of the mean if the members share them."""
     total = energies.mean() if len(leaves[0]) == 1 else energies.sum()
-    slopes = torch.autograd.grad(total, leaves, allow_unused=True)
+    gradients = torch.autograd.grad(total, leaves, allow_unused=True)
     return [
-        (torch.zeros_like(leaf) if slope is None else slope)[:, 0] for slope, leaf in zip(slopes, leaves, strict=True)
+        (torch.zeros_like(leaf) if gradient is None else gradient)[:, 0]
+        for gradient, leaf in zip(gradients, leaves, strict=True)
     ]
 
 
@@ -171,13 +181,13 @@ def _recorded(
     function: Callable[..., Tuple[Tensor, ...]],  # noqa: UP006
     examples: Tuple[Tensor, ...],  # noqa: UP006
 ) -> torch.jit.ScriptModule:
-    """Return the operations of a function, derivatives among them, that runs on any device."""
+    """Return the operations of a function, including derivatives, for any device."""
     listed = make_fx(function)(*[example.clone() for example in examples])
     first = next(iter(listed.graph.nodes))
     for node in list(listed.graph.nodes):
         if "device" not in node.kwargs:
             continue
-        # Recorded is the device of this moment. Without it that of the first argument holds, which is the inputs'.
+        # The device of the recording; without it the device of the first argument is used, which is the inputs'.
         kept = {key: value for key, value in node.kwargs.items() if key not in ("device", "pin_memory")}
         if node.target is torch.ops.aten.zeros.default:
             with listed.graph.inserting_before(node):
@@ -187,7 +197,7 @@ def _recorded(
         elif node.all_input_nodes or node.target is torch.ops.aten.scalar_tensor.default:
             node.kwargs = kept
         else:
-            raise RuntimeError(f"{node.target} would stay on one device; let the network use a buffer in its place")
+            raise PotentialError(f"{node.target} would always run on one device; use a buffer of the network instead")
     listed.graph.eliminate_dead_code()
     listed.recompile()
     with torch.no_grad():

@@ -1,11 +1,11 @@
-"""A learned potential of one active site: short range by a network, long range and field response by physics.
+"""A learned potential of one active site: a network at short range, physics at long range and in the field.
 
-The network predicts charges, dipoles, polarisabilities and energies of the atoms. The energy of these in the
-potential and field of the surroundings, and among themselves at any distance, is electrostatics and is not
-learned, so that it holds in surroundings and at distances that no label has shown.
+The network predicts charges, dipoles, polarisabilities and energies of the atoms. Their energy in the potential and
+field of the surroundings, and among each other at any distance, is electrostatics and is not learned, so that it is
+valid in surroundings and at distances without labels.
 """
 
-# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
+# Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Dict, Tuple  # noqa: UP035  (TorchScript reads these)
 import torch
 from torch import Tensor
 
-from qmmlmm.errors import PotentialError
+from qmmlmm.errors import PotentialError, SettingError
 from qmmlmm.ml.bonded_polynomial import BondedPolynomial
 from qmmlmm.ml.damped_multipoles import field_at_atoms, own_distance, pair_energy, pair_geometry
 from qmmlmm.ml.dispersion import DispersionTail
@@ -22,6 +22,7 @@ from qmmlmm.ml.member_layers import MemberLinear, PairFilter, two_layers
 from qmmlmm.ml.near_moments import N_MOMENTS, NearMoments
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
 from qmmlmm.ml.tensor_features import TensorFeatures
+from qmmlmm.setting_checks import check_flag, check_not_negative, check_positive, check_whole_number
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
 Condition = tuple[int, int, int]
@@ -35,31 +36,37 @@ class ResponseSettings:
     Parameters
     ----------
     features : int
-        Scalar features, and vector features, of an atom.
+        Number of scalar features, and of vector features, of an atom.
     layers : int
-        Message-passing layers.
+        Number of message-passing layers.
     radial_functions : int
+        Number of radial functions of distances in the region.
     cutoff : float, angstrom
-        Atoms further apart exchange no messages.
+        Largest distance of messages between atoms.
     near_cutoff : float, angstrom
-        Charges of the surroundings within this distance of an atom act on it by a learned, directional term besides
-        the electrostatics of its charge, dipole and polarisability. Zero: no such term.
+        Distance from an atom within which charges of the surroundings act on it through a learned, directional term in
+        addition to the electrostatics of its charge, dipole and polarisability. Zero: no such term.
     near_functions : int
-        Radial functions of that term.
+        Number of radial functions of that term.
     near_features : int
-        Features in which atoms pass on to their neighbours what the near charges do to them; what arrives answers
-        with more than the square of the charges. Zero: each atom answers for itself, to second order.
+        Number of features by which atoms pass the effect of near charges on to their neighbours, beyond second order
+        in the charges. Zero: each atom responds by itself, to second order.
     long_range : bool
-        False leaves out the electrostatics within the region, for comparison.
+        Whether the electrostatics within the region is included; False for comparisons.
     response : bool
-        False leaves out all that the surroundings do: mechanical embedding, for comparison.
+        Whether the surroundings act; False for comparisons, with mechanical embedding.
     dispersion : str, optional
-        Functional of the labels if they hold D3(BJ), such as "b3lyp-d3bj": the dispersion is then a fixed part of the
-        energy, right at any distance, and the rest alone is learned.
+        Functional of labels with D3(BJ), such as "b3lyp-d3bj": the dispersion is then a fixed part of the energy,
+        correct at any distance, and only the rest is learned.
     tensor_features : int
-        Second-rank features of an atom, of the directions of its neighbours two by two. Without them all directions
-        about an axis of symmetry look the same to an atom, and the lone pairs of a carbonyl's oxygen, which lie in one
-        plane, look like a ring. Zero: none.
+        Number of second-rank features of an atom, of pairs of directions to its neighbours. Without them all directions
+        about an axis of symmetry are the same for an atom, so that the lone pairs of a carbonyl's oxygen, which lie in
+        one plane, become a ring. Zero: none.
+
+    Raises
+    ------
+    SettingError
+        If a value is out of range.
     """
 
     features: int = 48
@@ -74,14 +81,27 @@ class ResponseSettings:
     dispersion: str | None = None
     tensor_features: int = 16
 
+    def __post_init__(self) -> None:
+        for name in ("features", "layers", "radial_functions", "near_functions"):
+            check_whole_number(name, vars(self)[name])
+        for name in ("near_features", "tensor_features"):
+            check_whole_number(name, vars(self)[name], at_least=0)
+        check_positive("cutoff", self.cutoff, "angstrom")
+        check_not_negative("near_cutoff", self.near_cutoff, "angstrom")
+        check_flag("long_range", self.long_range)
+        check_flag("response", self.response)
+        if self.dispersion is not None and not isinstance(self.dispersion, str):
+            raise SettingError(f"dispersion is a functional such as 'b3lyp-d3bj', or None, got {self.dispersion!r}")
+
 
 CHARGE_DAMPING = 0.6 / ANGSTROM_IN_BOHR
-"""Beyond the network's cutoff the damped interaction of charges is Coulomb's to 1e-4."""
+"""Damping of charges, 1/bohr: beyond the network's cutoff their interaction is Coulomb's to 1e-4."""
 
 POLARISATION_DAMPING = 0.4 / ANGSTROM_IN_BOHR
+"""Damping of the field of distant atoms of the region, 1/bohr."""
 
 FLOW_RANGE = 1.6 * ANGSTROM_IN_BOHR
-"""Range of the flow of charge between two atoms."""
+"""Range of the charge flow between two atoms, bohr."""
 
 
 def find_condition(conditions: Tensor, charge: Tensor, multiplicity: Tensor, state: Tensor) -> Tensor:
@@ -90,7 +110,7 @@ def find_condition(conditions: Tensor, charge: Tensor, multiplicity: Tensor, sta
     Raises
     ------
     RuntimeError
-        If it is not there; the text names PotentialError.
+        If it is not there; the text names PotentialError, because TorchScript raises built-in exceptions only.
     """
     asked = torch.stack([charge.reshape(()), multiplicity.reshape(()), state.reshape(())]).to(torch.float64)
     same = (conditions.to(torch.float64) - asked).abs().sum(-1) < 1e-6
@@ -108,14 +128,15 @@ class ResponseNetwork(torch.nn.Module):
     ----------
     atomic_numbers : sequence of int
     bonds : iterable of (int, int)
-        Positions of bonded atoms in `atomic_numbers`, for the polynomial that is fitted before training. May be empty.
+        Pairs of bonded atoms, as indices in `atomic_numbers`, for the polynomial that is fitted before training. May be
+        empty.
     settings : ResponseSettings
     conditions : sequence of (int, int, int)
-        Charge, multiplicity and electronic state that the model can be asked for.
+        Charge, multiplicity and electronic state of each surface of the model.
     members : int
-        Members of a committee: networks of the same size with weights of their own.
+        Number of members of a committee: networks of the same size with separate weights.
     dtype : torch.dtype
-        Of the network; electrostatics and sums of energies are float64 always.
+        Type of the network; electrostatics and sums of energies are always float64.
 
     Notes
     -----
@@ -125,11 +146,11 @@ class ResponseNetwork(torch.nn.Module):
     with phi and F of the surroundings; the field in the polarisation energy is that of the surroundings and of
     distant atoms of the region. A_i is positive definite, kappa_ij is positive: a field only lowers the energy. E_near
     is linear and quadratic in the moments sum_j Q_j R_p(r_ij) (1, u_ij, u_ij u_ij) of the near charges Q_j. Charges
-    add up to the total charge: what is missing is shared by learned weights.
+    add up to the total charge: learned weights distribute the difference.
 
     Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8. The tensors T_i of
-    `TensorFeatures` are not theirs: they enter the state of an atom by |T_i| and v_i . T_i . v_i, its vectors by
-    T_i . v_i, and E_near as coefficients of the moments u_ij u_ij.
+    `TensorFeatures` are additional: they enter the state of an atom through |T_i| and v_i . T_i . v_i, its vectors
+    through T_i . v_i, and E_near as coefficients of the moments u_ij u_ij.
     """
 
     kinds: Tensor
@@ -184,15 +205,15 @@ class ResponseNetwork(torch.nn.Module):
         self.register_buffer("near_norms", norms)
         self.register_buffer("conditions", torch.tensor(conditions, dtype=torch.int64))
         self.register_buffer("constants", torch.zeros(len(conditions), dtype=torch.float64))
-        # What the spread of the members' forces is multiplied by to be their error; found after training.
+        # Factor from the spread of the members' forces to their error; found after training.
         self.register_buffer("uncertainty_scale", torch.ones((), dtype=torch.float64))
-        # Whether vacuum and interaction were learned from labels of their own, as `qmmlmm.learning.uncertainty` asks.
+        # Whether vacuum and interaction had separate labels, see `qmmlmm.embedding.committee`.
         self.register_buffer("separate_parts", torch.zeros((), dtype=torch.bool))
         self.bonded = BondedPolynomial(atomic_numbers, bonds)
         self.repulsion = ShortRangeRepulsion(atomic_numbers, bonds)
         self.dispersion = None if settings.dispersion is None else DispersionTail(atomic_numbers, settings.dispersion)
         self.embedding = torch.nn.Parameter(torch.randn(members, len(elements), width, dtype=dtype))
-        # Only differences between the conditions are learned here.
+        # Only differences between the conditions.
         self.condition_embedding = torch.nn.Parameter(
             torch.randn(members, len(conditions), len(elements), width, dtype=dtype)
             * (0.5 if len(conditions) > 1 else 0)
@@ -203,7 +224,7 @@ class ResponseNetwork(torch.nn.Module):
                 PairFilter(members, settings.radial_functions + 1, width, dtype) for _ in range(count)
             )
 
-        # Scalars become scalars and vectors, vectors become vectors; there are none of these before the first layer.
+        # From scalars to scalars and vectors, and from vectors to vectors; before the first layer there are no vectors.
         self.scalar_filters, self.vector_filters = filters(settings.layers), filters(settings.layers)
         self.carrying_filters = filters(settings.layers)
         self.messages = torch.nn.ModuleList(
@@ -216,7 +237,7 @@ class ResponseNetwork(torch.nn.Module):
             two_layers(members, 2 * width, 3 * width, dtype) for _ in range(settings.layers)
         )
         near = settings.near_functions if self.near_cutoff > 0.0 else 0
-        # Tensors for the state of an atom after the first layer, others for the near charges after the last.
+        # Tensors for the state of an atom after the first layer, and others for near charges after the last.
         tensors = settings.tensor_features
         self.tensor_features = tensors
         self.tensors = TensorFeatures(members, settings.radial_functions + 1, width, tensors, dtype)
@@ -229,7 +250,7 @@ class ResponseNetwork(torch.nn.Module):
         self.near_tensor_head = MemberLinear(members, near_tensors, near, dtype, bias=False)
         # Energy, charge, its weight, isotropic polarisability, two weights of the charge flow.
         self.head = two_layers(members, width, 6, dtype)
-        # Of each radial function of the near charges one linear and three quadratic coefficients.
+        # One linear and three quadratic coefficients for each radial function of the near charges.
         self.near_head = two_layers(members, width, 4 * near, dtype)
         # Dipole, two axes of the polarisability; three vectors for each radial function.
         self.vector_head = MemberLinear(members, width, 3 + 3 * near, dtype, bias=False)
@@ -239,7 +260,7 @@ class ResponseNetwork(torch.nn.Module):
         self.near_sender = MemberLinear(members, near, shared, dtype, bias=False)
         self.near_filter = PairFilter(members, settings.radial_functions + 1, shared, dtype)
         self.near_hidden = MemberLinear(members, 3 * shared, 2 * shared, dtype, bias=False)
-        # What the state of an atom says to it: which neighbours to hear, in which direction, how to answer.
+        # From the state of an atom: weights of neighbours, directions and response.
         self.near_gate = MemberLinear(members, width, shared, dtype)
         self.near_directions = MemberLinear(members, width, shared, dtype, bias=False)
         self.near_state = MemberLinear(members, width, 2 * shared, dtype)
@@ -254,7 +275,7 @@ class ResponseNetwork(torch.nn.Module):
         self.near_scale = 0.01
 
     def known_conditions(self) -> list[Condition]:
-        """Return what the model can be asked for: charge, multiplicity and electronic state."""
+        """Return charge, multiplicity and electronic state of each surface of the model."""
         return [(int(row[0]), int(row[1]), int(row[2])) for row in self.conditions.tolist()]
 
     def atom_features(
@@ -265,7 +286,7 @@ class ResponseNetwork(torch.nn.Module):
     ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:  # noqa: UP006
         """Return scalar, (members, batch, n, f), and vector, (members, batch, n, 3, f), features of the atoms.
 
-        Last come the radial basis of all pairs, (members or 1, batch, n, n p), and that of `TensorFeatures`.
+        The last two are the radial basis of all pairs, (members or 1, batch, n, n p), and that of `TensorFeatures`.
 
         Parameters
         ----------
@@ -316,12 +337,12 @@ class ResponseNetwork(torch.nn.Module):
         return s, v, radial, pairs
 
     def properties(self, positions: Tensor, condition: Tensor) -> Dict[str, Tensor]:  # noqa: UP006
-        """Return what the network predicts for the atoms.
+        """Return the predictions of the network for the atoms.
 
         Parameters
         ----------
         positions : (members or 1, batch, n, 3) tensor, bohr
-            One geometry for all members, or of each its own, so that each has its own derivative.
+            One geometry for all members, or one for each, so that each has its own derivative.
         condition : (batch,) int64 tensor
 
         Returns
@@ -373,7 +394,7 @@ class ResponseNetwork(torch.nn.Module):
         return found
 
     def fixed_energy(self, positions: Tensor) -> Tensor:
-        """Return what no label changes, (...) hartree: repulsion of atoms on each other, and dispersion if asked for.
+        """Return the part that is not learned, (...) hartree: repulsion between atoms, and dispersion if set.
 
         Parameters
         ----------
@@ -439,13 +460,13 @@ class ResponseNetwork(torch.nn.Module):
         properties : dict
             From `properties`.
         moments : (members or 1, batch, n, 13, p) tensor
-            Of the charges near each atom, from `near`.
+            Moments of the charges near each atom, from `near`.
         """
         scalars, vectors = properties["near_scalars"], properties["near_vectors"]
         count = self.near_functions
         a, b, c = vectors.split(count, dim=-1)
         outer = b.unsqueeze(-2) * c.unsqueeze(-3)
-        # The second moments are used without their trace, which is the zeroth.
+        # The second moments are used without their trace, which is the zeroth moment.
         plain = scalars[..., :count] - (b * c).sum(-2) / 3.0
         second = outer.flatten(-3, -2)
         if self.tensor_features > 0:
@@ -461,13 +482,13 @@ class ResponseNetwork(torch.nn.Module):
         return self.near_scale * energy.to(torch.float64).sum(-1)
 
     def _shared_response(self, properties: Dict[str, Tensor], moments: Tensor) -> Tensor:  # noqa: UP006
-        """Return an energy of each atom, zero without near charges, from the moments of its own and its neighbours.
+        """Return an energy of each atom, zero without near charges, from its moments and those of its neighbours.
 
         Parameters
         ----------
         properties : dict
         moments : (members or 1, batch, n, 4, p) tensor
-            Those of one, u_x, u_y, u_z.
+            Moments of 1, u_x, u_y, u_z.
         """
         gate = properties["near_gate"]
         own = self.near_sender(moments.expand(gate.shape[0], -1, -1, -1, -1))
@@ -476,8 +497,8 @@ class ResponseNetwork(torch.nn.Module):
         along = (vectors * properties["near_directions"]).sum(-2)
         invariants = self.near_hidden(torch.cat([scalars, along, (vectors * vectors).sum(-2)], dim=-1))
         silent = properties["near_state"]
-        answer = torch.nn.functional.silu(silent + invariants) - torch.nn.functional.silu(silent)
-        return (answer * properties["near_energies"]).sum(-1)
+        response = torch.nn.functional.silu(silent + invariants) - torch.nn.functional.silu(silent)
+        return (response * properties["near_energies"]).sum(-1)
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         """Return the energy of one geometry, the mean of the members, as the contract of `qmmlmm.MLPotential` asks."""
@@ -492,7 +513,7 @@ class ResponseNetwork(torch.nn.Module):
             energies = energies + self.field_energy(properties, potential, field)
             if self.near_cutoff > 0.0:
                 kept = self.near.select(inputs["positions"], inputs["near_positions"])
-                places = inputs["near_positions"].index_select(0, kept).reshape(1, 1, kept.shape[0], 3)
-                moments = self.near(positions, places, inputs["near_charges"].index_select(0, kept))
+                near_positions = inputs["near_positions"].index_select(0, kept).reshape(1, 1, kept.shape[0], 3)
+                moments = self.near(positions, near_positions, inputs["near_charges"].index_select(0, kept))
                 energies = energies + self.near_energy(properties, moments)
         return {"energy": energies.mean(), "member_energies": energies[:, 0]}

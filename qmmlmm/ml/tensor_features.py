@@ -1,6 +1,6 @@
-"""Features of second rank: what the directions of an atom's neighbours say two by two."""
+"""Features of second rank, of the directions of an atom's neighbours."""
 
-# Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
+# Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import torch
 from torch import Tensor
@@ -14,18 +14,19 @@ class TensorFeatures(torch.nn.Module):
     Parameters
     ----------
     members : int
-        Of a committee, each with weights of its own.
+        Number of members of a committee, each with its own weights.
     radial_functions : int
-        Radial functions B_p.
+        Number of radial functions B_p.
     width : int
-        Scalar features of an atom, of which the s_j are linear combinations.
+        Number of scalar features of an atom, of which the s_j are linear combinations.
     tensors : int
+        Number of tensors of an atom.
     dtype : torch.dtype
 
     Notes
     -----
-    A vector at a site of symmetry C2v lies on its axis, and so does what two vectors make; T_i also tells the two
-    planes through the axis apart.
+    At a site of symmetry C2v all vectors lie on its axis, and so do their products; T_i also distinguishes the two
+    planes through the axis.
     """
 
     trace: Tensor
@@ -34,7 +35,7 @@ class TensorFeatures(torch.nn.Module):
 
     def __init__(self, members: int, radial_functions: int, width: int, tensors: int, dtype: torch.dtype) -> None:
         super().__init__()
-        # A symmetric tensor is kept as xx, yy, zz, xy, xz, yz.
+        # A symmetric tensor is stored as xx, yy, zz, xy, xz, yz.
         self.register_buffer("trace", torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0], dtype=dtype), persistent=False)
         self.register_buffer("upper", torch.tensor([0, 4, 8, 1, 2, 5]), persistent=False)
         self.register_buffer("whole", torch.tensor([0, 3, 4, 3, 1, 5, 4, 5, 2]), persistent=False)
@@ -42,7 +43,7 @@ class TensorFeatures(torch.nn.Module):
         self.filter = PairFilter(members, radial_functions, tensors, dtype)
 
     def basis(self, unit: Tensor, radial: Tensor) -> Tensor:
-        """Return what `forward` takes of the pairs, (..., 6 n, n p).
+        """Return the basis of all pairs for `forward`, (..., 6 n, n p).
 
         Parameters
         ----------

@@ -1,1 +1,1 @@
-"""OpenMM: regions taken out of a force field, terms put in, selections."""
+"""OpenMM: removal of regions from a force field, Forces of terms, selections."""

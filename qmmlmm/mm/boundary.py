@@ -1,4 +1,4 @@
-"""What the force field keeps between a region and the rest: Lennard-Jones and the bonded terms across cuts."""
+"""Interactions of the force field between a region and the rest: Lennard-Jones and bonded terms across cuts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import openmm
 from openmm import unit
 
+from qmmlmm.embedding.region_geometry import nearest_displacements
 from qmmlmm.errors import UnsupportedSystemError
+from qmmlmm.geometry import Geometry
 from qmmlmm.mm.electrostatics import nonbonded_force
 from qmmlmm.mm.removal import without_terms
 from qmmlmm.mm.supported_forces import BONDED
@@ -25,7 +27,7 @@ _CUTOFF_METHODS = frozenset(
 
 
 def lennard_jones_energies(
-    system: openmm.System, particles: Sequence[int], positions: FloatArray, box: FloatArray
+    system: openmm.System, particles: Sequence[int], geometry: Geometry
 ) -> tuple[FloatArray, FloatArray]:
     """Return the Lennard-Jones energy of each particle outside a region with the region, and its distance.
 
@@ -33,42 +35,41 @@ def lennard_jones_energies(
     ----------
     system : openmm.System
     particles : sequence of int
-        Of the region.
-    positions : (n_particles, 3) float array, nm
-    box : (3, 3) float array, nm
-        Not used without periodicity.
+        Particles of the region.
+    geometry : Geometry, nm
+        All particles.
 
     Returns
     -------
     energies : (n_particles,) float array, kJ/mol
-        Cut off, switched and scaled between bonded neighbours as OpenMM does it; zero for the region's own particles.
-        OpenMM's correction for what lies beyond the cutoff belongs to no particle and is not in it.
+        Energies with OpenMM's cutoff, switching function and scaling between bonded neighbours; zero for the region's
+        own particles. OpenMM's long-range correction belongs to no particle and is left out.
     distances : (n_particles,) float array, nm
-        To the closest particle of the region.
+        Distances to the closest particle of the region.
 
     Raises
     ------
     UnsupportedSystemError
-        If Lennard-Jones is not all in one NonbondedForce, or goes through LJPME.
+        If Lennard-Jones is not in one NonbondedForce, or uses LJPME.
     """
     force = nonbonded_force(system)
     custom = [f for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
     if custom or force.getNonbondedMethod() == openmm.NonbondedForce.LJPME:
-        reason = f"there is a CustomNonbondedForce named {custom[0].getName()!r}" if custom else "it goes through LJPME"
+        reason = f"there is a CustomNonbondedForce named {custom[0].getName()!r}" if custom else "it uses LJPME"
         raise UnsupportedSystemError(
-            f"the Lennard-Jones energy cannot be told apart by particles: {reason}; ask for electrostatics alone with "
+            f"the Lennard-Jones energy cannot be split by particles: {reason}; ask for electrostatics only with "
             "lennard_jones=False"
         )
     if force.getNumParticleParameterOffsets() or force.getNumExceptionParameterOffsets():
         raise UnsupportedSystemError(
             "the NonbondedForce has parameters that depend on global parameters (offsets), so that its Lennard-Jones "
-            "energies are not known from the System; ask for electrostatics alone with lennard_jones=False"
+            "energies are not known from the System; ask for electrostatics only with lennard_jones=False"
         )
     sigma, epsilon = _lennard_jones_parameters(force)
     inside = np.zeros(len(sigma), dtype=bool)
     inside[list(particles)] = True
     exceptions = _exceptions_across(force, inside)
-    periodic = force.usesPeriodicBoundaryConditions()
+    box = geometry.box if force.usesPeriodicBoundaryConditions() else None
     cutoff = np.inf
     switch = None
     if force.getNonbondedMethod() in _CUTOFF_METHODS:
@@ -78,10 +79,7 @@ def lennard_jones_energies(
     energies = np.zeros(len(sigma))
     closest = np.full(len(sigma), np.inf)
     for particle in particles:
-        vectors = positions - positions[particle]
-        if periodic:
-            for axis in (2, 1, 0):
-                vectors = vectors - np.round(vectors[:, axis : axis + 1] / box[axis, axis]) * box[axis]
+        vectors = nearest_displacements(geometry.positions - geometry.positions[particle], box)
         r = np.sqrt((vectors**2).sum(axis=1))
         r[inside] = np.inf
         np.minimum(closest, r, out=closest)
@@ -101,19 +99,16 @@ def lennard_jones_energies(
     return energies, closest
 
 
-def boundary_bonded_energy(
-    system: openmm.System, particles: Sequence[int], positions: FloatArray, box: FloatArray
-) -> float:
-    """Return the energy of the bonded terms that reach from a region to atoms outside it, kJ/mol.
+def boundary_bonded_energy(system: openmm.System, particles: Sequence[int], geometry: Geometry) -> float:
+    """Return the energy of the bonded terms between a region and atoms outside it, kJ/mol.
 
     Parameters
     ----------
     system : openmm.System
     particles : sequence of int
-        Of the region.
-    positions : (n_particles, 3) float array, nm
-    box : (3, 3) float array, nm
-        Not used without periodicity.
+        Particles of the region.
+    geometry : Geometry, nm
+        All particles.
     """
     region = frozenset(particles)
 
@@ -130,9 +125,9 @@ def boundary_bonded_energy(
             part.addForce(kept)
     integrator = openmm.VerletIntegrator(0.001)
     context = openmm.Context(part, integrator, openmm.Platform.getPlatform("Reference"))
-    if part.usesPeriodicBoundaryConditions():
-        context.setPeriodicBoxVectors(*box)
-    context.setPositions(positions)
+    if geometry.box is not None:
+        context.setPeriodicBoxVectors(*geometry.box)
+    context.setPositions(geometry.positions)
     energy: float = context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
     return energy
 
@@ -148,7 +143,7 @@ def _lennard_jones_parameters(force: openmm.NonbondedForce) -> tuple[FloatArray,
 def _exceptions_across(
     force: openmm.NonbondedForce, inside: np.ndarray
 ) -> dict[int, tuple[np.ndarray, FloatArray, FloatArray]]:
-    """Return for particles of the region their exceptions with particles outside, with sigma and epsilon."""
+    """Return the exceptions of the region's particles with particles outside: their indices, sigma and epsilon."""
     found: dict[int, list[tuple[int, float, float]]] = {}
     for index in range(force.getNumExceptions()):
         i, j, _, sigma, epsilon = force.getExceptionParameters(index)

@@ -1,32 +1,33 @@
-"""From a force field and a Hamiltonian to one ordinary System."""
+"""Creation of a mixed System from a force field and a Hamiltonian."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from typing import Literal, cast
+from typing import Literal
 
 import openmm
 from openmm import app
 
-from qmmlmm.coupling.hamiltonian import Hamiltonian
-from qmmlmm.coupling.potential import EvaluatedPotential
+from qmmlmm.coupling.coefficient import Coefficient
+from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
+from qmmlmm.coupling.layout import TermLayout
+from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.embedding.region_term import RegionTerm
+from qmmlmm.embedding.torch_term import MeshPrecision, TorchTerm
 from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError, listed
 from qmmlmm.ml.ml_potential import MLPotential
-from qmmlmm.ml.term_module import MeshPrecision, TorchTerm
-from qmmlmm.ml.torch_force import create_torch_force, unavailable_because
 from qmmlmm.mm.force_field_potential import ForceFieldPotential, force_field_term
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.own_images import without_own_images
-from qmmlmm.mm.python_force import (
-    ComputesInOpenMMUnits,
-    EvaluatedTermInOpenMMUnits,
-    TermCallback,
-    create_python_force,
-)
-from qmmlmm.mm.removal import remove_regions
+from qmmlmm.mm.python_force import PythonRunner, create_python_force
+from qmmlmm.mm.removal import RegionToRemove, remove_regions
 from qmmlmm.mm.term_layouts import build_layouts, particle_labels, regions_to_remove, resolve_region
+from qmmlmm.mm.term_runner import ForceFieldRunner, TermRunner, TorchForceRunner
+from qmmlmm.mm.torch_force import create_torch_force, unavailable_because
+from qmmlmm.setting_checks import check_choice
 
 MLBackend = Literal["auto", "torchforce", "pythonforce"]
 
@@ -40,25 +41,24 @@ def create_mixed_system(
     ml_backend: MLBackend = "auto",
     ml_precision: MeshPrecision = "double",
 ) -> MixedSystem:
-    """Put the terms of a Hamiltonian in the place of the force field of their regions.
+    """Replace the force field of regions by the terms of a Hamiltonian.
 
     Parameters
     ----------
     topology : openmm.app.Topology
-        With all bonds of the regions.
+        Topology with all bonds of the regions.
     system : openmm.System
-        From ForceField, Amber, CHARMM or GROMACS files: the force field alone. It is not changed. Add biases,
+        System of the force field only, from ForceField, Amber, CHARMM or GROMACS files. It is not changed. Add biases,
         restraints and barostats to the System that is returned.
     hamiltonian : Hamiltonian
     remove_constraints : bool
-        Whether constraints between two atoms of a region go, so that the potential decides about the bond.
+        Whether to remove constraints between two atoms of a region.
     ml_backend : {"auto", "torchforce", "pythonforce"}
-        How ML terms run; "auto" takes TorchForce, or with one warning PythonForce where the plug-in cannot be
-        loaded.
+        Force of ML terms; "auto" is TorchForce, or with a warning PythonForce if the plug-in cannot be loaded.
     ml_precision : {"double", "mixed"}
-        "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision,
-        as OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies then differ by
-        about 1e-6 of the interaction, and forces by as much. Models and all else stay in double precision.
+        "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision, as
+        OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies and forces then differ
+        by approximately 1e-6 of the interaction. All else is in double precision.
 
     Returns
     -------
@@ -67,20 +67,18 @@ def create_mixed_system(
     Raises
     ------
     UnsupportedSystemError
-        If the System holds what cannot be treated correctly.
+        If a part of the System cannot be treated correctly.
     RegionError, PotentialError, HamiltonianError
         If a region or potential does not fit.
     """
     if not isinstance(hamiltonian, Hamiltonian):
         raise HamiltonianError(f"the third argument is a Hamiltonian, got {type(hamiltonian).__name__}")
-    if ml_backend not in ("auto", "torchforce", "pythonforce"):
-        raise HamiltonianError(f"ml_backend is 'auto', 'torchforce' or 'pythonforce', got {ml_backend!r}")
-    if ml_precision not in ("double", "mixed"):
-        raise HamiltonianError(f"ml_precision is 'double' or 'mixed', got {ml_precision!r}")
+    check_choice("ml_backend", ml_backend, ("auto", "torchforce", "pythonforce"), HamiltonianError)
+    check_choice("ml_precision", ml_precision, ("double", "mixed"), HamiltonianError)
     n_atoms, n_particles = topology.getNumAtoms(), system.getNumParticles()
     if n_atoms != n_particles:
         raise UnsupportedSystemError(
-            f"the Topology has {n_atoms} atoms and the System {n_particles} particles; hand in the pair that belongs "
+            f"the Topology has {n_atoms} atoms and the System {n_particles} particles; pass the pair that belongs "
             "together (with Modeller, the Topology after addExtraParticles)"
         )
     labels = particle_labels(topology)
@@ -97,54 +95,86 @@ def create_mixed_system(
             mixed.addForce(without_own_images(system, removal))
     groups = _assign_groups(mixed, hamiltonian)
     backend = _choose_backend(hamiltonian, ml_backend)
-    names = hamiltonian.term_names()
-    forces: dict[str, int] = {}
-    callbacks: dict[str, TermCallback] = {}
-    for term, name, layout, group in zip(hamiltonian.terms, names, layouts, groups, strict=True):
-        weight = term.weight if term.weight.slopes else None
+    terms: dict[str, MixedTerm] = {}
+    for term, layout, group in zip(hamiltonian.terms, layouts, groups, strict=True):
+        name = layout.specification.name
         parameters = {parameter: hamiltonian.parameters[parameter] for parameter in term.weight.parameters}
+        runner: TermRunner
         if isinstance(term.potential, ForceFieldPotential):
-            (removal,) = removals
             assert without_region is not None
-            force = force_field_term(system, without_region, removal, term.weight, parameters)
-        elif isinstance(term.potential, MLPotential) and backend == "torchforce" and weight is None:
-            force = create_torch_force(term.potential.term_module(layout, ml_precision), layout.periodic)
+            force = _force_field(system, without_region, removals, term.weight, parameters)
+            runner = ForceFieldRunner(name)
         else:
-            computation: ComputesInOpenMMUnits
-            if isinstance(term.potential, MLPotential):
-                computation = TorchTerm(name, term.potential.term_module(layout, ml_precision))
-            else:
-                evaluated = EvaluatedTerm(layout, cast(EvaluatedPotential, term.potential))
-                computation = EvaluatedTermInOpenMMUnits(evaluated)
-            callbacks[name] = TermCallback(computation, weight=weight)
-            force = create_python_force(callbacks[name], layout.periodic, parameters)
+            evaluated = create_region_term(layout, term.potential, ml_precision)
+            runner, force = _run(evaluated, term, parameters, backend)
         force.setName(name)
         force.setForceGroup(group)
-        forces[name] = mixed.addForce(force)
-    return MixedSystem(
-        topology=topology,
-        system=mixed,
-        hamiltonian=hamiltonian,
-        force_groups=dict(zip(names, groups, strict=True)),
-        layouts=dict(zip(names, layouts, strict=True)),
-        regions=tuple(resolved.values()),
-        _forces=forces,
-        _callbacks=callbacks,
+        mixed.addForce(force)
+        terms[name] = MixedTerm(name, term, layout, runner)
+    return MixedSystem(topology, mixed, hamiltonian, terms, tuple(resolved.values()))
+
+
+def create_region_term(
+    layout: TermLayout, potential: RegionPotential, precision: MeshPrecision = "double"
+) -> RegionTerm:
+    """Return the term of a potential with a layout, by the kind of the potential.
+
+    Parameters
+    ----------
+    layout : TermLayout
+    potential : EvaluatedPotential or MLPotential
+    precision : {"double", "mixed"}
+        Precision of the mesh of an ML term.
+
+    Raises
+    ------
+    HamiltonianError
+        If the potential is of neither kind.
+    """
+    if isinstance(potential, MLPotential):
+        return TorchTerm(layout, potential, potential.module, precision)
+    if isinstance(potential, EvaluatedPotential):
+        return EvaluatedTerm(layout, potential)
+    raise HamiltonianError(
+        f"term {layout.specification.name!r}: {type(potential).__name__} cannot be evaluated; your own potential is a "
+        "subclass of qmmlmm.coupling.potential.EvaluatedPotential"
     )
+
+
+def _run(
+    region_term: RegionTerm, term: Term, parameters: dict[str, float], backend: str
+) -> tuple[TermRunner, openmm.Force]:
+    """Return the runner of a term and its Force."""
+    if isinstance(region_term, TorchTerm) and backend == "torchforce" and not term.weight.slopes:
+        force = create_torch_force(region_term.module, region_term.layout.periodic)
+        return TorchForceRunner(region_term.name, region_term), force
+    runner = PythonRunner(region_term, weight=term.weight if term.weight.slopes else None)
+    return runner, create_python_force(runner, parameters)
+
+
+def _force_field(
+    system: openmm.System,
+    without_region: openmm.System,
+    removals: list[RegionToRemove],
+    weight: Coefficient,
+    parameters: dict[str, float],
+) -> openmm.Force:
+    (removal,) = removals
+    return force_field_term(system, without_region, removal, weight, parameters)
 
 
 def _has_force_field_term(hamiltonian: Hamiltonian) -> bool:
     terms = [term for term in hamiltonian.terms if isinstance(term.potential, ForceFieldPotential)]
     if terms and (len(hamiltonian.outermost) > 1 or any(term.region not in hamiltonian.outermost for term in terms)):
         raise HamiltonianError(
-            "a ForceFieldPotential gives back what one region lost: it stands on the outermost region, and there is no "
-            f"second one; here are {listed(region.name for region in hamiltonian.outermost)}"
+            "a ForceFieldPotential is for the outermost region, of which there is only one; this Hamiltonian has "
+            f"{listed(region.name for region in hamiltonian.outermost)}"
         )
     return bool(terms)
 
 
 def _assign_groups(system: openmm.System, hamiltonian: Hamiltonian) -> list[int]:
-    """Return a force group for each term: the one asked for, or a free one."""
+    """Return a force group for each term: its own or a free one."""
     taken = {force.getForceGroup() for force in system.getForces()}
     taken.update(
         force.getReciprocalSpaceForceGroup()

@@ -15,7 +15,7 @@ from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
 from qmmlmm.units import FloatArray, in_unit
 
 ROUNDING = 0.25
-"""Charge (e) by which the atoms of a region may miss an integer for their charge to be clear."""
+"""Largest difference, e, between the charge of a region's atoms and an integer."""
 
 _MINIMUM_GRID = 6
 _METHODS = {
@@ -30,18 +30,18 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class ElectrostaticsSettings:
-    """How the Coulomb interactions of a System are summed.
+    """Method and parameters of a System's Coulomb interactions.
 
     Parameters
     ----------
     method : str
         ``"NoCutoff"``, ``"Ewald"``, ``"PME"`` or ``"LJPME"``.
     cutoff : float or None, nm
-        Of the short-range part; None without a box.
+        Cutoff of the short-range part; None without a box.
     alpha : float or None, 1/nm
         Ewald splitting parameter; None without a box.
     grid : (int, int, int) or None
-        Points of the PME mesh along the three box vectors; None without a box.
+        Numbers of points of the PME mesh along the three box vectors; None without a box.
     """
 
     method: str
@@ -94,12 +94,12 @@ def force_field_charges(system: openmm.System) -> FloatArray:
 
 
 def electrostatics_settings(system: openmm.System) -> ElectrostaticsSettings:
-    """Return how a System sums its Coulomb interactions, with the Ewald parameters OpenMM will use.
+    """Return method and parameters of a System's Coulomb interactions, with the Ewald parameters of OpenMM.
 
     Parameters
     ----------
     system : openmm.System
-        The mesh follows from its default box, as in OpenMM.
+        System whose default box determines the mesh, as in OpenMM.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def electrostatics_settings(system: openmm.System) -> ElectrostaticsSettings:
     Notes
     -----
     Source: OpenMM user guide, section 19.6.4 (particle mesh Ewald), and ``NonbondedForceImpl::
-    calcPMEParameters``. Parameters given by ``setPMEParameters`` win over the rule. Platforms may round the
+    calcPMEParameters``. Parameters from ``setPMEParameters`` take precedence. Platforms may round the
     mesh up; the Reference platform uses these numbers. Plain Ewald gets the mesh that PME would have.
     """
     force = nonbonded_force(system)
@@ -149,20 +149,20 @@ def electrostatics_settings(system: openmm.System) -> ElectrostaticsSettings:
 def suggest_charge(system: openmm.System, atoms: Iterable[int]) -> int:
     """Return the total charge of a region as the force field has it, rounded to an integer.
 
-    Force fields give whole residues integer charges. Side chains that are cut from their backbones miss an integer by a
-    few hundredths of a charge.
+    Whole residues have integer charges in force fields. Those of side chains without their backbones differ from an
+    integer by a few hundredths.
 
     Parameters
     ----------
     system : openmm.System
-        The force field, before anything was taken out of it.
+        System of the force field, before the removal of regions.
     atoms : iterable of int
-        Virtual sites that hang on them count too.
+        Atoms of the region; their virtual sites are included.
 
     Raises
     ------
     RegionError
-        If the charge is too far from an integer to tell.
+        If the charge is too far from an integer.
     UnsupportedSystemError
         If there is not exactly one NonbondedForce.
 

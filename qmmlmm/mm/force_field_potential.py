@@ -1,4 +1,4 @@
-"""The force field itself as a potential of a region, to go from it to a model or to QM by a parameter."""
+"""The force field as a potential of a region, for the way from it to a model or to QM by a parameter."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import openmm
 
 from qmmlmm.coupling.coefficient import Coefficient
-from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.coupling.potential import Capabilities, RegionPotential
 from qmmlmm.errors import UnsupportedSystemError, listed
 from qmmlmm.mm.removal import RegionToRemove, without_terms
 from qmmlmm.mm.supported_forces import BONDED
 
 
 @dataclass(frozen=True)
-class ForceFieldPotential:
-    """What the force field of the System says about a region: its inside, and with electrostatic embedding its charges.
+class ForceFieldPotential(RegionPotential):
+    """The force field's energy of a region: its inside, and with electrostatic embedding its charges.
 
-    For one outermost region, and terms whose coefficients add up to one for all values of a parameter. With a
-    coefficient of one this term gives the plain force field back.
+    It is for one outermost region and terms whose coefficients add up to one for all values of a parameter. With a
+    coefficient of one the result is the plain force field.
 
     Examples
     --------
@@ -31,13 +31,15 @@ class ForceFieldPotential:
         ], parameters={"lambda_ml": 0.0})
     """
 
-    level: str = "FF"
-    embeddings: frozenset[str] = frozenset({"mechanical", "electrostatic"})
-    takes_smeared_charges: bool = True
-    """So that the other terms of the region can; the force field keeps its points."""
+    @property
+    def level(self) -> str:
+        """``"FF"``."""
+        return "FF"
 
-    def check(self, specification: RegionSpecification) -> None:
-        """Accept any region."""
+    @property
+    def capabilities(self) -> Capabilities:
+        """Both embeddings; the force field keeps its point charges if the other terms feel smeared ones."""
+        return Capabilities(frozenset({"mechanical", "electrostatic"}), smeared_charges=True)
 
 
 def force_field_term(
@@ -47,18 +49,18 @@ def force_field_term(
     coefficient: Coefficient,
     parameters: dict[str, float],
 ) -> openmm.CustomCVForce:
-    """Return the difference that removing a region made to a force field, as a Force with a coefficient.
+    """Return the energy that a force field lost with a region, as a Force with a coefficient.
 
     Parameters
     ----------
     system : openmm.System
-        The force field.
+        System of the force field.
     removed : openmm.System
-        From `qmmlmm.mm.removal.remove_regions`: without the region, and only that one.
+        System from `qmmlmm.mm.removal.remove_regions`, without this region only.
     region : RegionToRemove
     coefficient : Coefficient
     parameters : dict of str to float
-        First values of its parameters.
+        Initial values of its parameters.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def force_field_term(
     Raises
     ------
     UnsupportedSystemError
-        If a constraint inside the region was removed that no bond stands for.
+        If a constraint inside the region was removed and there is no bond for it.
     """
     _check_constraints(system, removed, region)
     inside = set(region.particles)
@@ -89,7 +91,7 @@ def force_field_term(
                 if isinstance(nonbonded, openmm.NonbondedForce):
                     nonbonded.setReciprocalSpaceForceGroup(-1)
                     if nonbonded.usesPeriodicBoundaryConditions():
-                        # The plain force field and the one without the region take the same images.
+                        # As in the force field without the region, which uses the nearest images.
                         nonbonded.setExceptionsUsePeriodicBoundaryConditions(True)
                 force.addCollectiveVariable(name, nonbonded)
                 summands.append(f"{sign}{name}")
@@ -101,7 +103,7 @@ def force_field_term(
 
 
 def force_field_energy(force: openmm.CustomCVForce, context: openmm.Context) -> float:
-    """Return the energy of such a Force without its coefficient, kJ/mol."""
+    """Return the energy of a Force from `force_field_term` without its coefficient, kJ/mol."""
     values = force.getCollectiveVariableValues(context)
     names = (force.getCollectiveVariableName(k) for k in range(force.getNumCollectiveVariables()))
     return float(
@@ -117,13 +119,13 @@ def _check_constraints(system: openmm.System, removed: openmm.System, region: Re
         if isinstance(force, openmm.HarmonicBondForce | openmm.CustomBondForce):
             missing -= {frozenset(force.getBondParameters(k)[:2]) for k in range(force.getNumBonds())}
         elif isinstance(force, openmm.HarmonicAngleForce):
-            # The third constraint of a rigid water stands in the place of its angle.
+            # The third constraint of a rigid water replaces its angle.
             missing -= {frozenset(force.getAngleParameters(k)[:3:2]) for k in range(force.getNumAngles())}
     pairs = sorted(tuple(sorted(pair)) for pair in missing)
     if pairs:
         raise UnsupportedSystemError(
             f"region {region.name!r}: the force field holds the pairs {listed(pairs)} by constraints, which the other "
-            "terms have not, and knows no bond to put in their place; make the System with flexibleConstraints=True, "
+            "terms do not have, and has no bonds for them; make the System with flexibleConstraints=True, "
             "or with constraints=None and rigidWater=False"
         )
 

@@ -1,43 +1,49 @@
-"""Regions whose energy comes from an OpenMM System of their own: a force field, or a potential of openmm-ml."""
+"""Regions with their own OpenMM System: a force field, or a potential of openmm-ml."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openmm
 from openmm import app, unit
-from scipy.special import erf
 
-from qmmlmm.coupling.potential import Evaluation, ExternalField, RegionSpecification
+from qmmlmm.coupling.potential import (
+    Capabilities,
+    EvaluatedPotential,
+    Evaluation,
+    Evaluator,
+    ExternalField,
+    RegionSpecification,
+)
+from qmmlmm.embedding.fixed_charges import charges_in_field
 from qmmlmm.errors import EvaluationError, MissingDependencyError, PotentialError
+from qmmlmm.geometry import Geometry
 from qmmlmm.mm.electrostatics import force_field_charges
+from qmmlmm.setting_checks import check_choice, check_flag
 from qmmlmm.units import BOHR_IN_NM, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, FloatArray
 
-SMALL_ARGUMENT = 1e-3
-"""Below this value of a*r the limits of erf(a r)/r at r = 0 are used; they are good to 1e-7 of a."""
-
+if TYPE_CHECKING:
+    import openmmml
 
 PLACEHOLDER_BOX = 10.0
-"""Edge in nm of the box with which a long-range model is set up."""
+"""Edge of the box with which a long-range model is created, nm."""
 
 
 @dataclass(frozen=True)
-class OpenMMPotential:
+class OpenMMPotential(EvaluatedPotential):
     """The energy of a small OpenMM System as the energy of a region.
 
-    With electrostatic embedding the charges of its NonbondedForce feel the surroundings: a region of fixed
-    charges. So one region can have another force field than the rest, and a region with its own force field
-    gives back the plain force field.
+    With electrostatic embedding the charges of its NonbondedForce feel the surroundings: a region of fixed charges. A
+    region can so have another force field than the rest. With the same force field the result is the plain force field.
 
     Parameters
     ----------
     system : openmm.System
-        Its particles are the region's atoms in their order, then the link atoms. Without a box.
+        System of the region's atoms in their order, then the link atoms; without a box.
     level : str
         Second part of the term's name.
     platform : str
@@ -46,7 +52,7 @@ class OpenMMPotential:
     Raises
     ------
     PotentialError
-        If the System is periodic.
+        If the System is periodic, or a setting is invalid.
     """
 
     system: openmm.System
@@ -56,6 +62,8 @@ class OpenMMPotential:
     def __post_init__(self) -> None:
         if not isinstance(self.system, openmm.System):
             raise PotentialError(f"an OpenMMPotential needs an openmm.System, got {type(self.system).__name__}")
+        _check_level(self.level)
+        _check_platform(self.platform)
         if self.system.usesPeriodicBoundaryConditions():
             raise PotentialError(
                 "the System of an OpenMMPotential has a box; make it with nonbondedMethod=NoCutoff: the images of a "
@@ -63,15 +71,15 @@ class OpenMMPotential:
             )
 
     @property
-    def embeddings(self) -> frozenset[str]:
+    def capabilities(self) -> Capabilities:
         """Electrostatic embedding needs charges, thus exactly one NonbondedForce."""
         forces = [f for f in self.system.getForces() if isinstance(f, openmm.NonbondedForce)]
-        return frozenset({"mechanical", "electrostatic"} if len(forces) == 1 else {"mechanical"})
-
-    @property
-    def takes_smeared_charges(self) -> bool:
-        """Charges of the surroundings may be Gaussian distributions."""
-        return True
+        charged = len(forces) == 1
+        return Capabilities(
+            frozenset({"mechanical", "electrostatic"} if charged else {"mechanical"}),
+            smeared_charges=charged,
+            charge_energies=charged,
+        )
 
     def check(self, specification: RegionSpecification) -> None:
         """Raise PotentialError if the number of particles is not that of the region."""
@@ -85,7 +93,8 @@ class OpenMMPotential:
     def create_evaluator(self, specification: RegionSpecification) -> OpenMMEvaluator:
         """Return a fresh evaluator for one region."""
         self.check(specification)
-        charges = force_field_charges(self.system) if "electrostatic" in self.embeddings else None
+        electrostatic = "electrostatic" in self.capabilities.embeddings
+        charges = force_field_charges(self.system) if electrostatic else None
         return OpenMMEvaluator(specification.name, self.system, self.platform, charges)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -99,21 +108,34 @@ class OpenMMPotential:
         )
 
 
+def _check_level(level: object) -> None:
+    """Raise PotentialError if the second part of a term's name is not a text."""
+    if not isinstance(level, str) or not level.strip():
+        raise PotentialError(f"level is the second part of a term's name, such as 'MM', got {level!r}")
+
+
+def _check_platform(platform: object) -> None:
+    """Raise PotentialError if OpenMM has no platform of a name."""
+    count = openmm.Platform.getNumPlatforms()
+    names = [openmm.Platform.getPlatform(index).getName() for index in range(count)]
+    check_choice("platform", platform, names, PotentialError)
+
+
 def _restore(xml: str, level: str, platform: str) -> OpenMMPotential:
     return OpenMMPotential(openmm.XmlSerializer.deserialize(xml), level, platform)
 
 
-class OpenMMEvaluator:
-    """Computes a region in a Context of its own.
+class OpenMMEvaluator(Evaluator):
+    """Computes a region in a separate Context.
 
     Parameters
     ----------
     name : str
-        Of the term, for messages.
+        Name of the term, for messages.
     system : openmm.System
     platform : str
     charges : (n,) float array or None, e
-        They feel an external field.
+        Charges that feel an external field.
     """
 
     def __init__(self, name: str, system: openmm.System, platform: str, charges: FloatArray | None) -> None:
@@ -123,17 +145,12 @@ class OpenMMEvaluator:
         self._integrator = openmm.VerletIntegrator(0.001)
         self._context = openmm.Context(system, self._integrator, openmm.Platform.getPlatform(platform))
 
-    def evaluate_in_box(self, positions: FloatArray, box: FloatArray) -> Evaluation:
-        """Return energy and derivatives, see `qmmlmm.coupling.potential.PeriodicEvaluator`."""
-        try:
-            self._context.setPeriodicBoxVectors(*(box * BOHR_IN_NM))
-        except openmm.OpenMMException as error:
-            raise EvaluationError(f"term {self._name!r}: the inner OpenMM Context failed: {error}") from error
-        return self.evaluate(positions, None)
-
-    def evaluate(self, positions: FloatArray, external_field: ExternalField | None) -> Evaluation:
+    def evaluate(self, geometry: Geometry, field: ExternalField | None) -> Evaluation:
         """Return energy and derivatives, see `qmmlmm.coupling.potential.Evaluator`."""
+        positions = geometry.positions
         try:
+            if geometry.box is not None:
+                self._context.setPeriodicBoxVectors(*(geometry.box * BOHR_IN_NM))
             self._context.setPositions(positions * BOHR_IN_NM)
             state = self._context.getState(energy=True, forces=True)
         except openmm.OpenMMException as error:
@@ -141,10 +158,10 @@ class OpenMMEvaluator:
         energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole) / HARTREE_IN_KJ_PER_MOL
         forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
         gradient = -np.asarray(forces) / FORCE_AU_IN_OPENMM
-        if external_field is None:
+        if field is None:
             return Evaluation(energy, gradient)
         assert self._charges is not None
-        in_field = charges_in_field(positions, self._charges, external_field)
+        in_field = charges_in_field(positions, self._charges, field)
         return Evaluation(
             energy + in_field.energy,
             gradient + in_field.gradient,
@@ -155,96 +172,39 @@ class OpenMMEvaluator:
         )
 
 
-def charges_in_field(positions: FloatArray, charges: FloatArray, external_field: ExternalField) -> Evaluation:
-    """Return the energy of fixed charges in an external field and its derivatives.
-
-    Parameters
-    ----------
-    positions : (n, 3) float array, bohr
-    charges : (n,) float array, e
-    external_field : ExternalField
-    """
-    delta = positions[:, None, :] - external_field.positions[None, :, :]
-    r = np.linalg.norm(delta, axis=2)
-    value = np.zeros_like(r)
-    slope = np.zeros_like(r)  # the kernel's derivative divided by r
-    points = external_field.point_charges
-    at_point = points != 0.0
-    widths = external_field.widths
-    if widths is not None:
-        extended = at_point & (widths > 0.0)
-        at_point &= ~extended
-        kernel, kernel_slope = _smeared_kernel(r[:, extended], 1.0 / widths[extended])
-        value[:, extended] += points[extended] * kernel
-        slope[:, extended] += points[extended] * kernel_slope
-    value[:, at_point] += points[at_point] / r[:, at_point]
-    slope[:, at_point] -= points[at_point] / r[:, at_point] ** 3
-    a = external_field.splitting
-    if a is not None:
-        smeared, smeared_slope = _smeared_kernel(r, a)
-        value += external_field.gaussian_charges * smeared
-        slope += external_field.gaussian_charges * smeared_slope
-    pull = (charges[:, None] * slope)[:, :, None] * delta
-    charge_energies = charges @ value
-    energy = float(charge_energies.sum())
-    gradient = pull.sum(axis=1)
-    if external_field.smooth_potential is not None:
-        smooth, smooth_gradient = external_field.smooth_potential(positions)
-        energy += float(charges @ smooth)
-        gradient = gradient + charges[:, None] * smooth_gradient
-    return Evaluation(
-        energy, gradient, -pull.sum(axis=0), positions, charges, charge_energies=lambda: np.asarray(charge_energies)
-    )
-
-
-def _smeared_kernel(r: FloatArray, a: float | FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return erf(a r)/r and its derivative divided by r, for one a or one for each column of r."""
-    small = a * r < SMALL_ARGUMENT
-    safe = np.where(small, 1.0, r)
-    gaussian = 2.0 * a / math.sqrt(math.pi) * np.exp(-((a * safe) ** 2))
-    value = erf(a * safe) / safe
-    slope = (gaussian - value) / safe**2
-    limit = 2.0 * a / math.sqrt(math.pi)
-    return (
-        np.where(small, limit * (1.0 - (a * r) ** 2 / 3.0), value),
-        np.where(small, -2.0 / 3.0 * limit * a * a, slope),
-    )
-
-
 @dataclass(frozen=True)
-class OpenMMMLPotential:
+class OpenMMMLPotential(EvaluatedPotential):
     """A potential of the package openmm-ml (MACE, AIMNet2, ANI, ...) as the energy of a region.
 
-    It sees the region with its link atoms and nothing else: mechanical embedding. In a box the region's own images
-    act through the force field's charges, unless the model computes them. openmm-ml reads the model's file; where that
-    is a pickle, as MACE's are, it can run code: use files that you trust.
+    It depends only on the region with its link atoms: mechanical embedding. In a box the region's own images act
+    through the force field's charges, unless the model computes them. openmm-ml reads the model's file; if it is a
+    pickle, as for MACE, it can run code: use files that you trust.
 
     Parameters
     ----------
     potential : openmmml.MLPotential
-        For example ``openmmml.MLPotential("mace", modelPath="site.model")``.
+        Potential, for example ``openmmml.MLPotential("mace", modelPath="site.model")``.
     options : mapping of str to object
-        What `openmmml.MLPotential.createSystem` would get as keyword arguments.
+        Keyword arguments of `openmmml.MLPotential.createSystem`.
     platform : str
         Name of the OpenMM platform of the inner Context; the model's own device follows openmm-ml.
     long_range : bool
-        True for a model with Ewald electrostatics of its own: in a box it is given the box, and the interaction
-        of the region with its own images is taken out of the force field.
+        Whether the model has its own Ewald electrostatics: in a box it then gets the box, and the interaction of the
+        region with its own images is subtracted from the force field.
 
     Raises
     ------
     MissingDependencyError
         If openmm-ml is not installed.
     PotentialError
-        If `potential` is something else.
+        If `potential` is something else, or a setting is invalid.
     """
 
-    potential: Any
+    potential: openmmml.MLPotential
     options: Mapping[str, object] = field(default_factory=dict)
     platform: str = "Reference"
     long_range: bool = False
     level: str = field(default="ML", init=False)
-    embeddings: frozenset[str] = field(default=frozenset({"mechanical"}), init=False)
 
     def __post_init__(self) -> None:
         try:
@@ -258,6 +218,10 @@ class OpenMMMLPotential:
                 f"OpenMMMLPotential takes an openmmml.MLPotential, got {type(self.potential).__name__}; write "
                 'OpenMMMLPotential(openmmml.MLPotential("mace", modelPath="site.model"))'
             )
+        if not isinstance(self.options, Mapping):
+            raise PotentialError(f"options are a mapping of keyword arguments, got {self.options!r}")
+        check_flag("long_range", self.long_range, PotentialError)
+        _check_platform(self.platform)
 
     def __repr__(self) -> str:
         implementation = type(self.potential._impl).__name__
@@ -266,8 +230,10 @@ class OpenMMMLPotential:
             f"long_range={self.long_range})"
         )
 
-    def check(self, specification: RegionSpecification) -> None:
-        """Elements, charge and multiplicity are checked by openmm-ml when the evaluator is made."""
+    @property
+    def capabilities(self) -> Capabilities:
+        """Mechanical embedding only; openmm-ml checks elements, charge and multiplicity."""
+        return Capabilities(frozenset({"mechanical"}), long_range=self.long_range)
 
     def create_evaluator(self, specification: RegionSpecification) -> OpenMMEvaluator:
         """Return a fresh evaluator for one region.
@@ -275,7 +241,7 @@ class OpenMMMLPotential:
         Raises
         ------
         PotentialError
-            If openmm-ml refuses the region.
+            If openmm-ml cannot treat the region.
         """
         topology = app.Topology()
         residue = topology.addResidue("REG", topology.addChain())
@@ -283,7 +249,7 @@ class OpenMMMLPotential:
             element = app.Element.getByAtomicNumber(int(number))
             topology.addAtom(f"{element.symbol}{k + 1}", element, residue)
         if self.long_range:
-            # From this openmm-ml knows that there is a box; the real one comes with each geometry.
+            # Shows openmm-ml that there is a box; each geometry has the real one.
             topology.setPeriodicBoxVectors(PLACEHOLDER_BOX * np.eye(3) * unit.nanometer)
         options = {"charge": specification.charge, "multiplicity": specification.multiplicity, **self.options}
         try:

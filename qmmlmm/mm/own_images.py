@@ -1,8 +1,8 @@
-"""The interaction of a mechanically embedded region with its own periodic images, taken out of the force field.
+"""Removal of the interaction of a mechanically embedded region with its own periodic images from the force field.
 
-Mechanical embedding leaves the region its charges in the force field, whose Ewald sum holds the region's
-interaction with its own images too. For a potential that sees the region alone this is the best there is. A
-potential that computes the images itself would count them twice.
+With mechanical embedding the region keeps its charges in the force field, whose Ewald sum includes the region's
+interaction with its own images. A potential that depends only on the region needs this interaction. A potential that
+computes the images itself would count it twice.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from qmmlmm.mm.removal import RegionToRemove
 
 
 def without_own_images(system: openmm.System, region: RegionToRemove) -> openmm.Force:
-    """Return a Force that takes the Coulomb interaction of a region with its own images out of the force field.
+    """Return a Force that subtracts the Coulomb interaction of a region with its own images from the force field.
 
     Parameters
     ----------
     system : openmm.System
-        With the force field's own charges, periodic.
+        Periodic System with the force field's charges.
     region : RegionToRemove
-        With mechanical embedding.
+        Region with mechanical embedding.
 
     Returns
     -------
     openmm.CustomCVForce
-        Minus the Ewald sum of the region's charges alone, its pairs inside the nearest image left out. With the
-        neutralising background of these charges.
+        Minus the Ewald sum of the region's charges, without pairs inside the nearest image and with the neutralising
+        background.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def without_own_images(system: openmm.System, region: RegionToRemove) -> openmm.
     if not settings.periodic:
         raise UnsupportedSystemError(
             f"region {region.name!r} has a potential with long_range=True, but the NonbondedForce uses "
-            f"{settings.method}: there are no images; leave long_range at False"
+            f"{settings.method}: there are no images; use long_range=False"
         )
     charges = force_field_charges(system)
     alone = openmm.NonbondedForce()

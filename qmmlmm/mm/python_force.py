@@ -1,7 +1,7 @@
 """Terms that run in Python, as callbacks of `openmm.PythonForce`.
 
-OpenMM turns an exception in a callback into an OpenMMException that has lost its class. So a callback keeps
-the original, and `MixedSystem.raise_original` raises it again.
+OpenMM turns an exception in a callback into an OpenMMException, without its class. The callback keeps the original, and
+`MixedSystem.raise_original` raises it again.
 """
 
 from __future__ import annotations
@@ -13,119 +13,55 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 import openmm
-from openmm import unit
 
 from qmmlmm.coupling.coefficient import Coefficient
-from qmmlmm.coupling.potential import selectable_states
-from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.coupling.potential import Memory
+from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
-from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
+from qmmlmm.geometry import Geometry
+from qmmlmm.mm.term_runner import TermRunner
+from qmmlmm.units import FloatArray
 
-_NO_BOX = np.eye(3)
-
-# All live callbacks by key. A copy of a System (copy.deepcopy, XmlSerializer, CustomCVForce) made in this
-# process shares the callback, its SCF density and its cache; in another process the term is built anew.
-_live: weakref.WeakValueDictionary[str, TermCallback] = weakref.WeakValueDictionary()
-
-
-class ComputesInOpenMMUnits(Protocol):
-    """Energy and forces of one term: positions and box in nm to kJ/mol and kJ/(mol nm), with the coefficient."""
-
-    @property
-    def name(self) -> str:
-        """Name of the term."""
-        ...
-
-    def compute_openmm(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
-        """Return energy and forces on all particles."""
-        ...
+# All live callbacks by key. A copy of a System (copy.deepcopy, XmlSerializer, CustomCVForce) in this process shares the
+# callback, its SCF density and its cache; in another process the term is created again.
+_live: weakref.WeakValueDictionary[str, PythonRunner] = weakref.WeakValueDictionary()
 
 
-class EvaluatedTermInOpenMMUnits:
-    """Gives an `EvaluatedTerm` OpenMM's units and its coefficient.
+class PythonRunner(TermRunner):
+    """Runs a term as the function that a PythonForce calls.
 
     Parameters
     ----------
-    term : EvaluatedTerm
-    """
-
-    def __init__(self, term: EvaluatedTerm) -> None:
-        self.term = term
-
-    @property
-    def name(self) -> str:
-        """Name of the term."""
-        return self.term.name
-
-    @property
-    def selectable_states(self) -> int:
-        """How many electronic states the term can switch between; 0 if it cannot."""
-        return selectable_states(self.term.potential)
-
-    @property
-    def first_state(self) -> int:
-        """The state that the potential was made with."""
-        return int(getattr(self.term.potential, "state", 0))
-
-    def forget(self) -> None:
-        """Forget earlier geometries."""
-        self.term.forget()
-
-    def summary(self) -> dict[str, object]:
-        """Return what the evaluator counted."""
-        return self.term.summary()
-
-    def compute_openmm(self, positions: FloatArray, box: FloatArray) -> tuple[float, FloatArray]:
-        """Return energy, kJ/mol, and forces, kJ/(mol nm), of positions and box in nm."""
-        energy, gradient = self.term.compute(positions * NM_IN_BOHR, box * NM_IN_BOHR)
-        coefficient = self.term.layout.coefficient
-        return coefficient * energy * HARTREE_IN_KJ_PER_MOL, -coefficient * FORCE_AU_IN_OPENMM * gradient
-
-
-class TermCallback:
-    """The function that a PythonForce calls.
-
-    Parameters
-    ----------
-    computation : ComputesInOpenMMUnits
+    region_term : RegionTerm
     key : str, optional
-        Identifies the callback in this process.
+        Key of the callback in this process.
     weight : Coefficient, optional
-        Depends on parameters of the Context; the computation has no coefficient of its own then. While it is zero the
-        term is not computed.
-
-    Attributes
-    ----------
-    failure : BaseException or None
-        The exception that ended the last call, if one did.
-    evaluations : int
-        How often the term was really computed.
-    seconds : float
-        Wall time of these evaluations together.
+        Coefficient that depends on parameters of the Context. While it is zero the term is not computed.
     """
 
-    def __init__(
-        self, computation: ComputesInOpenMMUnits, key: str | None = None, weight: Coefficient | None = None
-    ) -> None:
-        self.computation = computation
+    runs_in_python = True
+
+    def __init__(self, region_term: RegionTerm, key: str | None = None, weight: Coefficient | None = None) -> None:
+        super().__init__(region_term.name, region_term)
         self.weight = weight
         self.key = key or uuid.uuid4().hex
-        self.failure: BaseException | None = None
-        self.evaluations = 0
-        self.seconds = 0.0
         self._lock = threading.Lock()
-        # A barostat asks for the trial volume and, if it is refused, goes back to the geometry before.
-        self._cached: deque[tuple[FloatArray, FloatArray, int | None, float, FloatArray]] = deque(maxlen=2)
+        # A barostat evaluates a trial volume and, if it is rejected, the previous geometry again.
+        self._cached: deque[tuple[Geometry, int | None, float, FloatArray]] = deque(maxlen=2)
         self._state: int | None = None
         _live[self.key] = self
-        _hand_openmm_an_array()
+        _pass_openmm_an_array()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_find_or_build, (self.key, self.computation, self.weight))
+        return (_find_or_build, (self.key, self.region_term, self.weight))
+
+    @property
+    def backend(self) -> str:
+        """``"PythonForce"``."""
+        return "PythonForce"
 
     def __call__(self, state: openmm.State) -> tuple[float, FloatArray]:
         """Return energy, kJ/mol, and forces, kJ/(mol nm), on all particles."""
@@ -133,59 +69,69 @@ class TermCallback:
         try:
             parameters = state.getParameters()
             factor = 1.0 if self.weight is None else self.weight.value(parameters)
-            positions, box = _geometry(state)
+            geometry = Geometry.from_state(state, self.region_term.layout.periodic)
             if factor == 0.0:
-                return 0.0, np.zeros_like(positions)
-            name = state_parameter(self.computation.name)
+                return 0.0, np.zeros_like(geometry.positions)
+            name = state_parameter(self.name)
             chosen = round(parameters[name]) if name in parameters else None
-            energy, forces = self.compute(positions, box, chosen)
+            energy, forces = self.compute(geometry, chosen)
             return (energy, forces) if factor == 1.0 else (factor * energy, factor * forces)
         except BaseException as error:
             self.failure = error
-            # OpenMM keeps the text alone.
+            # OpenMM keeps only the text.
             step = state.getStepCount()
-            error.add_note(f"raised in term {self.computation.name!r} at step {step} of the simulation")
-            raise RuntimeError(f"{type(error).__name__} at step {step}: {error}") from error
+            error.add_note(f"raised in term {self.name!r} at step {step} of the simulation")
+            raise EvaluationError(f"{type(error).__name__} at step {step}: {error}") from error
 
-    def energy(self, state: openmm.State, periodic: bool) -> float:
-        """Return the energy of a geometry without the weight that depends on parameters, kJ/mol."""
-        positions, box = _geometry(state)
-        # A state from outside has the default box also where no force is periodic.
-        return self.compute(positions, box if periodic else _NO_BOX)[0]
+    def energy_without_weight(self, context: openmm.Context, force: openmm.Force) -> float:
+        """Return the energy at the present geometry without a weight that depends on parameters, kJ/mol."""
+        state = context.getState(positions=True)
+        return self.compute(Geometry.from_state(state, self.region_term.layout.periodic))[0]
+
+    def exchange(self, region_term: RegionTerm) -> None:
+        """Let another potential compute the same term."""
+        with self._lock:
+            self._cached.clear()
+            self._region_term = region_term
 
     def forget(self) -> None:
-        """Compute the next geometry as if it were the first."""
+        """Reset: the next geometry is computed as the first one."""
         with self._lock:
             self._cached.clear()
-            if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
-                self.computation.forget()
+            evaluator = self.region_term.evaluator
+            if evaluator is not None:
+                evaluator.forget()
 
     def summary(self) -> dict[str, object]:
-        """Return how often the term was computed, how long that took, and what its evaluator counted."""
+        """Return the number and time of evaluations, and the counts of the evaluator."""
         counted: dict[str, object] = {"evaluations": self.evaluations, "seconds": round(self.seconds, 3)}
-        if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
-            counted |= self.computation.summary()
-        return counted
+        evaluator = self.region_term.evaluator
+        return counted if evaluator is None else counted | evaluator.summary()
 
-    def memory(self) -> dict[str, FloatArray]:
-        """Return what the term needs of the last geometry; nothing if it needs nothing."""
-        if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
-            return self.computation.term.memory()
-        return {}
+    def memory(self) -> Memory:
+        """Return the arrays from which `recall` continues; empty if there are none."""
+        evaluator = self.region_term.evaluator
+        return {} if evaluator is None else evaluator.memory()
 
-    def recall(self, memory: dict[str, FloatArray]) -> None:
-        """Go on from what the term's `memory` returned."""
+    def recall(self, memory: Memory) -> None:
+        """Continue from what `memory` returned; like a new term if it is empty."""
+        evaluator = self.region_term.evaluator
+        if evaluator is None:
+            super().recall(memory)
+            return
         with self._lock:
             self._cached.clear()
-            if isinstance(self.computation, EvaluatedTermInOpenMMUnits):
-                self.computation.term.recall(memory)
+            evaluator.recall(memory)
 
-    def compute(
-        self, positions: FloatArray, box: FloatArray, electronic_state: int | None = None
-    ) -> tuple[float, FloatArray]:
+    def compute(self, geometry: Geometry, electronic_state: int | None = None) -> tuple[float, FloatArray]:
         """Return energy and forces without the weight, from the cache if the geometry is one of the last two.
 
-        A state that is not None is selected, for later calls too.
+        Parameters
+        ----------
+        geometry : Geometry, nm
+            All particles.
+        electronic_state : int, optional
+            State that is selected for this call and later ones.
 
         Raises
         ------
@@ -197,47 +143,46 @@ class TermCallback:
         with self._lock:
             if electronic_state is not None and electronic_state != self._state:
                 self._select(electronic_state)
-            for old_positions, old_box, old_state, energy, forces in self._cached:
-                same = old_state == self._state and np.array_equal(positions, old_positions)
-                if same and np.array_equal(box, old_box):
+            for known, known_state, energy, forces in self._cached:
+                if known_state == self._state and geometry.is_same(known):
                     return energy, forces.copy()
-            wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+            wrong = np.flatnonzero(~np.isfinite(geometry.positions).all(axis=1))
             if len(wrong):
                 raise NonFiniteError(
-                    f"positions that are not numbers reached term {self.computation.name!r}, on atoms {listed(wrong)}; "
+                    f"positions that are not numbers reached term {self.name!r}, on atoms {listed(wrong)}; "
                     "the simulation was unstable before: use a smaller step or minimise first"
                 )
             start = time.perf_counter()
-            energy, forces = self.computation.compute_openmm(positions, box)
+            energy, forces = self.region_term.compute(geometry)
             self.seconds += time.perf_counter() - start
             self.evaluations += 1
-            self._cached.append((positions, box, self._state, energy, forces))
+            self._cached.append((geometry, self._state, energy, forces))
             return energy, forces.copy()
 
     def _select(self, electronic_state: int) -> None:
-        computation = self.computation
-        assert isinstance(computation, EvaluatedTermInOpenMMUnits)
-        if not 0 <= electronic_state < computation.selectable_states:
+        if not 0 <= electronic_state < self.n_states:
             raise EvaluationError(
-                f"the parameter {state_parameter(computation.name)!r} of the Context is {electronic_state}, and there "
-                f"are states 0 to {computation.selectable_states - 1}"
+                f"the parameter {state_parameter(self.name)!r} of the Context is {electronic_state}, and there "
+                f"are states 0 to {self.n_states - 1}"
             )
-        computation.term.select_state(electronic_state)
+        evaluator = self.region_term.evaluator
+        assert evaluator is not None
+        evaluator.select_state(electronic_state)
         self._state = electronic_state
 
 
 def state_parameter(term: str) -> str:
-    """Return the parameter of a Context that says which electronic state of a term has energy and forces."""
+    """Return the name of the Context parameter for the electronic state of a term."""
     return f"{term} state"
 
 
 @functools.cache
-def _hand_openmm_an_array() -> None:
+def _pass_openmm_an_array() -> None:
     """Pass a NumPy array to OpenMM once.
 
-    OpenMM before 8.6 reads the forces that a PythonForce returns through NumPy's C interface, but sets this up only
-    when some other call hands it a sequence: without one, as in a run that starts from a checkpoint or a State, the
-    process ends. Source: issue 5399 of openmm on GitHub.
+    OpenMM before 8.6 reads the forces of a PythonForce through NumPy's C interface, but sets this up only when another
+    call gets a sequence: without one, as in a run that starts from a checkpoint or a State, the process crashes.
+    Source: issue 5399 of openmm on GitHub.
     """
     system = openmm.System()
     system.addParticle(1.0)
@@ -246,39 +191,26 @@ def _hand_openmm_an_array() -> None:
     context.setPositions(np.zeros((1, 3)))
 
 
-def _geometry(state: openmm.State) -> tuple[FloatArray, FloatArray]:
-    """Return positions and box vectors in nm."""
-    positions = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    try:
-        return positions, np.array(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
-    except openmm.OpenMMException:
-        return positions, _NO_BOX
+def _find_or_build(key: str, region_term: RegionTerm, weight: Coefficient | None) -> PythonRunner:
+    return _live.get(key) or PythonRunner(region_term, key, weight)
 
 
-def _find_or_build(key: str, computation: ComputesInOpenMMUnits, weight: Coefficient | None) -> TermCallback:
-    return _live.get(key) or TermCallback(computation, key, weight)
-
-
-def create_python_force(
-    callback: TermCallback, periodic: bool, parameters: Mapping[str, float] | None = None
-) -> openmm.PythonForce:
-    """Return a PythonForce on all particles that calls `callback`.
+def create_python_force(runner: PythonRunner, parameters: Mapping[str, float] | None = None) -> openmm.PythonForce:
+    """Return a PythonForce on all particles that calls `runner`.
 
     Parameters
     ----------
-    callback : TermCallback
-    periodic : bool
+    runner : PythonRunner
     parameters : mapping of str to float, optional
-        First values of the global parameters that its weight depends on.
+        Initial values of the global parameters in its weight.
 
     Notes
     -----
-    If the term has several electronic states, the force has a parameter more, named by `state_parameter`.
+    If the term has several electronic states, the force has one more parameter, named by `state_parameter`.
     """
     values = dict(parameters or {})
-    computation = callback.computation
-    if isinstance(computation, EvaluatedTermInOpenMMUnits) and computation.selectable_states > 1:
-        values[state_parameter(computation.name)] = computation.first_state
-    force = openmm.PythonForce(callback, values)
-    force.setUsesPeriodicBoundaryConditions(periodic)
+    if runner.n_states > 1:
+        values[state_parameter(runner.name)] = runner.region_term.potential.capabilities.state
+    force = openmm.PythonForce(runner, values)
+    force.setUsesPeriodicBoundaryConditions(runner.region_term.layout.periodic)
     return force

@@ -1,4 +1,4 @@
-"""Take regions out of a force field: what is left is E_MM(R; embedded regions removed)."""
+"""Removal of regions from a force field; the result is E_MM(R; embedded regions removed)."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ CONNECTIVITY_NAME = "qmmlmm connectivity"
 
 @dataclass(frozen=True)
 class RegionToRemove:
-    """What the force field has to know about a region.
+    """A region that is removed from a force field.
 
     Parameters
     ----------
     name : str
-        For messages.
+        Name of the region, for messages.
     particles : tuple of int
-        Sorted; with the virtual sites that belong to the atoms, see `complete_with_virtual_sites`.
+        Sorted indices, including virtual sites of the atoms, see `complete_with_virtual_sites`.
     embedding : {"mechanical", "electrostatic"}
-        With electrostatic embedding the charges of the region go as well.
+        With electrostatic embedding the charges of the region are removed as well.
     bonds : tuple of (int, int)
         Bonds of the Topology with both atoms in the region.
 
@@ -74,26 +74,25 @@ def remove_regions(
 ) -> openmm.System:
     """Return a copy of a System without the energy inside the regions.
 
-    A bonded term goes if all its particles are in one and the same region. Lennard-Jones and Coulomb
-    interactions inside a region go, those between a region and the rest stay; with electrostatic embedding
-    the region has no charges in what is returned, and exceptions across its border have none either.
+    A bonded term is removed if all its particles are in the same region. Lennard-Jones and Coulomb interactions inside
+    a region are removed, those between a region and the rest are kept. With electrostatic embedding the region has no
+    charges in the result, and exceptions across its border have none either.
 
     Parameters
     ----------
     system : openmm.System
-        Stays as it is.
+        System of the force field, which is not changed.
     regions : sequence of RegionToRemove
-        May not overlap.
+        Regions that do not overlap.
     remove_constraints : bool
-        Whether constraints with both particles in one region go. Those of a rigid water go too, also where
-        a virtual site hangs on it: a virtual site follows its parents, constrained or not.
+        Whether to remove constraints with both particles in one region. This includes those of rigid water, also with
+        a virtual site, which follows its parents with or without constraints.
 
     Returns
     -------
     openmm.System
-        With the forces in the order they had, and one more: a HarmonicBondForce named
-        ``"qmmlmm connectivity"`` whose force constants are zero. From it OpenMM knows that the atoms
-        of a region still belong to one molecule, which barostats move as a whole.
+        Copy with the forces in the same order, and a HarmonicBondForce named ``"qmmlmm connectivity"`` with force
+        constants of zero, by which the atoms of a region still belong to one molecule that barostats move as a whole.
 
     Raises
     ------
@@ -107,7 +106,7 @@ def remove_regions(
     The rule at a cut bond, for terms of both sides:
 
     =========================================  ====================================================
-    term                                       stays if
+    term                                       kept if
     =========================================  ====================================================
     bond, angle, torsion, improper, CMAP,      one of its particles or more is outside; whole, with the
     custom bonded                              parameters it had
@@ -118,13 +117,13 @@ def remove_regions(
     constraint                                 one of the two is outside
     =========================================  ====================================================
 
-    So the cut bond q1-m1 keeps its stretching, bending and torsions: of the atoms outside, the region's own energy
-    knows no more than the direction of m1. Pairs that the force field excludes (1-2, 1-3) stay excluded from
-    Lennard-Jones; an embedded region feels the charges of m1 and m2 as its scheme of boundary charges places them.
-    Source: Amber's rule, Walker, Crowley and Case, J. Comput. Chem. 29, 1019 (2008).
+    So the cut bond q1-m1 keeps its stretching, bending and torsions: the region's own energy depends on the outside
+    atoms only through the direction of m1. Pairs that the force field excludes (1-2, 1-3) are excluded from
+    Lennard-Jones; an embedded region feels the charges of m1 and m2 by its scheme of boundary charges. Source: Amber's
+    rule, Walker, Crowley and Case, J. Comput. Chem. 29, 1019 (2008).
 
-    With a periodic method, exceptions of the NonbondedForce are made to use the nearest image: particles of
-    one region need not be in one molecule, and can then lie in different images of the box.
+    With a periodic method, exceptions of the NonbondedForce use the nearest image: particles of one region need not be
+    in one molecule, and can lie in different images of the box.
     """
     region_of = _check_regions(system, regions)
     charge_free = frozenset(
@@ -134,7 +133,7 @@ def remove_regions(
         check_force_class(index, force, bool(charge_free))
         check_hidden_charges(index, force, charge_free, region_of)
     if charge_free:
-        electrostatics_settings(system)  # refuses a reaction field
+        electrostatics_settings(system)  # raises for a reaction field
 
     result = copy.deepcopy(system)
     links: list[Pair] = []
@@ -150,7 +149,7 @@ def remove_regions(
             _remove_from_nonbonded(changed, regions, region_of, charge_free)
         elif isinstance(changed, openmm.CustomNonbondedForce):
             _exclude(changed, regions)
-        result.removeForce(0)  # taken off the front and put on at the end, each force keeps its index
+        result.removeForce(0)  # removed at the front and added at the end, each force keeps its index
         result.addForce(changed)
     if remove_constraints:
         links += _remove_constraints(result, region_of)
@@ -159,7 +158,7 @@ def remove_regions(
 
 
 def _check_regions(system: openmm.System, regions: Sequence[RegionToRemove]) -> IntArray:
-    """Return for each particle the number of its region, -1 for none."""
+    """Return the index of each particle's region, -1 for none."""
     n_particles = system.getNumParticles()
     region_of = np.full(n_particles, -1, dtype=np.int64)
     for number, region in enumerate(regions):
@@ -182,18 +181,18 @@ def _check_regions(system: openmm.System, regions: Sequence[RegionToRemove]) -> 
 
 
 def without_terms(
-    force: openmm.Force, goes: Callable[[tuple[int, ...]], bool]
+    force: openmm.Force, leaves: Callable[[tuple[int, ...]], bool]
 ) -> tuple[openmm.Force, list[tuple[int, ...]]]:
     """Return a copy of a bonded Force without some of its terms, and the particles of those terms.
 
-    OpenMM cannot delete terms. Its XML, where they are elements, carries over all else that a Force has.
+    OpenMM cannot delete terms. In its XML they are elements, and all other settings of the Force are kept.
 
     Parameters
     ----------
     force : openmm.Force
-        Of a class in `qmmlmm.mm.supported_forces.BONDED`.
-    goes : callable
-        Says of the particles of a term whether it is left out.
+        Force of a class in `qmmlmm.mm.supported_forces.BONDED`.
+    leaves : callable
+        Function of the particles of a term; True if the term is removed.
     """
     holder, attributes = BONDED[type(force)]
     if attributes is None:
@@ -206,14 +205,14 @@ def without_terms(
             "this version is not supported"
         )
     removed: list[tuple[int, ...]] = []
-    stay: list[ElementTree.Element] = []
+    kept: list[ElementTree.Element] = []
     for term in terms:
         particles = tuple(int(term.attrib[attribute]) for attribute in attributes)
-        if goes(particles):
+        if leaves(particles):
             removed.append(particles)
         else:
-            stay.append(term)
-    terms[:] = stay
+            kept.append(term)
+    terms[:] = kept
     return openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode")), removed
 
 
@@ -281,7 +280,7 @@ def _remove_constraints(system: openmm.System, region_of: IntArray) -> list[Pair
 
 
 def _add_connectivity(system: openmm.System, regions: Sequence[RegionToRemove], links: Iterable[Pair]) -> None:
-    """Add bonds without energy: those of the Topology, and what else the removed links held together."""
+    """Add bonds without energy: those of the Topology, and removed links between parts that these do not connect."""
     parent: dict[int, int] = {}
 
     def root(particle: int) -> int:

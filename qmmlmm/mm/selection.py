@@ -1,11 +1,10 @@
-"""Selections of atoms in the words of MDTraj, with distances and whole residues added."""
+"""Selections of atoms in MDTraj's language, extended by distances and whole residues."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 import warnings
-from typing import Any
 
 import mdtraj
 import numpy as np
@@ -14,7 +13,7 @@ from openmm import app, unit
 from scipy.spatial import cKDTree
 
 from qmmlmm.errors import SelectionError, listed, nearest
-from qmmlmm.units import FloatArray, in_unit
+from qmmlmm.units import FloatArray, Vectors, in_unit
 
 Mask = npt.NDArray[np.bool_]
 
@@ -31,7 +30,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _AND, _OR, _NOT = ("and", "&&"), ("or", "||"), ("not", "!")
-# MDTraj's parser stumbles over '>=' because it looks for '>' first; it has each of these as a word too.
+# MDTraj's parser fails for '>=' because it searches for '>' first; each of these is also a word.
 _COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _COMPARISON_WORDS = frozenset({*_COMPARISONS.values(), "to"})
 _WORD_FIELDS = frozenset({"name", "resname", "resn", "code", "rescode", "resc", "segment_id", "segname"}) | {
@@ -55,23 +54,23 @@ def select(
     topology: app.Topology,
     selection: str,
     *,
-    positions: Any = None,
-    box_vectors: Any = None,
+    positions: Vectors | None = None,
+    box_vectors: Vectors | None = None,
     whole_residues: bool = False,
 ) -> tuple[int, ...]:
-    """Return the atoms that a selection in words describes.
+    """Return the atoms of a selection in words.
 
     Parameters
     ----------
     topology : openmm.app.Topology
     selection : str
-        In MDTraj's atom selection language, with the additions below.
+        Selection in MDTraj's atom selection language, with the additions below.
     positions : (n_atoms, 3) Quantity or float array, nm, optional
-        Needed for ``within``.
+        Positions, needed for ``within``.
     box_vectors : (3, 3) Quantity or float array, nm, optional
-        Those of the Topology if not given. With a box, ``within`` means the nearest image.
+        Box vectors; those of the Topology if not given. With a box, ``within`` means the nearest image.
     whole_residues : bool
-        Whether each residue with a selected atom is selected whole.
+        Whether to select all atoms of each residue with a selected atom.
 
     Returns
     -------
@@ -87,9 +86,8 @@ def select(
     -----
     Additions to MDTraj's language:
 
-    - ``within 4 angstrom of X``, or ``nm``: all atoms at most so far from any atom of X, and X itself,
-      as in VMD.
-    - ``same residue as X``: all atoms of the residues that X touches.
+    - ``within 4 angstrom of X``, or ``nm``: all atoms within this distance of any atom of X, and X itself, as in VMD.
+    - ``same residue as X``: all atoms of the residues with an atom of X.
 
     X is an expression in parentheses, or reaches to the next ``and`` or ``or``:
     ``within 4 angstrom of resname LIG and water`` means ``(within 4 angstrom of resname LIG) and water``.
@@ -121,9 +119,11 @@ def select(
 
 
 class _Search:
-    """Reads one selection from left to right and gives the atoms of each part."""
+    """Parses one selection from left to right and finds the atoms of each part."""
 
-    def __init__(self, topology: app.Topology, text: str, positions: Any, box_vectors: Any) -> None:
+    def __init__(
+        self, topology: app.Topology, text: str, positions: Vectors | None, box_vectors: Vectors | None
+    ) -> None:
         self._text = text
         self._positions = positions
         self._box = topology.getPeriodicBoxVectors() if box_vectors is None else box_vectors
@@ -154,7 +154,8 @@ class _Search:
         return np.isin(self._residue_of, np.unique(self._residue_of[mask]))
 
     def absent_names(self) -> str:
-        """Say which names in the selection the Topology does not have, with the nearest it has."""
+        """Return a sentence with the names in the selection that the Topology lacks, and the nearest ones that it
+        has."""
         known = {
             "residue": sorted({residue.name for residue in self._topology.residues}),
             "atom": sorted({atom.name for atom in self._topology.atoms}),
@@ -173,15 +174,15 @@ class _Search:
 
     def _split(self) -> list[tuple[str, str]]:
         tokens: list[tuple[str, str]] = []
-        place = 0
-        while place < len(self._text):
-            if self._text[place].isspace():
-                place += 1
+        position = 0
+        while position < len(self._text):
+            if self._text[position].isspace():
+                position += 1
                 continue
-            found = _TOKEN.match(self._text, place)
+            found = _TOKEN.match(self._text, position)
             if found is None:
                 raise self._error(
-                    f"{self._text[place:].split()[0]!r} is no word of the language, or a quote is not closed"
+                    f"{self._text[position:].split()[0]!r} is no word of the language, or a quote is not closed"
                 )
             kind, word = str(found.lastgroup), found.group()
             if kind == "word" and word in (*_AND, *_OR, *_NOT):
@@ -189,7 +190,7 @@ class _Search:
             elif word in ("AND", "OR", "NOT"):
                 raise self._error(f"write {word.lower()!r} for {word!r}, or quote it if it is a name")
             tokens.append((kind, word))
-            place = found.end()
+            position = found.end()
         return tokens
 
     def _peek(self) -> str:
@@ -270,7 +271,7 @@ class _Search:
         return distance
 
     def _plain(self) -> Mask:
-        """Hand the words up to the next 'and', 'or' or parenthesis to MDTraj."""
+        """Pass the words up to the next 'and', 'or' or parenthesis to MDTraj."""
         run: list[tuple[str, str]] = []
         while self._kind() in ("word", "quoted", "comparison"):
             run.append(self._tokens[self._next])
@@ -288,7 +289,7 @@ class _Search:
         try:
             return self._matches(text)
         except (ValueError, TypeError, SyntaxError, AttributeError, re.error) as error:
-            raise self._error(f"MDTraj refuses the part {text!r}") from error
+            raise self._error(f"MDTraj rejects the part {text!r}") from error
 
     def _matches(self, text: str) -> Mask:
         with warnings.catch_warnings():
@@ -299,7 +300,7 @@ class _Search:
         return mask
 
     def _value(self, field: str, kind: str, word: str) -> str:
-        """Quote a name where MDTraj would take it apart, such as 1HB, Na+ or H5'."""
+        """Quote a name that MDTraj would split, such as 1HB, Na+ or H5'."""
         if kind == "comparison" or (kind == "word" and word in _COMPARISON_WORDS):
             return _COMPARISONS.get(word, word)
         if kind == "word" and word in _RESERVED:
@@ -335,7 +336,7 @@ class _Search:
             if box.shape != (3, 3) or not np.linalg.det(box) > 0.0:
                 raise SelectionError(f"box_vectors are three vectors that span a right-handed box, got {box.tolist()}")
             points, targets = _images_near_box(positions, reference, box, distance)
-        # The tree looks for smaller distances only, and one that is equal counts here.
+        # The tree finds only smaller distances, and equal ones are included here.
         bound = np.nextafter(distance, np.inf) + 1e-12
         found, _ = cKDTree(targets).query(points, distance_upper_bound=bound)
         return np.asarray(np.isfinite(found) | reference)
@@ -344,7 +345,7 @@ class _Search:
 def _images_near_box(
     positions: FloatArray, reference: Mask, box: FloatArray, distance: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return all atoms inside the box, and the images of the reference that are near enough to matter."""
+    """Return all atoms inside the box, and the images of the reference within reach of it."""
     inverse = np.linalg.inv(box)
     fractional = positions @ inverse
     fractional -= np.floor(fractional)

@@ -1,11 +1,10 @@
-"""Which Force classes regions can be taken out of, and which are refused."""
+"""Force classes from which regions can be removed, and errors for all others."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import openmm
 
@@ -25,7 +24,7 @@ BONDED: dict[type, tuple[str, tuple[str, ...] | None]] = {
     openmm.CustomCompoundBondForce: ("Bonds", None),  # as many as the force says
 }
 
-# Thermostats, barostats, and biases that act on all atoms alike, whatever their level.
+# Thermostats, barostats, and biases that act on all atoms, independent of their level.
 _KEPT: frozenset[type] = frozenset(
     {
         openmm.AndersenThermostat,
@@ -67,12 +66,12 @@ def _described(index: int, force: openmm.Force) -> str:
 
 
 def check_force_class(index: int, force: openmm.Force, electrostatic: bool) -> None:
-    """Raise if regions cannot be taken out of a System with this Force.
+    """Raise if regions cannot be removed from a System with this Force.
 
     Parameters
     ----------
     index : int
-        Of the Force in its System, for the message.
+        Index of the Force in its System, for the message.
     force : openmm.Force
     electrostatic : bool
         Whether a region is embedded electrostatically.
@@ -87,40 +86,40 @@ def check_force_class(index: int, force: openmm.Force, electrostatic: bool) -> N
         if electrostatic:
             raise UnsupportedSystemError(
                 f"{_described(index, force)} is an implicit solvent, which polarises with the charges of the "
-                "force field and would not see those of the region; use explicit solvent, or mechanical "
+                "force field and not with those of the region; use explicit solvent, or mechanical "
                 "embedding"
             )
         if kind is openmm.CustomGBForce and force.getNumExclusions() > 0:
             raise UnsupportedSystemError(
-                f"{_described(index, force)} has exclusions, and they can no longer agree with those of the "
+                f"{_described(index, force)} has exclusions, which would differ from those of the "
                 "NonbondedForce; use one of the Generalized Born models of openmm.app, which have none"
             )
     elif kind not in _KEPT and kind not in BONDED and kind not in _NONBONDED:
         raise UnsupportedSystemError(
-            f"{_described(index, force)} is of a class that regions cannot be taken out of; if it is a "
-            "bias or an energy of your own, add biases to the System that create_mixed_system returns; if it "
+            f"{_described(index, force)} is of a class from which regions cannot be removed; if it is a "
+            "bias, add it to the System that create_mixed_system returns; if it "
             "is part of the force field, choose a force field without it"
         )
 
 
 def check_hidden_charges(index: int, force: openmm.Force, charge_free: frozenset[int], region_of: IntArray) -> None:
-    """Raise if a custom force gives charges to a region that is embedded electrostatically.
+    """Raise if a custom force has charges in a region with electrostatic embedding.
 
     Parameters
     ----------
     index : int
-        Of the Force in its System, for the message.
+        Index of the Force in its System, for the message.
     force : openmm.Force
     charge_free : frozenset of int
-        Particles of all regions that are embedded electrostatically.
+        Particles of all regions with electrostatic embedding.
     region_of : (n_particles,) int array
-        Number of the region of each particle, -1 for none.
+        Index of each particle's region, -1 for none.
 
     Raises
     ------
     UnsupportedSystemError
-        If a parameter that is named like a charge is not zero for such a particle, or the energy function
-        has the Coulomb constant and no such parameter.
+        If a parameter with the name of a charge is not zero for such a particle, or the energy function has the Coulomb
+        constant and no such parameter.
     """
     if not charge_free or type(force) not in _CUSTOM:
         return
@@ -134,16 +133,16 @@ def check_hidden_charges(index: int, force: openmm.Force, charge_free: frozenset
             raise UnsupportedSystemError(
                 f"{_described(index, force)} seems to hold charges for particles {listed(particles)} of a "
                 f"region that is embedded electrostatically: {listed(charged)}. The force field's charges in "
-                "the region have to go, and qmmlmm takes them out of a NonbondedForce only; use a System "
+                "the region must be removed, which is possible for a NonbondedForce only; use a System "
                 "whose charges are there, or mechanical embedding; add biases to the System that "
                 "create_mixed_system returns"
             )
 
 
 def _custom_parameters(
-    force: Any, charge_free: frozenset[int], region_of: IntArray
+    force: openmm.Force, charge_free: frozenset[int], region_of: IntArray
 ) -> tuple[list[str], Iterator[tuple[tuple[int, ...], Sequence[float]]]]:
-    """Return names and values of the parameters that concern charge-free particles and will stay."""
+    """Return names and values of the parameters of charge-free particles that are kept."""
     if isinstance(force, openmm.CustomNonbondedForce):
         names = [force.getPerParticleParameterName(k) for k in range(force.getNumPerParticleParameters())]
         members = charge_free
@@ -166,13 +165,13 @@ def _custom_parameters(
 
 
 def in_one_region(particles: Sequence[int], region_of: IntArray) -> bool:
-    """Whether all particles are in one and the same region.
+    """Return whether all particles are in the same region.
 
     Parameters
     ----------
     particles : sequence of int
     region_of : (n_particles,) int array
-        Number of the region of each particle, -1 for none.
+        Index of each particle's region, -1 for none.
     """
     first = region_of[particles[0]]
     return bool(first >= 0 and all(region_of[particle] == first for particle in particles))

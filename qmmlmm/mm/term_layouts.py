@@ -21,13 +21,13 @@ from qmmlmm.errors import QmmlmmWarning, RegionError, UnsupportedSystemError, li
 from qmmlmm.mm.electrostatics import ElectrostaticsSettings, electrostatics_settings, force_field_charges
 from qmmlmm.mm.removal import Embedding, RegionToRemove
 from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
-from qmmlmm.units import ANGSTROM_IN_BOHR, BOHR_IN_NM, FloatArray, IntArray
+from qmmlmm.units import BOHR_IN_NM, FloatArray, IntArray
 
 SHORT_RANGE_REACH = 4.5
-"""alpha times the short-range cutoff: erfc(4.5) = 2e-10, less than an SCF is converged to."""
+"""alpha times the short-range cutoff: erfc(4.5) = 2e-10, below the convergence of an SCF."""
 
 CHARGE_MISFIT = 0.01
-"""Charge (e) by which force field and region may differ, without cut bonds, before there is a warning."""
+"""Largest difference, e, between the charges of force field and region without a warning, if no bond is cut."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class ResolvedRegion:
     ----------
     region : Region
     atoms : (n_atoms,) int array
-        Without virtual sites.
+        Atoms of the region, without virtual sites.
     particles : tuple of int
-        With the virtual sites that belong to the atoms.
+        Atoms of the region and their virtual sites.
     bonds : tuple of (int, int)
-        Of the Topology, inside the region.
+        Bonds of the Topology inside the region.
     link_bonds : tuple of LinkBond
     atomic_numbers : (n_atoms + n_links,) int array
     anchor : int
-        Position in `atoms`.
+        Index in `atoms` of the atom around which the region is made whole.
     """
 
     region: Region
@@ -59,7 +59,7 @@ class ResolvedRegion:
 
 
 def particle_labels(topology: app.Topology) -> list[str]:
-    """Return how messages name the atoms: residue, its number, atom name and index."""
+    """Return the names of the atoms in messages: residue, its number, atom name and index."""
     return [f"{atom.residue.name}{atom.residue.id}:{atom.name} (index {atom.index})" for atom in topology.atoms()]
 
 
@@ -107,7 +107,7 @@ def resolve_region(
 
 
 def _bond_order(bond: app.topology.Bond) -> float | None:
-    """Return the order that a Topology gives a bond, or None; the type says more than an order of one."""
+    """Return the order of a bond in a Topology, or None; the type may imply a higher order than the stated one."""
     by_type = {app.Single: 1.0, app.Amide: 1.25, app.Aromatic: 1.5, app.Double: 2.0, app.Triple: 3.0}.get(bond.type)
     by_order = None if bond.order is None else float(bond.order)
     return max((order for order in (by_type, by_order) if order is not None), default=None)
@@ -141,7 +141,7 @@ def _check_bonds_known(
 
 
 def regions_to_remove(hamiltonian: Hamiltonian, resolved: dict[Region, ResolvedRegion]) -> list[RegionToRemove]:
-    """Return what has to be taken out of the force field.
+    """Return the regions to remove from the force field.
 
     Raises
     ------
@@ -191,11 +191,11 @@ def build_layouts(
     Parameters
     ----------
     system : openmm.System
-        With the force field's own charges.
+        System with the charges of the force field.
     hamiltonian : Hamiltonian
     resolved : dict of Region to ResolvedRegion
     labels : sequence of str
-        As `particle_labels` gives them, for messages.
+        Names of the particles in messages, from `particle_labels`.
     """
     periodic = system.usesPeriodicBoundaryConditions()
     electrostatic = [region for region in hamiltonian.regions if hamiltonian.embedding(region) == "electrostatic"]
@@ -210,7 +210,7 @@ def build_layouts(
         charges = force_field_charges(system)
         felt = charges.copy()
         references = {}
-        # A core inside a region starts from the charges that the region has been given.
+        # A core inside a region starts from the reference charges of the region.
         outermost = [region for region in hamiltonian.outermost if region in electrostatic]
         for region in sorted(electrostatic, key=lambda region: region not in outermost):
             found = resolved[region]
@@ -257,7 +257,7 @@ def _warn_of_misfit(found: ResolvedRegion, charges: FloatArray) -> None:
     if abs(total - found.region.charge) > allowed:
         warnings.warn(
             f"region {found.region.name!r} has charge {found.region.charge}, but {total:+.3f} e in the force field; "
-            "check its charge and the protonation of its residues. The surroundings are kept as they are",
+            "check its charge and the protonation of its residues. The surroundings are unchanged",
             QmmlmmWarning,
             stacklevel=5,
         )
@@ -294,7 +294,7 @@ def _surroundings(
         if widths is None
         else source_widths(widths, len(felt), found.particles, boundary.derived_bonds, region.name)
     )
-    # All that is not on the mesh has to end inside the cutoff: erfc(alpha r) and erfc(r/w).
+    # Short-range parts have to end inside the cutoff: erfc(alpha r) and erfc(r/w).
     broadest = 0.0 if by_source is None else float(by_source.max())
     return Surroundings(
         source_charges=source,
@@ -308,19 +308,3 @@ def _surroundings(
         else float("inf"),
         source_widths=by_source,
     )
-
-
-def link_bond_table(found: ResolvedRegion, labels: Sequence[str]) -> list[dict[str, object]]:
-    """Return the cut bonds of a region for a report."""
-    return [
-        {
-            "region_atom": labels[b.q1],
-            "outside_atom": labels[b.m1],
-            **(
-                {"distance_angstrom": round(b.distance / ANGSTROM_IN_BOHR, 6)}
-                if b.distance
-                else {"ratio": round(b.ratio, 6)}
-            ),
-        }
-        for b in found.link_bonds
-    ]

@@ -8,7 +8,7 @@ import openmm
 
 from qmmlmm.errors import UnsupportedSystemError, listed
 
-# SWIG hands out a SymmetrySite as a plain VirtualSite, so that one is known by being none of these.
+# SWIG returns a SymmetrySite as a plain VirtualSite, which is recognised by being none of these.
 _INSIDE_A_MOLECULE = (
     openmm.LocalCoordinatesSite,
     openmm.OutOfPlaneSite,
@@ -18,7 +18,7 @@ _INSIDE_A_MOLECULE = (
 
 
 def _sites(system: openmm.System) -> Iterator[tuple[int, tuple[int, ...], bool]]:
-    """Yield index, parents and whether it is a symmetry image, for each virtual site."""
+    """Yield index and parents of each virtual site, and whether it is a symmetry image."""
     for index in range(system.getNumParticles()):
         if system.isVirtualSite(index):
             site = system.getVirtualSite(index)
@@ -27,13 +27,13 @@ def _sites(system: openmm.System) -> Iterator[tuple[int, tuple[int, ...], bool]]
 
 
 def complete_with_virtual_sites(system: openmm.System, atoms: Iterable[int]) -> tuple[int, ...]:
-    """Return atoms together with the virtual sites that hang on them alone.
+    """Return atoms together with their virtual sites.
 
     Parameters
     ----------
     system : openmm.System
     atoms : iterable of int
-        May contain some or all of the virtual sites already.
+        Atoms, which may include some or all of the virtual sites.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def check_virtual_sites(system: openmm.System, particles: Iterable[int], name: s
     system : openmm.System
     particles : iterable of int
     name : str, optional
-        Of the region, for the message.
+        Name of the region, for the message.
 
     Raises
     ------
@@ -85,6 +85,6 @@ def check_virtual_sites(system: openmm.System, particles: Iterable[int], name: s
         if not members <= inside:
             raise UnsupportedSystemError(
                 f"{region} cuts virtual site {index}, whose parents are {listed(parents)}: "
-                f"add particles {listed(sorted(members - inside))} or take out "
+                f"add particles {listed(sorted(members - inside))} or remove "
                 f"{listed(sorted(members & inside))}"
             )

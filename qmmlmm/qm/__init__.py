@@ -1,6 +1,6 @@
-"""Quantum chemistry with PySCF: the only importer of pyscf.
+"""Quantum chemistry with PySCF.
 
-Importing this package does not need pyscf; making a potential does.
+Only this package imports pyscf, which is needed to create a potential and not to import the package.
 """
 
 from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, DeltaSCF

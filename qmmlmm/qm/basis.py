@@ -1,4 +1,4 @@
-"""Orbital and auxiliary basis sets by name, and the effective core potentials that belong to them."""
+"""Orbital and auxiliary basis sets by name, with their effective core potentials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyscf.lib.exceptions import BasisNotFoundError
 from qmmlmm.errors import PotentialError, RegionError, listed, nearest
 
 COULOMB_ONLY = frozenset({"weigend", "weigend+etb", "demon", "ahlrichs"})
-"""Auxiliary basis sets without a telling name that fit the Coulomb term and not exact exchange."""
+"""Auxiliary basis sets that fit the Coulomb term and not exact exchange, which their names do not show."""
 
 
 def symbols_of(atomic_numbers: Iterable[int], term: str) -> list[str]:
@@ -36,7 +36,7 @@ def symbols_of(atomic_numbers: Iterable[int], term: str) -> list[str]:
 
 
 def check_basis_name(basis: str, kind: str = "basis") -> None:
-    """Raise PotentialError if the name is not that of a Gaussian basis set which PySCF has.
+    """Raise PotentialError if PySCF has no Gaussian basis set of this name.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def check_basis_name(basis: str, kind: str = "basis") -> None:
     if os.path.isfile(basis):
         raise PotentialError(
             f"{kind} {basis!r} is also the name of a file in the current directory, which PySCF would read "
-            "in place of its own basis set; run elsewhere or rename the file"
+            "instead of its own basis set; run elsewhere or rename the file"
         )
     name = _normalised(basis)
     known = gto.basis.ALIAS
@@ -86,15 +86,15 @@ def check_auxiliary_exchange(auxiliary_basis: str, method: str) -> None:
 
 
 def core_potentials(basis: str, symbols: Iterable[str], term: str) -> dict[str, str]:
-    """Return the elements whose core is replaced by the effective core potential of the basis set.
+    """Return the elements for which the basis set has an effective core potential.
 
-    PySCF itself runs such an element with all its electrons in the valence basis unless it is told, which
-    is wrong without a message.
+    Without it PySCF would treat such an element with all its electrons in the valence basis, which is wrong and gives
+    no message.
 
     Returns
     -------
     dict of str to str
-        Element symbol to the name of the potential, as `pyscf.gto.Mole.ecp` takes it.
+        Name of the potential by element symbol, in the form of `pyscf.gto.Mole.ecp`.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def _normalised(basis: str) -> str:
 
 def _has_element(basis: str, symbol: str) -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the advice to install the basis set exchange
+        warnings.simplefilter("ignore")  # PySCF advises to install the basis set exchange
         try:
             return len(gto.basis.load(basis, symbol)) > 0
         except (BasisNotFoundError, KeyError, IndexError, OSError):
@@ -137,7 +137,7 @@ def _has_core_potential(basis: str, symbol: str) -> bool:
 
 
 def _reaches_core(basis: str, symbol: str) -> bool:
-    """Return whether the steepest s function is one of a 1s core.
+    """Return whether the basis set has s functions for a 1s core.
 
     Notes
     -----

@@ -10,12 +10,13 @@ import numpy as np
 
 from qmmlmm.coupling.potential import ExternalField, RegionSpecification
 from qmmlmm.errors import ConvergenceError, EvaluationError, RegionError, listed
-from qmmlmm.qm.convergence import ScfRecord, converge
+from qmmlmm.geometry import Geometry
 from qmmlmm.qm.potential import PySCFPotential
+from qmmlmm.qm.scf.convergence import ScfRecord, converge
 from qmmlmm.units import FloatArray
 
 LOCALISED = 0.75
-"""Share of an orbital that one group of atoms has to hold, for its electron to belong there."""
+"""Least share of an orbital on a group of atoms for its electron to belong to them."""
 
 COLLAPSED = 0.1
 """Share of the expected <S2> below which the broken symmetry is lost."""
@@ -23,7 +24,7 @@ COLLAPSED = 0.1
 
 @dataclass(frozen=True)
 class ExchangeCoupling:
-    """Energies of the high-spin and the broken-symmetry determinant, and what they say of the coupling.
+    """Energies of the high-spin and the broken-symmetry determinant, and their exchange coupling.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class ExchangeCoupling:
     high_spin_s_squared, broken_symmetry_s_squared : float
         Expectation values of S2.
     spin_populations : (n,) float array
-        Of the broken-symmetry determinant, Mulliken.
+        Mulliken spin populations of the broken-symmetry determinant.
 
     Notes
     -----
@@ -69,35 +70,36 @@ def exchange_coupling(
     Parameters
     ----------
     potential : PySCFPotential
-        Of the ground state.
+        Potential of the ground state.
     specification : RegionSpecification
-        With the multiplicity of the high-spin state, in which all unpaired electrons are parallel.
-    flipped_atoms : list of int
-        Atoms of the region whose unpaired electrons are turned over.
+        Specification with the multiplicity of the high-spin state, in which all unpaired electrons are parallel.
+    flipped_atoms : sequence of int
+        Atoms of the region whose unpaired electrons get the other spin.
     positions : (n, 3) float array, bohr
+        Atoms and link atoms; ``EvaluatedTerm.field_at(geometry).sites`` for a region in a System.
     external_field : ExternalField, optional
-        Of the surroundings: `EvaluatedTerm.external_field` gives positions and field of a region in a System.
+        Field of the surroundings; ``EvaluatedTerm.field_at(geometry).external_field()`` for a region in a System.
 
     Raises
     ------
     RegionError
         If there are fewer than two unpaired electrons, or atoms that are not in the region.
     EvaluationError
-        If unpaired electrons do not belong to the one or the other atoms, or the broken symmetry is lost.
+        If unpaired electrons do not belong to either group of atoms, or the broken symmetry is lost.
     ConvergenceError
         If a determinant does not converge.
 
     Notes
     -----
-    The guess turns over the spins in singly occupied orbitals of the high-spin determinant, made local on the atoms:
-    the eigenvectors of these atoms' Loewdin population among them. Swapping density blocks of atoms in place of this
-    falls back to the closed shell.
+    The guess flips the spins in singly occupied orbitals of the high-spin determinant, localised on the atoms: the
+    eigenvectors of these atoms' Loewdin population. Swapping density blocks of atoms instead converges to the closed
+    shell.
     """
     term = f"term {specification.name!r}"
     unpaired = specification.multiplicity - 1
     if unpaired < 2:
         raise RegionError(
-            f"{term}: an exchange coupling needs two unpaired electrons at least; give the multiplicity of the "
+            f"{term}: an exchange coupling needs at least two unpaired electrons; give the multiplicity of the "
             f"high-spin state (3 for two electrons), got {specification.multiplicity}"
         )
     wrong = [atom for atom in flipped_atoms if not 0 <= atom < len(specification.atomic_numbers)]
@@ -108,7 +110,7 @@ def exchange_coupling(
         )
     unrestricted = replace(potential, unrestricted=True, excited=None, state=0, follow_state=False)
     evaluator = unrestricted.create_evaluator(specification)
-    high = evaluator.mean_field(positions, external_field)
+    high = evaluator.mean_field(Geometry(positions), external_field)
 
     def save() -> str:
         return "nothing was saved"
@@ -120,7 +122,7 @@ def exchange_coupling(
     if kept.shape[1] < turned.shape[1]:
         kept, turned = turned, kept
     low = unrestricted.create_evaluator(replace(specification, multiplicity=multiplicity))
-    broken = low.mean_field(positions, external_field)
+    broken = low.mean_field(Geometry(positions), external_field)
     up, down = np.hstack([shared, kept]), np.hstack([shared, turned])
     broken.kernel(dm0=np.array([up @ up.T, down @ down.T]))
     if not broken.converged:
@@ -130,7 +132,7 @@ def exchange_coupling(
         )
     s_squared = float(broken.spin_square()[0])
     spin = 0.5 * (multiplicity - 1)
-    # Without overlap of the orbitals <S2> is S(S + 1) and one for each electron that was turned over.
+    # Without overlap of the orbitals <S2> is S(S + 1) plus one for each flipped electron.
     if s_squared - spin * (spin + 1.0) < COLLAPSED * turned.shape[1]:
         raise EvaluationError(
             f"{term}: the broken symmetry was lost, <S2> = {s_squared:.3f}: these electrons pair up to a closed shell, "
@@ -169,8 +171,8 @@ def _local_orbitals(high: Any, unpaired: int, atoms: Sequence[int], term: str) -
     root = (vectors * np.sqrt(values)) @ vectors.T
     slices = high.mol.aoslice_by_atom()
     functions = np.concatenate([np.arange(slices[atom, 2], slices[atom, 3]) for atom in atoms])
-    here = (root @ single)[functions]
-    shares, turn = np.linalg.eigh(here.T @ here)
+    on_atoms = (root @ single)[functions]
+    shares, turn = np.linalg.eigh(on_atoms.T @ on_atoms)
     single = single @ turn
     unclear = shares[(shares > 1.0 - LOCALISED) & (shares < LOCALISED)]
     turned = shares >= LOCALISED

@@ -1,13 +1,12 @@
-"""How the electronic states of a region are computed: settings, without state."""
+"""Settings of the electronic states of a region."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import comb
 
-import numpy as np
-
 from qmmlmm.errors import PotentialError, nearest
+from qmmlmm.setting_checks import check_whole_number, is_number, is_whole_number
 
 SPINS = ("singlet", "triplet")
 ACTIVE_SPACES = ("frontier", "natural")
@@ -20,21 +19,21 @@ class _LinearResponse:
     Parameters
     ----------
     n_states : int
-        Number of states, the ground state counted: state 0 is the ground state, and 1 to ``n_states - 1`` are the
-        lowest excited states.
+        Number of states, including the ground state, which is state 0; 1 to ``n_states - 1`` are the lowest excited
+        states.
     spin : {"singlet", "triplet"}, optional
-        Of the excited states of a restricted reference; singlets if not given. The states of an unrestricted
+        Spin of the excited states of a restricted reference; singlets if not given. The states of an unrestricted
         reference have no such label.
     conv_tol : float
         Norm of the residual at which the amplitudes are converged, and of the orbital gradient (hartree) at which the
-        orbitals are. The forces err by about as much.
+        orbitals are converged. The error of the forces is of the same size.
     max_cycle : int
         Number of cycles of the iterative diagonalisation.
 
     Raises
     ------
     PotentialError
-        If a setting makes no sense.
+        If a setting is invalid.
     """
 
     n_states: int
@@ -44,16 +43,14 @@ class _LinearResponse:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        check_count(name, self.n_states)
+        _check_count(name, self.n_states)
         if self.spin is not None and self.spin not in SPINS:
             raise PotentialError(
                 f"{name}: spin is 'singlet' or 'triplet', or not given, got {self.spin!r}."
                 f"{nearest(str(self.spin), list(SPINS))}"
             )
-        if not 0.0 < self.conv_tol <= 1e-4:
-            raise PotentialError(f"{name}: conv_tol lies above 0 and is at most 1e-4, got {self.conv_tol!r}")
-        if not is_integer(self.max_cycle) or self.max_cycle < 1:
-            raise PotentialError(f"{name}: max_cycle is a positive integer, got {self.max_cycle!r}")
+        _check_tolerance(name, self.conv_tol)
+        check_whole_number(f"{name}: max_cycle", self.max_cycle, error=PotentialError)
 
 
 @dataclass(frozen=True)
@@ -68,33 +65,33 @@ class TDDFT(_LinearResponse):
 
 @dataclass(frozen=True)
 class DeltaSCF:
-    """One excited determinant with orbitals of its own, kept by the maximum overlap method.
+    """One excited determinant with its own orbitals, kept by the maximum overlap method.
 
-    An electron of one spin goes from an occupied to an empty orbital of the ground state; both are counted from the gap
-    between them. The determinant is unrestricted: of a closed shell it is singlet and triplet in equal parts, and its
-    energy lies between the two. Its states are 0, the ground state, and 1.
+    An electron of one spin is moved from an occupied to an empty orbital of the ground state; both are counted from the
+    gap. The determinant is unrestricted: for a closed shell it is an equal mixture of singlet and triplet, with an
+    energy between the two. Its states are 0, the ground state, and 1.
 
     Parameters
     ----------
     hole : int
-        0 is the highest occupied orbital, 1 the one below.
+        Occupied orbital: 0 is the highest one, 1 the one below.
     particle : int
-        0 is the lowest empty orbital, 1 the one above.
+        Empty orbital: 0 is the lowest one, 1 the one above.
     spin : {"up", "down"}
-        Of the electron. The multiplicity's unpaired electrons are spin up.
+        Spin of the electron. The unpaired electrons of the multiplicity are spin up.
     conv_tol : float
         Orbital gradient, in hartree, at which the orbitals are converged.
 
     Raises
     ------
     PotentialError
-        If a setting makes no sense.
+        If a setting is invalid.
 
     Notes
     -----
-    Gilbert, Besley and Gill, J. Phys. Chem. A 112, 13164 (2008). The occupied orbitals are those that overlap most with
-    the excited determinant of the last geometry; at the first one, with that of the ground state's orbitals (Barca,
-    Gilbert and Gill, J. Chem. Theory Comput. 14, 1501 (2018)).
+    Gilbert, Besley and Gill, J. Phys. Chem. A 112, 13164 (2008). The occupied orbitals are those with the
+    largest overlap with the excited determinant of the last geometry; at the first one, with that of the ground state's
+    orbitals (Barca, Gilbert and Gill, J. Chem. Theory Comput. 14, 1501 (2018)).
     """
 
     hole: int = 0
@@ -104,20 +101,19 @@ class DeltaSCF:
 
     @property
     def n_states(self) -> int:
-        """Two."""
+        """Two: the ground state and the determinant."""
         return 2
 
     def __post_init__(self) -> None:
         for name in ("hole", "particle"):
-            value = getattr(self, name)
-            if not is_integer(value) or value < 0:
+            value = vars(self)[name]
+            if not is_whole_number(value) or value < 0:
                 raise PotentialError(f"DeltaSCF: {name} counts orbitals from the gap, 0, 1, 2 ..., got {value!r}")
         if self.spin not in ("up", "down"):
             raise PotentialError(
                 f"DeltaSCF: spin is 'up' or 'down', of the electron that is excited, got {self.spin!r}"
             )
-        if not 0.0 < self.conv_tol <= 1e-4:
-            raise PotentialError(f"DeltaSCF: conv_tol lies above 0 and is at most 1e-4, got {self.conv_tol!r}")
+        _check_tolerance("DeltaSCF", self.conv_tol)
 
 
 @dataclass(frozen=True)
@@ -127,27 +123,28 @@ class CASSCF:
     Parameters
     ----------
     n_states : int
-        Number of states that are averaged, at least 2; state 0 is the lowest.
+        Number of averaged states, at least 2; state 0 is the lowest.
     n_electrons, n_orbitals : int
-        Active electrons and orbitals.
+        Numbers of active electrons and orbitals.
     active : {"frontier", "natural"}, tuple of int, or tuple of str
-        Orbitals that the first geometry starts from: ``"frontier"``, those of Hartree-Fock around the gap; natural
-        orbitals of MP2 around the gap; Hartree-Fock orbitals by their number from 0 in the order of energy; or labels
-        of atomic orbitals such as ``("C 2pz", "N 2pz")``, whose valence space is taken from the orbitals (AVAS).
+        Initial active orbitals at the first geometry: ``"frontier"``, those of Hartree-Fock around the gap;
+        ``"natural"``, natural orbitals of MP2 around the gap; Hartree-Fock orbitals by their index in the order of
+        energy; or labels of atomic orbitals such as ``("C 2pz", "N 2pz")``, whose valence space is selected (AVAS).
     conv_tol : float
         Gradient of the orbitals at which they are converged.
     max_cycle : int
+        Number of macro-iterations.
 
     Raises
     ------
     PotentialError
-        If a setting makes no sense or the active space has fewer states.
+        If a setting is invalid.
 
     Notes
     -----
-    Later geometries start from the core and active orbitals of those before, extrapolated along a trajectory, so that
-    the active space stays the same; if it does not, this is an error. States have the multiplicity of the region and
-    none below is missed: up to 400 determinants are diagonalised as a whole, more are iterated.
+    Later geometries start from the previous core and active orbitals, extrapolated along a trajectory, so that the
+    active space is the same; a different one is an error. States have the multiplicity of the region, and no lower one
+    is missed: up to 400 determinants are diagonalised as a whole, more are iterated.
 
     AVAS: Sayfutyarova, Sun, Chan and Knizia, J. Chem. Theory Comput. 13, 4063 (2017).
     """
@@ -160,17 +157,14 @@ class CASSCF:
     max_cycle: int = 100
 
     def __post_init__(self) -> None:
-        check_count("CASSCF", self.n_states)
+        _check_count("CASSCF", self.n_states)
         for name in ("n_electrons", "n_orbitals", "max_cycle"):
-            value = getattr(self, name)
-            if not is_integer(value) or value < 1:
-                raise PotentialError(f"CASSCF: {name} is a positive integer, got {value!r}")
+            check_whole_number(f"CASSCF: {name}", vars(self)[name], error=PotentialError)
         if self.n_electrons > 2 * self.n_orbitals:
             raise PotentialError(
                 f"CASSCF: {self.n_electrons} electrons do not fit into {self.n_orbitals} active orbitals"
             )
-        if not 0.0 < self.conv_tol <= 1e-4:
-            raise PotentialError(f"CASSCF: conv_tol lies above 0 and is at most 1e-4, got {self.conv_tol!r}")
+        _check_tolerance("CASSCF", self.conv_tol)
         self._check_active()
 
     def _check_active(self) -> None:
@@ -188,12 +182,12 @@ class CASSCF:
             return
         if len(active) != self.n_orbitals or len(set(active)) != len(active):
             raise PotentialError(f"CASSCF: active names {self.n_orbitals} different orbitals, got {active!r}")
-        if not all(is_integer(a) and int(a) >= 0 for a in active):
+        if not all(is_whole_number(a) and int(a) >= 0 for a in active):
             raise PotentialError(f"CASSCF: active counts orbitals from 0, got {active!r}")
 
 
 def spin_states(n_electrons: int, n_orbitals: int, multiplicity: int) -> int:
-    """Return how many states of a multiplicity an active space has.
+    """Return the number of states of a multiplicity in an active space.
 
     Notes
     -----
@@ -210,15 +204,16 @@ TDA.__doc__ = f"{TDA.__doc__}\n{(_LinearResponse.__doc__ or '').partition(chr(10
 TDDFT.__doc__ = f"{TDDFT.__doc__}\n{(_LinearResponse.__doc__ or '').partition(chr(10))[2]}"
 
 
-def check_count(method: str, n_states: object) -> None:
+def _check_tolerance(method: str, conv_tol: object) -> None:
+    """Raise PotentialError unless a tolerance is small enough for forces."""
+    if not is_number(conv_tol) or not 0.0 < conv_tol <= 1e-4:
+        raise PotentialError(f"{method}: conv_tol lies above 0 and is at most 1e-4, got {conv_tol!r}")
+
+
+def _check_count(method: str, n_states: object) -> None:
     """Raise PotentialError unless the number of states is an integer of at least two."""
-    if not is_integer(n_states) or int(n_states) < 2:  # type: ignore[call-overload]
+    if not is_whole_number(n_states) or n_states < 2:
         raise PotentialError(
-            f"{method}: n_states counts all states, the ground state among them, and is an integer of at least 2, "
+            f"{method}: n_states counts all states, including the ground state, and is an integer of at least 2, "
             f"got {n_states!r}"
         )
-
-
-def is_integer(value: object) -> bool:
-    """Return whether a value is an integer and no bool."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

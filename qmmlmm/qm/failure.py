@@ -1,4 +1,4 @@
-"""Files that a calculation without a result leaves for the user."""
+"""Files of failed calculations."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def write_failure(
     positions: FloatArray,
     external_field: ExternalField | None,
 ) -> str:
-    """Write the geometry and the external charges, and return a sentence that says where.
+    """Write the geometry and the external charges, and return a sentence with the paths.
 
     Parameters
     ----------
     directory : str, path or None
-        The current directory if None; made if it does not exist.
+        Directory, created if it does not exist; the current one if None.
     term : str
-        Name of the term; the files are named after it and never replace another file.
+        Name of the term and of the files, which never replace other files.
     comment : str
         Second line of the XYZ file.
     symbols : list of str
@@ -36,8 +36,8 @@ def write_failure(
 
     Notes
     -----
-    The files hold angstrom. The smooth part of the field is not written. That the files cannot be written is
-    said in the sentence and is no error: the failed calculation is the error that counts.
+    Lengths are in angstrom. The smooth part of the field is not written. If the files cannot be written, the sentence
+    says so; there is no exception, because the failed calculation has one.
     """
     folder = Path(directory) if directory is not None else Path()
     stem = re.sub(r"[^A-Za-z0-9.+-]+", "_", term).strip("_") or "term"

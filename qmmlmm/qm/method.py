@@ -34,10 +34,10 @@ def check_method(method: str) -> None:
     Raises
     ------
     PotentialError
-        If the name is unknown, or the functional is not one of those with an energy and a first derivative
-        that a self-consistent calculation can use.
+        If the name is unknown, or the functional has no energy with a first derivative for a self-consistent
+        calculation.
     MissingDependencyError
-        If a dispersion correction is asked for and ``pyscf-dispersion`` is not installed.
+        If the name has a dispersion correction and ``pyscf-dispersion`` is not installed.
     """
     if not isinstance(method, str) or not method.strip():
         raise PotentialError(f"method is 'hf' or the name of a density functional such as 'b3lyp', got {method!r}")
@@ -78,7 +78,7 @@ def check_response(method: str) -> None:
     Parameters
     ----------
     method : str
-        One that `check_method` accepts.
+        Method that `check_method` accepts.
     """
     if is_hartree_fock(method):
         return

@@ -10,33 +10,35 @@ from pyscf import fci, mcscf
 
 from qmmlmm.coupling.potential import ExternalField, RegionSpecification
 from qmmlmm.errors import ConvergenceError, PotentialError, RegionError, listed
-from qmmlmm.qm.active_space import starting_orbitals
-from qmmlmm.qm.convergence import ScfRecord, converge
+from qmmlmm.geometry import Geometry
 from qmmlmm.qm.excited import CASSCF, spin_states
-from qmmlmm.qm.full_ci import SPIN_ERROR, full_ci
 from qmmlmm.qm.potential import PySCFPotential
+from qmmlmm.qm.scf.convergence import ScfRecord, converge
+from qmmlmm.qm.states.active_space import starting_orbitals
+from qmmlmm.qm.states.full_ci import SPIN_ERROR, full_ci
+from qmmlmm.setting_checks import is_whole_number
 from qmmlmm.units import SPEED_OF_LIGHT, FloatArray
 
 FINEST_VECTORS = 1e-12  # hartree
 
 INDEPENDENT = 1e-20
-"""Norm below which a rotation of the orbitals counts as dependent on others. With PySCF's 1e-14, steps of small
-symmetric molecules stop at a gradient of 2e-5 and stand still."""
+"""Norm below which a rotation of the orbitals counts as dependent on others. With PySCF's 1e-14, small symmetric
+molecules do not converge beyond a gradient of 2e-5."""
 
 HEAVIEST = 18
-"""Argon: effective charges are known up to here."""
+"""Argon, the last element with a known effective charge."""
 
 
 @dataclass(frozen=True)
 class SpinOrbitCoupling:
-    """Singlets and triplets of one set of orbitals, and how spin-orbit coupling mixes them.
+    """Singlets and triplets of one set of orbitals, with their spin-orbit couplings.
 
     Parameters
     ----------
     singlet_energies : (n_singlets,) float array, hartree
     triplet_energies : (n_triplets,) float array, hartree
     components : (n_singlets, n_triplets, 3) float array, hartree
-        With the Cartesian sublevels of the triplets, divided by i; the sign of each state is arbitrary.
+        Couplings with the Cartesian sublevels of the triplets, divided by i; the sign of each state is arbitrary.
     """
 
     singlet_energies: FloatArray
@@ -63,19 +65,21 @@ def spin_orbit_coupling(
     Parameters
     ----------
     potential : PySCFPotential
-        With ``excited=CASSCF(...)``, whose active space it is; the number of states is given here.
+        Potential with ``excited=CASSCF(...)``, whose active space is used; `n_singlets` and `n_triplets` replace its
+        number of states.
     specification : RegionSpecification
-        Of an even number of electrons; its multiplicity is not looked at.
+        Specification with an even number of electrons; its multiplicity is not used.
     positions : (n, 3) float array, bohr
+        Atoms and link atoms; ``EvaluatedTerm.field_at(geometry).sites`` for a region in a System.
     external_field : ExternalField, optional
-        Of the surroundings: `EvaluatedTerm.external_field` gives positions and field of a region in a System.
+        Field of the surroundings; ``EvaluatedTerm.field_at(geometry).external_field()`` for a region in a System.
     n_singlets, n_triplets : int
-        All are averaged with the same weight, so that they have the same orbitals.
+        Numbers of states, which are averaged with the same weight and have the same orbitals.
 
     Raises
     ------
     PotentialError
-        If there is no active space, it does not have these states, or core potentials are in the basis.
+        If there is no active space, it does not have these states, or the basis has core potentials.
     RegionError
         If the number of electrons is odd, or an element is heavier than argon.
     ConvergenceError
@@ -87,9 +91,9 @@ def spin_orbit_coupling(
 
         H = 1/(2 c^2) sum_A Z_A* sum_i (r_iA x p_i) . s_i / r_iA^3
 
-    in which the charges stand for the screening by the two-electron part: Koseki, Schmidt and Gordon, J. Phys. Chem.
+    in which the charges include the screening by the two-electron part: Koseki, Schmidt and Gordon, J. Phys. Chem.
     96, 10768 (1992) and 99, 12764 (1995): Z* = (0.40 + 0.05 n) Z from lithium to fluorine and (0.925 - 0.0125 n) Z
-    from sodium to chlorine, with n valence electrons; made for small active spaces and bases like 6-31G(d). By the
+    from sodium to chlorine, with n valence electrons; for small active spaces and bases like 6-31G(d). By the
     Wigner-Eckart theorem one transition density, that of spin up less spin down between the singlet and the triplet
     with M = 0, gives all three components.
     """
@@ -102,24 +106,24 @@ def spin_orbit_coupling(
         )
     for name, count, multiplicity in (("n_singlets", n_singlets, 1), ("n_triplets", n_triplets, 3)):
         found = spin_states(settings.n_electrons, settings.n_orbitals, multiplicity)
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= found:
+        if not is_whole_number(count) or not 1 <= count <= found:
             raise PotentialError(
-                f"{term}: {name} is an integer from 1 to {found}, all that {settings.n_electrons} electrons in "
-                f"{settings.n_orbitals} orbitals have; got {count!r}"
+                f"{term}: {name} is an integer from 1 to {found}, the states of {settings.n_electrons} electrons in "
+                f"{settings.n_orbitals} orbitals; got {count!r}"
             )
     heavy = [int(z) for z in specification.atomic_numbers if z > HEAVIEST]
     if heavy or (int(np.sum(specification.atomic_numbers)) - specification.charge) % 2:
         raise RegionError(
             f"{term}: spin-orbit coupling of singlets and triplets is for an even number of electrons and elements up "
-            f"to argon, of which effective charges are known; got charge {specification.charge} and the atomic numbers "
+            f"to argon, which have effective charges; got charge {specification.charge} and the atomic numbers "
             f"{listed(specification.atomic_numbers)}"
         )
     evaluator = potential.create_evaluator(replace(specification, multiplicity=1))
-    mean_field = evaluator.mean_field(positions, external_field)
+    mean_field = evaluator.mean_field(Geometry(positions), external_field)
     if mean_field.mol.has_ecp():
         raise PotentialError(
-            f"{term}: basis {potential.basis!r} has core potentials, and what the electrons feel next to the nucleus "
-            "is not in them; take a basis set for all electrons"
+            f"{term}: basis {potential.basis!r} has core potentials, without the field next to the nucleus; "
+            "take a basis set for all electrons"
         )
     converge(mean_field, [], term, lambda: "nothing was saved", ScfRecord())
     casscf = _averaged(mean_field, settings, n_singlets, n_triplets, term)
@@ -135,7 +139,7 @@ def spin_orbit_coupling(
 
 
 def effective_charge(atomic_number: int) -> float:
-    """Return the nuclear charge that stands for nucleus and screening in the spin-orbit operator, e.
+    """Return the effective nuclear charge, with screening, in the spin-orbit operator, e.
 
     Notes
     -----
@@ -159,7 +163,7 @@ def _operator(molecule: Any) -> FloatArray:
 
 
 def _averaged(mean_field: Any, settings: CASSCF, n_singlets: int, n_triplets: int, term: str) -> Any:
-    """Return a converged CASSCF: singlets, then triplets, all with as many electrons of either spin."""
+    """Return a converged CASSCF: singlets, then triplets, all with equal numbers of electrons of both spins."""
     pairs = settings.n_electrons // 2
     casscf = mcscf.CASSCF(mean_field, settings.n_orbitals, (pairs, pairs))
     casscf.verbose = 0
@@ -186,7 +190,7 @@ def _averaged(mean_field: Any, settings: CASSCF, n_singlets: int, n_triplets: in
     squares = [fci.spin_op.spin_square(vector, casscf.ncas, casscf.nelecas)[0] for vector in casscf.ci]
     if abs(np.array(squares) - expected).max() > SPIN_ERROR:
         raise ConvergenceError(
-            f"{term}: <S2> of the states is {listed(f'{s:.3f}' for s in squares)} in the place of "
+            f"{term}: <S2> of the states is {listed(f'{s:.3f}' for s in squares)} instead of "
             f"{listed(f'{s:.0f}' for s in expected)}; ask for fewer states"
         )
     return casscf

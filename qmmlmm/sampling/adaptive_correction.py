@@ -1,40 +1,40 @@
-"""QM where the committee is unsure: a parameter follows the uncertainty, and the energy that this costs is booked."""
+"""QM while a committee is uncertain: a parameter follows the uncertainty, and the work of its changes is recorded."""
 
 from __future__ import annotations
 
 import csv
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openmm
-from openmm import unit
+from openmm import app, unit
 
-from qmmlmm.errors import HamiltonianError, listed, nearest
+from qmmlmm.errors import HamiltonianError, SettingError, listed, nearest
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.units import in_unit
+from qmmlmm.setting_checks import check_whole_number
+from qmmlmm.units import FloatArray, Scalar, in_unit
 
-COLUMNS = ("Step", "Uncertainty (kJ/mol/nm)", "Share of QM", "Level", "Booked Work (kJ/mol)")
+COLUMNS = ("Step", "Uncertainty (kJ/mol/nm)", "Share of QM", "Level", "Work (kJ/mol)")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What gave the forces of a stretch of steps.
+    """The level of theory of some steps.
 
     Parameters
     ----------
     step : int
-        First step of the stretch.
+        First of these steps.
     uncertainty : float, kJ/(mol nm)
-        At its first geometry.
+        Largest uncertainty of an atom's force at its geometry.
     share : float
         Value of the parameter: 0 is ML, 1 is QM.
     work : Quantity, kJ/mol
-        Done so far by all changes of the parameter.
+        Work of all changes of the parameter so far.
     """
 
     step: int
@@ -44,74 +44,77 @@ class Decision:
 
     @property
     def level(self) -> str:
-        """``"ML"``, ``"QM"`` or ``"ML to QM"`` while one is handed over to the other."""
+        """``"ML"``, ``"QM"``, or ``"ML to QM"`` during a change."""
         return {0.0: "ML", 1.0: "QM"}.get(self.share, "ML to QM")
 
 
 class AdaptiveCorrection:
-    """Runs a simulation and lets QM correct ML while a committee is unsure about its forces.
+    """Runs a Simulation in which QM corrects ML while a committee is uncertain about its forces.
 
     Parameters
     ----------
     mixed : MixedSystem
-        Its Hamiltonian goes from ML to QM by a parameter, for example ML, coefficient ``"1-lambda_qm"``, and QM,
-        ``"lambda_qm"``.
-    context : openmm.Context
-        Of its System.
+        System whose Hamiltonian goes from ML to QM by a parameter, for example ML with the coefficient
+        ``"1-lambda_qm"`` and QM with ``"lambda_qm"``.
+    simulation : openmm.app.Simulation
+        Simulation of this System, with positions. Its reporters report as in any run.
     term : str
-        The ML term that is the committee, for example ``"ligand/ML"``.
+        Name of the ML term with the committee, for example ``"ligand/ML"``.
     upper : Quantity or float, kJ/(mol nm)
-        QM is switched on when the largest uncertainty of an atom's force is above it.
+        Uncertainty above which QM is switched on: the largest of an atom's force.
     lower : Quantity or float, kJ/(mol nm)
-        QM is switched off when it has stayed below it for `calm_steps`. Less than `upper`, so that a value between
+        Uncertainty below which QM is switched off, after `calm_steps`. It is below `upper`; a value between the two
         changes nothing.
     parameter : str
+        Name of the parameter.
     check_interval : int
-        Steps between two looks at the committee while ML runs alone or the parameter rests.
+        Number of steps between two observations of the committee while the parameter is constant.
     ramp_steps : int
-        Steps in which the parameter goes from one end to the other.
+        Number of steps in which the parameter goes from one end to the other.
     calm_steps : int
+        Number of steps below `lower` before QM is switched off.
     record : path, optional
         CSV file with a row for each decision.
 
     Attributes
     ----------
     work : Quantity, kJ/mol
-        What the changes of the parameter have put into the system. Total energy less this is conserved without a
-        thermostat.
+        Work of the changes of the parameter on the system. Without a thermostat the total energy minus this is
+        conserved.
     steps_with_qm, steps : int
-        Steps in which QM had a share, and all.
+        Number of steps in which QM had a share, and of all steps.
 
     Raises
     ------
     HamiltonianError
         If there is no such parameter or term.
-    ValueError
-        If thresholds or counts make no sense.
+    SettingError
+        If thresholds or counts are out of range.
 
     Notes
     -----
-    The thresholds are forces that the training calibrated (`MixedSystem.force_uncertainty`), so they mean an error that
-    is tolerated. The dynamics does not sample one Hamiltonian: where ML is trusted it is ML/MM, elsewhere QM/MM, and
-    the borders cost the booked work. For averages of QM/MM use multiple time stepping or reweighting.
+    The thresholds are errors of forces, which the training calibrated (`MixedSystem.force_uncertainty`). The dynamics
+    does not sample one Hamiltonian: it is ML/MM at low and QM/MM at high uncertainty, and `work` is the energy of the
+    changes. For averages of QM/MM use multiple time stepping or reweighting. In a `RunDirectory` it is the sampler: its
+    counts and its work are in the checkpoints.
 
     Examples
     --------
     ::
 
-        run = AdaptiveCorrection(mixed, simulation.context, "ligand/ML", upper=60.0, lower=40.0)
-        run.step(10000)
-        print(run.steps_with_qm / run.steps, run.work)
+        correction = AdaptiveCorrection(mixed, simulation, "ligand/ML", upper=60.0, lower=40.0)
+        correction.step(10000)
+        print(correction.steps_with_qm / correction.steps, correction.work)
     """
 
     def __init__(
         self,
         mixed: MixedSystem,
-        context: openmm.Context,
+        simulation: app.Simulation,
         term: str,
         *,
-        upper: Any,
-        lower: Any,
+        upper: Scalar,
+        lower: Scalar,
         parameter: str = "lambda_qm",
         check_interval: int = 10,
         ramp_steps: int = 20,
@@ -127,7 +130,7 @@ class AdaptiveCorrection:
         per_length = unit.kilojoule_per_mole / unit.nanometer
         self._upper, self._lower = float(in_unit(upper, per_length)), float(in_unit(lower, per_length))
         if not 0 < self._lower < self._upper < math.inf:
-            raise ValueError(
+            raise SettingError(
                 f"thresholds are 0 < lower < upper, in kJ/(mol nm), got lower={lower!r} and upper={upper!r}"
             )
         for name, count in (
@@ -135,9 +138,10 @@ class AdaptiveCorrection:
             ("ramp_steps", ramp_steps),
             ("calm_steps", calm_steps),
         ):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name} is a whole number of steps above zero, got {count!r}")
-        self._mixed, self._context, self._term, self._parameter = mixed, context, term, parameter
+            check_whole_number(name, count, what="a whole number of steps")
+        context = simulation.context
+        self.simulation = simulation
+        self._mixed, self._context, self._parameter = mixed, context, parameter
         self._check_interval, self._ramp_steps, self._calm_steps = check_interval, ramp_steps, calm_steps
         shares = np.array([_smooth(k / ramp_steps) for k in range(ramp_steps + 1)])
         self._position = int(np.abs(shares - context.getParameter(parameter)).argmin())
@@ -151,34 +155,48 @@ class AdaptiveCorrection:
         self._uncertainty: Callable[[], float] = lambda: float(
             np.max(mixed.force_uncertainty(context, term).value_in_unit(per_length))
         )
-        self._uncertainty()  # refuses a term that is no committee before the run
+        self._uncertainty()  # raises before the run if the term is no committee
 
     def step(self, steps: int) -> None:
-        """Advance by a number of steps of the Context's integrator.
+        """Advance the Simulation by a number of steps, with its reporters.
 
         Raises
         ------
         EvaluationError
-            Or what else a term raised, in its original class.
+            If a term fails; also other exceptions of a term, in their original class.
         """
-        integrator = self._context.getIntegrator()
         done = 0
         try:
             while done < steps:
                 uncertainty = self._uncertainty()
                 self._decide(uncertainty)
                 moving = self._move_parameter()
-                self._note(uncertainty)
-                stretch = min(1 if moving else self._check_interval, steps - done)
-                integrator.step(stretch)
-                done += stretch
-                self.steps += stretch
-                self.steps_with_qm += stretch if self._position else 0
+                self._write(uncertainty)
+                count = min(1 if moving else self._check_interval, steps - done)
+                self.simulation.step(count)
+                done += count
+                self.steps += count
+                self.steps_with_qm += count if self._position else 0
         except openmm.OpenMMException as error:
             self._mixed.raise_original(error)
 
+    def memory(self) -> dict[str, FloatArray]:
+        """Return the arrays of a checkpoint, for `recall`."""
+        calm_since = np.nan if self._calm_since is None else float(self._calm_since)
+        work = self.work.value_in_unit(unit.kilojoule_per_mole)
+        counts = [self._position, self._rising, calm_since, work, self.steps, self.steps_with_qm]
+        return {"counts": np.array(counts, dtype=float)}
+
+    def recall(self, memory: Mapping[str, FloatArray]) -> None:
+        """Continue from what `memory` returned."""
+        position, rising, calm_since, work, steps, with_qm = memory["counts"]
+        self._position, self._rising = int(position), bool(rising)
+        self._calm_since = None if np.isnan(calm_since) else int(calm_since)
+        self.work = float(work) * unit.kilojoule_per_mole
+        self.steps, self.steps_with_qm = int(steps), int(with_qm)
+
     def _decide(self, uncertainty: float) -> None:
-        """Look at the thresholds."""
+        """Compare an uncertainty with the thresholds."""
         if uncertainty > self._upper:
             self._rising, self._calm_since = True, None
         elif uncertainty >= self._lower:
@@ -190,7 +208,7 @@ class AdaptiveCorrection:
                 self._rising, self._calm_since = False, None
 
     def _move_parameter(self) -> bool:
-        """Take one step towards the level that is wanted, book the work, and return whether the parameter is moving."""
+        """Move the parameter one step towards its goal, add the work, and return whether it has moved."""
         goal = self._ramp_steps if self._rising else 0
         if self._position == goal:
             return False
@@ -202,7 +220,7 @@ class AdaptiveCorrection:
         self._context.setParameter(self._parameter, after)
         return True
 
-    def _note(self, uncertainty: float) -> None:
+    def _write(self, uncertainty: float) -> None:
         share = float(self._context.getParameter(self._parameter))
         self.last = Decision(self.steps, uncertainty, share, self.work)
         if self._record is None:
@@ -217,5 +235,5 @@ class AdaptiveCorrection:
 
 
 def _smooth(x: float) -> float:
-    """Return 3 x^2 - 2 x^3, which leaves both ends with slope zero; exact at the ends."""
+    """Return 3 x^2 - 2 x^3, whose derivative is zero at both ends; exact at the ends."""
     return x * x * (3.0 - 2.0 * x)

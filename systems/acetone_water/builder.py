@@ -8,6 +8,7 @@ from openmm import app, unit
 
 from systems import equilibration, reference, solution
 from systems.coordinates import Coordinates, load_coordinates, save_coordinates, wrap_molecules
+from systems.options import SystemOptions, with_option_keywords
 from systems.structure import Structure
 
 FOLDER = Path(__file__).resolve().parent
@@ -17,52 +18,24 @@ COORDINATES = FOLDER / "coordinates.npz"
 ACETONE = range(10)
 
 SOLVENT = solution.Solvent(n_water=700)
+DEFAULT = SystemOptions()
 
 
-def build(
-    *,
-    nonbonded_method: object = app.PME,
-    nonbonded_cutoff: unit.Quantity = 0.9 * unit.nanometer,
-    constraints: object | None = app.HBonds,
-    rigid_water: bool = True,
-    ewald_error_tolerance: float = 5e-4,
-    hydrogen_mass: unit.Quantity | None = None,
-    remove_cm_motion: bool = True,
-) -> Structure:
+@with_option_keywords
+def build(*, options: SystemOptions = DEFAULT) -> Structure:
     """Build acetone in water with equilibrated coordinates.
 
     Parameters
     ----------
-    nonbonded_method : openmm.app constant
-        As in ``openmm.app.ForceField.createSystem``.
-    nonbonded_cutoff : Quantity, nm
-        Cutoff of Lennard-Jones and direct-space electrostatics.
-    constraints : openmm.app constant
-        app.HBonds, app.AllBonds, app.HAngles or None; water is ruled by rigid_water.
-    rigid_water : bool
-        False: water has harmonic bonds and angles.
-    ewald_error_tolerance : float
-        Sets OpenMM's alpha and mesh.
-    hydrogen_mass : Quantity, dalton
-        Heavier hydrogens outside rigid water; None keeps the masses.
-    remove_cm_motion : bool
-        Add a CMMotionRemover.
+    options : SystemOptions
+        Options of the force field. Each field can be given as a keyword.
 
     Returns
     -------
     Structure
         2,110 atoms; acetone's residue is "ACN".
     """
-    return _assemble(
-        load_coordinates(COORDINATES),
-        nonbonded_method=nonbonded_method,
-        nonbonded_cutoff=nonbonded_cutoff,
-        constraints=constraints,
-        rigid_water=rigid_water,
-        ewald_error_tolerance=ewald_error_tolerance,
-        hydrogen_mass=hydrogen_mass,
-        remove_cm_motion=remove_cm_motion,
-    )
+    return _assemble(load_coordinates(COORDINATES), options)
 
 
 def force_field() -> app.ForceField:
@@ -93,29 +66,10 @@ def acetone_topology() -> app.Topology:
     return topology
 
 
-def _assemble(
-    coordinates: Coordinates,
-    *,
-    nonbonded_method: object,
-    nonbonded_cutoff: unit.Quantity,
-    constraints: object | None,
-    rigid_water: bool,
-    ewald_error_tolerance: float,
-    hydrogen_mass: unit.Quantity | None,
-    remove_cm_motion: bool,
-) -> Structure:
+def _assemble(coordinates: Coordinates, options: SystemOptions) -> Structure:
     """Topology and System around given coordinates."""
     topology = solution.join_topologies(acetone_topology(), SOLVENT, coordinates.box_quantity)
-    system = force_field().createSystem(
-        topology,
-        nonbondedMethod=nonbonded_method,
-        nonbondedCutoff=nonbonded_cutoff,
-        constraints=constraints,
-        rigidWater=rigid_water,
-        ewaldErrorTolerance=ewald_error_tolerance,
-        hydrogenMass=hydrogen_mass,
-        removeCMMotion=remove_cm_motion,
-    )
+    system = force_field().createSystem(topology, **options.arguments())
     return Structure(topology, system, coordinates.positions_quantity)
 
 
@@ -127,16 +81,7 @@ def equilibrate() -> None:
     side = 2.82
     positions += side / 2 - positions.mean(axis=0)
     placed = solution.place_solvent(positions, np.eye(3) * side, SOLVENT, np.random.default_rng(2024))
-    structure = _assemble(
-        placed,
-        nonbonded_method=app.PME,
-        nonbonded_cutoff=0.9 * unit.nanometer,
-        constraints=app.HBonds,
-        rigid_water=True,
-        ewald_error_tolerance=5e-4,
-        hydrogen_mass=None,
-        remove_cm_motion=True,
-    )
+    structure = _assemble(placed, DEFAULT)
     final = equilibration.equilibrate(structure, duration=10 * unit.picosecond, time_step=2 * unit.femtosecond)
     molecules = solution.solvent_molecules(SOLVENT, len(ACETONE))
     save_coordinates(COORDINATES, wrap_molecules(final, molecules, len(ACETONE)))

@@ -8,6 +8,7 @@ from openmm import app, unit
 
 from systems import equilibration, package_data, reference, solution
 from systems.coordinates import Coordinates, load_coordinates, save_coordinates, wrap_molecules
+from systems.options import SystemOptions, with_option_keywords
 from systems.package_data import PackageFile
 from systems.structure import Structure
 
@@ -39,19 +40,11 @@ EXPLICIT_INPCRD = PackageFile(
     "b2c167dc2be9aaba742ce85b44570a885c1ba1cb1d8ecddd29dab8878bb9b5e6",
 )
 
+DEFAULT = SystemOptions()
 
-def build(
-    *,
-    force_field: str = "amber96",
-    vacuum: bool = False,
-    nonbonded_method: object | None = None,
-    nonbonded_cutoff: unit.Quantity = 0.9 * unit.nanometer,
-    constraints: object | None = app.HBonds,
-    rigid_water: bool = True,
-    ewald_error_tolerance: float = 5e-4,
-    hydrogen_mass: unit.Quantity | None = None,
-    remove_cm_motion: bool = True,
-) -> Structure:
+
+@with_option_keywords
+def build(*, force_field: str = "amber96", vacuum: bool = False, options: SystemOptions = DEFAULT) -> Structure:
     """Build the peptide with equilibrated coordinates.
 
     Parameters
@@ -60,21 +53,9 @@ def build(
         "amber96" (ff96 of openmmtools, TIP3P), "amber14" (ff14SB, TIP4P-Ew with virtual sites) or
         "charmm36" (with CMAP and Lennard-Jones terms in a CustomNonbondedForce, CHARMM's TIP3P).
     vacuum : bool
-        Only the peptide, without a box.
-    nonbonded_method : openmm.app constant
-        As in ``openmm.app.ForceField.createSystem``; None is PME in water and NoCutoff in vacuum.
-    nonbonded_cutoff : Quantity, nm
-        Cutoff of Lennard-Jones and direct-space electrostatics.
-    constraints : openmm.app constant
-        app.HBonds, app.AllBonds, app.HAngles or None; water is ruled by rigid_water.
-    rigid_water : bool
-        False: water has harmonic bonds and angles.
-    ewald_error_tolerance : float
-        Sets OpenMM's alpha and mesh.
-    hydrogen_mass : Quantity, dalton
-        Heavier hydrogens outside rigid water; None keeps the masses.
-    remove_cm_motion : bool
-        Add a CMMotionRemover.
+        Whether there is only the peptide, without a box.
+    options : SystemOptions
+        Options of the force field. Each field can be given as a keyword.
 
     Returns
     -------
@@ -84,27 +65,13 @@ def build(
     Raises
     ------
     ValueError
-        Unknown force field.
+        If the force field is unknown.
     """
     _check_force_field(force_field)
-    if nonbonded_method is None:
-        nonbonded_method = app.NoCutoff if vacuum else app.PME
     coordinates = load_coordinates(_coordinates_file(force_field))
     if vacuum:
         coordinates = Coordinates(coordinates.positions[: len(PEPTIDE)], coordinates.box_vectors)
-    return _assemble(
-        force_field,
-        SOLVENTS[force_field],
-        coordinates,
-        vacuum=vacuum,
-        nonbonded_method=nonbonded_method,
-        nonbonded_cutoff=nonbonded_cutoff,
-        constraints=constraints,
-        rigid_water=rigid_water,
-        ewald_error_tolerance=ewald_error_tolerance,
-        hydrogen_mass=hydrogen_mass,
-        remove_cm_motion=remove_cm_motion,
-    )
+    return _assemble(force_field, None if vacuum else SOLVENTS[force_field], coordinates, options)
 
 
 def _check_force_field(force_field: str) -> None:
@@ -117,60 +84,22 @@ def _coordinates_file(force_field: str) -> Path:
 
 
 def _assemble(
-    force_field: str,
-    solvent: solution.Solvent,
-    coordinates: Coordinates,
-    *,
-    vacuum: bool,
-    nonbonded_method: object,
-    nonbonded_cutoff: unit.Quantity,
-    constraints: object | None,
-    rigid_water: bool,
-    ewald_error_tolerance: float,
-    hydrogen_mass: unit.Quantity | None,
-    remove_cm_motion: bool,
+    force_field: str, solvent: solution.Solvent | None, coordinates: Coordinates, options: SystemOptions
 ) -> Structure:
-    """Topology and System around given coordinates."""
+    """Topology and System around given coordinates; in a vacuum without a solvent."""
     prmtop = app.AmberPrmtopFile(str(FOLDER / "alanine_dipeptide.prmtop"))
     box = coordinates.box_quantity
-    if vacuum:
-        topology = prmtop.topology
-    else:
-        topology = solution.join_topologies(prmtop.topology, solvent, box)
-    if force_field == "amber96":
-        system: openmm.System = prmtop.createSystem(
-            nonbondedMethod=nonbonded_method if vacuum else app.NoCutoff,
-            nonbondedCutoff=nonbonded_cutoff,
-            constraints=constraints,
-            hydrogenMass=hydrogen_mass,
-            removeCMMotion=remove_cm_motion and vacuum,
-        )
-        if not vacuum:
-            solution.solution_system(
-                system,
-                solvent,
-                box,
-                nonbonded_method=nonbonded_method,
-                nonbonded_cutoff=nonbonded_cutoff,
-                constraints=constraints,
-                rigid_water=rigid_water,
-                ewald_error_tolerance=ewald_error_tolerance,
-                hydrogen_mass=hydrogen_mass,
-                remove_cm_motion=remove_cm_motion,
-            )
-    else:
+    topology = prmtop.topology if solvent is None else solution.join_topologies(prmtop.topology, solvent, box)
+    if force_field != "amber96":
         typed, templates = _topology_for_templates(topology) if force_field == "charmm36" else (topology, {})
-        system = app.ForceField(*_XML[force_field]).createSystem(
-            typed,
-            residueTemplates=templates,
-            nonbondedMethod=nonbonded_method,
-            nonbondedCutoff=nonbonded_cutoff,
-            constraints=constraints,
-            rigidWater=rigid_water,
-            ewaldErrorTolerance=ewald_error_tolerance,
-            hydrogenMass=hydrogen_mass,
-            removeCMMotion=remove_cm_motion,
+        system: openmm.System = app.ForceField(*_XML[force_field]).createSystem(
+            typed, residueTemplates=templates, **options.arguments(box=solvent is not None)
         )
+    elif solvent is None:
+        system = prmtop.createSystem(**options.arguments(box=False))
+    else:
+        system = prmtop.createSystem(**options.part().arguments())
+        solution.solution_system(system, solvent, box, options=options)
     return Structure(topology, system, coordinates.positions_quantity)
 
 
@@ -214,36 +143,19 @@ def equilibrate() -> None:
         # CHARMM's tabulated Lennard-Jones terms take 0.25 s a step on a CPU, so Amber does most of its way.
         guide = "amber96" if force_field == "charmm36" else force_field
         final = equilibration.equilibrate(
-            _assemble_default(guide, solvent, placed),
+            _assemble(guide, solvent, placed, DEFAULT),
             duration=10 * unit.picosecond,
             time_step=2 * unit.femtosecond,
         )
         if guide != force_field:
             final = equilibration.equilibrate(
-                _assemble_default(force_field, solvent, final),
+                _assemble(force_field, solvent, final, DEFAULT),
                 duration=0.1 * unit.picosecond,
                 time_step=2 * unit.femtosecond,
                 first_steps=50,
             )
         molecules = solution.solvent_molecules(solvent, len(PEPTIDE))
         save_coordinates(_coordinates_file(force_field), wrap_molecules(final, molecules, len(PEPTIDE)))
-
-
-def _assemble_default(force_field: str, solvent: solution.Solvent, coordinates: Coordinates) -> Structure:
-    """In water, with the options that :func:`build` has by default."""
-    return _assemble(
-        force_field,
-        solvent,
-        coordinates,
-        vacuum=False,
-        nonbonded_method=app.PME,
-        nonbonded_cutoff=0.9 * unit.nanometer,
-        constraints=app.HBonds,
-        rigid_water=True,
-        ewald_error_tolerance=5e-4,
-        hydrogen_mass=None,
-        remove_cm_motion=True,
-    )
 
 
 def write_reference() -> None:

@@ -8,6 +8,7 @@ from openmm import app, unit
 
 from systems import package_data, reference
 from systems.coordinates import Coordinates, load_coordinates, save_coordinates
+from systems.options import SystemOptions, with_option_keywords
 from systems.package_data import PackageFile
 from systems.structure import Structure
 
@@ -31,18 +32,11 @@ RST7 = PackageFile(
     "327d95a110b597819515445b9d89cac0c675675d8fc9049628831d70f84f7a49",
 )
 
+DEFAULT = SystemOptions()
 
-def build(
-    *,
-    relaxed: bool = False,
-    nonbonded_method: object = app.PME,
-    nonbonded_cutoff: unit.Quantity = 0.9 * unit.nanometer,
-    constraints: object | None = app.HBonds,
-    rigid_water: bool = True,
-    ewald_error_tolerance: float = 5e-4,
-    hydrogen_mass: unit.Quantity | None = None,
-    remove_cm_motion: bool = True,
-) -> Structure:
+
+@with_option_keywords
+def build(*, relaxed: bool = False, options: SystemOptions = DEFAULT) -> Structure:
     """Build the enzyme with the coordinates of QMzyme's restart file, or with relaxed ones.
 
     Parameters
@@ -50,20 +44,9 @@ def build(
     relaxed : bool
         True: the coordinates of ``relaxed.npz``, from which dynamics runs. False: those of the restart file, which
         has to be minimised first.
-    nonbonded_method : openmm.app constant
-        As in ``openmm.app.AmberPrmtopFile.createSystem``.
-    nonbonded_cutoff : Quantity, nm
-        Cutoff of Lennard-Jones and direct-space electrostatics.
-    constraints : openmm.app constant
-        app.HBonds, app.AllBonds, app.HAngles or None; water is ruled by rigid_water.
-    rigid_water : bool
-        False: water has the three harmonic bonds of the prmtop, hydrogen to hydrogen too.
-    ewald_error_tolerance : float
-        Sets OpenMM's alpha and mesh.
-    hydrogen_mass : Quantity, dalton
-        Heavier hydrogens outside water; None keeps the masses.
-    remove_cm_motion : bool
-        Add a CMMotionRemover.
+    options : SystemOptions
+        Options of the force field. Each field can be given as a keyword. Flexible water has the three harmonic bonds
+        of the prmtop, one between its hydrogens among them.
 
     Returns
     -------
@@ -73,7 +56,7 @@ def build(
     Raises
     ------
     systems.package_data.PackageDataError
-        The files of QMzyme are not at hand and cannot be fetched.
+        If the files of QMzyme are not here and cannot be fetched.
     """
     prmtop_path, rst7_path = package_data.find(PRMTOP, RST7)
     restart = app.AmberInpcrdFile(str(rst7_path))
@@ -82,15 +65,7 @@ def build(
     positions = restart.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
     coordinates = load_coordinates(RELAXED) if relaxed else Coordinates(np.array(positions), np.array(box))
     prmtop = app.AmberPrmtopFile(str(prmtop_path), periodicBoxVectors=coordinates.box_quantity)
-    system: openmm.System = prmtop.createSystem(
-        nonbondedMethod=nonbonded_method,
-        nonbondedCutoff=nonbonded_cutoff,
-        constraints=constraints,
-        rigidWater=rigid_water,
-        ewaldErrorTolerance=ewald_error_tolerance,
-        hydrogenMass=hydrogen_mass,
-        removeCMMotion=remove_cm_motion,
-    )
+    system: openmm.System = prmtop.createSystem(**options.arguments())
     return Structure(prmtop.topology, system, coordinates.positions_quantity)
 
 

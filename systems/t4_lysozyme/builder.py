@@ -8,6 +8,7 @@ from openmm import app, unit
 
 from systems import equilibration, package_data, reference, solution
 from systems.coordinates import Coordinates, load_coordinates, save_coordinates, wrap_molecules
+from systems.options import SystemOptions, with_option_keywords
 from systems.package_data import PackageFile
 from systems.structure import Structure
 
@@ -36,36 +37,17 @@ INPCRD = PackageFile(
 # The protein and the ligand carry +8 e; 19 ion pairs in 7,050 waters are 0.15 mol/l.
 SOLVENT = solution.Solvent(n_water=7050, n_sodium=19, n_chloride=27)
 PADDING_NM = 1.0
+DEFAULT = SystemOptions()
 
 
-def build(
-    *,
-    nonbonded_method: object = app.PME,
-    nonbonded_cutoff: unit.Quantity = 0.9 * unit.nanometer,
-    constraints: object | None = app.HBonds,
-    rigid_water: bool = True,
-    ewald_error_tolerance: float = 5e-4,
-    hydrogen_mass: unit.Quantity | None = None,
-    remove_cm_motion: bool = True,
-) -> Structure:
+@with_option_keywords
+def build(*, options: SystemOptions = DEFAULT) -> Structure:
     """Build the solvated complex with equilibrated coordinates.
 
     Parameters
     ----------
-    nonbonded_method : openmm.app constant
-        app.PME, app.LJPME, app.Ewald, app.CutoffPeriodic, app.CutoffNonPeriodic or app.NoCutoff.
-    nonbonded_cutoff : Quantity, nm
-        Cutoff of Lennard-Jones and direct-space electrostatics.
-    constraints : openmm.app constant
-        app.HBonds, app.AllBonds, app.HAngles or None; water is ruled by rigid_water.
-    rigid_water : bool
-        False: water has harmonic bonds and angles.
-    ewald_error_tolerance : float
-        Sets OpenMM's alpha and mesh.
-    hydrogen_mass : Quantity, dalton
-        Heavier hydrogens, their mass taken from the atoms that carry them; None keeps the masses.
-    remove_cm_motion : bool
-        Add a CMMotionRemover.
+    options : SystemOptions
+        Options of the force field. Each field can be given as a keyword.
 
     Returns
     -------
@@ -75,18 +57,9 @@ def build(
     Raises
     ------
     systems.package_data.PackageDataError
-        The files of openmmtools are not at hand and cannot be fetched.
+        If the files of openmmtools are not here and cannot be fetched.
     """
-    return _assemble(
-        load_coordinates(COORDINATES),
-        nonbonded_method=nonbonded_method,
-        nonbonded_cutoff=nonbonded_cutoff,
-        constraints=constraints,
-        rigid_water=rigid_water,
-        ewald_error_tolerance=ewald_error_tolerance,
-        hydrogen_mass=hydrogen_mass,
-        remove_cm_motion=remove_cm_motion,
-    )
+    return _assemble(load_coordinates(COORDINATES), options)
 
 
 def load_solute() -> tuple[app.AmberPrmtopFile, unit.Quantity]:
@@ -105,38 +78,12 @@ def load_solute() -> tuple[app.AmberPrmtopFile, unit.Quantity]:
     return prmtop, positions
 
 
-def _assemble(
-    coordinates: Coordinates,
-    *,
-    nonbonded_method: object,
-    nonbonded_cutoff: unit.Quantity,
-    constraints: object | None,
-    rigid_water: bool,
-    ewald_error_tolerance: float,
-    hydrogen_mass: unit.Quantity | None,
-    remove_cm_motion: bool,
-) -> Structure:
+def _assemble(coordinates: Coordinates, options: SystemOptions) -> Structure:
     """Topology and System around given coordinates."""
     prmtop, _ = load_solute()
-    solute: openmm.System = prmtop.createSystem(
-        nonbondedMethod=app.NoCutoff,
-        constraints=constraints,
-        hydrogenMass=hydrogen_mass,
-        removeCMMotion=False,
-    )
+    solute: openmm.System = prmtop.createSystem(**options.part().arguments())
     box = coordinates.box_quantity
-    system = solution.solution_system(
-        solute,
-        SOLVENT,
-        box,
-        nonbonded_method=nonbonded_method,
-        nonbonded_cutoff=nonbonded_cutoff,
-        constraints=constraints,
-        rigid_water=rigid_water,
-        ewald_error_tolerance=ewald_error_tolerance,
-        hydrogen_mass=hydrogen_mass,
-        remove_cm_motion=remove_cm_motion,
-    )
+    system = solution.solution_system(solute, SOLVENT, box, options=options)
     topology = solution.join_topologies(
         prmtop.topology, SOLVENT, box, residue_names={"TMP": "LIG"}, chain_of_residue={"LIG": "L"}
     )
@@ -158,16 +105,7 @@ def equilibrate() -> None:
     lengths = np.ptp(positions, axis=0) + 2 * PADDING_NM
     positions += lengths / 2 - (positions.max(axis=0) + positions.min(axis=0)) / 2
     placed = solution.place_solvent(positions, np.diag(lengths), SOLVENT, np.random.default_rng(2024))
-    structure = _assemble(
-        placed,
-        nonbonded_method=app.PME,
-        nonbonded_cutoff=0.9 * unit.nanometer,
-        constraints=app.HBonds,
-        rigid_water=True,
-        ewald_error_tolerance=5e-4,
-        hydrogen_mass=3 * unit.dalton,
-        remove_cm_motion=True,
-    )
+    structure = _assemble(placed, SystemOptions(hydrogen_mass=3 * unit.dalton))
     final = equilibration.equilibrate(structure, duration=25 * unit.picosecond)
     molecules = solution.solvent_molecules(SOLVENT, N_SOLUTE)
     save_coordinates(COORDINATES, wrap_molecules(final, molecules, N_SOLUTE))

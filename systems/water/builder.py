@@ -7,29 +7,23 @@ from openmm import app, unit
 
 from systems import equilibration, reference, solution
 from systems.coordinates import Coordinates, load_coordinates, save_coordinates, wrap_molecules
+from systems.options import SystemOptions, with_option_keywords
 from systems.structure import Structure
 
 FOLDER = Path(__file__).resolve().parent
 
 N_WATER = 580
 SHAPES = ("cube", "octahedron")
+DEFAULT = SystemOptions(constraints=None)
+"""Constraints on bonds to hydrogen would act on flexible water, too."""
 
 # OpenMM's reduced vectors of a truncated octahedron with edge one between opposite hexagons.
 # Source: openmm.app.Modeller.addSolvent, boxShape="octahedron".
 _OCTAHEDRON = np.array([[1.0, 0.0, 0.0], [1 / 3, 2 * np.sqrt(2) / 3, 0.0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]])
 
 
-def build(
-    *,
-    model: str = "tip3p",
-    shape: str = "cube",
-    nonbonded_method: object = app.PME,
-    nonbonded_cutoff: unit.Quantity = 0.9 * unit.nanometer,
-    rigid_water: bool = True,
-    ewald_error_tolerance: float = 5e-4,
-    hydrogen_mass: unit.Quantity | None = None,
-    remove_cm_motion: bool = True,
-) -> Structure:
+@with_option_keywords
+def build(*, model: str = "tip3p", shape: str = "cube", options: SystemOptions = DEFAULT) -> Structure:
     """Build 580 waters with equilibrated coordinates.
 
     Parameters
@@ -38,18 +32,8 @@ def build(
         "tip3p", or "tip4pew" with a virtual site in each water.
     shape : str
         "cube" or "octahedron" (a truncated octahedron, triclinic).
-    nonbonded_method : openmm.app constant
-        As in ``openmm.app.ForceField.createSystem``.
-    nonbonded_cutoff : Quantity, nm
-        Cutoff of Lennard-Jones and direct-space electrostatics; at most 1.1 nm fits.
-    rigid_water : bool
-        False: harmonic bonds and angles (TIP3P and TIP4P-Ew have them in OpenMM's files).
-    ewald_error_tolerance : float
-        Sets OpenMM's alpha and mesh.
-    hydrogen_mass : Quantity, dalton
-        Acts on flexible water only, as in OpenMM.
-    remove_cm_motion : bool
-        Add a CMMotionRemover.
+    options : SystemOptions
+        Options of the force field. Each field can be given as a keyword. The cutoff is at most 1.1 nm.
 
     Returns
     -------
@@ -59,19 +43,10 @@ def build(
     Raises
     ------
     ValueError
-        Unknown model or shape.
+        If the model or the shape is unknown.
     """
     solvent = solution.Solvent(N_WATER, water_model=model)
-    return _assemble(
-        load_coordinates(_coordinates_file(model, shape)),
-        solvent,
-        nonbonded_method=nonbonded_method,
-        nonbonded_cutoff=nonbonded_cutoff,
-        rigid_water=rigid_water,
-        ewald_error_tolerance=ewald_error_tolerance,
-        hydrogen_mass=hydrogen_mass,
-        remove_cm_motion=remove_cm_motion,
-    )
+    return _assemble(load_coordinates(_coordinates_file(model, shape)), solvent, options)
 
 
 def _coordinates_file(model: str, shape: str) -> Path:
@@ -80,28 +55,10 @@ def _coordinates_file(model: str, shape: str) -> Path:
     return FOLDER / f"{model}_{shape}.npz"
 
 
-def _assemble(
-    coordinates: Coordinates,
-    solvent: solution.Solvent,
-    *,
-    nonbonded_method: object,
-    nonbonded_cutoff: unit.Quantity,
-    rigid_water: bool,
-    ewald_error_tolerance: float,
-    hydrogen_mass: unit.Quantity | None,
-    remove_cm_motion: bool,
-) -> Structure:
+def _assemble(coordinates: Coordinates, solvent: solution.Solvent, options: SystemOptions) -> Structure:
     """Topology and System around given coordinates."""
     topology = solution.join_topologies(app.Topology(), solvent, coordinates.box_quantity)
-    system = app.ForceField(solution.WATER_XML[solvent.water_model]).createSystem(
-        topology,
-        nonbondedMethod=nonbonded_method,
-        nonbondedCutoff=nonbonded_cutoff,
-        rigidWater=rigid_water,
-        ewaldErrorTolerance=ewald_error_tolerance,
-        hydrogenMass=hydrogen_mass,
-        removeCMMotion=remove_cm_motion,
-    )
+    system = app.ForceField(solution.WATER_XML[solvent.water_model]).createSystem(topology, **options.arguments())
     return Structure(topology, system, coordinates.positions_quantity)
 
 
@@ -114,16 +71,7 @@ def equilibrate() -> None:
             box = vectors * (volume / np.linalg.det(vectors)) ** (1 / 3)
             solvent = solution.Solvent(N_WATER, water_model=model)
             placed = solution.place_solvent(np.empty((0, 3)), box, solvent, np.random.default_rng(2024))
-            structure = _assemble(
-                placed,
-                solvent,
-                nonbonded_method=app.PME,
-                nonbonded_cutoff=0.9 * unit.nanometer,
-                rigid_water=True,
-                ewald_error_tolerance=5e-4,
-                hydrogen_mass=None,
-                remove_cm_motion=True,
-            )
+            structure = _assemble(placed, solvent, DEFAULT)
             final = equilibration.equilibrate(structure, duration=5 * unit.picosecond, time_step=2 * unit.femtosecond)
             molecules = solution.solvent_molecules(solvent, 0)
             save_coordinates(_coordinates_file(model, shape), wrap_molecules(final, molecules, 0))

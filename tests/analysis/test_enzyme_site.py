@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qmmlmm import select, suggest_charge
 from systems import alanine_dipeptide, ketosteroid_isomerase
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "enzyme_site.py"
@@ -39,8 +40,6 @@ def test_the_example_runs_and_what_it_prints_adds_up(example, tmp_path, capsys):
 
 
 def test_the_site_is_found_by_the_numbers_of_the_paper(example):
-    from qmmlmm import select, suggest_charge
-
     structure = ketosteroid_isomerase.build(relaxed=True)
     atoms = select(structure.topology, example.SITE)
     residues = list(structure.topology.residues())

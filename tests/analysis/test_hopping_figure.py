@@ -11,8 +11,8 @@ from qmmlmm.analysis.hopping_figure import (
     plot_total_energy,
     save_hopping_figure,
 )
-from qmmlmm.dynamics.ensemble import Course
-from qmmlmm.dynamics.populations import populations
+from qmmlmm.nonadiabatic.ensemble import TrajectoryRecord
+from qmmlmm.nonadiabatic.populations import populations
 from qmmlmm.units import HARTREE_IN_EV, HARTREE_IN_KJ_PER_MOL
 
 EV = HARTREE_IN_KJ_PER_MOL / HARTREE_IN_EV  # kJ/mol
@@ -25,7 +25,7 @@ def course(hop=4, count=9):
     energies = EV * np.stack([0.1 * np.arange(count), 4.0 - 0.2 * np.arange(count)], axis=1) - 500.0
     total = np.full(count, -7000.0)
     total[-1] += 1e-3 * EV
-    return Course(times, states, np.eye(2)[states], energies, total)
+    return TrajectoryRecord(times, states, np.eye(2)[states], energies, total)
 
 
 def test_all_states_are_drawn_in_ev_and_the_active_one_and_its_change_are_marked():

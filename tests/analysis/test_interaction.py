@@ -28,13 +28,19 @@ from qmmlmm.analysis.interaction import (
     residue_interactions,
     save_interaction_figure,
 )
+from qmmlmm.coupling.potential import Capabilities, EvaluatedPotential, Evaluator
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
-from qmmlmm.embedding.interaction import evaluated_interaction
 from qmmlmm.errors import HamiltonianError, PotentialError, RegionError, UnsupportedSystemError
-from qmmlmm.ml.interaction import learned_interaction
+from qmmlmm.geometry import Geometry
+from qmmlmm.learning import region_potential
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.mm.boundary import boundary_bonded_energy, lennard_jones_energies
-from qmmlmm.units import HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR
+from qmmlmm.mm.creation import create_region_term
+from qmmlmm.units import HARTREE_IN_KJ_PER_MOL
 from systems import acetone_water, alanine_dipeptide
+from tests.contexts import make_context, system_energy_and_forces
+from tests.finite_differences import central_difference
+from tests.quick_torch import quick_torch
 
 KJ = unit.kilojoule_per_mole
 SCALING = 1e-3
@@ -52,19 +58,13 @@ FIXED_CHARGES = 1e-6
 SIDE_CHAIN = "resname ALA and sidechain"
 
 
-def positions_and_box(structure):
-    positions = np.array(structure.positions.value_in_unit(unit.nanometer)) * NM_IN_BOHR
-    box = structure.topology.getPeriodicBoxVectors()
-    if box is None:
-        return positions, np.eye(3)
-    return positions, np.array(box.value_in_unit(unit.nanometer)) * NM_IN_BOHR
+def geometry_of(structure):
+    """All particles, nm."""
+    return Geometry.from_quantities(structure.positions, structure.topology.getPeriodicBoxVectors())
 
 
-def make_context(mixed, structure):
-    integrator = openmm.VerletIntegrator(0.001)
-    context = openmm.Context(mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
-    context.setPositions(structure.positions)
-    return context
+def context_of(mixed, structure):
+    return make_context(mixed.system, structure.positions)
 
 
 def energy_of(force, like, positions):
@@ -74,9 +74,7 @@ def energy_of(force, like, positions):
         system.addParticle(like.getParticleMass(k))
     system.setDefaultPeriodicBoxVectors(*like.getDefaultPeriodicBoxVectors())
     system.addForce(force)
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
-    context.setPositions(positions)
-    return context.getState(energy=True).getPotentialEnergy()._value
+    return system_energy_and_forces(system, positions)[0]
 
 
 def nonbonded(system):
@@ -91,6 +89,19 @@ def scaled(system, particles, factor):
         charge, sigma, epsilon = force.getParticleParameters(particle)
         force.setParticleParameters(particle, factor * charge, sigma, epsilon)
     return result
+
+
+def derivative_by_charges(layout, sources, potential, geometry):
+    """The derivative of a term's energy, kJ/mol, by a factor of the charges of some sources."""
+
+    def energy_of(charges):
+        moved = replace(layout, surroundings=replace(layout.surroundings, source_charges=charges))
+        return create_region_term(moved, potential).compute(geometry)[0]
+
+    charges = layout.surroundings.source_charges
+    change = np.zeros_like(charges)
+    change[sources] = charges[sources]
+    return central_difference(energy_of, charges, change, SCALING)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +123,7 @@ def mixed(peptide):
 
 @pytest.fixture(scope="module")
 def table(peptide, mixed):
-    return residue_interactions(mixed, make_context(mixed, peptide[0]), group_solvent=False)
+    return residue_interactions(mixed, context_of(mixed, peptide[0]), group_solvent=False)
 
 
 def near_water(structure, table):
@@ -132,12 +143,13 @@ def test_a_residues_energy_is_the_derivative_by_the_scaling_of_its_charges(pepti
         residue = next(r for r in structure.topology.residues() if r.name == which)
         row = table.labels.index(f"{which}{residue.id}")
     particles = [atom.index for atom in residue.atoms()]
-    energies = []
-    for sign in (1, -1):
-        system = scaled(structure.system, particles, 1 + sign * SCALING)
+
+    def energy_of(factor):
+        system = scaled(structure.system, particles, factor)
         mixed = create_mixed_system(structure.topology, system, hamiltonian)
-        energies.append(mixed.evaluated_term("methyl/QM").compute(*positions_and_box(structure))[0])
-    derivative = (energies[0] - energies[1]) / (2 * SCALING)
+        return mixed.evaluated_term("methyl/QM").energy_and_gradient(geometry_of(structure).in_bohr())[0]
+
+    derivative = central_difference(energy_of, 1.0, 1.0, SCALING)
     energy = table.electrostatic[row].value_in_unit(KJ) / HARTREE_IN_KJ_PER_MOL
     assert abs(energy) > 100 * DERIVATIVE
     assert energy == pytest.approx(derivative, rel=0, abs=DERIVATIVE)
@@ -148,20 +160,14 @@ def test_the_residue_of_a_cut_has_the_derived_charges(peptide, scheme):
     structure, hamiltonian = peptide
     term = replace(hamiltonian.terms[0], boundary_charges=scheme)
     mixed = create_mixed_system(structure.topology, structure.system, Hamiltonian([term]))
-    table = residue_interactions(mixed, make_context(mixed, structure), lennard_jones=False)
-    layout = mixed.layouts["methyl/QM"]
+    table = residue_interactions(mixed, context_of(mixed, structure), lennard_jones=False)
+    layout = mixed.term("methyl/QM").layout
     alanine = next(r for r in structure.topology.residues() if r.name == "ALA")
     inside = set(layout.atoms)
     n = layout.n_particles
     belongs = [atom.index for atom in alanine.atoms() if atom.index not in inside]
     belongs += range(n, len(layout.surroundings.source_charges))  # there is one cut
-    energies = []
-    for sign in (1, -1):
-        charges = layout.surroundings.source_charges.copy()
-        charges[belongs] *= 1 + sign * SCALING
-        moved = replace(layout, surroundings=replace(layout.surroundings, source_charges=charges))
-        energies.append(EvaluatedTerm(moved, term.potential).compute(*positions_and_box(structure))[0])
-    derivative = (energies[0] - energies[1]) / (2 * SCALING)
+    derivative = derivative_by_charges(layout, belongs, term.potential, geometry_of(structure)) / HARTREE_IN_KJ_PER_MOL
     row = table.labels.index(f"ALA{alanine.id} outside the region")
     energy = table.electrostatic[row].value_in_unit(KJ) / HARTREE_IN_KJ_PER_MOL
     assert energy == pytest.approx(derivative, rel=0, abs=DERIVATIVE)
@@ -173,19 +179,20 @@ def test_all_residues_and_images_add_up_to_the_energy_in_the_field(peptide, vacu
     _, hamiltonian = peptide
     potential = hamiltonian.terms[0].potential
     mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
-    layout = mixed.layouts["methyl/QM"]
-    positions, box = positions_and_box(structure)
-    parts = evaluated_interaction(layout, potential, positions, box)
+    layout = mixed.term("methyl/QM").layout
+    geometry = geometry_of(structure)
+    term = EvaluatedTerm(layout, potential)
+    parts = term.interaction(geometry)
     # The density that PySCF converges in this field, and its energy without it.
-    sites, field = EvaluatedTerm(layout, potential).external_field(positions, box)
+    here = term.field_at(geometry.in_bohr())
     evaluator = potential.create_evaluator(layout.specification)
-    embedded = evaluator.evaluate(sites, field)
-    density = embedded.charge_energies.args[0]
-    atoms = list(zip(layout.specification.atomic_numbers.tolist(), sites.tolist(), strict=True))
+    embedded = evaluator.mean_field(Geometry(here.sites), here.external_field()).run(conv_tol=1e-12)
+    density = embedded.make_rdm1()
+    atoms = list(zip(layout.specification.atomic_numbers.tolist(), here.sites.tolist(), strict=True))
     molecule = gto.M(atom=atoms, unit="Bohr", basis="sto-3g", verbose=0)
     alone = scf.RHF(molecule)
     assert parts.interaction_energy == pytest.approx(
-        embedded.energy - alone.energy_tot(dm=density), rel=0, abs=SAME_OPERATOR
+        embedded.e_tot - alone.energy_tot(dm=density), rel=0, abs=SAME_OPERATOR
     )
     assert parts.vacuum_energy == pytest.approx(alone.run(conv_tol=1e-12).e_tot, rel=0, abs=SAME_OPERATOR)
     assert parts.polarisation_energy > 0
@@ -193,15 +200,14 @@ def test_all_residues_and_images_add_up_to_the_energy_in_the_field(peptide, vacu
 
 def test_the_table_adds_up(peptide, mixed, table):
     structure, hamiltonian = peptide
-    grouped = residue_interactions(mixed, make_context(mixed, structure))
+    grouped = residue_interactions(mixed, context_of(mixed, structure))
     assert grouped.interaction_energy._value == pytest.approx(table.interaction_energy._value, rel=ROUND_OFF)
     water = grouped.labels.index("water")
     waters = [k for k, label in enumerate(table.labels) if label.startswith("HOH")]
     assert grouped.residues[water] == len(waters)
     assert grouped.total[water]._value == pytest.approx(sum(table.total[k]._value for k in waters), rel=1e-8)
     term = mixed.evaluated_term("methyl/QM")
-    positions, box = positions_and_box(structure)
-    parts = evaluated_interaction(term.layout, term.potential, positions, box)
+    parts = EvaluatedTerm(term.layout, term.potential).interaction(geometry_of(structure))
     energy = HARTREE_IN_KJ_PER_MOL * (parts.embedded_energy - parts.vacuum_energy)
     assert (table.interaction_energy + table.polarisation)._value == pytest.approx(energy, rel=0, abs=1e-6)
 
@@ -243,10 +249,8 @@ def test_a_switched_lennard_jones_is_that_of_openmm():
         for j in range(1, i):
             force.addException(i, j, 0.0, 1.0, 0.0)
     system.addForce(force)
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
-    context.setPositions(places)
-    expected = context.getState(energy=True).getPotentialEnergy()._value
-    energies, distances = lennard_jones_energies(system, [0], places, np.eye(3))
+    expected, _ = system_energy_and_forces(system, places)
+    energies, distances = lennard_jones_energies(system, [0], Geometry(places))
     assert energies.sum() == pytest.approx(expected, rel=1e-9)
     assert energies[4] == 0.0
     np.testing.assert_allclose(distances, np.linalg.norm(places, axis=1))
@@ -280,7 +284,7 @@ def test_bonded_terms_across_the_cut_are_what_the_region_loses_with_its_bond(pep
                     phi = np.arctan2(np.linalg.norm(b2) * b1 @ n2, n1 @ n2)
                     expected += constant._value * (1 + np.cos(period * phi - phase._value))
     assert table.bonded._value == pytest.approx(expected, rel=1e-6)
-    assert boundary_bonded_energy(mixed.system, [], x, np.eye(3)) == 0.0
+    assert boundary_bonded_energy(mixed.system, [], Geometry(x)) == 0.0
 
 
 def test_fixed_charges_give_the_force_fields_own_interactions(monkeypatch):
@@ -299,7 +303,7 @@ def test_fixed_charges_give_the_force_fields_own_interactions(monkeypatch):
     inner.addForce(own)
     hamiltonian = Hamiltonian([Term(OpenMMPotential(inner), Region("water", atoms), embedding="electrostatic")])
     mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
-    table = residue_interactions(mixed, make_context(mixed, structure))
+    table = residue_interactions(mixed, context_of(mixed, structure))
     peptide = [atom.index for atom in structure.topology.atoms() if atom.residue.name != "HOH"]
     rest = [k for k in range(structure.system.getNumParticles()) if k not in peptide and k not in atoms]
 
@@ -339,28 +343,51 @@ def test_a_learned_region_has_the_same_derivatives(peptide):
     model = MLPotential(Polarisable(), elements=[1, 6], embeddings=["electrostatic"])
     term = replace(hamiltonian.terms[0], potential=model)
     mixed = create_mixed_system(structure.topology, structure.system, Hamiltonian([term]), ml_backend="pythonforce")
-    table = residue_interactions(mixed, make_context(mixed, structure), lennard_jones=False, group_solvent=False)
-    layout = mixed.layouts["methyl/ML"]
-    positions, box = positions_and_box(structure)
-    parts = learned_interaction(layout, model, positions, box)
-    module = model.term_module(layout)
+    table = residue_interactions(mixed, context_of(mixed, structure), lennard_jones=False, group_solvent=False)
+    layout = mixed.term("methyl/ML").layout
+    geometry = geometry_of(structure)
+    parts = mixed.term("methyl/ML").runner.region_term.interaction(geometry)
     residue = next(r for r in structure.topology.residues() if r.name == "NME")
     particles = [atom.index for atom in residue.atoms()]
-    energies = []
-    for sign in (1, -1):
-        charges = layout.surroundings.source_charges.copy()
-        charges[particles] *= 1 + sign * SCALING
-        moved = replace(layout, surroundings=replace(layout.surroundings, source_charges=charges))
-        module = model.term_module(moved)
-        energies.append(float(module(torch.tensor(positions / NM_IN_BOHR), torch.tensor(box / NM_IN_BOHR))[0]))
-    derivative = (energies[0] - energies[1]) / (2 * SCALING)
+    derivative = derivative_by_charges(layout, particles, model, geometry)
     row = table.labels.index(f"NME{residue.id}")
     assert table.electrostatic[row]._value == pytest.approx(derivative, rel=1e-7)
     # Without permanent moments that change, polarising costs half of what the induced dipoles gain.
     assert parts.polarisation_energy > 0
     assert parts.vacuum_energy == pytest.approx(0.0, abs=1e-12)
-    sites, _ = EvaluatedTerm(layout, hamiltonian.terms[0].potential).external_field(positions, box)
-    assert len(sites) == 5
+    assert len(EvaluatedTerm(layout, hamiltonian.terms[0].potential).field_at(geometry.in_bohr()).sites) == 5
+
+
+@pytest.fixture(scope="module")
+def near_network():
+    """A network with random weights that sees near charges besides their potential, and one that does not."""
+    torch.manual_seed(5)
+    settings = ResponseSettings(
+        features=4, layers=1, radial_functions=4, near_cutoff=5.0, near_functions=4, near_features=2, tensor_features=0
+    )
+    bonds = [(0, 1), (0, 2), (0, 3), (0, 4)]
+    network = ResponseNetwork([6, 1, 1, 1, 1], bonds, settings, [(0, 1, 0)], dtype=torch.float64)
+    with quick_torch():
+        seeing = region_potential(network)
+        network.near_scale = 0.0
+        yield seeing, region_potential(network)
+
+
+@pytest.mark.parametrize("vacuum", [False, True], ids=["box", "no box"])
+def test_a_network_that_sees_near_charges_has_the_same_derivatives(peptide, near_network, vacuum):
+    structure, (term,) = alanine_dipeptide.build(vacuum=vacuum), peptide[1].terms
+    model, blind = near_network
+    mixed = create_mixed_system(
+        structure.topology, structure.system, Hamiltonian([replace(term, potential=model)]), ml_backend="pythonforce"
+    )
+    context = context_of(mixed, structure)
+    table = residue_interactions(mixed, context, lennard_jones=False)
+    layout, geometry = mixed.term("methyl/ML").layout, geometry_of(structure)
+    outside = np.setdiff1d(np.arange(len(layout.surroundings.source_charges)), layout.atoms)
+    derivative = derivative_by_charges(layout, outside, model, geometry)
+    assert table.electrostatic.sum()._value == pytest.approx(derivative, rel=1e-7)
+    other = residue_interactions(mixed, context, potential=blind, lennard_jones=False)
+    assert abs(table.electrostatic.sum() - other.electrostatic.sum())._value > 1e-3
 
 
 def test_charges_before_and_after_add_up(peptide):
@@ -370,10 +397,10 @@ def test_charges_before_and_after_add_up(peptide):
         mixed = create_mixed_system(structure.topology, structure.system, Hamiltonian([term]))
         rows = boundary_charges(mixed, structure.system)
         assert sum(row.before for row in rows) == pytest.approx(sum(row.after for row in rows), abs=ROUND_OFF)
-        assert rows[0].place == "region 'methyl'"
+        assert rows[0].label == "region 'methyl'"
         assert rows[0].after == pytest.approx(0.0, abs=ROUND_OFF)
         assert rows[0].before == pytest.approx(0.0, abs=0.3)
-        assert "CA" in rows[1].place
+        assert "CA" in rows[1].label
         assert rows[1].after == 0.0
 
 
@@ -403,28 +430,28 @@ def test_the_figure_shows_the_strongest_residues(table, tmp_path):
 def test_another_potential_can_take_the_place_of_the_terms_own(peptide, mixed, table):
     structure, _ = peptide
     larger = PySCFPotential("hf", "6-31g", density_fit=False)
-    other = residue_interactions(mixed, make_context(mixed, structure), potential=larger, group_solvent=False)
+    other = residue_interactions(mixed, context_of(mixed, structure), potential=larger, group_solvent=False)
     assert other.polarisation > table.polarisation
     np.testing.assert_array_equal(other.lennard_jones._value, table.lennard_jones._value)
 
 
 def test_a_step_that_was_computed_is_not_computed_again(peptide, mixed, table):
-    context = make_context(mixed, peptide[0])
+    context = context_of(mixed, peptide[0])
     context.getState(forces=True)
-    evaluations = mixed.evaluations("methyl/QM")
+    evaluations = mixed.term("methyl/QM").runner.evaluations
     again = residue_interactions(mixed, context, group_solvent=False)
-    assert mixed.evaluations("methyl/QM") == evaluations
+    assert mixed.term("methyl/QM").runner.evaluations == evaluations
     np.testing.assert_allclose(again.electrostatic._value, table.electrostatic._value, atol=1e-6)
     context.setPositions(context.getState(positions=True).getPositions(asNumpy=True) + 0.01 * unit.nanometer)
     moved = residue_interactions(mixed, context, group_solvent=False)
-    assert mixed.evaluations("methyl/QM") == evaluations + 1
+    assert mixed.term("methyl/QM").runner.evaluations == evaluations + 1
     # All atoms were moved alike: the mesh lies elsewhere, and its error is that of OpenMM's settings.
     np.testing.assert_allclose(moved.electrostatic._value, table.electrostatic._value, atol=MESH)
 
 
 def test_what_cannot_be_decomposed_is_an_error(peptide, mixed):
     structure, hamiltonian = peptide
-    context = make_context(mixed, structure)
+    context = context_of(mixed, structure)
     with pytest.raises(HamiltonianError, match="no term 'methyl/MM'"):
         residue_interactions(mixed, context, "methyl/MM")
     mechanical = replace(hamiltonian.terms[0], embedding="mechanical")
@@ -432,36 +459,34 @@ def test_what_cannot_be_decomposed_is_an_error(peptide, mixed):
     with pytest.raises(HamiltonianError, match="mechanical embedding"):
         residue_interactions(alone, context)
 
-    class Silent:
-        level, embeddings = "QM", frozenset({"electrostatic"})
-
-        def check(self, specification):
-            pass
+    class Silent(EvaluatedPotential):
+        level = "QM"
+        capabilities = Capabilities(frozenset({"electrostatic"}))
 
         def create_evaluator(self, specification):
             evaluator = hamiltonian.terms[0].potential.create_evaluator(specification)
 
-            class Evaluator:
-                def evaluate(self, positions, field):
-                    return replace(evaluator.evaluate(positions, field), charge_energies=None)
+            class Quiet(Evaluator):
+                def evaluate(self, geometry, field):
+                    return replace(evaluator.evaluate(geometry, field), charge_energies=None)
 
-            return Evaluator()
+            return Quiet()
 
-    with pytest.raises(PotentialError, match="does not tell its interaction"):
+    with pytest.raises(PotentialError, match="has no interaction with single charges"):
         residue_interactions(mixed, context, potential=Silent())
 
 
 def test_lennard_jones_in_other_forces_is_an_error(peptide, mixed):
     structure, _ = peptide
-    positions, box = positions_and_box(structure)
+    geometry = geometry_of(structure)
     custom = copy.deepcopy(mixed.system)
     custom.addForce(openmm.CustomNonbondedForce("0"))
     with pytest.raises(UnsupportedSystemError, match="lennard_jones=False"):
-        lennard_jones_energies(custom, [0], positions, box)
+        lennard_jones_energies(custom, [0], geometry)
     lattice = copy.deepcopy(mixed.system)
     nonbonded(lattice).setNonbondedMethod(openmm.NonbondedForce.LJPME)
     with pytest.raises(UnsupportedSystemError, match="LJPME"):
-        lennard_jones_energies(lattice, [0], positions, box)
+        lennard_jones_energies(lattice, [0], geometry)
 
 
 def test_the_charge_of_a_region_comes_from_the_force_field():

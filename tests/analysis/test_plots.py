@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from openmm import unit
 
 from qmmlmm.analysis.plots import plot_difference, plot_term_energies, save_run_figure
-from qmmlmm.analysis.tables import EnergyTable, TableError
+from qmmlmm.analysis.tables import EnergyTable
+from qmmlmm.errors import TableError
 
 
 def table(n=30, *, core="ligand", terms=None):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import openmm
 import pytest
-from openmm import unit
+from openmm import app, unit
 
-from qmmlmm.analysis.tables import TableError, read_energies
+from qmmlmm.analysis.tables import read_energies
+from qmmlmm.errors import TableError
+from qmmlmm.runs.reporters import TermEnergyReporter
 
 HEADER = (
     '#"Step","Time (ps)","MM (kJ/mol)","site, left/ML (kJ/mol)","site, left/QM (kJ/mol)",'
@@ -82,11 +85,6 @@ def test_an_empty_file_and_a_table_without_rows_are_refused(tmp_path):
 
 
 def test_the_table_of_a_real_run_is_read(tmp_path):
-    import openmm
-    from openmm import app
-
-    from qmmlmm.sampling.reporters import TermEnergyReporter
-
     class Mixed:
         def term_energies(self, context):
             return {"MM": context.getState(energy=True).getPotentialEnergy()}
@@ -96,7 +94,7 @@ def test_the_table_of_a_real_run_is_read(tmp_path):
     topology = app.Topology()
     topology.addAtom("H", None, topology.addResidue("X", topology.addChain()))
     simulation = app.Simulation(
-        topology, system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+        topology, system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference")
     )
     simulation.context.setPositions([[0, 0, 0]])
     reporter = TermEnergyReporter(tmp_path / "energies.csv", 2, Mixed())

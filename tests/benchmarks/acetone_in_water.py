@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames, region_potential
-from qmmlmm.learning.accuracy import Accuracy, accuracy
-from qmmlmm.learning.frame_tensors import frame_tensors
-from qmmlmm.learning.prediction import predict
-from qmmlmm.learning.training import Training, create_model
-from qmmlmm.learning.uncertainty import force_uncertainty
+from qmmlmm.learning.training.accuracy import Accuracy, accuracy
+from qmmlmm.learning.training.frame_tensors import frame_tensors
+from qmmlmm.learning.training.prediction import predict
+from qmmlmm.learning.training.trainer import Training, create_model
+from qmmlmm.learning.training.uncertainty import force_uncertainty
 
 DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
 VALIDATION = 4

@@ -29,11 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames
-from qmmlmm.learning.accuracy import accuracy
-from qmmlmm.learning.frame_tensors import FrameTensors, frame_tensors
-from qmmlmm.learning.prediction import Prediction, predict
-from qmmlmm.learning.training import Training, create_model
-from qmmlmm.learning.uncertainty import ForceUncertainty, force_uncertainty
+from qmmlmm.learning.training.accuracy import accuracy
+from qmmlmm.learning.training.frame_tensors import FrameTensors, frame_tensors
+from qmmlmm.learning.training.prediction import Prediction, predict
+from qmmlmm.learning.training.trainer import Training, create_model
+from qmmlmm.learning.training.uncertainty import ForceUncertainty, force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork
 
 DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"

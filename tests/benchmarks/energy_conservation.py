@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.ml.term_module import MeshPrecision
+from qmmlmm.embedding.torch_term import MeshPrecision
 from qmmlmm.units import FloatArray
 from systems import solution, t4_lysozyme
 from systems.structure import Structure

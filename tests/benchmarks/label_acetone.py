@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning import Labeller, append_frames, read_frames
 from systems import solution
 from systems.acetone_water import builder
@@ -181,7 +182,7 @@ def main() -> None:
     box = environment.start.box_vectors
     for frame in tqdm(range(done, options.frames), initial=done, total=options.frames, mininterval=10):
         positions = environment.go_to(frame)
-        append_frames(path, [environment.labeller.label(positions, box, f"{name}-{frame:04d}")])
+        append_frames(path, [environment.labeller.label(Geometry(positions, box), f"{name}-{frame:04d}")])
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from qmmlmm import PySCFPotential
 from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, append_frames, read_frames, train
-from qmmlmm.learning.frame_tensors import frame_tensors
-from qmmlmm.learning.prediction import predict
+from qmmlmm.learning.training.frame_tensors import frame_tensors
+from qmmlmm.learning.training.prediction import predict
 from qmmlmm.units import ANGSTROM_IN_BOHR, HARTREE_IN_KJ_PER_MOL
 
 HARTREE_FOCK = PySCFPotential("hf", "6-31g*")
@@ -37,12 +38,12 @@ PAIR = np.array([6, 8, 8, 1, 7, 1, 1, 1, 1])
 BORYL = np.array([5, 1, 1])
 METHYLENE = np.array([6, 1, 1])
 
-Geometry = tuple[str, np.ndarray]
+NamedPositions = tuple[str, np.ndarray]
 
 
 def label(
     path: Path,
-    geometries: list[Geometry],
+    geometries: list[NamedPositions],
     numbers: np.ndarray,
     potential: PySCFPotential,
     conditions: list[tuple[int, int]],
@@ -55,7 +56,7 @@ def label(
             frame_name = f"{name}/{charge}/{multiplicity}"
             if frame_name in done:
                 continue
-            evaluation = evaluator.evaluate(positions * ANGSTROM_IN_BOHR, None)
+            evaluation = evaluator.evaluate(Geometry(positions * ANGSTROM_IN_BOHR), None)
             frame = LabelledFrame(
                 atomic_numbers=numbers,
                 positions=positions * ANGSTROM_IN_BOHR,
@@ -78,9 +79,9 @@ def rotation(rng: np.random.Generator) -> np.ndarray:
     return q * np.sign(np.linalg.det(q))
 
 
-def ion_pairs(count: int, low: float, high: float, rng: np.random.Generator, prefix: str) -> list[Geometry]:
+def ion_pairs(count: int, low: float, high: float, rng: np.random.Generator, prefix: str) -> list[NamedPositions]:
     """Return formate and ammonium, turned and distorted at random, at distances of carbon and nitrogen in angstrom."""
-    found: list[Geometry] = []
+    found: list[NamedPositions] = []
     while len(found) < count:
         distance = rng.uniform(low, high)
         parts = [part + 0.04 * rng.normal(size=part.shape) for part in (FORMATE, AMMONIUM)]
@@ -101,7 +102,7 @@ def bent(bonds: np.ndarray, degrees: float) -> np.ndarray:
 
 def bent_set(
     count: int, length: float, low: float, high: float, rng: np.random.Generator, prefix: str
-) -> list[Geometry]:
+) -> list[NamedPositions]:
     """Return distorted triatomics with angles between two bounds."""
     return [(f"{prefix}-{k}", bent(length + 0.05 * rng.normal(size=2), rng.uniform(low, high))) for k in range(count)]
 

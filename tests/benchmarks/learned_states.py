@@ -45,20 +45,8 @@ sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.analysis.hopping_figure import energy_drift, plot_state_populations
-from qmmlmm.dynamics import (
-    CoefficientSurfaces,
-    Course,
-    Ensemble,
-    InitialCondition,
-    LandauZener,
-    NormalModes,
-    Populations,
-    SurfaceHopping,
-    SurfacePoint,
-    TermSurfaces,
-    VelocityVerletIntegrator,
-    normal_modes,
-)
+from qmmlmm.durable_files import replace_file
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning import (
     LabelledFrame,
     Labeller,
@@ -71,10 +59,23 @@ from qmmlmm.learning import (
     save_network,
     train,
 )
-from qmmlmm.learning.frame_tensors import frame_tensors
-from qmmlmm.learning.prediction import predict
+from qmmlmm.learning.training.frame_tensors import frame_tensors
+from qmmlmm.learning.training.prediction import predict
+from qmmlmm.nonadiabatic import (
+    CoefficientSurfaces,
+    Ensemble,
+    InitialCondition,
+    LandauZener,
+    NormalModes,
+    Populations,
+    SurfaceHopping,
+    SurfacePoint,
+    TermSurfaces,
+    TrajectoryRecord,
+    VelocityVerletIntegrator,
+    normal_modes,
+)
 from qmmlmm.qm import TDA
-from qmmlmm.sampling.checkpoint import replace_file
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_EV, KJ_PER_MOL_IN_EV
 from systems.solute_in_water import METHANIMINIUM, build, surrounded
 from systems.structure import Structure
@@ -233,7 +234,7 @@ def label_all(options: argparse.Namespace, named: Iterable[tuple[str, np.ndarray
             continue
         start = time.process_time()
         labeller.forget()
-        frames = labeller.label_states(positions, BOX, STATES, name)
+        frames = labeller.label_states(Geometry(positions, BOX), STATES, name)
         # Three frames of one geometry are written together; a torn one is labelled again.
         append_frames(labels, [frame for frame in frames if frame.name not in done])
         made, seconds = made + 1, seconds + time.process_time() - start
@@ -408,11 +409,11 @@ def compare(options: argparse.Namespace) -> None:
     """Print the populations of both levels and draw them."""
     from matplotlib.figure import Figure
 
-    both: dict[str, tuple[Populations, list[Course]]] = {}
+    both: dict[str, tuple[Populations, list[TrajectoryRecord]]] = {}
     for level in ("qm", "ml"):
         trajectories = ensemble(options, level)
         found = trajectories.populations()
-        both[level] = found, [trajectories.course(k) for k in range(options.trajectories)]
+        both[level] = found, [trajectories.trajectory_record(k) for k in range(options.trajectories)]
         found.write_csv(options.directory / f"populations_{level}.csv")
         gap = min(float((course.energies[:, 1] - course.energies[:, 0]).min()) for course in both[level][1])
         print(f"{level}: smallest S1 - S0 gap {gap * KJ_PER_MOL_IN_EV:.2f} eV; below 1 eV do not trust TDA")
@@ -441,7 +442,7 @@ def compare(options: argparse.Namespace) -> None:
     figure.savefig(options.directory / "populations.png", dpi=110)
 
 
-def first_change(course: Course) -> float:
+def first_change(course: TrajectoryRecord) -> float:
     """Return when the active state changes first, fs."""
     changes = 1 + np.flatnonzero(np.diff(course.states))
     return 1000.0 * float(course.times[changes[0]]) if len(changes) else np.inf

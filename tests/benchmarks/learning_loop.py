@@ -32,7 +32,8 @@ from openmm import app, unit
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.analysis.reweighting import reweight
+from qmmlmm.free_energy.reweighting import reweight
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning import ResponseSettings, TrainingSettings
 from qmmlmm.learning.loop import LabelSettings, LearningLoop, LoopSettings, Torsion, Walker
 from qmmlmm.learning.loop.store import LoopStore
@@ -138,7 +139,7 @@ def sample(options: argparse.Namespace, level: str) -> None:
     mixed = mixed_at(options, level)
     store = LoopStore(options.directory / "loop", mixed.system.getNumParticles())
     rounds = store.round()[0]
-    starts = [store.walker_state(rounds, k) for k in range(len(WINDOWS))]
+    starts = [store.walker_state(rounds, k).geometry for k in range(len(WINDOWS))]
     store.close()
     picoseconds = options.picoseconds or (10.0 if level == "ML" else 2.0)
     steps = round((options.equilibration + picoseconds) / TIME_STEP)
@@ -161,7 +162,7 @@ def sample(options: argparse.Namespace, level: str) -> None:
         for step in range(len(angles)):
             integrator.step(2)
             positions = context.getState(positions=True).getPositions(asNumpy=True)._value
-            angles[step] = TORSION(positions, np.asarray(starts[k].box))
+            angles[step] = TORSION(Geometry(positions, starts[k].box))
             if level == "ML" and 2 * step >= skip and step % FRAMES_EVERY == 0:
                 frames.append(positions)
         skipped = skip // 2
@@ -195,7 +196,7 @@ def weigh(options: argparse.Namespace) -> None:
                 context.setPositions(positions)
                 energies[level] = mixed.term_energies(context)["peroxide"]._value
             differences.append(energies["QM"] - energies["ML"])
-            angles.append(TORSION(positions, box))
+            angles.append(TORSION(Geometry(positions, box)))
         np.savez(path, differences=differences, angles=angles)
         print(f"window {k}: QM - ML scatters by {np.std(differences):.2f} kJ/mol", flush=True)
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
-from qmmlmm.ml.short_range_repulsion import covalent_radius
+from qmmlmm.elements import covalent_radius
 from qmmlmm.units import NM_IN_BOHR
 from systems.acetone_water import ACETONE, build
 

@@ -27,10 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames
-from qmmlmm.learning.accuracy import accuracy
-from qmmlmm.learning.frame_tensors import frame_tensors
-from qmmlmm.learning.prediction import predict
-from qmmlmm.learning.training import Training, create_model
+from qmmlmm.learning.training.accuracy import accuracy
+from qmmlmm.learning.training.frame_tensors import frame_tensors
+from qmmlmm.learning.training.prediction import predict
+from qmmlmm.learning.training.trainer import Training, create_model
 from qmmlmm.units import ANGSTROM_IN_BOHR, FORCE_AU_IN_OPENMM, HARTREE_IN_EV, HARTREE_IN_KJ_PER_MOL
 
 DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"

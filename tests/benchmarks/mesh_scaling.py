@@ -79,10 +79,10 @@ def measure(n: int, precision: str, repeats: int, device: str) -> None:
     with torch.no_grad():
         for _ in range(repeats + 1):
             start = now()
-            field.prepare(places, box)
-            field.potential()
+            prepared = field.prepare(places, box)
+            potential = field.potential(prepared)
             middle = now()
-            field.adjoint(w, d)
+            field.adjoint(prepared, potential, w, d)
             forward.append(middle - start)
             backward.append(now() - middle)
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024.0

@@ -46,7 +46,7 @@ def evaluate(module: torch.nn.Module, frame: LabelledFrame) -> tuple[float, np.n
     }
     energy = module(inputs)["energy"]
     by_atoms, by_near, charges, dipoles = torch.autograd.grad([energy], [positions, near, potential, field])
-    # What the charges and dipoles do in the field, as `qmmlmm.learning.prediction` has it.
+    # What the charges and dipoles do in the field, as `qmmlmm.learning.training.prediction` has it.
     slope, curvature = -torch.tensor(frame.field), -torch.tensor(frame.field_gradient)
     by_atoms = by_atoms + charges[:, None] * slope - torch.matmul(curvature, dipoles[:, :, None])[:, :, 0]
     return energy.item() * HARTREE_IN_KJ_PER_MOL, *(g.numpy() * FORCE_AU_IN_OPENMM for g in (by_atoms, by_near))

@@ -47,9 +47,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.analysis.reweighting import reweight, statistical_inefficiency
+from qmmlmm.free_energy.reweighting import reweight
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning import Labeller, TrainingSettings, append_frames, read_frames, region_potential, train
 from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
+from qmmlmm.time_series import statistical_inefficiency
 from qmmlmm.units import FloatArray
 from systems.acetone_water import builder
 from systems.structure import Structure
@@ -121,7 +123,7 @@ def prepare(options: argparse.Namespace) -> None:
     for frame in tqdm(range(done, LABELS), desc="labels", disable=not sys.stderr.isatty()):
         integrator.step(BETWEEN_LABELS)
         state = context.getState(positions=True)
-        label = labeller.label(state.getPositions(asNumpy=True), state.getPeriodicBoxVectors(), f"acetone-{frame:04d}")
+        label = labeller.label(Geometry.from_state(state, True), f"acetone-{frame:04d}")
         append_frames(path, [label])
     torch.set_num_threads(1)
     trained = train(read_frames(path), training=TrainingSettings(steps=options.steps, batch_size=8))
@@ -159,6 +161,11 @@ def integrator_of(
     if thermostat:
         return openmm.LangevinMiddleIntegrator(TEMPERATURE, PLAIN_FRICTION, plain)
     return openmm.VerletIntegrator(INNER)
+
+
+def qm_calls(mixed: MixedSystem) -> int:
+    """Return how often QM was computed so far."""
+    return mixed.term("QM").runner.evaluations
 
 
 def learned_system(options: argparse.Namespace, made: Structure) -> MixedSystem:
@@ -234,7 +241,7 @@ def drift(options: argparse.Namespace) -> None:
         error = float(np.sqrt(covariance[0, 0] * statistical_inefficiency(np.array(totals) - slope * np.array(times))))
         print(
             f"| {outer or 'plain 0.5'} | {np.std(totals):.2f} | {slope:.2f} ± {error:.2f} | "
-            f"{slope * scale:.4f} ± {error * scale:.4f} | {mixed.evaluations('QM')} |",
+            f"{slope * scale:.4f} ± {error * scale:.4f} | {qm_calls(mixed)} |",
             flush=True,
         )
 
@@ -276,7 +283,7 @@ def sample(options: argparse.Namespace) -> None:
             context.setVelocities(velocities)
             if not outer:  # the masses are others
                 context.setVelocitiesToTemperature(TEMPERATURE, options.seed)
-        began, calls = time.perf_counter(), mixed.evaluations("QM")
+        began, calls = time.perf_counter(), qm_calls(mixed)
         with path.open("a" if rows else "w", newline="") as file:
             writer = csv.writer(file)
             if not rows:
@@ -298,7 +305,7 @@ def sample(options: argparse.Namespace) -> None:
                     state = context.getState(positions=True, velocities=True, parameters=True)
                     saved.write_text(openmm.XmlSerializer.serialize(state))
         seconds = time.perf_counter() - began
-        print(f"outer {outer} fs: {seconds:.0f} s, {mixed.evaluations('QM') - calls} QM calls", flush=True)
+        print(f"outer {outer} fs: {seconds:.0f} s, {qm_calls(mixed) - calls} QM calls", flush=True)
 
 
 def learned(options: argparse.Namespace) -> None:

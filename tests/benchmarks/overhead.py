@@ -38,10 +38,11 @@ import learning_loop
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.embedding.evaluator_field import FieldAtGeometry
 from qmmlmm.learning import ResponseSettings, TrainingSettings, region_potential
 from qmmlmm.learning.loop import LabelSettings, LearningLoop, LoopSettings
 from qmmlmm.learning.loop.store import LoopStore
-from qmmlmm.learning.loop.time_book import overhead
+from qmmlmm.learning.loop.timer import overhead
 from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.qm.evaluator import PySCFEvaluator
 from systems.acetone_water import builder
@@ -83,23 +84,7 @@ def watched() -> Watch:
     watch = Watch()
     watch.time(EvaluatedTerm, "compute")
     watch.time(PySCFEvaluator, "evaluate")
-    field_of = EvaluatedTerm.external_field
-
-    def external_field(term: EvaluatedTerm, positions: Any, box: Any) -> Any:
-        sites, field = field_of(term, positions, box)
-        smooth = field.smooth_potential
-
-        def timed(points: Any) -> Any:
-            began = time.process_time()
-            try:
-                return smooth(points)
-            finally:
-                watch.seconds["smooth"] = watch.seconds.get("smooth", 0.0) + time.process_time() - began
-
-        object.__setattr__(field, "smooth_potential", timed)
-        return sites, field
-
-    EvaluatedTerm.external_field = external_field
+    watch.time(FieldAtGeometry, "smooth_potential")
     return watch
 
 
@@ -123,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
         mixed.topology, mixed.system, openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005), platform
     )
     bare = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005)
-    groups = {force.getForceGroup() for force in mixed.system.getForces()} - {mixed.force_groups["acetone/QM"]}
+    groups = {force.getForceGroup() for force in mixed.system.getForces()} - {mixed.force_group("acetone/QM")}
     bare.setIntegrationForceGroups(groups)
     without = openmm.Context(mixed.system, bare, platform)
     start = openmm.Context(made.system, openmm.VerletIntegrator(0.001), platform)
@@ -151,8 +136,8 @@ def run(options: argparse.Namespace) -> None:
             bare.step(options.steps)
             plain = time.process_time() - began
             if block:  # the first sets up what later ones have
-                parts[INTEGRALS].append(spent["evaluate"] - spent["smooth"])
-                parts[EMBEDDING].append(spent["compute"] - spent["evaluate"] + spent["smooth"])
+                parts[INTEGRALS].append(spent["evaluate"] - spent["smooth_potential"])
+                parts[EMBEDDING].append(spent["compute"] - spent["evaluate"] + spent["smooth_potential"])
                 parts[OPENMM].append(plain)
                 parts[OTHER].append(whole - spent["compute"] - plain)
     totals = np.sum(list(parts.values()), axis=0)

@@ -18,7 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from openmm import app, unit
+from openmm import app
 from pyscf import lib, qmmm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -26,20 +26,22 @@ sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
-from qmmlmm.qm import compact, smooth
-from qmmlmm.units import NM_IN_BOHR
+from qmmlmm.embedding.evaluator_field import FieldAtGeometry
+from qmmlmm.geometry import Geometry
+from qmmlmm.qm.field.compact_charges import CompactCharges
+from qmmlmm.qm.field.smooth_potential import SmoothPotential
 from systems.ketosteroid_isomerase import SITE_A, build
 
 BACKBONE = {"N", "H", "CA", "HA", "C", "O"}
 
 PARTS = {
-    "meshes, near charges": (EvaluatedTerm, "external_field"),
-    "near charges: operator": (compact.CompactCharges, "core_hamiltonian"),
-    "near charges: gradient": (compact.CompactCharges, "gradients"),
-    "smooth part: potential": (smooth.SmoothPotential, "__init__"),
-    "smooth part: operator": (smooth.SmoothPotential, "core_hamiltonian"),
-    "smooth part: gradient": (smooth.SmoothPotential, "gradient_and_charges"),
-    "forces on all atoms": (EvaluatedTerm, "_in_field"),
+    "meshes, near charges": (EvaluatedTerm, "field_at"),
+    "near charges: operator": (CompactCharges, "core_hamiltonian"),
+    "near charges: gradient": (CompactCharges, "gradients"),
+    "smooth part: potential": (SmoothPotential, "__init__"),
+    "smooth part: operator": (SmoothPotential, "core_hamiltonian"),
+    "smooth part: gradient": (SmoothPotential, "gradient_and_charges"),
+    "forces on all atoms": (FieldAtGeometry, "collect"),
 }
 
 
@@ -71,15 +73,13 @@ def main() -> None:
     parser.add_argument("--direct", action="store_true", help="also pyscf.qmmm with all charges")
     options = parser.parse_args()
     structure = build()
-    positions = structure.positions.value_in_unit(unit.nanometer) * NM_IN_BOHR
-    edges = structure.topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer)
-    box = np.array(edges) * NM_IN_BOHR
+    geometry = Geometry.from_quantities(structure.positions, structure.topology.getPeriodicBoxVectors()).in_bohr()
     qm = PySCFPotential(options.method, "6-31g*")
     print(f"{options.method}/6-31g*, fresh guess, {lib.num_threads()} thread(s), seconds of CPU time")
     for name, atoms in regions(structure.topology).items():
         hamiltonian = Hamiltonian([Term(qm, Region(name, atoms), embedding="electrostatic")])
         mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
-        measure(name, qm, mixed.evaluated_term(f"{name}/QM"), positions, box, options)
+        measure(name, qm, mixed.evaluated_term(f"{name}/QM"), geometry, options)
 
 
 def regions(topology: app.Topology) -> dict[str, list[int]]:
@@ -96,22 +96,22 @@ def side_chain(residue: app.topology.Residue) -> list[int]:
     return [atom.index for atom in residue.atoms() if atom.name not in BACKBONE]
 
 
-def measure(name, qm, term, positions, box, options) -> None:
+def measure(name, qm, term, geometry, options) -> None:
     """Print the table of one region."""
     alone, embedded, rows = [], [], []
-    sites, _ = term.external_field(positions, box)
+    region = Geometry(term.field_at(geometry).sites)
     for _ in range(options.repeats):
         evaluator = qm.create_evaluator(term.layout.specification)
-        alone.append(seconds_of(lambda evaluator=evaluator: evaluator.evaluate(sites, None)))
-        # A new evaluator, for a fresh guess; the meshes' constant tables are there, as from the second step on.
-        term._evaluator = qm.create_evaluator(term.layout.specification)
+        alone.append(seconds_of(lambda evaluator=evaluator: evaluator.evaluate(region, None)))
+        # From a fresh guess; the meshes' constant tables are there, as from the second step on.
+        term.evaluator.forget()
         seconds: dict[str, float] = {}
         with timed(seconds):
-            embedded.append(seconds_of(lambda: term.compute(positions, box)))
+            embedded.append(seconds_of(lambda: term.energy_and_gradient(geometry)))
         rows.append(seconds)
     bare = float(np.median(alone))
     charges = len(term.last.charge_gradient)
-    print(f"\n{name}: {len(sites)} atoms; {charges} compact charges, {len(term.last.smooth_points)} points")
+    print(f"\n{name}: {len(region.positions)} atoms; {charges} compact charges, {len(term.last.smooth_points)} points")
     print(f"{'PySCF alone':<28}{bare:8.2f}   {spread(alone)}")
     print(f"{'in its surroundings':<28}{np.median(embedded):8.2f}   {spread(embedded)}")
     total = 0.0
@@ -121,14 +121,14 @@ def measure(name, qm, term, positions, box, options) -> None:
         print(f"  {part:<26}{value:8.2f}{100 * value / bare:8.1f} %")
     print(f"{'surroundings, together':<28}{total:8.2f}{100 * total / bare:8.1f} %")
     if options.direct:
-        direct = direct_seconds(qm, term, positions, sites)
+        direct = direct_seconds(qm, term, geometry.positions, region)
         print(f"{'pyscf.qmmm, all charges':<28}{direct:8.2f}{100 * direct / bare:8.1f} %   {direct / total:.0f} times")
 
 
-def direct_seconds(qm, term, positions, sites) -> float:
+def direct_seconds(qm, term, positions, region) -> float:
     """Return what pyscf.qmmm takes for the operator, the gradient and the forces on all charges of the box."""
     evaluator = qm.create_evaluator(term.layout.specification)
-    mean_field = evaluator._mean_field(evaluator._molecule(sites))
+    mean_field = evaluator.mean_field(region, None)
     charges = term.layout.surroundings.source_charges
     chosen = np.flatnonzero(charges)
     chosen = np.setdiff1d(chosen, term.layout.atoms)

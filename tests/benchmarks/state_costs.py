@@ -36,10 +36,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, MixedSystem, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.dynamics import TermSurfaces, VelocityVerletIntegrator
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.embedding.evaluator_field import FieldAtGeometry
 from qmmlmm.errors import QmmlmmError
-from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF, casscf_states, compact, delta_scf, evaluator, smooth, states
+from qmmlmm.nonadiabatic import TermSurfaces, VelocityVerletIntegrator
+from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF
+from qmmlmm.qm.field.compact_charges import CompactCharges
+from qmmlmm.qm.field.smooth_potential import SmoothPotential
+from qmmlmm.qm.scf import reference
+from qmmlmm.qm.states import casscf_states, delta_scf, response_states, state_solver
 from systems import acetone_water, alanine_dipeptide
 from systems.solute_in_water import METHANIMINIUM, build, relaxed
 from systems.structure import Structure
@@ -48,37 +53,32 @@ STEP = 0.0005  # ps
 
 PARTS = ("SCF", "states", "gradient", "couplings", "environment")
 FUNCTIONS = {
-    "SCF": ((evaluator, "converge"),),
+    "SCF": ((reference, "converge"),),
     "states": (
-        (states, "solve"),
-        (states, "carried_excitations"),
-        (states, "state_overlaps"),
-        (states, "transition_moments"),
-        (delta_scf, "converge"),
-        (casscf_states.CasscfStates, "_converge"),
-        (casscf_states, "starting_orbitals"),
-        (casscf_states, "casscf_overlaps"),
-        (casscf_states, "transition_moments"),
+        (response_states.ResponseStates, "solve"),
+        (delta_scf.DeltaScfStates, "solve"),
+        (casscf_states.CasscfStates, "solve"),
     ),
     "gradient": (
-        (evaluator, "ground_state"),
-        (states, "ground_state"),
-        (states, "excited_state"),
+        (state_solver, "ground_state"),
+        (response_states, "ground_state"),
+        (response_states, "excited_state"),
         (delta_scf, "ground_state"),
         (casscf_states, "casscf_state"),
     ),
     "couplings": ((casscf_states, "casscf_coupling"),),
     "environment": (
-        (EvaluatedTerm, "external_field"),
-        (EvaluatedTerm, "_collected"),
-        (compact.CompactCharges, "__init__"),
-        (compact.CompactCharges, "core_hamiltonian"),
-        (compact.CompactCharges, "nuclear_energy"),
-        (compact.CompactCharges, "gradients"),
-        (smooth.SmoothPotential, "__init__"),
-        (smooth.SmoothPotential, "core_hamiltonian"),
-        (smooth.SmoothPotential, "nuclear_energy"),
-        (smooth.SmoothPotential, "gradient_and_charges"),
+        (EvaluatedTerm, "field_at"),
+        (FieldAtGeometry, "external_field"),
+        (FieldAtGeometry, "collect"),
+        (CompactCharges, "__init__"),
+        (CompactCharges, "core_hamiltonian"),
+        (CompactCharges, "nuclear_energy"),
+        (CompactCharges, "gradients"),
+        (SmoothPotential, "__init__"),
+        (SmoothPotential, "core_hamiltonian"),
+        (SmoothPotential, "nuclear_energy"),
+        (SmoothPotential, "gradient_and_charges"),
     ),
 }
 ITERATIONS = ("scf_cycles", "excited_scf_cycles", "response_products", "casscf_cycles")

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from qmmlmm import Hamiltonian, MixedSystem, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.dynamics import SurfaceHopping, TermSurfaces, VelocityVerletIntegrator
+from qmmlmm.nonadiabatic import SurfaceHopping, TermSurfaces, VelocityVerletIntegrator
 from qmmlmm.qm import CASSCF
 from qmmlmm.units import HARTREE_IN_EV, HARTREE_IN_KJ_PER_MOL, FloatArray
 

@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "dynamics")]
+sys.path.insert(0, str(ROOT))
 
-from tully import DUAL, EXTENDED, SIMPLE, Packet, exact, surface_hopping
-
-from qmmlmm.dynamics import FewestSwitches
+from qmmlmm.nonadiabatic import FewestSwitches
+from tests.nonadiabatic.tully import DUAL, EXTENDED, SIMPLE, Packet, exact, surface_hopping
 
 CASES = {
     "simple": (SIMPLE, "none", (10, 20, 30, 40)),

@@ -83,7 +83,7 @@ def test_processes_share_the_snapshots(folder, capsys):
         ("frames = 3", "frame = 3", "unknown key 'frame'"),
         ("n_states = 3", 'n_states = 3\nkind = "CIS"', "'TDA' or 'TDDFT', got 'CIS'"),
         ("[states]\nn_states = 3", "", "lacks 'states'"),
-        ("frames = 3", "workers = 0\nframes = 3", "workers is 1 or more"),
+        ("frames = 3", "workers = 0\nframes = 3", "workers is a whole number of 1 or more"),
         ('trajectory = "run.xtc"', 'trajectory = "no.xtc"', "no.xtc"),
     ],
 )

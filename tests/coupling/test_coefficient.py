@@ -5,21 +5,13 @@ import pytest
 from qmmlmm import Hamiltonian, Region, Term
 from qmmlmm.coupling.coefficient import Coefficient, parse_coefficient
 from qmmlmm.errors import HamiltonianError
-
-
-class Model:
-    def __init__(self, level):
-        self.level, self.embeddings = level, frozenset({"mechanical"})
-
-    def check(self, specification):
-        pass
-
+from tests.toy_potentials import SettingsOnly
 
 SITE, CORE = Region("site", range(6)), Region("core", range(3))
 
 
 def term(level, coefficient, region=SITE):
-    return Term(Model(level), region, embedding="mechanical", coefficient=coefficient)
+    return Term(SettingsOnly(level), region, embedding="mechanical", coefficient=coefficient)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,20 +8,9 @@ import pytest
 from qmmlmm.coupling.hamiltonian import COEFFICIENT_TOLERANCE, Hamiltonian, Term
 from qmmlmm.coupling.region import Region
 from qmmlmm.errors import HamiltonianError
+from tests.toy_potentials import SettingsOnly
 
-
-@dataclass(frozen=True)
-class Level:
-    """A potential of which nothing but its settings is asked."""
-
-    level: str = "QM"
-    embeddings: frozenset[str] = frozenset({"mechanical", "electrostatic"})
-
-    def check(self, specification):
-        pass
-
-
-QM, ML, MM = Level(), Level("ML"), Level("MM", frozenset({"mechanical"}))
+QM, ML, MM = SettingsOnly(), SettingsOnly("ML"), SettingsOnly("MM", frozenset({"mechanical"}))
 SITE = Region("site", range(10))
 CORE = Region("core", [2, 3, 4])
 HEART = Region("heart", [3])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,26 +12,15 @@ from qmmlmm.coupling.region import Region
 from qmmlmm.coupling.smeared_charges import source_widths, widths_in_bohr
 from qmmlmm.errors import HamiltonianError, RegionError
 from qmmlmm.units import NM_IN_BOHR
+from tests.toy_potentials import SettingsOnly
 
-
-@dataclass(frozen=True)
-class Level:
-    """A potential of which nothing but its settings is asked."""
-
-    level: str = "QM"
-    embeddings: frozenset[str] = frozenset({"mechanical", "electrostatic"})
-    takes_smeared_charges: bool = True
-
-    def check(self, specification):
-        pass
-
-
+POTENTIAL = SettingsOnly(smeared_charges=True)
 SITE, CORE = Region("site", range(10)), Region("core", [2, 3, 4])
 
 
 def term(smeared_charges, region=SITE, coefficient=1.0, **options):
     options = {"embedding": "electrostatic"} | options
-    return Term(Level(), region, coefficient=coefficient, smeared_charges=smeared_charges, **options)
+    return Term(POTENTIAL, region, coefficient=coefficient, smeared_charges=smeared_charges, **options)
 
 
 @pytest.mark.parametrize("given", [0.05, 0.5 * unit.angstrom, 50 * unit.picometer, np.float64(0.05)])
@@ -42,7 +31,7 @@ def test_a_width_is_a_quantity_or_a_number_in_nm(given):
 
 def test_without_the_option_all_charges_are_points():
     assert term(None).widths is None
-    assert Term(Level(), SITE, embedding="electrostatic").widths is None
+    assert Term(POTENTIAL, SITE, embedding="electrostatic").widths is None
 
 
 @pytest.mark.parametrize(
@@ -73,8 +62,8 @@ def test_mechanical_embedding_has_no_charges_to_smear():
 
 
 def test_a_potential_that_does_not_know_widths_is_refused():
-    with pytest.raises(HamiltonianError, match="Level does not say that it takes smeared charges"):
-        Term(Level(takes_smeared_charges=False), SITE, embedding="electrostatic", smeared_charges=0.05)
+    with pytest.raises(HamiltonianError, match="SettingsOnly does not declare smeared_charges among its Capabilities"):
+        Term(SettingsOnly(), SITE, embedding="electrostatic", smeared_charges=0.05)
 
 
 @pytest.mark.parametrize("other", [None, 0.06, {12: 0.05}])

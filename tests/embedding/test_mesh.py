@@ -7,6 +7,9 @@ import torch
 
 from qmmlmm.embedding.bsplines import spline_coefficients, spline_moduli
 from qmmlmm.embedding.mesh import EwaldMesh
+from tests.contexts import coulomb_constant, system_energy_and_forces
+from tests.finite_differences import central_difference
+from tests.toy_systems import OCTAHEDRON
 
 OPENMM_TOLERANCE = 1e-11  # relative; both are double precision, and the sums hold a few thousand terms
 ROUND_OFF = 1e-13  # relative; two orders of the same sums
@@ -17,7 +20,7 @@ MADELUNG_TOLERANCE = 1e-6  # of the mesh used here: spacing 1/16 of the lattice 
 BOXES = {
     "cubic": np.diag([2.0, 2.3, 2.6]),
     "triclinic": np.array([[2.1, 0, 0], [-0.7, 2.0, 0], [0.8, -0.9, 2.2]]),
-    "octahedron": 2.5 * np.array([[1, 0, 0], [1 / 3, 2 * np.sqrt(2) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]]),
+    "octahedron": 2.5 * OCTAHEDRON,
 }
 ALPHA = 3.5  # 1/nm
 # Even and odd. The even ones are fine enough that the Nyquist frequency, whose sign in a skewed box is a
@@ -49,22 +52,9 @@ def openmm_reciprocal(charges, places, box, alpha, grid):
     force.setPMEParameters(alpha, *grid)
     force.setReciprocalSpaceForceGroup(1)
     system.addForce(force)
-    pair, coulomb = openmm.System(), openmm.NonbondedForce()
-    for _ in range(2):
-        pair.addParticle(1.0)
-        coulomb.addParticle(1.0, 1.0, 0.0)
-    pair.addForce(coulomb)
-    states = []
-    for each, positions, groups in ((system, places, {1}), (pair, np.eye(3)[:2] / np.sqrt(2.0), {0})):
-        integrator = openmm.VerletIntegrator(0.001)
-        context = openmm.Context(each, integrator, openmm.Platform.getPlatform("Reference"))
-        context.setPositions(positions)
-        states.append(context.getState(energy=True, forces=True, groups=groups))
-    constant = states[1].getPotentialEnergy()._value
-    return (
-        states[0].getPotentialEnergy()._value / constant,
-        states[0].getForces(asNumpy=True)._value / constant,
-    )
+    energy, forces = system_energy_and_forces(system, places, groups={1})
+    constant = coulomb_constant()
+    return energy / constant, forces / constant
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=["even", "odd"])
@@ -117,11 +107,8 @@ def test_the_gradient_is_that_of_the_value():
     mesh, potential, points, box = filled_mesh()
     _, gradient = mesh.gather(potential, points, box)
     for axis in range(3):
-        step = torch.zeros(3, dtype=torch.float64)
-        step[axis] = DIFFERENCE
-        above, _ = mesh.gather(potential, points + step, box)
-        below, _ = mesh.gather(potential, points - step, box)
-        numerical = ((above - below) / (2.0 * DIFFERENCE)).numpy()
+        along = torch.eye(3, dtype=torch.float64)[axis]
+        numerical = central_difference(lambda x: mesh.gather(potential, x, box)[0], points, along, DIFFERENCE)
         scale = float(gradient.abs().max())
         np.testing.assert_allclose(gradient[:, axis], numerical, rtol=0, atol=DIFFERENCE_TOLERANCE * scale)
 
@@ -131,11 +118,8 @@ def test_the_curvature_is_that_of_the_gradient():
     _, _, curvature = mesh.gather_few(potential, points, box)
     scale = float(curvature.abs().max())
     for axis in range(3):
-        step = torch.zeros(3, dtype=torch.float64)
-        step[axis] = DIFFERENCE
-        _, above = mesh.gather(potential, points + step, box)
-        _, below = mesh.gather(potential, points - step, box)
-        numerical = ((above - below) / (2.0 * DIFFERENCE)).numpy()
+        along = torch.eye(3, dtype=torch.float64)[axis]
+        numerical = central_difference(lambda x: mesh.gather(potential, x, box)[1], points, along, DIFFERENCE)
         np.testing.assert_allclose(curvature[:, :, axis], numerical, rtol=0, atol=DIFFERENCE_TOLERANCE * scale)
     np.testing.assert_allclose(
         curvature, curvature.transpose(1, 2), rtol=0, atol=ROUND_OFF * scale, err_msg="not symmetric"

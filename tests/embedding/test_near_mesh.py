@@ -6,6 +6,7 @@ import torch
 from scipy.special import erf
 
 from qmmlmm.embedding.near_mesh import NearMesh, fast_size
+from tests.finite_differences import central_difference
 
 BROAD, NARROW = 0.15, 0.35  # 1/bohr
 REACH = 4.5 / BROAD
@@ -26,9 +27,7 @@ def scattered_charges():
 
 
 def filled(sites, sources, charges):
-    mesh = NearMesh(BROAD, NARROW, REACH)
-    mesh.fill(torch.tensor(sites), torch.tensor(sources), torch.tensor(charges))
-    return mesh
+    return NearMesh(BROAD, NARROW, REACH).fill(torch.tensor(sites), torch.tensor(sources), torch.tensor(charges))
 
 
 def test_the_potential_is_the_direct_sum_over_the_charges_without_images():
@@ -43,21 +42,30 @@ def test_the_potential_is_the_direct_sum_over_the_charges_without_images():
 def test_the_gradient_and_the_adjoint_are_derivatives_of_the_potential():
     sites, sources, charges, points = scattered_charges()
     weights = np.linspace(-1.0, 1.0, len(points))
-    mesh = filled(sites, sources, charges)
-    _, gradient = mesh.potential(torch.tensor(points))
-    pull = mesh.adjoint(torch.tensor(points), torch.tensor(weights), torch.tensor(sources)).numpy()
+    near = filled(sites, sources, charges)
+    _, gradient = near.potential(torch.tensor(points))
+    pull = near.adjoint(torch.tensor(points), torch.tensor(weights), torch.tensor(sources)).numpy()
     rng = np.random.default_rng(6)
     along_points, along_sources = rng.normal(size=points.shape), rng.normal(size=sources.shape)
 
     def energy(points, sources):
         return weights @ filled(sites, sources, charges).potential(torch.tensor(points))[0].numpy()
 
-    above, below = (energy(points + sign * STEP * along_points, sources) for sign in (1, -1))
     by_points = np.sum(weights[:, None] * gradient.numpy() * along_points)
-    assert by_points == pytest.approx((above - below) / (2 * STEP), abs=DERIVATIVE)
-    above, below = (energy(points, sources + sign * STEP * along_sources) for sign in (1, -1))
+    expected = central_difference(lambda x: energy(x, sources), points, along_points, STEP)
+    assert by_points == pytest.approx(expected, abs=DERIVATIVE)
     by_sources = np.sum(charges[:, None] * pull * along_sources)
-    assert by_sources == pytest.approx((above - below) / (2 * STEP), abs=DERIVATIVE)
+    expected = central_difference(lambda x: energy(points, x), sources, along_sources, STEP)
+    assert by_sources == pytest.approx(expected, abs=DERIVATIVE)
+
+
+def test_a_filled_mesh_stays_as_it_is_when_the_mesh_is_filled_again():
+    sites, sources, charges, points = scattered_charges()
+    mesh = NearMesh(BROAD, NARROW, REACH)
+    first = mesh.fill(torch.tensor(sites), torch.tensor(sources), torch.tensor(charges))
+    before = first.potential(torch.tensor(points))[0]
+    mesh.fill(torch.tensor(sites), torch.tensor(sources), torch.tensor(-charges))
+    assert torch.equal(first.potential(torch.tensor(points))[0], before)
 
 
 @pytest.mark.parametrize(("least", "size"), [(1, 1), (7, 8), (129, 135), (151, 160)])

@@ -8,10 +8,17 @@ import pytest
 import torch
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
-from qmmlmm.embedding.surroundings_field import SurroundingsField, screened_kernel, smeared_kernel, smeared_slope
+from qmmlmm.embedding.kernels import screened_kernel, smeared_kernel, smeared_radial
+from qmmlmm.embedding.region_geometry import tensors_of
+from qmmlmm.embedding.surroundings_field import SurroundingsField
+from qmmlmm.embedding.torch_term import EmbeddedTermModule
 from qmmlmm.errors import HamiltonianError
-from qmmlmm.ml.term_module import EmbeddedTermModule
-from qmmlmm.units import NM_IN_BOHR
+from qmmlmm.geometry import Geometry
+from tests.contexts import energy_and_forces, make_context, system_energy_and_forces
+from tests.embedding.torch_modules import evaluate
+from tests.finite_differences import central_difference
+from tests.toy_potentials import FixedCharges, Polarisable, fixed_in_openmm
+from tests.toy_systems import chains_among_ions, nearest_images, nonbonded_force
 
 PLAIN_TOLERANCE = 1e-10  # relative; round-off of a few thousand terms, where both codes truncate at erfc(6)
 TRUNCATION_TOLERANCE = 1e-8  # relative; erfc(4) = 1.5e-8 of single pairs, against forces of many
@@ -29,9 +36,9 @@ SHAPES = ["cubic", "octahedron", "triclinic", None]
 CHARGES = [(0, 0), (1, 2)]  # of the region and of the ions
 
 
-def fixed(tools, charges, atomic_numbers=None):
+def fixed(charges, atomic_numbers=None):
     return MLPotential(
-        tools.FixedCharges(charges),
+        FixedCharges(charges),
         atomic_numbers=[6] * len(charges) if atomic_numbers is None else atomic_numbers,
         embeddings=["electrostatic"],
         charge=None,
@@ -52,68 +59,66 @@ def assert_same(found, expected, tolerance):
 
 @pytest.mark.parametrize(("region_charge", "ion_charge"), CHARGES, ids=["neutral", "charged"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_region_of_fixed_charges_gives_the_plain_force_field_back(tools, far_reach, shape, region_charge, ion_charge):
-    case = tools.solution(shape, region_charge, ion_charge)
+def test_a_region_of_fixed_charges_gives_the_plain_force_field_back(far_reach, shape, region_charge, ion_charge):
+    case = chains_among_ions(shape, region_charge, ion_charge)
     (region,) = regions_of(case)
-    potential = fixed(tools, case.charges[: len(region)])
+    potential = fixed(case.charges[: len(region)])
     mixed = create_mixed_system(
         case.topology,
         case.system,
         Hamiltonian([Term(potential, region, embedding="electrostatic")]),
         ml_backend="torchforce",
     )
-    plain = tools.energy_and_forces(case.system, case.positions)
-    assert_same(tools.energy_and_forces(mixed.system, case.positions), plain, PLAIN_TOLERANCE)
+    plain = system_energy_and_forces(case.system, case.positions)
+    assert_same(system_energy_and_forces(mixed.system, case.positions), plain, PLAIN_TOLERANCE)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3])
-def test_the_reach_of_the_short_range_part_is_long_enough(tools, shape):
-    case = tools.solution(shape, 1, 2)
+def test_the_reach_of_the_short_range_part_is_long_enough(shape):
+    case = chains_among_ions(shape, 1, 2)
     (region,) = regions_of(case)
     mixed = create_mixed_system(
         case.topology,
         case.system,
-        Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")]),
+        Hamiltonian([Term(fixed(case.charges[: len(region)]), region, embedding="electrostatic")]),
         ml_backend="pythonforce",
     )
-    plain = tools.energy_and_forces(case.system, case.positions)
-    assert_same(tools.energy_and_forces(mixed.system, case.positions), plain, TRUNCATION_TOLERANCE)
+    plain = system_energy_and_forces(case.system, case.positions)
+    assert_same(system_energy_and_forces(mixed.system, case.positions), plain, TRUNCATION_TOLERANCE)
 
 
 @pytest.mark.parametrize("level", ["ML", "MM", "both"])
 @pytest.mark.parametrize("shape", ["triclinic", None])
-def test_two_regions_of_fixed_charges_count_each_other_once(tools, far_reach, shape, level):
-    case = tools.solution(shape, 1, 2, n_chains=2)
+def test_two_regions_of_fixed_charges_count_each_other_once(far_reach, shape, level):
+    case = chains_among_ions(shape, 1, 2, n_chains=2)
     terms = []
     for k, region in enumerate(regions_of(case)):
         charges = case.charges[list(region.atoms)]
         learned = level == "ML" or (level == "both" and k == 0)
-        potential = fixed(tools, charges) if learned else tools.fixed_in_openmm(charges)
+        potential = fixed(charges) if learned else fixed_in_openmm(charges)
         terms.append(Term(potential, region, embedding="electrostatic"))
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian(terms), ml_backend="torchforce")
-    plain = tools.energy_and_forces(case.system, case.positions)
-    assert_same(tools.energy_and_forces(mixed.system, case.positions), plain, PLAIN_TOLERANCE)
+    plain = system_energy_and_forces(case.system, case.positions)
+    assert_same(system_energy_and_forces(mixed.system, case.positions), plain, PLAIN_TOLERANCE)
 
 
-def test_a_scaled_box_has_the_energy_and_forces_of_the_plain_force_field(tools, far_reach):
-    case = tools.solution("triclinic", 1, 2)
+def test_a_scaled_box_has_the_energy_and_forces_of_the_plain_force_field(far_reach):
+    case = chains_among_ions("triclinic", 1, 2)
     (region,) = regions_of(case)
     mixed = create_mixed_system(
         case.topology,
         case.system,
-        Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")]),
+        Hamiltonian([Term(fixed(case.charges[: len(region)]), region, embedding="electrostatic")]),
         ml_backend="torchforce",
     )
     seen = []
     for system in (case.system, mixed.system):
-        integrator = openmm.VerletIntegrator(0.001)
-        context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
+        context = make_context(system, case.positions)
         seen.append([])
         for factor in (1.0, 1.03, 0.97, 1.0):  # as a barostat does, and back
             context.setPeriodicBoxVectors(*(factor * case.box))
             context.setPositions(factor * case.positions)
-            state = context.getState(energy=True, forces=True)
-            seen[-1].append((state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value))
+            seen[-1].append(energy_and_forces(context))
     for plain, found in zip(*seen, strict=True):
         assert_same(found, plain, PLAIN_TOLERANCE)
     assert seen[1][0][0] == seen[1][3][0] != seen[1][1][0]
@@ -121,13 +126,13 @@ def test_a_scaled_box_has_the_energy_and_forces_of_the_plain_force_field(tools, 
 
 @pytest.mark.parametrize("ion_charge", [0, 2], ids=["neutral", "charged"])
 @pytest.mark.parametrize("shape", ["cubic", "octahedron"])
-def test_the_pressure_is_smooth_and_that_of_the_plain_force_field(tools, far_reach, shape, ion_charge):
-    case = tools.solution(shape, 0, ion_charge)
+def test_the_pressure_is_smooth_and_that_of_the_plain_force_field(far_reach, shape, ion_charge):
+    case = chains_among_ions(shape, 0, ion_charge)
     (region,) = regions_of(case)
     mixed = create_mixed_system(
         case.topology,
         case.system,
-        Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")]),
+        Hamiltonian([Term(fixed(case.charges[: len(region)]), region, embedding="electrostatic")]),
         ml_backend="pythonforce",
     )
     volume = np.linalg.det(case.box)
@@ -135,8 +140,7 @@ def test_the_pressure_is_smooth_and_that_of_the_plain_force_field(tools, far_rea
     # Round-off of the energies over the steps of the volume.
     pressures = []
     for system in (case.system, mixed.system):
-        integrator = openmm.VerletIntegrator(0.001)
-        context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
+        context = make_context(system, case.positions)
         energies = []
         for factor in factors:
             context.setPeriodicBoxVectors(*(factor * case.box))
@@ -153,11 +157,11 @@ def test_the_pressure_is_smooth_and_that_of_the_plain_force_field(tools, far_rea
 
 @pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
 @pytest.mark.parametrize("shape", ["cubic", "triclinic", None])
-def test_mixed_precision_has_the_error_of_single_precision(tools, shape, backend):
-    case = tools.solution(shape, 1, 2)
+def test_mixed_precision_has_the_error_of_single_precision(shape, backend):
+    case = chains_among_ions(shape, 1, 2)
     (region,) = regions_of(case)
     potential = MLPotential(
-        tools.Polarisable(case.charges[: len(region)]), elements=[6], embeddings=["electrostatic"], charge=None
+        Polarisable(case.charges[: len(region)]), elements=[6], embeddings=["electrostatic"], charge=None
     )
     found = []
     for precision in ("mixed", "double"):
@@ -168,17 +172,17 @@ def test_mixed_precision_has_the_error_of_single_precision(tools, shape, backend
             ml_backend=backend,
             ml_precision=precision,
         )
-        found.append(tools.energy_and_forces(mixed.system, case.positions, groups={mixed.force_groups["chain0/ML"]}))
+        found.append(system_energy_and_forces(mixed.system, case.positions, groups={mixed.force_group("chain0/ML")}))
     assert found[0][0] == pytest.approx(found[1][0], rel=SINGLE_TOLERANCE)
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=0, atol=SINGLE_TOLERANCE * abs(found[1][1]).max())
     assert (found[0][0] == found[1][0]) == (shape is None)  # without a box there is no mesh
 
 
-def test_a_precision_that_there_is_not_is_refused(tools):
-    case = tools.solution(None)
+def test_a_precision_that_there_is_not_is_refused():
+    case = chains_among_ions(None)
     (region,) = regions_of(case)
-    hamiltonian = Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")])
-    with pytest.raises(HamiltonianError, match="ml_precision is 'double' or 'mixed', got 'single'"):
+    hamiltonian = Hamiltonian([Term(fixed(case.charges[: len(region)]), region, embedding="electrostatic")])
+    with pytest.raises(HamiltonianError, match="ml_precision is one of 'double', 'mixed', got 'single'"):
         create_mixed_system(case.topology, case.system, hamiltonian, ml_precision="single")
 
 
@@ -186,10 +190,10 @@ def test_a_precision_that_there_is_not_is_refused(tools):
     ("method", "tolerance"), [(openmm.NonbondedForce.LJPME, 1e-8), (openmm.NonbondedForce.Ewald, 2e-5)]
 )
 @pytest.mark.parametrize("ion_charge", [0, 2], ids=["neutral", "charged"])
-def test_other_ways_of_summing_give_the_plain_force_field_back(tools, far_reach, method, tolerance, ion_charge):
+def test_other_ways_of_summing_give_the_plain_force_field_back(far_reach, method, tolerance, ion_charge):
     # LJPME has the same mesh for charges. Ewald's sum of OpenMM has none: the mesh's own error remains.
-    case = tools.solution("cubic", 0, ion_charge)
-    force = next(f for f in case.system.getForces() if isinstance(f, openmm.NonbondedForce))
+    case = chains_among_ions("cubic", 0, ion_charge)
+    force = nonbonded_force(case.system)
     force.setNonbondedMethod(method)
     if method == openmm.NonbondedForce.Ewald:
         force.setPMEParameters(0.0, 0, 0, 0)
@@ -200,14 +204,14 @@ def test_other_ways_of_summing_give_the_plain_force_field_back(tools, far_reach,
     mixed = create_mixed_system(
         case.topology,
         case.system,
-        Hamiltonian([Term(fixed(tools, case.charges[: len(region)]), region, embedding="electrostatic")]),
+        Hamiltonian([Term(fixed(case.charges[: len(region)]), region, embedding="electrostatic")]),
         ml_backend="pythonforce",
     )
-    plain = tools.energy_and_forces(case.system, case.positions)
-    assert_same(tools.energy_and_forces(mixed.system, case.positions), plain, tolerance)
+    plain = system_energy_and_forces(case.system, case.positions)
+    assert_same(system_energy_and_forces(mixed.system, case.positions), plain, tolerance)
 
 
-def embedded_module(tools, case, atoms, model, scheme="rcd", charge=0):
+def embedded_module(case, atoms, model, scheme="rcd", charge=0):
     """A term as torch module: positions and box in nm to energy and forces."""
     region = Region("site", atoms, charge)
     n_links = sum((a in atoms) != (b in atoms) for a, b in chain_bonds(case))
@@ -220,17 +224,12 @@ def embedded_module(tools, case, atoms, model, scheme="rcd", charge=0):
         Hamiltonian([Term(potential, region, embedding="electrostatic", boundary_charges=scheme)]),
         ml_backend="pythonforce",
     )
-    layout = mixed.layouts["site/ML"]
+    layout = mixed.terms["site/ML"].layout
     return EmbeddedTermModule(layout, potential.module), layout
 
 
 def chain_bonds(case):
     return [(bond[0].index, bond[1].index) for bond in case.topology.bonds()]
-
-
-def evaluate(module, positions, box):
-    energy, forces = module(torch.tensor(positions), torch.tensor(box))
-    return float(energy), forces.numpy()
 
 
 WHOLE, CUT = (0, 1, 2, 3, 4, 5), (0, 1, 2, 3)
@@ -247,19 +246,16 @@ DIFFERENCE_CASES = {
 
 
 @pytest.mark.parametrize("name", DIFFERENCE_CASES)
-def test_forces_of_a_polarisable_model_are_the_derivative_of_its_energy(tools, name):
+def test_forces_of_a_polarisable_model_are_the_derivative_of_its_energy(name):
     shape, alpha, atoms, scheme = DIFFERENCE_CASES[name]
-    case = tools.solution(shape, 1, 2, alpha=alpha)
+    case = chains_among_ions(shape, 1, 2, alpha=alpha)
     n_sites = len(atoms) + (atoms == CUT)
-    model = tools.Polarisable(np.linspace(-0.6, 0.8, n_sites))
-    module, layout = embedded_module(tools, case, atoms, model, scheme, charge=1)
+    model = Polarisable(np.linspace(-0.6, 0.8, n_sites))
+    module, layout = embedded_module(case, atoms, model, scheme, charge=1)
     assert len(layout.link_bonds) == n_sites - len(atoms)
     _, forces = evaluate(module, case.positions, case.box)
     outside = np.arange(6, len(case.charges))
-    away = case.positions[outside] - case.positions[2]
-    fractional = away @ np.linalg.inv(case.box)
-    if shape:
-        away = (fractional - np.round(fractional)) @ case.box
+    away = nearest_images(case.positions[outside] - case.positions[2], case.box)
     order = outside[np.argsort(np.linalg.norm(away, axis=1))]
     rng = np.random.default_rng(4)
     # Each coordinate of the chain with the hosts of a cut bond, then near and far atoms in random directions.
@@ -271,64 +267,62 @@ def test_forces_of_a_polarisable_model_are_the_derivative_of_its_energy(tools, n
             directions.append(direction)
     for direction in directions:
         moved = np.abs(direction).sum(1) > 0
-        above, _ = evaluate(module, case.positions + STEP * direction, case.box)
-        below, _ = evaluate(module, case.positions - STEP * direction, case.box)
-        expected = -(above - below) / (2.0 * STEP)
+        expected = -central_difference(lambda x: evaluate(module, x, case.box)[0], case.positions, direction, STEP)
         # Without a charge, as the outside host has in the scheme "zero", an atom has no force of its own.
         scale = max(np.linalg.norm(forces[moved], axis=1).max(), 1e-4 * abs(forces).max())
         assert (forces * direction).sum() == pytest.approx(expected, abs=DIFFERENCE_TOLERANCE * scale)
 
 
-def test_without_a_box_the_net_force_vanishes(tools):
-    case = tools.solution(None)
-    module, _ = embedded_module(tools, case, WHOLE, tools.Polarisable(np.linspace(-0.6, 0.6, 6)))
+def test_without_a_box_the_net_force_vanishes():
+    case = chains_among_ions(None)
+    module, _ = embedded_module(case, WHOLE, Polarisable(np.linspace(-0.6, 0.6, 6)))
     _, forces = evaluate(module, case.positions, case.box)
     assert abs(forces.sum(0)).max() < NO_NET_FORCE * abs(forces).max()
 
 
 @pytest.mark.parametrize("charge", [0, 1])
-def test_the_result_does_not_depend_on_the_splitting(tools, charge):
+def test_the_result_does_not_depend_on_the_splitting(charge):
     results = []
     for factor, grid in ((1.0, (54, 54, 60)), (1.6, (90, 90, 96))):
-        case = tools.solution("triclinic", charge, 2 * charge, alpha=1.6 * factor, grid=grid)
-        model = tools.Polarisable(np.linspace(-0.6, 0.8, 6))
-        module, _ = embedded_module(tools, case, WHOLE, model, charge=charge)
+        case = chains_among_ions("triclinic", charge, 2 * charge, alpha=1.6 * factor, grid=grid)
+        model = Polarisable(np.linspace(-0.6, 0.8, 6))
+        module, _ = embedded_module(case, WHOLE, model, charge=charge)
         results.append(evaluate(module, case.positions, case.box))
     assert_same(results[1], results[0], SPLITTING_TOLERANCE)
 
 
 @pytest.mark.parametrize("atoms", [WHOLE, CUT], ids=["whole", "cut"])
 @pytest.mark.parametrize("shape", ["octahedron", None])
-def test_the_path_of_arrays_equals_the_path_of_torch(tools, shape, atoms):
-    case = tools.solution(shape, 0, 2)
+def test_the_path_of_arrays_equals_the_path_of_torch(shape, atoms):
+    case = chains_among_ions(shape, 0, 2)
     region = Region("site", atoms)
     charges = np.array([0.3, -0.8, 0.4, 0.1, 0.5, -0.2])[: len(atoms) + (atoms == CUT)]
     numbers = [6] * len(atoms) + [1] * (atoms == CUT)
     found = []
-    for potential in (fixed(tools, charges, numbers), tools.fixed_in_openmm(charges)):
+    for potential in (fixed(charges, numbers), fixed_in_openmm(charges)):
         hamiltonian = Hamiltonian([Term(potential, region, embedding="electrostatic")])
         mixed = create_mixed_system(case.topology, case.system, hamiltonian, ml_backend="pythonforce")
-        (name,) = mixed.layouts
-        group = {mixed.force_groups[name]}
-        found.append(tools.energy_and_forces(mixed.system, case.positions, groups=group))
+        (name,) = mixed.terms
+        group = {mixed.force_group(name)}
+        found.append(system_energy_and_forces(mixed.system, case.positions, groups=group))
     assert_same(found[1], found[0], SAME_PHYSICS)
 
 
-def test_wrapping_every_atom_on_its_own_changes_nothing(tools):
-    case = tools.solution("triclinic", 1, 2)
-    module, _ = embedded_module(tools, case, WHOLE, tools.Polarisable(np.linspace(-0.6, 0.8, 6)), charge=1)
+def test_wrapping_every_atom_on_its_own_changes_nothing():
+    case = chains_among_ions("triclinic", 1, 2)
+    module, _ = embedded_module(case, WHOLE, Polarisable(np.linspace(-0.6, 0.8, 6)), charge=1)
     rng = np.random.default_rng(2)
     moved = case.positions + rng.integers(-2, 3, case.positions.shape) @ case.box
     assert_same(evaluate(module, moved, case.box), evaluate(module, case.positions, case.box), 1e2 * SAME_PHYSICS)
 
 
-def test_the_gradient_and_curvature_of_the_potential_are_its_derivatives(tools):
-    case = tools.solution("triclinic", 1, 2)
-    _, layout = embedded_module(tools, case, WHOLE, tools.FixedCharges(np.ones(6)), charge=1)
+def test_the_gradient_and_curvature_of_the_potential_are_its_derivatives():
+    case = chains_among_ions("triclinic", 1, 2)
+    _, layout = embedded_module(case, WHOLE, FixedCharges(np.ones(6)), charge=1)
     field = SurroundingsField(layout)
-    box = torch.tensor(case.box) * NM_IN_BOHR
-    sites = field.prepare(torch.tensor(case.positions) * NM_IN_BOHR, box).clone()
-    _, gradient, curvature = field.potential()
+    prepared = field.prepare(*tensors_of(Geometry(case.positions, case.box).in_bohr()))
+    sites = prepared.sites
+    _, gradient, curvature, *_ = field.potential(prepared)
     step = 1e-4
     for axis in range(3):
         sides = []
@@ -338,7 +332,7 @@ def test_the_gradient_and_curvature_of_the_potential_are_its_derivatives(tools):
             for k in range(len(sites)):
                 probe = sites[k : k + 1].clone()
                 probe[0, axis] += sign * step
-                v, g = potential_at(field, sites, probe)
+                v, g = potential_at(field, prepared, probe)
                 value.append(v)
                 slope.append(g)
             sides.append((torch.cat(value), torch.cat(slope)))
@@ -350,26 +344,51 @@ def test_the_gradient_and_curvature_of_the_potential_are_its_derivatives(tools):
         np.testing.assert_allclose(curvature[:, :, axis], numerical, rtol=0, atol=DIFFERENCE_TOLERANCE * scale)
 
 
-def potential_at(field, sites, points):
+def potential_at(field, prepared, points):
     """The potential at any points, put together from its definition: screened, smeared, smooth."""
-    delta = points[:, None] - field.near_positions[None]
+    delta = points[:, None] - prepared.near_positions[None]
     r = delta.norm(dim=-1)
-    value, first, _ = screened_kernel(r, field.splitting)
-    q = field.near_charges()
+    value, first, _ = screened_kernel(r, field.alpha)
+    q = prepared.near_charges
     total = value @ q
     gradient = ((first / r * q)[:, :, None] * delta).sum(1)
-    delta = points[:, None] - sites[None, : field.n_atoms]
-    value, slope, _ = smeared_kernel(delta.norm(dim=-1), field.splitting)
+    delta = points[:, None] - prepared.sites[None, : field.n_atoms]
+    value, slope, _ = smeared_kernel(delta.norm(dim=-1), field.alpha)
     total = total - value @ field.own_charges
     gradient = gradient - ((slope * field.own_charges)[:, :, None] * delta).sum(1)
-    smooth, smooth_gradient = field.smooth_potential(points)
+    smooth, smooth_gradient = field.smooth_potential(prepared, points)
     return total + smooth, gradient + smooth_gradient
+
+
+def test_the_field_of_one_geometry_is_not_changed_by_that_of_another():
+    case = chains_among_ions("triclinic", 1, 2)
+    _, layout = embedded_module(case, WHOLE, Polarisable(np.ones(6)), charge=1)
+    field = SurroundingsField(layout)
+    geometry = Geometry(case.positions, case.box).in_bohr()
+    prepared = field.prepare(*tensors_of(geometry))
+    charges, dipoles = torch.ones(6, dtype=torch.float64), torch.ones(6, 3, dtype=torch.float64)
+
+    def everything():
+        potential = field.potential(prepared)
+        adjoint = field.adjoint(prepared, potential, charges, dipoles)
+        return [
+            *potential,
+            adjoint,
+            *field.reference_energy(prepared),
+            field.source_energies(prepared, charges, dipoles),
+        ]
+
+    before = everything()
+    other = field.prepare(*tensors_of(Geometry(geometry.positions * 1.01, geometry.box * 1.01)))
+    assert not torch.equal(field.potential(other).value, before[0])
+    for found, expected in zip(everything(), before, strict=True):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("x", [0.0, 1e-9, 1e-4, 0.05, 0.0999999, 0.1000001, 0.3, 1.0, 2.0])
 @pytest.mark.parametrize("splitting", [0.3, 2.0])
 def test_the_smeared_kernel_is_smooth_down_to_zero(splitting, x):
-    value, slope, second = smeared_kernel(torch.tensor([x / splitting], dtype=torch.float64), splitting)
+    value, slope, second = smeared_kernel(*torch.tensor([[x / splitting], [splitting]], dtype=torch.float64))
     coefficient = 2.0 * splitting / math.sqrt(math.pi)
     # erf(x)/x = 2/sqrt(pi) sum (-1)^n x^(2n) / (n! (2n+1)), and derivatives term by term.
     terms = [((-1) ** n / (math.factorial(n) * (2 * n + 1)), 2 * n) for n in range(40)]
@@ -384,13 +403,14 @@ def test_the_smeared_kernel_is_smooth_down_to_zero(splitting, x):
 
 def test_the_slope_alone_is_that_of_the_smeared_kernel_at_all_distances():
     r = torch.tensor([[0.0, 1e-6, 0.3], [0.34, 2.0, 30.0]], dtype=torch.float64)
-    np.testing.assert_array_equal(smeared_slope(r, 0.3), smeared_kernel(r, 0.3)[1])
+    expected = smeared_kernel(r, torch.tensor(0.3, dtype=torch.float64))[1]
+    np.testing.assert_array_equal(smeared_radial(r, 0.3), expected)
 
 
 @pytest.mark.parametrize("splitting", [0.0, 0.3])
 def test_the_screened_kernel_has_the_derivatives_that_it_says(splitting):
     r = torch.tensor([0.5, 2.0, 7.0], dtype=torch.float64, requires_grad=True)
-    value, first, second = screened_kernel(r, splitting)
+    value, first, second = screened_kernel(r, torch.tensor(splitting, dtype=torch.float64))
     (slope,) = torch.autograd.grad(value.sum(), r, create_graph=True)
     (curvature,) = torch.autograd.grad(slope.sum(), r)
     np.testing.assert_allclose(value.detach(), torch.erfc(splitting * r.detach()) / r.detach(), rtol=1e-15)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from qmmlmm.ml.damped_multipoles import field_at_atoms, own_distance, pair_energy, pair_geometry, smeared_derivatives
+from qmmlmm.embedding.kernels import smeared_derivatives
+from qmmlmm.ml.damped_multipoles import field_at_atoms, own_distance, pair_energy, pair_geometry
 
 DAMPING = 0.35
 # A dipole made of two charges 2e-3 bohr apart differs from a point dipole by the square of that.

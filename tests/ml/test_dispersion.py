@@ -69,7 +69,7 @@ def test_far_fragments_attract_as_the_sixth_power():
 
 @pytest.mark.parametrize("method", ["b3lyp", "b3lyp-d4", "-d3bj", ""])
 def test_other_dispersion_is_refused(method):
-    with pytest.raises(PotentialError, match=r"with '-d3bj' behind it, such as 'b3lyp-d3bj'"):
+    with pytest.raises(PotentialError, match=r"with the ending '-d3bj', such as 'b3lyp-d3bj'"):
         DispersionTail(NUMBERS, method)
 
 

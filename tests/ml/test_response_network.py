@@ -1,22 +1,21 @@
 from __future__ import annotations
 
-import copy
+import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.near_moments import N_MOMENTS, NearMoments
 from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
-from qmmlmm.ml.term_module import TorchTerm
 from qmmlmm.units import ANGSTROM_IN_BOHR, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
+from tests.finite_differences import central_difference
+from tests.ml.networks import BONDS, NUMBERS, SMALL, network, network_inputs
 
-NUMBERS = [6, 8, 1, 1, 9]
-BONDS = [(0, 1), (0, 2), (0, 3)]
 ROUND_OFF = 1e-11
 SINGLE_ROUND_OFF = 3e-6  # hartree; sums of some hundred terms of the order of 0.1 in float32
 DIFFERENTIATED = ("positions", "potential", "field", "near_positions")
@@ -25,39 +24,20 @@ DIFFERENCE_TOLERANCE = 2e-7
 # Forces of a float32 network differ from those of the same weights in float64 by about 1e-3 of their size.
 SINGLE_PRECISION_ENERGY = 5e-3  # kJ/mol
 SINGLE_PRECISION_FORCE = 0.5  # kJ/(mol nm)
-# Differences over 1e-5 nm, in units of the largest force.
-SYSTEM_DIFFERENCE = 1e-6
 
 
-def network(dtype=torch.float64, seed=5, **changes) -> ResponseNetwork:
-    torch.manual_seed(seed)
-    arguments = {
-        "settings": ResponseSettings(features=12, near_cutoff=5.0, near_functions=4),
-        "conditions": [(0, 1, 0), (-1, 2, 0), (-1, 2, 1)],
-        "members": 2,
-    }
-    arguments.update(changes)
-    model = ResponseNetwork(NUMBERS, BONDS, dtype=dtype, **arguments)
-    model.constants = torch.tensor([-0.3, 0.2, 0.1], dtype=torch.float64)[: len(arguments["conditions"])]
-    torch.nn.init.normal_(model.bonded.coefficients, std=0.05)
-    model.bonded.equilibrium.fill_(2.2)
-    return model.eval()
+pytestmark = pytest.mark.usefixtures("without_profiling")
 
 
 @pytest.fixture
 def inputs():
-    generator = torch.Generator().manual_seed(6)
-    places = [[0.0, 0.0, 0.0], [0.1, 0.2, 2.3], [1.8, 0.0, -1.0], [-1.7, 0.3, -1.1], [0.5, 5.2, 1.0]]
-    return {
-        "atomic_numbers": torch.tensor(NUMBERS),
-        "charge": torch.tensor(-1.0, dtype=torch.float64),
-        "multiplicity": torch.tensor(2.0, dtype=torch.float64),
-        "positions": torch.tensor(places, dtype=torch.float64),
-        "potential": 0.1 * torch.randn(5, generator=generator, dtype=torch.float64),
-        "field": 0.03 * torch.randn(5, 3, generator=generator, dtype=torch.float64),
-        "near_positions": torch.tensor([[0.0, 1.0, 6.0], [5.0, 1.0, -2.0], [-3.0, -4.0, 1.0]], dtype=torch.float64),
-        "near_charges": torch.tensor([0.4, -0.8, 1.0], dtype=torch.float64),
-    }
+    return network_inputs()
+
+
+@functools.cache
+def recorded(settings=SMALL) -> torch.jit.ScriptModule:
+    """What a model file holds, of `network(settings)`; it takes seconds to make."""
+    return torch.jit.script(RecordedNetwork(network(settings)).eval())
 
 
 def energy(model, inputs) -> torch.Tensor:
@@ -74,7 +54,7 @@ def rotated(inputs, matrix, shift):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, ROUND_OFF), (torch.float32, SINGLE_ROUND_OFF)])
 def test_energy_does_not_depend_on_place_and_orientation(inputs, dtype, tolerance):
-    model = network(dtype)
+    model = network(dtype=dtype)
     matrix, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
     for sign in (1.0, -1.0):  # one of the two is a reflection
         moved = rotated(inputs, sign * matrix, torch.tensor([3.0, -2.0, 11.0], dtype=torch.float64))
@@ -122,15 +102,13 @@ def test_first_derivatives_are_those_of_central_differences(inputs, key):
     model = network()
     leaf = inputs[key].clone().requires_grad_(True)
     (slope,) = torch.autograd.grad(energy(model, {**inputs, key: leaf}), leaf)
-    step = 1e-4
-    differences = torch.zeros_like(slope).flatten()
     for k in range(slope.numel()):
-        shift = torch.zeros(slope.numel(), dtype=torch.float64)
-        shift[k] = step
-        shift = shift.view(slope.shape)
-        up, down = (energy(model, {**inputs, key: inputs[key] + sign * shift}) for sign in (1, -1))
-        differences[k] = (up - down) / (2 * step)
-    assert (differences.view(slope.shape) - slope).abs().max() < DIFFERENCE_TOLERANCE
+        direction = torch.zeros(slope.numel(), dtype=torch.float64)
+        direction[k] = 1.0
+        difference = central_difference(
+            lambda x: energy(model, {**inputs, key: x}), inputs[key], direction.view(slope.shape), 1e-4
+        )
+        assert abs(difference - slope.flatten()[k]) < DIFFERENCE_TOLERANCE
     assert slope.abs().max() > 1e-4
 
 
@@ -144,22 +122,19 @@ def test_second_derivatives_are_those_of_central_differences_of_the_first(inputs
     hessian = torch.autograd.functional.hessian(
         lambda x: energy(model, {**inputs, "positions": x}), inputs["positions"]
     ).reshape(15, 15)
-    step = 1e-4
-    differences = torch.zeros_like(hessian)
-    for k in range(15):
-        shift = torch.zeros(15, dtype=torch.float64)
-        shift[k] = step
-        shift = shift.view(5, 3)
-        differences[k] = (gradient(inputs["positions"] + shift) - gradient(inputs["positions"] - shift)) / (2 * step)
+    differences = torch.stack(
+        [
+            central_difference(gradient, inputs["positions"], torch.eye(15, dtype=torch.float64)[k].view(5, 3), 1e-4)
+            for k in range(15)
+        ]
+    )
     assert (hessian - differences).abs().max() < 10 * DIFFERENCE_TOLERANCE
     assert (hessian - hessian.T).abs().max() < ROUND_OFF
 
 
 def test_a_recorded_network_has_no_second_derivatives_that_could_be_taken_for_zero(inputs):
-    recorded = RecordedNetwork(network())
-
     def of_positions(positions):
-        return energy(recorded, {**inputs, "positions": positions})
+        return energy(recorded(), {**inputs, "positions": positions})
 
     assert torch.autograd.functional.hessian(of_positions, inputs["positions"]).isnan().all()
 
@@ -214,7 +189,7 @@ def test_an_atom_on_an_axis_of_symmetry_tells_the_planes_through_it_apart(tensor
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_charges_add_up_to_the_charge_of_the_condition(inputs, dtype):
-    model = network(dtype)
+    model = network(dtype=dtype)
     positions = inputs["positions"].expand(2, 3, 5, 3)
     charges = model.properties(positions, torch.tensor([0, 1, 2]))["charges"]
     expected = torch.tensor([0.0, -1.0, -1.0], dtype=torch.float64).expand(2, 3)
@@ -370,11 +345,11 @@ def test_the_recorded_energy_and_gradient_are_those_of_the_network(inputs, surro
     if surroundings == "none":
         for key in ("potential", "field", "near_positions", "near_charges"):
             del inputs[key]
-    recorded = torch.jit.freeze(torch.jit.script(RecordedNetwork(model).eval()))
-    assert '"cpu"' not in str(recorded.inlined_graph)  # no place is fixed: it runs on a GPU too
+    script = torch.jit.freeze(recorded(settings))
+    assert '"cpu"' not in str(script.inlined_graph)  # no place is fixed: it runs on a GPU too
     for shift in (0.0, 0.05):  # not where it was recorded, and not twice in the same place
         found = []
-        for form in (model, recorded):
+        for form in (model, script):
             leaves = {key: inputs[key].clone().requires_grad_(True) for key in DIFFERENTIATED if key in inputs}
             moved = {key: leaf + shift * torch.sin(7 * leaf) for key, leaf in leaves.items()}
             value = form({**inputs, **moved})
@@ -390,16 +365,16 @@ def test_the_recorded_energy_and_gradient_are_those_of_the_network(inputs, surro
 def test_of_a_recorded_committee_each_member_can_be_differentiated_on_demand(inputs, asked_for):
     """With the charges around and without: the derivative by the atoms takes another way then."""
     model = network()
-    recorded = torch.jit.script(RecordedNetwork(model).eval())
+    script = recorded()
     leaves = [inputs[key].clone().requires_grad_(True) for key in asked_for]
     asked = {**inputs, **dict(zip(asked_for, leaves, strict=True)), "each_member": torch.ones(())}
-    assert recorded(asked)["member_energies"].shape == (2,)
+    assert script(asked)["member_energies"].shape == (2,)
     for k in range(2):
-        slopes = [torch.autograd.grad(form(asked)["member_energies"][k], leaves) for form in (model, recorded)]
+        slopes = [torch.autograd.grad(form(asked)["member_energies"][k], leaves) for form in (model, script)]
         for here, there in zip(*slopes, strict=True):
             torch.testing.assert_close(there, here, rtol=0, atol=ROUND_OFF)
             assert here.abs().max() > 1e-4
-    assert "uncertainty_scale" in [name.split(".")[-1] for name, _ in recorded.named_buffers()]
+    assert "uncertainty_scale" in [name.split(".")[-1] for name, _ in script.named_buffers()]
 
 
 def test_moments_of_near_charges_beside_an_atom_are_differentiated_alike_in_both_ways():
@@ -422,15 +397,16 @@ def test_moments_of_near_charges_beside_an_atom_are_differentiated_alike_in_both
 
 def test_a_network_is_recorded_where_it_is():
     # The device "meta" has no values, but an operation with a tensor from elsewhere fails on it as on a GPU.
-    recorded = RecordedNetwork(network(members=2).to("meta"))
+    on_meta = RecordedNetwork(network(replace(SMALL, layers=1)).to("meta"))
     places = torch.zeros(len(NUMBERS), 3, dtype=torch.float64, device="meta")
-    energies, slopes = recorded.each_alone(torch.zeros(1, dtype=torch.int64, device="meta"), places)
+    with torch.jit.optimized_execution(False):
+        energies, slopes = on_meta.each_alone(torch.zeros(1, dtype=torch.int64, device="meta"), places)
     assert energies.device.type == slopes.device.type == "meta"
     assert slopes.shape == (2, len(NUMBERS), 3)
 
 
 def test_recording_leaves_the_network_trainable():
-    model = network()
+    model = network(replace(SMALL, layers=1, near_cutoff=0.0), members=1)
     RecordedNetwork(model)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -476,40 +452,3 @@ def test_a_model_that_makes_no_sense_is_refused(changes, message):
         ResponseNetwork(NUMBERS, BONDS, **changes)
     with pytest.raises(PotentialError, match="no covalent radius"):
         ResponseNetwork([99, 1], [])
-
-
-@pytest.mark.parametrize("shape", ["box", None])
-def test_in_a_system_forces_on_all_particles_are_differences_of_the_energy(models, shape, tmp_path):
-    case = models.solution(shape)
-    torch.manual_seed(3)
-    settings = ResponseSettings(features=8, near_cutoff=4.5, near_functions=4)
-    model = ResponseNetwork([1, 8, 1], [(0, 1), (1, 2)], settings, members=2, dtype=torch.float64)
-    model.near_scale = 0.1  # so that the term of the near charges is not small
-    path = tmp_path / "model.pt"
-    MLPotential(model, atomic_numbers=[1, 8, 1], embeddings=["electrostatic"]).save(path)
-    hamiltonian = Hamiltonian([Term(MLPotential.load(path), Region("mol", [0, 1, 2]), embedding="electrostatic")])
-    term = create_mixed_system(case.topology, case.system, hamiltonian, ml_backend="pythonforce").layouts["mol/ML"]
-    module = TorchTerm("mol/ML", MLPotential.load(path).term_module(term))
-    _, forces = module.compute_openmm(case.positions, case.box)
-    blind = MLPotential(
-        replaced(model, near_cutoff=0.0), atomic_numbers=[1, 8, 1], embeddings=["electrostatic"]
-    ).term_module(term)
-    _, without = TorchTerm("mol/ML", blind).compute_openmm(case.positions, case.box)
-    assert np.abs(forces - without)[3:].max() > 1.0  # the near charges feel their term
-    step = 1e-5
-    generator = np.random.default_rng(8)
-    for group in (slice(0, 3), slice(3, None), slice(None)):
-        direction = np.zeros_like(case.positions)
-        direction[group] = generator.standard_normal(direction[group].shape)
-        up, _ = module.compute_openmm(case.positions + step * direction, case.box)
-        down, _ = module.compute_openmm(case.positions - step * direction, case.box)
-        expected = -(up - down) / (2 * step)
-        found = float((forces * direction).sum())
-        assert found == pytest.approx(expected, abs=SYSTEM_DIFFERENCE * np.abs(forces[group]).max())
-
-
-def replaced(model, **attributes):
-    changed = copy.deepcopy(model)
-    for name, value in attributes.items():
-        setattr(changed, name, value)
-    return changed

@@ -13,8 +13,10 @@ from openmm import app, unit
 
 from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.ml.response_network import ResponseNetwork
-from qmmlmm.ml.torch_force import create_torch_force, unavailable_because
+from qmmlmm.mm.torch_force import create_torch_force, unavailable_because
 from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
+from tests.contexts import energy_and_forces, make_context
+from tests.finite_differences import central_difference
 
 PLATFORMS = {openmm.Platform.getPlatform(k).getName() for k in range(openmm.Platform.getNumPlatforms())}
 pytestmark = [
@@ -46,7 +48,7 @@ def no_torchforce_because():
     system.addParticle(1.0)
     system.addForce(create_torch_force(torch.jit.script(Nothing()), False))
     try:
-        context_on(system, "CUDA")
+        context_on(system, np.zeros((1, 3)), "CUDA")
     except openmm.OpenMMException as error:
         return f"the plug-in of openmmtorch has no CUDA: {error}"
     return None
@@ -102,8 +104,7 @@ def methanol_in_water():
     frozen = copy.deepcopy(system)
     for i in range(first, first + 6):
         frozen.setParticleMass(i, 0.0)
-    context = context_on(frozen, "CPU")
-    context.setPositions(positions)
+    context = context_on(frozen, positions, "CPU")
     openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
     positions = context.getState(positions=True).getPositions(asNumpy=True)._value
     return topology, system, positions, tuple(range(first, first + 6))
@@ -115,25 +116,25 @@ def network(numbers, members=1, dtype=torch.float64):
     return model.eval()
 
 
-def context_on(system, platform, precision=None, integrator=None):
+def context_on(system, positions, platform, precision=None, **options):
     properties = {"Precision": precision} if precision else {}
-    integrator = integrator or openmm.VerletIntegrator(0.0005)
-    return openmm.Context(system, integrator, openmm.Platform.getPlatform(platform), properties)
+    options = {"integrator": openmm.VerletIntegrator(0.0005)} | options
+    return make_context(system, positions, platform=platform, properties=properties, **options)
 
 
-def energy_and_forces(context, positions, groups=-1):
+def at(context, positions, groups=-1):
+    """Energy and forces of a Context at positions in nm."""
     context.setPositions(positions)
-    state = context.getState(energy=True, forces=True, groups=groups)
-    return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+    return energy_and_forces(context, groups)
 
 
 def assert_same_on_cuda(system, positions, precision, tolerance, n_geometries=4):
-    reference, cuda = context_on(system, "Reference"), context_on(system, "CUDA", precision)
+    reference, cuda = context_on(system, positions, "Reference"), context_on(system, positions, "CUDA", precision)
     rng = np.random.default_rng(1)
     for _ in range(n_geometries):  # TorchScript profiles the first calls and runs other code from then on
         moved = positions + 0.002 * rng.standard_normal(positions.shape)
-        expected, expected_forces = energy_and_forces(reference, moved)
-        energy, forces = energy_and_forces(cuda, moved)
+        expected, expected_forces = at(reference, moved)
+        energy, forces = at(cuda, moved)
         scale = np.abs(expected_forces).max()
         np.testing.assert_allclose(forces, expected_forces, rtol=0.0, atol=tolerance * scale)
         assert energy == pytest.approx(expected, rel=tolerance)
@@ -168,18 +169,15 @@ def test_forces_are_the_derivative_of_the_energy(methanol_in_water, backend):
     region = Region("methanol", atoms, charge=0)
     hamiltonian = Hamiltonian([Term(model, region, embedding="electrostatic")])
     mixed = create_mixed_system(topology, system, hamiltonian, ml_backend=backend)
-    context = context_on(mixed.system, "CUDA", "double")
-    group = {mixed.force_groups["methanol/ML"]}
-    _, forces = energy_and_forces(context, positions, group)
-    step = 1e-4
+    context = context_on(mixed.system, positions, "CUDA", "double")
+    group = {mixed.force_group("methanol/ML")}
+    _, forces = at(context, positions, group)
     rng = np.random.default_rng(2)
     for _ in range(4):
         direction = rng.standard_normal(positions.shape)
         direction[: atoms[0]] *= 0.1
-        ahead, _ = energy_and_forces(context, positions + step * direction, group)
-        behind, _ = energy_and_forces(context, positions - step * direction, group)
-        expected = -(forces * direction).sum()
-        assert (ahead - behind) / (2.0 * step) == pytest.approx(expected, rel=1e-5)
+        slope = central_difference(lambda x: at(context, x, group)[0], positions, direction, 1e-4, points=4)
+        assert slope == pytest.approx(-(forces * direction).sum(), rel=1e-5)
 
 
 def test_multiple_time_steps_end_at_the_same_place(methanol_in_water, backend):
@@ -198,9 +196,8 @@ def test_multiple_time_steps_end_at_the_same_place(methanol_in_water, backend):
     ends = []
     for platform, precision in (("Reference", None), ("CUDA", "double")):
         integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, 0.001, inner_steps=2)
-        context = context_on(mixed.system, platform, precision, integrator)
-        context.setPositions(positions)
-        context.setVelocities(np.zeros_like(positions))
+        velocities = np.zeros_like(positions)
+        context = context_on(mixed.system, positions, platform, precision, integrator=integrator, velocities=velocities)
         integrator.step(2)
         ends.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
     moved = np.abs(ends[0] - positions).max()

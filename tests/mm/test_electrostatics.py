@@ -7,9 +7,11 @@ from openmm import unit
 
 from qmmlmm.errors import UnsupportedSystemError
 from qmmlmm.mm.electrostatics import ElectrostaticsSettings, electrostatics_settings, force_field_charges
+from tests import toy_systems
+from tests.contexts import make_context
 
 CUBE = np.diag([3.0, 3.5, 4.0])
-OCTAHEDRON = 4.1 * np.array([[1, 0, 0], [1 / 3, 2 * np.sqrt(2) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]])
+OCTAHEDRON = 4.1 * toy_systems.OCTAHEDRON
 TINY = np.diag([1.1, 1.2, 1.3])
 
 
@@ -29,9 +31,7 @@ def two_ions(method=openmm.NonbondedForce.PME, box=CUBE, cutoff=0.9, tolerance=5
 
 def parameters_in_context(system, platform):
     force = system.getForce(0)
-    integrator = openmm.VerletIntegrator(0.001)
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatform(platform))
-    context.setPositions([[0.0, 0.0, 0.0], [0.3, 0.1, 0.0]])
+    context = make_context(system, [[0.0, 0.0, 0.0], [0.3, 0.1, 0.0]], platform=platform)
     context.getState(energy=True)  # without it the CPU platform has no parameters yet
     return force.getPMEParametersInContext(context)
 

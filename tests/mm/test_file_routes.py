@@ -11,14 +11,9 @@ from openmm import app, unit
 from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, create_mixed_system, select
 from systems import acetone_water, package_data
 from systems.package_data import PackageFile
-from tests.mm.test_mixed_system import (
-    CUTOFF_ENERGY,
-    CUTOFF_FORCE,
-    ROUND_OFF_ENERGY,
-    ROUND_OFF_FORCE,
-    energy_and_forces,
-    tight_pme,
-)
+from tests.contexts import system_energy_and_forces
+from tests.mm.tolerances import CUTOFF_ENERGY, CUTOFF_FORCE, ROUND_OFF_ENERGY, ROUND_OFF_FORCE
+from tests.toy_systems import tight_pme
 
 # OpenMM 8.5 leaves the files that it reads to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -55,11 +50,11 @@ def first_atoms_of_psf(text, n):
 
 def assert_given_back(case, system, region):
     """Assert that a term that repeats the force field of the region leaves energy and forces as they are."""
-    energy, forces = energy_and_forces(system, case.positions)
+    energy, forces = system_energy_and_forces(system, case.positions)
     for embedding in ("mechanical", "electrostatic"):
         term = Term(OpenMMPotential(case.alone), region, embedding=embedding)
         mixed = create_mixed_system(case.topology, system, Hamiltonian([term]))
-        mixed_energy, mixed_forces = energy_and_forces(mixed.system, case.positions)
+        mixed_energy, mixed_forces = system_energy_and_forces(mixed.system, case.positions)
         assert mixed_energy == pytest.approx(energy, abs=CUTOFF_ENERGY)
         np.testing.assert_allclose(mixed_forces, forces, atol=CUTOFF_FORCE)
 
@@ -168,8 +163,8 @@ def gromacs_files(tmp_path_factory):
 
 def test_the_gromacs_file_holds_the_force_field_that_it_was_written_from(gromacs_files):
     case = gromacs_files
-    energy, forces = energy_and_forces(case.original, case.positions)
-    read_energy, read_forces = energy_and_forces(case.system, case.positions)
+    energy, forces = system_energy_and_forces(case.original, case.positions)
+    read_energy, read_forces = system_energy_and_forces(case.system, case.positions)
     assert read_energy == pytest.approx(energy, abs=1e3 * ROUND_OFF_ENERGY)
     np.testing.assert_allclose(read_forces, forces, atol=1e3 * ROUND_OFF_FORCE)
 
@@ -192,6 +187,6 @@ def test_a_region_of_a_file_without_its_repulsion_does_not_pass_for_the_force_fi
     bonds.setBondParameters(0, a, b, length, 1.01 * k)
     term = Term(OpenMMPotential(wrong), Region("peptide", peptide), embedding="electrostatic")
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
-    _, forces = energy_and_forces(case.system, case.positions)
-    _, mixed_forces = energy_and_forces(mixed.system, case.positions)
+    _, forces = system_energy_and_forces(case.system, case.positions)
+    _, mixed_forces = system_energy_and_forces(mixed.system, case.positions)
     assert np.abs(mixed_forces - forces).max() > 1e3 * CUTOFF_FORCE

@@ -10,14 +10,9 @@ from openmm import unit
 
 from qmmlmm import Hamiltonian, OpenMMMLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import PotentialError
-from tests.mm.conftest import SIDE_CHAIN
-from tests.mm.test_mixed_system import (
-    DIFFERENCE_FORCE,
-    ROUND_OFF_FORCE,
-    central_differences,
-    context_of,
-    term_forces,
-)
+from tests.contexts import make_context, term_differences, term_forces
+from tests.mm.tolerances import DIFFERENCE_FORCE, DIFFERENCE_STEP, ROUND_OFF_FORCE
+from tests.toy_systems import SIDE_CHAIN
 
 EV_IN_KJ_PER_MOL = 96.48533212331  # CODATA 2018: elementary charge times Avogadro constant
 LINK_RATIO = (0.76 + 0.31) / (0.76 + 0.76)  # C-C, covalent radii of Cordero et al. (2008)
@@ -80,7 +75,7 @@ def test_a_mace_model_gives_a_region_with_a_link_atom_the_energy_of_its_own_calc
     region = Region("side chain", SIDE_CHAIN)
     hamiltonian = Hamiltonian([Term(mace_term(model_file), region, embedding="mechanical")])
     mixed = create_mixed_system(case.topology, case.system, hamiltonian)
-    energy = mixed.term_energies(context_of(mixed.system, case.positions))["side chain/ML"]
+    energy = mixed.term_energies(make_context(mixed.system, case.positions))["side chain/ML"]
     # CB and its hydrogens, and the hydrogen on the cut bond to CA.
     cb, ca = case.positions[10], case.positions[8]
     inside = np.vstack([case.positions[list(SIDE_CHAIN)], cb + LINK_RATIO * (ca - cb)])
@@ -97,13 +92,13 @@ def test_forces_of_a_mace_term_are_central_differences_on_region_and_link_host(a
     mixed = create_mixed_system(case.topology, case.system, hamiltonian)
     forces = term_forces(mixed, "side chain/ML", case.positions)
     atoms = [10, 11, 8]
-    expected = central_differences(mixed, "side chain/ML", case.positions, atoms)
+    expected = term_differences(mixed, "side chain/ML", case.positions, atoms, DIFFERENCE_STEP)
     assert np.abs(expected).max() > 1.0
     # The energies of the free atoms, 1e5 kJ/mol, limit what differences can tell.
     np.testing.assert_allclose(forces[atoms], expected, atol=10 * DIFFERENCE_FORCE)
     assert np.abs(forces.sum(axis=0)).max() < 1e3 * ROUND_OFF_FORCE
     integrator = openmm.VerletIntegrator(0.0001)
-    context = context_of(mixed.system, case.positions, integrator=integrator)
+    context = make_context(mixed.system, case.positions, integrator=integrator)
     integrator.step(3)
     assert np.isfinite(context.getState(energy=True).getPotentialEnergy()._value)
 

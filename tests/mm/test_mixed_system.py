@@ -8,8 +8,7 @@ import sys
 import numpy as np
 import openmm
 import pytest
-import torch
-from openmm import app, unit
+from openmm import app
 
 from qmmlmm import (
     Hamiltonian,
@@ -22,7 +21,6 @@ from qmmlmm import (
     create_mixed_system,
     select,
 )
-from qmmlmm.coupling.potential import Evaluation
 from qmmlmm.errors import (
     ConvergenceError,
     EvaluationError,
@@ -33,152 +31,28 @@ from qmmlmm.errors import (
     RegionError,
     UnsupportedSystemError,
 )
-from qmmlmm.units import NM_IN_BOHR
-from tests.mm.conftest import PEPTIDE, SIDE_CHAIN
-from tests.mm.test_removal import isolated_molecule
-
-# OpenMM adds some ten thousand terms of up to 1e4 kJ/mol in another order.
-ROUND_OFF_ENERGY = 1e-7  # kJ/mol
-ROUND_OFF_FORCE = 1e-6  # kJ/(mol nm)
-# OpenMM and the embedding both cut erfc(alpha r)/r off at alpha r = 4.5, 139 erfc(4.5)/0.8 = 3e-8 kJ/mol for a pair
-# of unit charges, of which some thousand are around the cutoff; alpha is rounded differently.
-CUTOFF_ENERGY = 1e-5  # kJ/mol
-CUTOFF_FORCE = 1e-4  # kJ/(mol nm)
-# Five-point differences with a step of 1e-4 nm on Reference: 1e-9 kJ/mol from a charge that crosses the cutoff.
-DIFFERENCE_STEP = 1e-4  # nm
-DIFFERENCE_FORCE = 5e-5  # kJ/(mol nm), relative to forces of some 500: 1e-7
-NET_FORCE = 5e-4  # kJ/(mol nm), 1e-8 hartree/bohr: without a box nothing but round-off is left
-QM_DIFFERENCE_FORCE = 0.05  # kJ/(mol nm), 1e-6 hartree/bohr: energies converged to 1e-11 hartree
-
-
-def context_of(system, positions, platform="Reference", integrator=None):
-    context = openmm.Context(
-        system, integrator or openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform(platform)
-    )
-    context.setPositions(positions)
-    return context
-
-
-def energy_and_forces(system, positions, platform="Reference"):
-    state = context_of(system, positions, platform).getState(energy=True, forces=True)
-    return (
-        state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole),
-        state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer),
-    )
-
-
-def tight_pme(case, cutoff=0.8):
-    """The same System with so large an alpha that nothing is left at the cutoff."""
-    system = copy.deepcopy(case.system)
-    for force in system.getForces():
-        if isinstance(force, openmm.NonbondedForce):
-            force.setPMEParameters(4.5 / cutoff, 48, 48, 48)
-    return system
-
-
-def without_lennard_jones(system, particles):
-    """Take the Lennard-Jones interactions of some particles out of a System, and return it."""
-    inside = set(particles)
-    force = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-    for particle in inside:
-        charge, sigma, _ = force.getParticleParameters(particle)
-        force.setParticleParameters(particle, charge, sigma, 0.0)
-    for index in range(force.getNumExceptions()):
-        a, b, charge, sigma, _ = force.getExceptionParameters(index)
-        if a in inside and b in inside:
-            force.setExceptionParameters(index, a, b, charge, sigma, 0.0)
-    return system
-
-
-class BondedSprings(torch.nn.Module):
-    """A region that any engine can compute: springs on all pairs, and fixed charges in the potential."""
-
-    def __init__(self, charges, stiffness=0.001, length=4.0):
-        super().__init__()
-        self.stiffness, self.length = stiffness, length
-        self.register_buffer("charges", torch.tensor(charges))
-
-    def forward(self, positions: torch.Tensor, potential: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-        n = positions.shape[0]
-        pairs = torch.triu_indices(n, n, 1)
-        r = torch.sqrt(((positions[pairs[0]] - positions[pairs[1]]) ** 2).sum(-1))
-        return self.stiffness * ((r - self.length) ** 2).sum() + (self.charges * potential).sum()
-
-
-class EvaluatedSprings:
-    """The energy of BondedSprings, written once more in numpy, as a QM program would be called."""
-
-    level = "QM"
-    embeddings = frozenset({"electrostatic"})
-
-    def __init__(self, charges):
-        self.charges = np.array(charges)
-
-    def check(self, specification):
-        pass
-
-    def create_evaluator(self, specification):
-        return self
-
-    def evaluate(self, positions, external_field):
-        from qmmlmm.mm.openmm_potential import charges_in_field
-
-        i, j = np.triu_indices(len(positions), 1)
-        bonds = positions[i] - positions[j]
-        r = np.linalg.norm(bonds, axis=1)
-        pull = (0.002 * (r - 4.0) / r)[:, None] * bonds
-        gradient = np.zeros_like(positions)
-        np.add.at(gradient, i, pull)
-        np.subtract.at(gradient, j, pull)
-        inside = charges_in_field(positions, self.charges, external_field)
-        return Evaluation(
-            0.001 * ((r - 4.0) ** 2).sum() + inside.energy,
-            gradient + inside.gradient,
-            inside.charge_gradient,
-            inside.smooth_points,
-            inside.smooth_charges,
-        )
-
-
-class PolarisableModel(torch.nn.Module):
-    """Charges that depend on the geometry, dipoles and polarisabilities: every kind of response."""
-
-    def forward(self, positions: torch.Tensor, potential: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-        n = positions.shape[0]
-        center = positions.mean(0)
-        r2 = ((positions - center) ** 2).sum(-1)
-        charges = 0.1 * torch.sin(0.3 * r2 + torch.arange(n))
-        dipoles = 0.05 * (positions - center)
-        return (
-            0.002 * (r2 - 9.0).square().sum() / n
-            + (charges * potential).sum()
-            - (dipoles * field).sum()
-            - 0.5 * (3.0 * field.square().sum(-1)).sum()
-        )
-
-
-def central_differences(mixed, name, positions, atoms, step=DIFFERENCE_STEP):
-    """Five-point differences of one term; the force field has steps of its own where pairs cross its cutoff."""
-    context = context_of(mixed.system, positions)
-    group = {mixed.force_groups[name]}
-    result = np.zeros((len(atoms), 3))
-    for k, atom in enumerate(atoms):
-        for axis in range(3):
-            for shift, weight in ((-2, -1), (-1, 8), (1, -8), (2, 1)):
-                moved = positions.copy()
-                moved[atom, axis] += shift * step
-                context.setPositions(moved)
-                context.computeVirtualSites()
-                energy = context.getState(energy=True, groups=group).getPotentialEnergy()._value
-                result[k, axis] += weight * energy / (12.0 * step)
-    return result
-
-
-def term_forces(mixed, name, positions):
-    group = {mixed.force_groups[name]}
-    state = context_of(mixed.system, positions).getState(forces=True, groups=group)
-    return state.getForces(asNumpy=True)._value
-
+from qmmlmm.geometry import Geometry
+from qmmlmm.units import BOHR_IN_NM
+from tests.contexts import make_context, system_energy_and_forces, term_differences, term_forces
+from tests.mm.tolerances import (
+    CUTOFF_ENERGY,
+    CUTOFF_FORCE,
+    DIFFERENCE_FORCE,
+    DIFFERENCE_STEP,
+    NET_FORCE,
+    QM_DIFFERENCE_FORCE,
+    ROUND_OFF_ENERGY,
+    ROUND_OFF_FORCE,
+)
+from tests.toy_potentials import BondedSprings, EvaluatedSprings, Failing, PolarisableModel
+from tests.toy_systems import (
+    PEPTIDE,
+    SIDE_CHAIN,
+    isolated_molecule,
+    nonbonded_force,
+    tight_pme,
+    without_lennard_jones,
+)
 
 # --- a term that repeats the force field gives back the force field ---
 
@@ -193,8 +67,8 @@ def test_a_term_that_repeats_the_force_field_gives_back_the_force_field_without_
     potential = OpenMMPotential(isolated_molecule(case, PEPTIDE))
     region = Region("peptide", PEPTIDE)
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian([Term(potential, region, embedding=embedding)]))
-    energy, forces = energy_and_forces(case.system, case.positions)
-    mixed_energy, mixed_forces = energy_and_forces(mixed.system, case.positions)
+    energy, forces = system_energy_and_forces(case.system, case.positions)
+    mixed_energy, mixed_forces = system_energy_and_forces(mixed.system, case.positions)
     assert mixed_energy == pytest.approx(energy, abs=ROUND_OFF_ENERGY)
     np.testing.assert_allclose(mixed_forces, forces, atol=ROUND_OFF_FORCE)
 
@@ -212,8 +86,8 @@ def test_a_term_that_repeats_the_force_field_gives_back_the_force_field_under_pm
     # In skewed boxes the neighbour list of OpenMM 8.5's Reference platform can lose a pair whose atoms are just
     # outside the cell: its energy changes when all is shifted. Shifted so, the pairs at the peptide are complete.
     positions = case.positions + 0.02
-    energy, forces = energy_and_forces(system, positions)
-    mixed_energy, mixed_forces = energy_and_forces(mixed.system, positions)
+    energy, forces = system_energy_and_forces(system, positions)
+    mixed_energy, mixed_forces = system_energy_and_forces(mixed.system, positions)
     assert mixed_energy == pytest.approx(energy, abs=CUTOFF_ENERGY)
     np.testing.assert_allclose(mixed_forces, forces, atol=CUTOFF_FORCE)
 
@@ -225,7 +99,7 @@ def test_two_embedded_regions_that_repeat_the_force_field_give_it_back(tip4p_cub
     water = residues[3]
     atoms = [a.index for a in water.atoms()]
     # The charge of TIP4P sits on a virtual site; here it is given to the oxygen everywhere.
-    force = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    force = nonbonded_force(system)
     oxygen, h1, h2, site = atoms
     for particle, charge in ((oxygen, -1.04844), (site, 0.0)):
         _, sigma, epsilon = force.getParticleParameters(particle)
@@ -250,8 +124,8 @@ def test_two_embedded_regions_that_repeat_the_force_field_give_it_back(tip4p_cub
         ]
     )
     mixed = create_mixed_system(case.topology, system, hamiltonian, remove_constraints=False)
-    energy, forces = energy_and_forces(system, case.positions)
-    mixed_energy, mixed_forces = energy_and_forces(mixed.system, case.positions)
+    energy, forces = system_energy_and_forces(system, case.positions)
+    mixed_energy, mixed_forces = system_energy_and_forces(mixed.system, case.positions)
     assert mixed_energy == pytest.approx(energy, abs=2 * CUTOFF_ENERGY)
     np.testing.assert_allclose(mixed_forces, forces, atol=2 * CUTOFF_FORCE)
 
@@ -277,11 +151,11 @@ def test_a_qm_and_an_ml_term_with_the_same_energy_function_cancel_in_a_correctio
     outer = Term(whole, peptide, embedding="electrostatic")
     plain = create_mixed_system(case.topology, case.system, Hamiltonian([outer]))
     corrected = create_mixed_system(case.topology, case.system, Hamiltonian([outer, *pair]))
-    energy, forces = energy_and_forces(plain.system, case.positions)
-    with_correction, corrected_forces = energy_and_forces(corrected.system, case.positions)
+    energy, forces = system_energy_and_forces(plain.system, case.positions)
+    with_correction, corrected_forces = system_energy_and_forces(corrected.system, case.positions)
     assert with_correction == pytest.approx(energy, abs=ROUND_OFF_ENERGY)
     np.testing.assert_allclose(corrected_forces, forces, atol=ROUND_OFF_FORCE)
-    terms = corrected.term_energies(context_of(corrected.system, case.positions))
+    terms = corrected.term_energies(make_context(corrected.system, case.positions))
     assert list(terms) == ["MM", "peptide/ML", "core/QM", "core/-ML"]
     assert abs(terms["core/QM"]._value) > 0.01
     assert sum(e._value for e in terms.values()) == pytest.approx(with_correction, abs=ROUND_OFF_ENERGY)
@@ -299,7 +173,7 @@ def test_forces_of_an_embedded_ml_region_with_a_cut_bond_are_central_differences
     # Region, host CA, its neighbours N, HA, C, then water near and far; virtual sites move with their parents.
     atoms = [10, 11, 8, 6, 9, 14, 22, 23, 400]
     forces = term_forces(mixed, "side chain/ML", case.positions)[atoms]
-    numerical = central_differences(mixed, "side chain/ML", case.positions, atoms)
+    numerical = term_differences(mixed, "side chain/ML", case.positions, atoms, DIFFERENCE_STEP)
     np.testing.assert_allclose(forces, numerical, atol=DIFFERENCE_FORCE)
     assert np.abs(forces).max(axis=1).min() > 100 * DIFFERENCE_FORCE  # the term acts on all that was tested
 
@@ -311,7 +185,7 @@ def test_forces_of_an_embedded_qm_region_with_a_cut_bond_are_central_differences
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
     atoms = [10, 11, 8, 9, 22]
     forces = term_forces(mixed, "side chain/QM", case.positions)
-    numerical = central_differences(mixed, "side chain/QM", case.positions, atoms, step=5e-4)
+    numerical = term_differences(mixed, "side chain/QM", case.positions, atoms, 5e-4)
     np.testing.assert_allclose(forces[atoms], numerical, atol=QM_DIFFERENCE_FORCE)
     assert np.abs(forces[atoms]).max(axis=1).min() > 10 * QM_DIFFERENCE_FORCE
     np.testing.assert_allclose(forces.sum(axis=0), 0.0, atol=NET_FORCE)
@@ -339,11 +213,11 @@ def ml_water(tip4p_cube):
 
 def test_virtual_sites_of_a_region_are_not_atoms_of_its_potential_and_lose_their_charge(ml_water):
     case, mixed = ml_water
-    layout = mixed.layouts["water/ML"]
+    layout = mixed.terms["water/ML"].layout
     assert list(layout.specification.atomic_numbers) == [8, 1, 1]
     site = int(layout.atoms[-1]) + 1
     assert mixed.system.isVirtualSite(site)
-    force = next(f for f in mixed.system.getForces() if isinstance(f, openmm.NonbondedForce))
+    force = nonbonded_force(mixed.system)
     assert force.getParticleParameters(site)[0]._value == 0.0
 
 
@@ -364,20 +238,20 @@ def test_a_serialised_and_a_copied_system_have_the_same_energy_and_forces(tip4p_
     whole, peptide, pair = correction(case, SIDE_CHAIN)
     hamiltonian = Hamiltonian([Term(whole, peptide, embedding="electrostatic"), *pair])
     mixed = create_mixed_system(case.topology, case.system, hamiltonian, ml_backend=backend)
-    energy, forces = energy_and_forces(mixed.system, case.positions)
+    energy, forces = system_energy_and_forces(mixed.system, case.positions)
     for again in (
         openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(mixed.system)),
         copy.deepcopy(mixed.system),
     ):
-        again_energy, again_forces = energy_and_forces(again, case.positions)
+        again_energy, again_forces = system_energy_and_forces(again, case.positions)
         assert again_energy == pytest.approx(energy, abs=ROUND_OFF_ENERGY)
         np.testing.assert_allclose(again_forces, forces, atol=ROUND_OFF_FORCE)
 
 
 def test_the_cpu_platform_agrees_with_reference(ml_water):
     case, mixed = ml_water
-    reference, _ = energy_and_forces(mixed.system, case.positions)
-    cpu, _ = energy_and_forces(mixed.system, case.positions, "CPU")
+    reference, _ = system_energy_and_forces(mixed.system, case.positions)
+    cpu, _ = system_energy_and_forces(mixed.system, case.positions, platform="CPU")
     assert cpu == pytest.approx(reference, rel=2e-5)  # single precision
 
 
@@ -389,7 +263,7 @@ def test_constant_pressure_runs_with_a_barostat_that_keeps_the_region_whole(ml_w
     system.addForce(barostat)
     integrator = openmm.LangevinMiddleIntegrator(300.0, 5.0, 0.0005)
     integrator.setRandomNumberSeed(1)
-    context = context_of(system, case.positions, "CPU", integrator)
+    context = make_context(system, case.positions, platform="CPU", integrator=integrator)
     openmm.LocalEnergyMinimizer.minimize(context, maxIterations=20)
     context.setVelocitiesToTemperature(300.0, 1)
     volumes = []
@@ -399,7 +273,7 @@ def test_constant_pressure_runs_with_a_barostat_that_keeps_the_region_whole(ml_w
     assert len(set(volumes)) > 1
     state = context.getState(positions=True, energy=True)
     positions = state.getPositions(asNumpy=True)._value
-    atoms = mixed.layouts["water/ML"].atoms
+    atoms = mixed.terms["water/ML"].layout.atoms
     assert np.ptp(positions[atoms], axis=0).max() < 0.4
     assert np.isfinite(state.getPotentialEnergy()._value)
 
@@ -407,12 +281,12 @@ def test_constant_pressure_runs_with_a_barostat_that_keeps_the_region_whole(ml_w
 def test_positions_in_other_images_of_the_box_give_the_same_energy(ml_water):
     case, mixed = ml_water
     box = np.array([list(v._value) for v in mixed.system.getDefaultPeriodicBoxVectors()])
-    energy, _ = energy_and_forces(mixed.system, case.positions)
+    energy, _ = system_energy_and_forces(mixed.system, case.positions)
     moved = case.positions.copy()
-    moved[mixed.layouts["water/ML"].atoms[1]] += box[0] - 2 * box[2]
-    group = {mixed.force_groups["water/ML"]}
-    here = context_of(mixed.system, case.positions).getState(energy=True, groups=group).getPotentialEnergy()._value
-    there = context_of(mixed.system, moved).getState(energy=True, groups=group).getPotentialEnergy()._value
+    moved[mixed.terms["water/ML"].layout.atoms[1]] += box[0] - 2 * box[2]
+    group = {mixed.force_group("water/ML")}
+    here = make_context(mixed.system, case.positions).getState(energy=True, groups=group).getPotentialEnergy()._value
+    there = make_context(mixed.system, moved).getState(energy=True, groups=group).getPotentialEnergy()._value
     assert there == pytest.approx(here, abs=ROUND_OFF_ENERGY)
 
 
@@ -421,11 +295,11 @@ def test_an_unchanged_geometry_is_not_computed_twice(tip4p_cube):
     _, peptide, _ = correction(case, SIDE_CHAIN)
     springs = Term(EvaluatedSprings(np.zeros(22)), peptide, embedding="electrostatic")
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian([springs]))
-    context = context_of(mixed.system, case.positions)
+    context = make_context(mixed.system, case.positions)
     context.getState(forces=True)
     context.getState(energy=True)
     mixed.term_energies(context)
-    assert mixed.evaluations("peptide/QM") == 1
+    assert mixed.terms["peptide/QM"].runner.evaluations == 1
 
 
 def test_terms_that_share_a_force_group_are_still_reported_one_by_one(tip4p_cube):
@@ -437,8 +311,8 @@ def test_terms_that_share_a_force_group_are_still_reported_one_by_one(tip4p_cube
     mixed = create_mixed_system(
         case.topology, case.system, Hamiltonian([Term(whole, peptide, embedding="electrostatic"), *shared])
     )
-    assert mixed.force_groups["core/QM"] == mixed.force_groups["core/-ML"] == 7
-    terms = mixed.term_energies(context_of(mixed.system, case.positions))
+    assert mixed.force_group("core/QM") == mixed.force_group("core/-ML") == 7
+    terms = mixed.term_energies(make_context(mixed.system, case.positions))
     assert terms["core/QM"]._value == pytest.approx(-terms["core/-ML"]._value, abs=ROUND_OFF_ENERGY)
     assert abs(terms["core/QM"]._value) > 0.01
 
@@ -471,20 +345,11 @@ def test_a_potential_of_openmm_ml_is_a_term(amber_vacuum):
     x = case.positions[atoms]
     distances = [np.linalg.norm(x[i] - x[j]) for i in range(3) for j in range(i)]
     expected = sum(500.0 * (d - 0.3) ** 2 for d in distances)
-    energy = mixed.term_energies(context_of(mixed.system, case.positions))["w/ML"]
+    energy = mixed.term_energies(make_context(mixed.system, case.positions))["w/ML"]
     assert energy._value == pytest.approx(expected, abs=1e-9)
 
 
 # --- what goes wrong ---
-
-
-class Failing(EvaluatedSprings):
-    def __init__(self, error):
-        super().__init__(np.zeros(22))
-        self.error = error
-
-    def evaluate(self, positions, external_field):
-        raise self.error
 
 
 @pytest.mark.parametrize(
@@ -513,7 +378,7 @@ def test_term_energies_raise_the_original_exception(amber_vacuum):
     term = Term(Failing(ConvergenceError("no")), Region("peptide", PEPTIDE), embedding="electrostatic")
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
     with pytest.raises(ConvergenceError, match="no"):
-        mixed.term_energies(context_of(mixed.system, case.positions))
+        mixed.term_energies(make_context(mixed.system, case.positions))
 
 
 def test_positions_that_are_not_numbers_are_caught_with_the_atoms_named(amber_vacuum):
@@ -523,7 +388,7 @@ def test_positions_that_are_not_numbers_are_caught_with_the_atoms_named(amber_va
     positions = case.positions.copy()
     positions[5] = np.nan
     with pytest.raises(NonFiniteError, match="peptide/QM.*atoms 5"):
-        mixed.term_energies(context_of(mixed.system, positions))
+        mixed.term_energies(make_context(mixed.system, positions))
 
 
 def test_positions_that_are_not_set_are_an_error(amber_vacuum):
@@ -546,7 +411,7 @@ def test_ill_regions_and_systems_are_refused_with_advice(amber_vacuum, tip4p_cub
         create_mixed_system(case.topology, case.system, springs(Region("far", [0, n])))
     with pytest.raises(RegionError, match="cuts the bond ACE1:C .* of order|bond to hydrogen"):
         create_mixed_system(case.topology, case.system, springs(Region("methyl", [0, 1])))
-    with pytest.raises(UnsupportedSystemError, match="31 atoms and the System|particles; hand in the pair"):
+    with pytest.raises(UnsupportedSystemError, match="31 atoms and the System|particles; pass the pair"):
         create_mixed_system(case.topology, tip4p_cube.system, springs(Region("peptide", PEPTIDE)))
     implicit = copy.deepcopy(case.system)
     gb = openmm.GBSAOBCForce()
@@ -626,7 +491,7 @@ def test_the_charge_that_a_core_and_its_surroundings_have_together_is_that_of_th
     with pytest.warns(QmmlmmWarning, match="has charge 1"):
         mixed = create_mixed_system(case.topology, case.system, Hamiltonian(terms))
     for name in ("peptide/ML", "core/ML"):
-        felt = mixed.layouts[name].surroundings.source_charges
+        felt = mixed.terms[name].layout.surroundings.source_charges
         assert felt.sum() == pytest.approx(1.0, abs=1e-12)  # the waters are neutral
 
 
@@ -637,7 +502,7 @@ def test_a_python_term_can_be_computed_first_from_a_state_in_a_new_process(amber
     region = Region("water", [atom.index for atom in water.atoms()])
     hamiltonian = Hamiltonian([Term(PySCFPotential("hf", "sto-3g"), region, embedding="mechanical")])
     mixed = create_mixed_system(case.topology, case.system, hamiltonian)
-    context = context_of(mixed.system, case.positions)
+    context = make_context(mixed.system, case.positions)
     energy = context.getState(energy=True).getPotentialEnergy()._value
     (tmp_path / "system.xml").write_text(openmm.XmlSerializer.serialize(mixed.system))
     (tmp_path / "state.xml").write_text(openmm.XmlSerializer.serialize(context.getState(positions=True)))
@@ -661,15 +526,15 @@ def test_charges_on_a_link_atom_or_from_a_cut_bond_inside_the_region_are_named(a
     term = Term(PySCFPotential("hf", "sto-3g"), region, embedding="electrostatic")
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
     evaluated = mixed.evaluated_term("side chain/QM")
-    positions = np.array(case.positions) * NM_IN_BOHR
-    sites, _ = evaluated.external_field(positions, np.eye(3))
+    positions = np.array(case.positions)
+    sites = evaluated.field_at(Geometry(positions).in_bohr()).sites * BOHR_IN_NM
     outside, link = evaluated.layout.link_bonds[0][1], sites[-1]
     labels = evaluated.layout.labels
     on_link = positions.copy()
     on_link[22] = link
     expected = re.escape(f"{labels[22]} is 0.00 angstrom from the link atom between {labels[10]} and {labels[outside]}")
     with pytest.raises(EvaluationError, match=expected):
-        evaluated.compute(on_link, np.eye(3))
+        evaluated.compute(Geometry(on_link))
     # A neighbour of the host so far away that the charge in the middle of its bond falls on an atom of the region.
     origin, towards = (int(k) for k in evaluated.layout.surroundings.derived_bonds[0])
     fraction = evaluated.layout.surroundings.derived_fractions[0]
@@ -677,4 +542,80 @@ def test_charges_on_a_link_atom_or_from_a_cut_bond_inside_the_region_are_named(a
     bent[towards] = positions[origin] + (sites[1] - positions[origin]) / fraction
     name = f"the boundary charge between {labels[origin]} and {labels[towards]} is 0.00 angstrom from {labels[11]}"
     with pytest.raises(EvaluationError, match=re.escape(name)):
-        evaluated.compute(bent, np.eye(3))
+        evaluated.compute(Geometry(bent))
+
+
+# --- Forces are found by their names ---
+
+
+def two_terms(case):
+    region = Region("peptide", PEPTIDE)
+    terms = [
+        Term(EvaluatedSprings(0.01 * np.ones(22)), region, embedding="electrostatic", coefficient=0.25, name="one"),
+        Term(EvaluatedSprings(0.02 * np.ones(22)), region, embedding="electrostatic", coefficient=0.75, name="two"),
+    ]
+    return create_mixed_system(case.topology, case.system, Hamiltonian(terms))
+
+
+def index_of(system, name):
+    return next(k for k, force in enumerate(system.getForces()) if force.getName() == name)
+
+
+def test_the_force_of_a_term_is_found_after_others_were_added_and_its_group_was_changed(amber_vacuum):
+    case, mixed = amber_vacuum, two_terms(amber_vacuum)
+    wanted = mixed.term_energies(make_context(mixed.system, case.positions))
+    bias = openmm.CustomExternalForce("10*x^2")
+    bias.addParticle(3)
+    mixed.system.addForce(bias)
+    mixed.force("one").setForceGroup(29)
+    # Removing another one moves all that come after it.
+    mixed.system.removeForce(index_of(mixed.system, "CMMotionRemover"))
+    assert mixed.force("one").getName() == "one"
+    assert mixed.force_group("one") == 29
+    assert mixed.force("two").getName() == "two"
+    found = mixed.term_energies(make_context(mixed.system, case.positions))
+    for name in ("one", "two"):
+        assert found[name]._value == pytest.approx(wanted[name]._value, abs=ROUND_OFF_ENERGY)
+    added = 10.0 * case.positions[3, 0] ** 2
+    assert found["MM"]._value == pytest.approx(wanted["MM"]._value + added, abs=ROUND_OFF_ENERGY)
+    assert [term["force_group"] for term in mixed.describe()["terms"]] == [29, mixed.force_group("two")]
+
+
+@pytest.mark.parametrize("change", ["removed", "renamed", "doubled"])
+def test_a_force_that_was_removed_or_renamed_or_is_there_twice_is_an_error(amber_vacuum, change):
+    mixed = two_terms(amber_vacuum)
+    if change == "removed":
+        mixed.system.removeForce(index_of(mixed.system, "one"))
+    elif change == "renamed":
+        mixed.force("one").setName("another")
+    else:
+        mixed.system.addForce(copy.deepcopy(mixed.force("one")))
+        mixed.system.getForces()[-1].setName("one")
+    count = 2 if change == "doubled" else 0
+    for asked in (mixed.force, mixed.force_group):
+        with pytest.raises(HamiltonianError, match=f"the System has {count} Forces named 'one'"):
+            asked("one")
+    with pytest.raises(HamiltonianError, match="named 'one'"):
+        mixed.term_energies(make_context(mixed.system, amber_vacuum.positions))
+    assert mixed.force("two").getName() == "two"
+
+
+def test_a_copy_of_a_mixed_system_finds_its_own_forces(amber_vacuum):
+    """Though OpenMM drops the names of PythonForces when it copies a System."""
+    mixed = two_terms(amber_vacuum)
+    mixed.force("one").setForceGroup(29)
+    other = copy.deepcopy(mixed)
+    assert other.system is not mixed.system
+    other.force("two").setForceGroup(30)
+    assert (other.force_group("one"), other.force_group("two")) == (29, 30)
+    assert mixed.force_group("two") != 30
+    found, wanted = (m.term_energies(make_context(m.system, amber_vacuum.positions)) for m in (other, mixed))
+    for name, energy in wanted.items():
+        assert found[name]._value == pytest.approx(energy._value, abs=ROUND_OFF_ENERGY)
+
+
+def test_a_term_that_there_is_not_is_named_with_the_nearest(amber_vacuum):
+    mixed = two_terms(amber_vacuum)
+    for asked in (mixed.term, mixed.force, mixed.force_group, mixed.evaluated_term, mixed.results):
+        with pytest.raises(HamiltonianError, match=r"there is no term 'tow'; terms are: one, two\. Nearest names: two"):
+            asked("tow")

@@ -1,5 +1,7 @@
 """A System that got another model is the System that would have been built with it."""
 
+from __future__ import annotations
+
 import numpy as np
 import openmm
 import pytest
@@ -7,27 +9,25 @@ import pytest
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import HamiltonianError, PotentialError
 from qmmlmm.mm.model_exchange import exchange_model
-from tests.mm.conftest import PEPTIDE
-from tests.mm.test_committee import Committee
-from tests.mm.test_mixed_system import context_of
+from tests.contexts import energy_and_forces, make_context
+from tests.toy_potentials import ELEMENTS, Committee
+from tests.toy_systems import PEPTIDE
 
 SAME = 1e-9  # kJ/mol, kJ/(mol nm): the same sums
 
 
-def build(case, only, backend, coefficient=1.0):
-    potential = potential_of(only)
-    term = Term(potential, Region("site", PEPTIDE), embedding="electrostatic")
+def build(case, only, backend):
+    term = Term(potential_of(only), Region("site", PEPTIDE), embedding="electrostatic")
     return create_mixed_system(case.topology, case.system, Hamiltonian([term]), ml_backend=backend)
 
 
 def potential_of(only):
-    return MLPotential(Committee(only=only), elements=[1, 6, 7, 8], embeddings=["electrostatic"])
+    return MLPotential(Committee(only=only), elements=ELEMENTS, embeddings=["electrostatic"])
 
 
 def seen(mixed, context):
-    state = context.getState(energy=True, forces=True)
     names = {name: energy._value for name, energy in mixed.term_energies(context).items()}
-    return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value, names
+    return *energy_and_forces(context), names
 
 
 @pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
@@ -38,7 +38,7 @@ def test_running_contexts_go_on_with_the_new_model(amber_vacuum, backend):
     bias.addGlobalParameter("strength", 0.0)
     bias.addParticle(3)
     mixed.system.addForce(bias)
-    context = context_of(mixed.system, case.positions)
+    context = make_context(mixed.system, case.positions)
     context.setParameter("strength", 2.5)
     context.setVelocitiesToTemperature(300.0, 3)
     context.getIntegrator().step(2)
@@ -54,7 +54,7 @@ def test_running_contexts_go_on_with_the_new_model(amber_vacuum, backend):
     assert context.getParameter("strength") == 2.5
     built = build(case, 2, backend)
     built.system.addForce(openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(bias)))
-    other = context_of(built.system, after.getPositions())
+    other = make_context(built.system, after.getPositions())
     other.setParameter("strength", 2.5)
     found, wanted = seen(mixed, context), seen(built, other)
     assert found[0] == pytest.approx(wanted[0], abs=SAME)
@@ -71,10 +71,10 @@ def test_running_contexts_go_on_with_the_new_model(amber_vacuum, backend):
 
 def test_a_model_that_does_not_fit_is_refused_and_the_old_one_stays(amber_vacuum):
     mixed = build(amber_vacuum, 0, "pythonforce")
-    context = context_of(mixed.system, amber_vacuum.positions)
+    context = make_context(mixed.system, amber_vacuum.positions)
     old = seen(mixed, context)[0]
     with pytest.raises(PotentialError, match="does not know the elements"):
         exchange_model(mixed, "site/ML", MLPotential(Committee(only=0), elements=[1], embeddings=["electrostatic"]))
-    with pytest.raises(HamiltonianError, match="no ML term 'site/QM'"):
+    with pytest.raises(HamiltonianError, match="there is no term 'site/QM'"):
         exchange_model(mixed, "site/QM", potential_of(1))
     assert seen(mixed, context)[0] == old

@@ -5,18 +5,13 @@ import openmm
 import pytest
 from openmm import unit
 
-from qmmlmm import Hamiltonian, MLPotential, OpenMMMLPotential, Region, Term, create_mixed_system
+from qmmlmm import Hamiltonian, OpenMMMLPotential, Region, Term, create_mixed_system
+from qmmlmm.coupling.potential import Capabilities
 from qmmlmm.errors import HamiltonianError, UnsupportedSystemError
-from tests.mm.conftest import PEPTIDE
-from tests.mm.test_mixed_system import (
-    CUTOFF_ENERGY,
-    CUTOFF_FORCE,
-    BondedSprings,
-    context_of,
-    tight_pme,
-    without_lennard_jones,
-)
-from tests.mm.test_removal import isolated_molecule
+from tests.contexts import system_energy_and_forces
+from tests.mm.tolerances import CUTOFF_ENERGY, CUTOFF_FORCE
+from tests.toy_potentials import BOTH, SettingsOnly
+from tests.toy_systems import PEPTIDE, isolated_molecule, nonbonded_force, tight_pme, without_lennard_jones
 
 
 @pytest.fixture
@@ -44,13 +39,6 @@ def periodic_model(tip4p_cube):
     return openmmml.MLPotential("force-field-with-images")
 
 
-def energy_and_forces_in_box(system, positions, box):
-    context = context_of(system, positions)
-    context.setPeriodicBoxVectors(*box)
-    state = context.getState(energy=True, forces=True)
-    return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
-
-
 @pytest.mark.parametrize("scale", [1.0, 1.03])
 def test_a_long_range_model_and_a_local_one_that_repeat_the_force_field_both_give_it_back(
     tip4p_cube, periodic_model, scale
@@ -58,12 +46,12 @@ def test_a_long_range_model_and_a_local_one_that_repeat_the_force_field_both_giv
     case = tip4p_cube
     system = without_lennard_jones(tight_pme(case), PEPTIDE)
     box = scale * np.array([vector.value_in_unit(unit.nanometer) for vector in system.getDefaultPeriodicBoxVectors()])
-    energy, forces = energy_and_forces_in_box(system, case.positions, box)
+    energy, forces = system_energy_and_forces(system, case.positions, box=box)
     for long_range in (False, True):
         potential = OpenMMMLPotential(periodic_model, long_range=long_range)
         hamiltonian = Hamiltonian([Term(potential, Region("peptide", PEPTIDE), embedding="mechanical")])
         mixed = create_mixed_system(case.topology, system, hamiltonian)
-        mixed_energy, mixed_forces = energy_and_forces_in_box(mixed.system, case.positions, box)
+        mixed_energy, mixed_forces = system_energy_and_forces(mixed.system, case.positions, box=box)
         assert mixed_energy == pytest.approx(energy, abs=CUTOFF_ENERGY)
         np.testing.assert_allclose(mixed_forces, forces, atol=CUTOFF_FORCE)
 
@@ -72,8 +60,8 @@ def test_the_images_of_a_long_range_model_are_not_counted_twice(tip4p_cube, peri
     """What is taken out is the Ewald energy of the region's charges minus their direct sum in one image."""
     case = tip4p_cube
     system = tight_pme(case)
-    nonbonded = next(force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
-    nonbonded.setPMEParameters(4.5 / 0.8, 128, 128, 128)  # the mesh must not count: 1e-5 of what is compared
+    # The mesh must not count: 1e-5 of what is compared.
+    nonbonded_force(system).setPMEParameters(4.5 / 0.8, 128, 128, 128)
     potential = OpenMMMLPotential(periodic_model, long_range=True)
     region = Region("peptide", PEPTIDE)
     mixed = create_mixed_system(
@@ -81,16 +69,20 @@ def test_the_images_of_a_long_range_model_are_not_counted_twice(tip4p_cube, peri
     ).system
     (taken_out,) = (force for force in mixed.getForces() if isinstance(force, openmm.CustomCVForce))
     taken_out.setForceGroup(30)
-    context = openmm.Context(mixed, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
-    context.setPositions(case.positions)
-    found = context.getState(energy=True, groups={30}).getPotentialEnergy()._value
+    found, _ = system_energy_and_forces(mixed, case.positions, groups={30})
 
     molecule = isolated_molecule(case, PEPTIDE)
-    charges = next(f for f in molecule.getForces() if isinstance(f, openmm.NonbondedForce))
+    charges = nonbonded_force(molecule)
     q = np.array([charges.getParticleParameters(k)[0]._value for k in range(22)])
     expected = -image_energy_by_direct_sum(case.positions[:22], q, case.topology.getUnitCellDimensions()[0]._value)
     assert abs(expected) > 0.1
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+class EmbeddedWithImages(SettingsOnly):
+    @property
+    def capabilities(self):
+        return Capabilities(BOTH, long_range=True)
 
 
 def image_energy_by_direct_sum(positions, charges, edge, reach=24):
@@ -129,7 +121,6 @@ def test_long_range_is_refused_where_there_are_no_images_or_they_are_counted_oth
                 Term(local, region, embedding="mechanical", coefficient=0.5),
             ]
         )
-    embedded = MLPotential(BondedSprings([0.0] * 22), elements=[1, 6, 7, 8], embeddings=["electrostatic"])
-    object.__setattr__(embedded, "long_range", True)
+    embedded = EmbeddedWithImages("ML")
     with pytest.raises(HamiltonianError, match="goes with mechanical embedding"):
         Hamiltonian([Term(embedded, region, embedding="electrostatic")])

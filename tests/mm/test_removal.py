@@ -10,6 +10,8 @@ from openmm import app, unit
 from qmmlmm.errors import RegionError, UnsupportedSystemError
 from qmmlmm.mm.electrostatics import electrostatics_settings
 from qmmlmm.mm.removal import CONNECTIVITY_NAME, RegionToRemove, remove_regions
+from tests.contexts import make_context, system_energy
+from tests.toy_systems import PEPTIDE, SIDE_CHAIN, isolated_molecule, nonbonded_force
 
 COULOMB = 138.93545764438198  # kJ nm/(mol e^2), as in OpenMM
 EXACT = 1e-8  # kJ/mol: the same numbers on the Reference platform, added in another order
@@ -17,19 +19,9 @@ PME_ERROR = 1e-7  # kJ/mol: the mesh gives the same numbers to both Systems
 CPU_ERROR = 0.05  # kJ/mol: single precision, sums of some thousand kJ/mol
 LJPME_SHIFT = 0.01  # kJ/mol: LJPME shifts pairs inside the cutoff, 4e-3 in all for this peptide
 
-PEPTIDE = tuple(range(22))
-SIDE_CHAIN = (10, 11, 12, 13)
 BACKBONE = (4, 5, 6, 7, 8, 9, 14, 15, 16, 17)  # has the five atoms of the CMAP, and lacks CB
 WATERS = (22, 23, 24, 25, 26, 27)
 EMBEDDINGS = ["mechanical", "electrostatic"]
-
-
-def energy(system, positions, platform="Reference", box=None):
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform(platform))
-    if box is not None:
-        context.setPeriodicBoxVectors(*box)
-    context.setPositions(positions)
-    return context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
 
 
 def bonds_inside(topology, particles):
@@ -42,26 +34,7 @@ def region(case, particles, embedding="mechanical", name="ligand"):
     return RegionToRemove(name, tuple(particles), embedding, bonds_inside(case.topology, particles))
 
 
-def nonbonded(system):
-    return next(force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
-
-
-def isolated_molecule(case, particles):
-    """The System that the force field gives to a molecule alone."""
-    modeller = app.Modeller(case.topology, case.positions * unit.nanometer)
-    modeller.delete([atom for atom in case.topology.atoms() if atom.index not in set(particles)])
-    modeller.topology.setPeriodicBoxVectors(None)
-    templates = {r: "ALAD" for r in modeller.topology.residues() if r.name == "ALAD"}
-    return case.force_field.createSystem(
-        modeller.topology,
-        nonbondedMethod=app.NoCutoff,
-        rigidWater=False,
-        removeCMMotion=False,
-        residueTemplates=templates,
-    )
-
-
-def geometry(points):
+def internal_coordinate(points):
     """Distance, angle or dihedral of two, three or four points."""
     if len(points) == 2:
         return np.linalg.norm(points[1] - points[0])
@@ -86,16 +59,20 @@ def bonded_energy_inside(system, particles, positions):
         kind = type(force)
         if kind is openmm.HarmonicBondForce:
             terms = [bare(force.getBondParameters(k)) for k in range(force.getNumBonds())]
-            total += sum(k / 2 * (geometry(positions[[i, j]]) - r) ** 2 for i, j, r, k in terms if {i, j} <= inside)
+            total += sum(
+                k / 2 * (internal_coordinate(positions[[i, j]]) - r) ** 2 for i, j, r, k in terms if {i, j} <= inside
+            )
         elif kind is openmm.HarmonicAngleForce:
             terms = [bare(force.getAngleParameters(k)) for k in range(force.getNumAngles())]
             total += sum(
-                k / 2 * (geometry(positions[[i, j, m]]) - r) ** 2 for i, j, m, r, k in terms if {i, j, m} <= inside
+                k / 2 * (internal_coordinate(positions[[i, j, m]]) - r) ** 2
+                for i, j, m, r, k in terms
+                if {i, j, m} <= inside
             )
         elif kind is openmm.PeriodicTorsionForce:
             terms = [bare(force.getTorsionParameters(k)) for k in range(force.getNumTorsions())]
             total += sum(
-                k * (1 + math.cos(n * geometry(positions[[i, j, m, o]]) - phase))
+                k * (1 + math.cos(n * internal_coordinate(positions[[i, j, m, o]]) - phase))
                 for i, j, m, o, n, phase, k in terms
                 if {i, j, m, o} <= inside
             )
@@ -103,7 +80,7 @@ def bonded_energy_inside(system, particles, positions):
             for k in range(force.getNumTorsions()):
                 i, j, m, o, *c = bare(force.getTorsionParameters(k))
                 if {i, j, m, o} <= inside:
-                    x = math.cos(geometry(positions[[i, j, m, o]]) - math.pi)
+                    x = math.cos(internal_coordinate(positions[[i, j, m, o]]) - math.pi)
                     total += sum(c[n] * x**n for n in range(6))
         elif kind is openmm.CMAPTorsionForce:
             alone = openmm.CMAPTorsionForce()
@@ -127,7 +104,9 @@ def bonded_energy_inside(system, particles, positions):
             terms = [force.getBondParameters(k) for k in range(force.getNumBonds())]
             names = [force.getPerBondParameterName(k) for k in range(force.getNumPerBondParameters())]
             assert names == ["sigma", "epsilon"]
-            total += sum(lennard_jones(geometry(positions[[i, j]]), *v) for i, j, v in terms if {i, j} <= inside)
+            total += sum(
+                lennard_jones(internal_coordinate(positions[[i, j]]), *v) for i, j, v in terms if {i, j} <= inside
+            )
     return total
 
 
@@ -136,7 +115,7 @@ def energy_of(force, positions):
     for _ in positions:
         system.addParticle(1.0)
     system.addForce(force)
-    return energy(system, positions)
+    return system_energy(system, positions)
 
 
 def lennard_jones(r, sigma, epsilon):
@@ -148,7 +127,7 @@ def pair_sums(system, positions, particles, cutoff=np.inf, alpha=0.0):
 
     Beyond a cutoff, what PME leaves out is left out here too.
     """
-    force = nonbonded(system)
+    force = nonbonded_force(system)
     parameters = np.array([bare(force.getParticleParameters(i)) for i in range(force.getNumParticles())])
     exceptions = {}
     for k in range(force.getNumExceptions()):
@@ -161,7 +140,7 @@ def pair_sums(system, positions, particles, cutoff=np.inf, alpha=0.0):
             continue
         (qi, si, ei), (qj, sj, ej) = parameters[i], parameters[j]
         qq, sigma, epsilon = exceptions.get(frozenset((i, j)), (qi * qj, (si + sj) / 2, math.sqrt(ei * ej)))
-        r = geometry(positions[[i, j]])
+        r = internal_coordinate(positions[[i, j]])
         if i in inside and j in inside:
             beyond = r >= cutoff and frozenset((i, j)) not in exceptions
             lj += 0.0 if beyond else lennard_jones(r, sigma, epsilon)
@@ -191,10 +170,10 @@ def table_energy_inside(system, particles, positions):
 def test_a_removed_molecule_takes_with_it_what_the_force_field_gives_it_alone(force_field, embedding, request):
     case = request.getfixturevalue(force_field)
     removed = remove_regions(case.system, [region(case, PEPTIDE, embedding)])
-    alone = energy(isolated_molecule(case, PEPTIDE), case.positions[:22])
+    alone = system_energy(isolated_molecule(case, PEPTIDE), case.positions[:22])
     coupling = pair_sums(case.system, case.positions, PEPTIDE)[2]
     expected = alone + (coupling if embedding == "electrostatic" else 0.0)
-    difference = energy(case.system, case.positions) - energy(removed, case.positions)
+    difference = system_energy(case.system, case.positions) - system_energy(removed, case.positions)
     assert abs(alone) > 10
     assert abs(coupling) > 0.1
     assert difference == pytest.approx(expected, abs=EXACT)
@@ -210,7 +189,7 @@ def test_a_removed_region_takes_with_it_exactly_the_terms_inside(force_field, pa
     expected = bonded_energy_inside(case.system, particles, case.positions) + lj + coulomb
     expected += table_energy_inside(case.system, particles, case.positions)
     expected += coupling if embedding == "electrostatic" else 0.0
-    difference = energy(case.system, case.positions) - energy(removed, case.positions)
+    difference = system_energy(case.system, case.positions) - system_energy(removed, case.positions)
     assert difference == pytest.approx(expected, abs=EXACT)
 
 
@@ -224,7 +203,7 @@ def test_two_regions_lose_their_own_terms_and_keep_what_is_between_them(amber_va
     for particles in (SIDE_CHAIN, WATERS):
         lj, coulomb, _ = pair_sums(case.system, case.positions, particles)
         expected += bonded_energy_inside(case.system, particles, case.positions) + lj + coulomb
-    difference = energy(case.system, case.positions) - energy(two, case.positions)
+    difference = system_energy(case.system, case.positions) - system_energy(two, case.positions)
     assert difference == pytest.approx(expected, abs=EXACT)
 
 
@@ -236,13 +215,13 @@ def test_regions_that_are_bonded_to_each_other_keep_the_terms_between_them(amber
     for part in parts:
         lj, coulomb, _ = pair_sums(case.system, case.positions, part)
         expected += bonded_energy_inside(case.system, part, case.positions) + lj + coulomb
-    difference = energy(case.system, case.positions) - energy(removed, case.positions)
+    difference = system_energy(case.system, case.positions) - system_energy(removed, case.positions)
     assert difference == pytest.approx(expected, abs=EXACT)
 
 
 def coulomb_only(system, particles, keep):
     """The Coulomb part of a NonbondedForce, with or without the charges of some particles."""
-    force = copy.deepcopy(nonbonded(system))
+    force = copy.deepcopy(nonbonded_force(system))
     force.setName("Coulomb")
     force.setNonbondedMethod(openmm.NonbondedForce.PME)
     force.setUseDispersionCorrection(False)
@@ -278,10 +257,10 @@ def test_removal_under_pme_is_exact_in_every_box_with_virtual_sites(box, particl
         expected += coulomb
     else:
         with_charges, without = (
-            energy(coulomb_only(case.system, particles, keep), case.positions) for keep in (True, False)
+            system_energy(coulomb_only(case.system, particles, keep), case.positions) for keep in (True, False)
         )
         expected += with_charges - without
-    difference = energy(case.system, case.positions) - energy(removed, case.positions)
+    difference = system_energy(case.system, case.positions) - system_energy(removed, case.positions)
     assert difference == pytest.approx(expected, abs=PME_ERROR)
 
 
@@ -301,7 +280,7 @@ def test_a_region_of_two_molecules_may_lie_in_different_images_of_the_box(tip4p_
     moved = case.positions.copy()
     vectors = np.array(case.topology.getPeriodicBoxVectors()._value)
     moved[34:38] += vectors[2] - vectors[0]
-    before, after = (energy(removed, p, platform) for p in (case.positions, moved))
+    before, after = (system_energy(removed, p, platform=platform) for p in (case.positions, moved))
     assert after == pytest.approx(before, abs=EXACT if platform == "Reference" else CPU_ERROR)
 
 
@@ -310,13 +289,15 @@ def test_a_rigid_water_with_a_virtual_site_has_no_energy_of_its_own(tip4p_cube):
     removed = remove_regions(case.system, [region(case, range(30, 34))])
     assert removed.getNumConstraints() == case.system.getNumConstraints() - 3
     assert removed.isVirtualSite(33)
-    assert energy(removed, case.positions) == pytest.approx(energy(case.system, case.positions), abs=EXACT)
+    assert system_energy(removed, case.positions) == pytest.approx(
+        system_energy(case.system, case.positions), abs=EXACT
+    )
 
 
 def test_the_dispersion_mesh_of_ljpme_lets_go_of_a_region(tip4p_cube):
     case = tip4p_cube
     system = copy.deepcopy(case.system)
-    force = nonbonded(system)
+    force = nonbonded_force(system)
     force.setNonbondedMethod(openmm.NonbondedForce.LJPME)
     force.setEwaldErrorTolerance(1e-5)
     removed = remove_regions(system, [region(case, PEPTIDE)])
@@ -324,11 +305,11 @@ def test_the_dispersion_mesh_of_ljpme_lets_go_of_a_region(tip4p_cube):
     alpha = electrostatics_settings(system).alpha
     lj, coulomb, _ = pair_sums(system, positions, PEPTIDE, 0.8, alpha)
     expected = bonded_energy_inside(system, PEPTIDE, positions) + lj + coulomb
-    difference = energy(system, positions) - energy(removed, positions)
+    difference = system_energy(system, positions) - system_energy(removed, positions)
     assert difference == pytest.approx(expected, abs=LJPME_SHIFT)
     for embedding in EMBEDDINGS:
         side_chain = remove_regions(system, [region(case, SIDE_CHAIN, embedding)])
-        assert nonbonded(side_chain).getNonbondedMethod() == openmm.NonbondedForce.LJPME
+        assert nonbonded_force(side_chain).getNonbondedMethod() == openmm.NonbondedForce.LJPME
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
@@ -337,7 +318,7 @@ def test_one_four_terms_across_a_cut_keep_lennard_jones_and_lose_charges_only_wh
     removed = remove_regions(case.system, [region(case, SIDE_CHAIN, embedding)])
 
     def exceptions(system):
-        force = nonbonded(system)
+        force = nonbonded_force(system)
         rows = [bare(force.getExceptionParameters(k)) for k in range(force.getNumExceptions())]
         return {(min(i, j), max(i, j)): (qq, sigma, epsilon) for i, j, qq, sigma, epsilon in rows}
 
@@ -453,7 +434,7 @@ def test_each_bonded_class_loses_the_terms_inside_and_keeps_those_that_reach_out
     assert counts == [3, 3, 3, 3, 3]  # of 5, 6, 6, 5 and 7
 
     def formula(k, kind):
-        x = [geometry(positions[k : k + size]) for size in (2, 3, 4)[: 3 if kind in "rt" else 2]]
+        x = [internal_coordinate(positions[k : k + size]) for size in (2, 3, 4)[: 3 if kind in "rt" else 2]]
         if kind == "r":
             return sum(0.3 * (k + c) * math.cos(x[2] - math.pi) ** c for c in range(6))
         return {"b": lambda: x[0] ** 3, "a": lambda: x[1] ** 2, "t": lambda: math.cos(x[2])}[kind]() * 1.1**k
@@ -464,9 +445,9 @@ def test_each_bonded_class_loses_the_terms_inside_and_keeps_those_that_reach_out
     spline.addTabulatedFunction("f", openmm.Continuous1DFunction([0.0, 1.0, 0.5, 2.0], 0.0, 3.0))
     for k in (1, 2, 3):
         spline.addBond([k + 1, k + 2], [])
-        expected += 1.5 * 1.1**k * geometry(positions[k : k + 2]) * geometry(positions[k : k + 3])
+        expected += 1.5 * 1.1**k * internal_coordinate(positions[k : k + 2]) * internal_coordinate(positions[k : k + 3])
     expected += energy_of(spline, positions)
-    assert energy(system, positions) - energy(removed, positions) == pytest.approx(expected, abs=EXACT)
+    assert system_energy(system, positions) - system_energy(removed, positions) == pytest.approx(expected, abs=EXACT)
 
 
 def test_what_else_a_force_holds_survives_the_removal_of_terms():
@@ -492,7 +473,7 @@ def test_the_given_system_is_unchanged_and_the_result_survives_serialisation(cha
     removed = remove_regions(case.system, [region(case, PEPTIDE, embedding)])
     assert openmm.XmlSerializer.serialize(case.system) == text
     again = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(removed))
-    assert energy(again, case.positions) == energy(removed, case.positions)
+    assert system_energy(again, case.positions) == system_energy(removed, case.positions)
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
@@ -500,14 +481,14 @@ def test_the_given_system_is_unchanged_and_the_result_survives_serialisation(cha
 def test_exclusions_agree_between_forces_so_that_the_cpu_platform_accepts_them(charmm_cube, particles, embedding):
     case = charmm_cube
     removed = remove_regions(case.system, [region(case, particles, embedding)])
-    coulomb = nonbonded(removed)
+    coulomb = nonbonded_force(removed)
     table = next(f for f in removed.getForces() if isinstance(f, openmm.CustomNonbondedForce))
     exceptions = {frozenset(coulomb.getExceptionParameters(k)[:2]) for k in range(coulomb.getNumExceptions())}
     exclusions = {frozenset(table.getExclusionParticles(k)) for k in range(table.getNumExclusions())}
     assert exceptions == exclusions
     assert len(exclusions) == table.getNumExclusions()
-    reference = energy(removed, case.positions)
-    assert energy(removed, case.positions, "CPU") == pytest.approx(reference, abs=CPU_ERROR)
+    reference = system_energy(removed, case.positions)
+    assert system_energy(removed, case.positions, platform="CPU") == pytest.approx(reference, abs=CPU_ERROR)
 
 
 def test_constraints_inside_go_and_those_across_stay(tip4p_cube):
@@ -525,8 +506,7 @@ def test_constraints_inside_go_and_those_across_stay(tip4p_cube):
 
 
 def molecules(system):
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
-    return sorted(context.getMolecules())
+    return sorted(make_context(system, np.zeros((system.getNumParticles(), 3))).getMolecules())
 
 
 @pytest.mark.parametrize("particles", [PEPTIDE, SIDE_CHAIN, tuple(range(22, 34)), (*SIDE_CHAIN, *range(22, 26))])
@@ -558,14 +538,13 @@ def test_a_barostat_moves_the_region_as_a_whole(tip4p_cube):
     removed = remove_regions(case.system, [region(case, (*PEPTIDE, *range(22, 26)), "electrostatic")])
     removed.addForce(openmm.MonteCarloBarostat(1e4 * unit.bar, 300, 1))
     integrator = openmm.VerletIntegrator(1e-12)
-    context = openmm.Context(removed, integrator, openmm.Platform.getPlatform("Reference"))
-    context.setPositions(case.positions)
+    context = make_context(removed, case.positions, integrator=integrator)
     integrator.step(15)
     state = context.getState(positions=True)
     box = state.getPeriodicBoxVectors()[0][0]._value
     positions = state.getPositions(asNumpy=True)._value
     bonds = [b for r in (PEPTIDE, range(22, 26)) for b in itertools.combinations(r, 2)]
-    start, end = (np.array([geometry(p[list(b)]) for b in bonds]) for p in (case.positions, positions))
+    start, end = (np.array([internal_coordinate(p[list(b)]) for b in bonds]) for p in (case.positions, positions))
     assert abs(box / case.topology.getPeriodicBoxVectors()[0][0]._value - 1) > 1e-3
     assert np.abs(end - start).max() < 1e-6
 
@@ -582,11 +561,11 @@ def test_parameter_offsets_inside_go_and_the_others_stay():
     force.addExceptionParameterOffset("scale", outer, 0.2, 0.0, 0.3)
     system.addForce(force)
     removed = remove_regions(system, [RegionToRemove("pair", (1, 2), "mechanical")])
-    r = geometry(positions[1:3])
+    r = internal_coordinate(positions[1:3])
     expected = COULOMB * (0.5 + 0.7 * 0.2) / r + lennard_jones(r, 0.3, 0.1 + 0.7 * 0.3)
-    assert energy(system, positions) - energy(removed, positions) == pytest.approx(expected, abs=EXACT)
-    assert nonbonded(removed).getExceptionParameterOffset(1)[1:] == [outer, 0.2, 0.0, 0.3]
-    assert nonbonded(removed).getParticleParameterOffset(0)[1:] == [1, 0.0, 0.0, 0.3]
+    assert system_energy(system, positions) - system_energy(removed, positions) == pytest.approx(expected, abs=EXACT)
+    assert nonbonded_force(removed).getExceptionParameterOffset(1)[1:] == [outer, 0.2, 0.0, 0.3]
+    assert nonbonded_force(removed).getParticleParameterOffset(0)[1:] == [1, 0.0, 0.0, 0.3]
     with pytest.raises(UnsupportedSystemError, match=r"global parameters scale.*mechanical embedding"):
         remove_regions(system, [RegionToRemove("pair", (1, 2), "electrostatic")])
 
@@ -620,7 +599,10 @@ class Zero:
     ],
 )
 def test_a_class_that_is_not_known_is_refused_by_name(make, name):
-    with pytest.raises(UnsupportedSystemError, match=f"force 1, a {name} .*add biases to the System that"):
+    with pytest.raises(
+        UnsupportedSystemError,
+        match=f"force 1, a {name} .*if it is a bias, add it to the System that create_mixed_system returns",
+    ):
         with_force(make())
 
 
@@ -739,7 +721,7 @@ def test_parameters_that_merely_begin_with_q_or_lie_in_other_interaction_groups_
 
 def test_electrostatic_embedding_refuses_a_reaction_field(amber_vacuum):
     system = copy.deepcopy(amber_vacuum.system)
-    nonbonded(system).setNonbondedMethod(openmm.NonbondedForce.CutoffNonPeriodic)
+    nonbonded_force(system).setNonbondedMethod(openmm.NonbondedForce.CutoffNonPeriodic)
     remove_regions(system, [region(amber_vacuum, PEPTIDE)])
     with pytest.raises(UnsupportedSystemError, match=r"reaction field.*use PME with a box or NoCutoff"):
         remove_regions(system, [region(amber_vacuum, PEPTIDE, "electrostatic")])

@@ -15,13 +15,16 @@ from types import SimpleNamespace
 import numpy as np
 import openmm
 import pytest
-import torch
-from openmm import unit
 
 from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.near_mesh import NARROW_REACH
+from qmmlmm.geometry import Geometry
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
 from systems import acetone_water, alanine_dipeptide
+from tests.contexts import system_energy_and_forces
+from tests.finite_differences import central_difference
+from tests.toy_potentials import PolarisableModel
+from tests.toy_systems import nearest_images, nonbonded_force
 
 N, HA, CA, C = 6, 9, 8, 14
 SIDE_CHAIN = (10, 11, 12, 13)
@@ -49,21 +52,6 @@ WIDTH = 0.07
 Function = Callable[[FloatArray], tuple[float, FloatArray]]
 
 
-class Polarisable(torch.nn.Module):
-    """Charges and dipoles that depend on the geometry, and polarisabilities."""
-
-    def forward(self, positions: torch.Tensor, potential: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-        away = positions - positions.mean(0)
-        r2 = (away**2).sum(-1)
-        charges = 0.1 * torch.sin(0.3 * r2 + torch.arange(positions.shape[0]))
-        return (
-            0.002 * (r2 - 9.0).square().sum()
-            + (charges * potential).sum()
-            - (0.05 * away * field).sum()
-            - 0.5 * (3.0 * field.square().sum(-1)).sum()
-        )
-
-
 @functools.cache
 def peptide(periodic: bool):
     if periodic:
@@ -71,13 +59,17 @@ def peptide(periodic: bool):
     return alanine_dipeptide.build(vacuum=True, constraints=None)
 
 
-def box_of(structure) -> FloatArray:
-    vectors = structure.topology.getPeriodicBoxVectors()
-    return np.eye(3) if vectors is None else np.array(vectors.value_in_unit(unit.nanometer)) * NM_IN_BOHR
+def geometry_of(structure) -> Geometry:
+    """Where its particles are, bohr."""
+    return Geometry.from_quantities(structure.positions, structure.topology.getPeriodicBoxVectors()).in_bohr()
 
 
 def positions_of(structure) -> FloatArray:
-    return np.array(structure.positions.value_in_unit(unit.nanometer)) * NM_IN_BOHR
+    return geometry_of(structure).positions
+
+
+def box_of(structure) -> FloatArray | None:
+    return geometry_of(structure).box
 
 
 def mixed_of(structure, potential, scheme="rcd", smeared_charges=None, **region_options):
@@ -92,35 +84,30 @@ def qm_potential(method="hf", basis="sto-3g") -> PySCFPotential:
 
 
 def ml_potential() -> MLPotential:
-    return MLPotential(Polarisable(), elements=[1, 6], embeddings=["electrostatic"])
+    return MLPotential(PolarisableModel(), elements=[1, 6], embeddings=["electrostatic"])
 
 
 def qm_function(structure, method="hf", basis="sto-3g", scheme="rcd", **region_options) -> Function:
     """Energy and gradient of the QM term, the density converged to far below what is tested."""
     term = mixed_of(structure, qm_potential(method, basis), scheme, **region_options).evaluated_term("side chain/QM")
     box = box_of(structure)
-    return lambda positions: term.compute(positions, box)
+    return lambda positions: term.energy_and_gradient(Geometry(positions, box))
 
 
 def ml_function(structure, **region_options) -> Function:
-    potential = ml_potential()
-    module = potential.term_module(mixed_of(structure, potential, **region_options).layouts["side chain/ML"])
-    box = torch.tensor(box_of(structure) / NM_IN_BOHR)
+    term = mixed_of(structure, ml_potential(), **region_options).terms["side chain/ML"].runner.region_term
+    box = box_of(structure)
 
     def compute(positions: FloatArray) -> tuple[float, FloatArray]:
-        energy, forces = module(torch.tensor(positions / NM_IN_BOHR), box)
-        return float(energy) / HARTREE_IN_KJ_PER_MOL, -forces.numpy() / FORCE_AU_IN_OPENMM
+        energy, forces = term.compute(Geometry(positions, box).in_nm())
+        return energy / HARTREE_IN_KJ_PER_MOL, -forces / FORCE_AU_IN_OPENMM
 
     return compute
 
 
 def difference(function: Function, positions: FloatArray, direction: FloatArray, step: float, points: int = 2) -> float:
-    """Central difference along a direction, with two or four points."""
-    weights = {2: ((1, 0.5),), 4: ((1, 2.0 / 3.0), (2, -1.0 / 12.0))}[points]
-    return sum(
-        weight * (function(positions + k * step * direction)[0] - function(positions - k * step * direction)[0]) / step
-        for k, weight in weights
-    )
+    """Central difference of the energy along a direction, with two or four points."""
+    return central_difference(lambda x: function(x)[0], positions, direction, step, points)
 
 
 def along(positions: FloatArray, atom: int, axis: int) -> FloatArray:
@@ -131,9 +118,8 @@ def along(positions: FloatArray, atom: int, axis: int) -> FloatArray:
 
 def near_and_far(structure, count=10) -> tuple[list[int], list[int]]:
     """The MM atoms closest to the region and furthest from it, the peptide left out."""
-    positions, box = positions_of(structure), box_of(structure)
-    away = positions[22:] - positions[SIDE_CHAIN[0]]
-    away -= np.round(away @ np.linalg.inv(box)) @ box
+    geometry = geometry_of(structure)
+    away = nearest_images(geometry.positions[22:] - geometry.positions[SIDE_CHAIN[0]], geometry.box)
     order = 22 + np.argsort(np.linalg.norm(away, axis=1))
     return [int(a) for a in order[:count]], [int(a) for a in order[-count:]]
 
@@ -223,8 +209,8 @@ def test_periodic_ml_forces_are_derivatives_for_region_hosts_near_and_far_atoms(
 
 def with_mesh(structure, alpha=None, tolerance=5e-4, finer=1):
     """The structure with the mesh that OpenMM's rule gives for this splitting, 1/nm, and tolerance, or a finer one."""
-    system = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(structure.system))
-    force = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    system = openmm.XmlSerializer.clone(structure.system)
+    force = nonbonded_force(system)
     if alpha is None:
         alpha = np.sqrt(-np.log(2.0 * tolerance)) / force.getCutoffDistance()._value
     edges = np.diag(box_of(structure)) / NM_IN_BOHR
@@ -247,16 +233,14 @@ def test_the_net_force_under_pme_is_no_larger_than_that_of_openmm():
         system = openmm.System()
         for k in range(structure.system.getNumParticles()):
             system.addParticle(structure.system.getParticleMass(k))
-        force = next(f for f in structure.system.getForces() if isinstance(f, openmm.NonbondedForce))
-        force = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(force))
+        force = openmm.XmlSerializer.clone(nonbonded_force(structure.system))
         if not charged:
             for atom in SIDE_CHAIN:
                 force.setParticleParameters(atom, 0.0, *force.getParticleParameters(atom)[1:])
         system.addForce(force)
         system.setDefaultPeriodicBoxVectors(*structure.topology.getPeriodicBoxVectors())
-        context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
-        context.setPositions(structure.positions)
-        net.append(context.getState(forces=True).getForces(asNumpy=True)._value.sum(axis=0) / FORCE_AU_IN_OPENMM)
+        _, forces = system_energy_and_forces(system, structure.positions)
+        net.append(forces.sum(axis=0) / FORCE_AU_IN_OPENMM)
     openmms = np.linalg.norm(net[0])
     of_region = np.linalg.norm(net[0] - net[1])
     print(
@@ -281,7 +265,7 @@ def test_the_energy_of_acetone_in_water_does_not_depend_on_the_splitting():
         potential = PySCFPotential("hf", "3-21g", conv_tol=1e-11)
         term = Term(potential, Region("acetone", acetone_water.builder.ACETONE), embedding="electrostatic")
         mixed = create_mixed_system(structure.topology, changed.system, Hamiltonian([term]))
-        energy, _ = mixed.evaluated_term("acetone/QM").compute(positions_of(structure), box_of(structure))
+        energy, _ = mixed.evaluated_term("acetone/QM").energy_and_gradient(geometry_of(structure))
         energies.append(energy)
     print(f"alpha times 1.6 changes the energy by {energies[1] - energies[0]:.2e} hartree")
     assert energies[1] == pytest.approx(energies[0], rel=0, abs=ALPHA_TOLERANCE)
@@ -305,7 +289,8 @@ def scan(function: Function, positions: FloatArray, atom: int, direction: FloatA
 
 def at_distance(structure, layout, reach: float, of_center: bool) -> tuple[FloatArray, int, FloatArray]:
     """Put a water oxygen just so far from the region's center, or from its nearest site."""
-    positions, box = positions_of(structure), box_of(structure)
+    geometry = geometry_of(structure)
+    positions = geometry.positions
     q1, m1 = layout.atoms[layout.link_bonds[0, 0]], layout.link_bonds[0, 1]
     link = positions[q1] + layout.link_ratios[0] * (positions[m1] - positions[q1])
     sites = np.vstack([positions[layout.atoms], link])
@@ -313,8 +298,7 @@ def at_distance(structure, layout, reach: float, of_center: bool) -> tuple[Float
         center = sites.mean(axis=0)
         reach += np.linalg.norm(sites - center, axis=1).max()
         sites = center[None]
-    away = positions[22::3, None] - sites
-    away -= np.round(away @ np.linalg.inv(box)) @ box
+    away = nearest_images(positions[22::3, None] - sites, geometry.box)
     distances = np.linalg.norm(away, axis=2)
     nearest = distances.argmin(axis=1)
     k = int(np.argmin(abs(distances.min(axis=1) - reach)))
@@ -332,10 +316,10 @@ def test_the_energy_is_smooth_when_an_atom_crosses_a_cutoff(level, place):
     structure = peptide(True)
     function = (qm_function if level == "QM" else ml_function)(structure)
     mixed = mixed_of(structure, qm_potential() if level == "QM" else ml_potential())
-    layout = mixed.layouts[f"side chain/{level}"]
+    layout = mixed.terms[f"side chain/{level}"].layout
     reach = layout.surroundings.short_range_cutoff
     if place == "integrals":
-        reach = NARROW_REACH / qm_potential().short_range_splitting
+        reach = NARROW_REACH / qm_potential().capabilities.splitting
     scanned = scan(function, *at_distance(structure, layout, reach, of_center=place == "sources"))
     print(f"{level}, {place}: {scanned:.1e} hartree from smooth")
     assert scanned < (INTEGRALS_TOLERANCE if place == "integrals" else JUMP_TOLERANCE)

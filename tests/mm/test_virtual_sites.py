@@ -40,9 +40,9 @@ def test_atoms_get_the_virtual_sites_that_hang_on_them_alone(atoms, expected):
     [
         (
             (0, 1),
-            r"the region cuts virtual site 3, whose parents are 0, 1, 2: add particles 2, 3 or take out 0, 1",
+            r"the region cuts virtual site 3, whose parents are 0, 1, 2: add particles 2, 3 or remove 0, 1",
         ),
-        ((3,), r"cuts virtual site 3.*add particles 0, 1, 2 or take out 3"),
+        ((3,), r"cuts virtual site 3.*add particles 0, 1, 2 or remove 3"),
         ((0, 1, 2, 8), r"cuts virtual site 8, whose parents are 4, 7"),
     ],
 )

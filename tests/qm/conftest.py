@@ -9,6 +9,7 @@ import pytest
 from scipy.special import erf
 
 from qmmlmm.coupling.potential import Evaluation, ExternalField, RegionSpecification
+from qmmlmm.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Case:
     specification: RegionSpecification
     positions: np.ndarray
     field: ExternalField
+
+    @property
+    def geometry(self) -> Geometry:
+        """The positions, bohr."""
+        return Geometry(self.positions)
 
 
 WATER = np.array([[0.1, 0.2, -0.1], [0.0, 0.0, 1.8], [0.0, 1.7, -0.4]])

@@ -31,9 +31,7 @@ def test_dispersion_is_added_to_energy_and_gradient_once(water, method, version,
     settings = {"grid_level": 1, "embedding_grid_level": 0, "conv_tol": CONVERGED}
     field = water.field if embedded else None
     bare, full = (
-        PySCFPotential(name, "sto-3g", **settings)
-        .create_evaluator(water.specification)
-        .evaluate(water.positions, field)
+        PySCFPotential(name, "sto-3g", **settings).create_evaluator(water.specification).evaluate(water.geometry, field)
         for name in (method, f"{method}-{version}")
     )
     expected = library(water, method, version)

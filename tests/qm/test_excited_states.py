@@ -10,9 +10,11 @@ from pyscf import lib, scf
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import EvaluationError, PotentialError
+from qmmlmm.geometry import Geometry
 from qmmlmm.qm import TDA, TDDFT, PySCFPotential
-from qmmlmm.qm.response import orbital_gaps
-from qmmlmm.qm.state_overlap import basis_overlap, snapshot, state_overlaps
+from qmmlmm.qm.states.linear_response import orbital_gaps
+from qmmlmm.qm.states.state_overlap import basis_overlap, snapshot, state_overlaps
+from tests.finite_differences import central_difference
 
 STEP = 1e-2  # bohr, along directions of norm 1, with four points: in error by 1e-8 hartree/bohr
 EXACT = 1e-6  # hartree/bohr: energies are converged to 1e-9 hartree
@@ -26,37 +28,32 @@ def excited(method, settings, state, **changes):
     return PySCFPotential(method, "sto-3g", excited=settings, state=state, grid_level=0, **TIGHT, **changes)
 
 
-def slope(energy, positions, direction, step=STEP):
-    def along(factor):
-        return energy(positions + factor * step * direction)
-
-    return (8.0 * (along(1) - along(-1)) - along(2) + along(-2)) / (12.0 * step)
-
-
 def check_forces(case, potential, step=STEP):
     """Along one direction each: the atoms, the compact charges, and those of the smooth potential."""
     evaluator = potential.create_evaluator(case.specification)
     field, broad = case.field, case.field.smooth_potential
-    result = evaluator.evaluate(case.positions, field)
+    result = evaluator.evaluate(case.geometry, field)
     random = np.random.default_rng(3)
     for gradient, positions, energy in (
-        (result.gradient, case.positions, lambda r: evaluator.evaluate(r, field).energy),
+        (result.gradient, case.positions, lambda r: evaluator.evaluate(Geometry(r), field).energy),
         (
             result.charge_gradient,
             field.positions,
-            lambda r: evaluator.evaluate(case.positions, replace(field, positions=r)).energy,
+            lambda r: evaluator.evaluate(case.geometry, replace(field, positions=r)).energy,
         ),
         (
             broad.gradient(result),
             broad.positions,
             lambda r: (
-                evaluator.evaluate(case.positions, replace(field, smooth_potential=replace(broad, positions=r))).energy
+                evaluator.evaluate(case.geometry, replace(field, smooth_potential=replace(broad, positions=r))).energy
             ),
         ),
     ):
         direction = random.normal(size=positions.shape)
         direction /= np.linalg.norm(direction)
-        assert np.sum(gradient * direction) == pytest.approx(slope(energy, positions, direction, step), abs=EXACT)
+        assert np.sum(gradient * direction) == pytest.approx(
+            central_difference(energy, positions, direction, step, points=4), abs=EXACT
+        )
     net = result.gradient.sum(axis=0) + result.charge_gradient.sum(axis=0) + broad.gradient(result).sum(axis=0)
     np.testing.assert_allclose(net, 0.0, atol=NO_NET_FORCE)
     return result
@@ -90,8 +87,8 @@ def test_forces_are_derivatives_for_a_functional_with_unrestricted_orbitals(wate
 
 def test_forces_of_the_ground_state_among_others_are_those_of_the_ground_state_alone(water):
     alone = PySCFPotential("hf", "sto-3g", density_fit=False, **TIGHT).create_evaluator(water.specification)
-    expected = alone.evaluate(water.positions, water.field)
-    result = excited("hf", TDA(3), 0).create_evaluator(water.specification).evaluate(water.positions, water.field)
+    expected = alone.evaluate(water.geometry, water.field)
+    result = excited("hf", TDA(3), 0).create_evaluator(water.specification).evaluate(water.geometry, water.field)
     assert result.energy == pytest.approx(expected.energy, abs=1e-10)
     np.testing.assert_allclose(result.gradient, expected.gradient, atol=1e-7)
 
@@ -101,7 +98,7 @@ def test_the_relaxed_density_has_all_electrons_and_the_dipole_is_the_response_to
     # The derivative of the energy by a uniform field, made by far charges, is the dipole of the relaxed density.
     potential = excited("hf", TDA(2), state)
     evaluator = potential.create_evaluator(water.specification)
-    result = evaluator.evaluate(water.positions, water.field)
+    result = evaluator.evaluate(water.geometry, water.field)
     assert result.results["mulliken_charges"].sum() == pytest.approx(0.0, abs=1e-10)
     far = 1e4
     places = np.array([[0.0, 0.0, far], [0.0, 0.0, -far]]) + result.results["dipole_origin"]
@@ -115,10 +112,10 @@ def test_the_relaxed_density_has_all_electrons_and_the_dipole_is_the_response_to
             point_charges=np.concatenate([water.field.point_charges, charges]),
             gaussian_charges=np.concatenate([water.field.gaussian_charges, [0.0, 0.0]]),
         )
-        return evaluator.evaluate(water.positions, field).energy
+        return evaluator.evaluate(water.geometry, field).energy
 
-    slope_ = (energy(2e-3) - energy(-2e-3)) / 4e-3
-    assert result.results["dipole"][2] == pytest.approx(-slope_, abs=2e-5)
+    slope = central_difference(energy, 0.0, 1.0, 2e-3)
+    assert result.results["dipole"][2] == pytest.approx(-slope, abs=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -132,18 +129,18 @@ def test_the_relaxed_density_has_all_electrons_and_the_dipole_is_the_response_to
 def test_without_a_field_energies_and_transition_moments_are_those_of_pyscf(water, method, reference):
     potential = excited("hf", method, 1)
     evaluator = potential.create_evaluator(water.specification)
-    results = evaluator.evaluate(water.positions, None).results
-    mean_field = scf.RHF(evaluator.mean_field(water.positions, None).mol).run(conv_tol=1e-12)
+    states = evaluator.evaluate(water.geometry, None).states
+    mean_field = scf.RHF(evaluator.mean_field(water.geometry, None).mol).run(conv_tol=1e-12)
     other = reference(mean_field).set(nstates=3, conv_tol=1e-7, singlet=method.spin != "triplet").run()
-    np.testing.assert_allclose(results["state_energies"][1:], other.e_tot, atol=SAME_ENERGY)
-    np.testing.assert_allclose(results["oscillator_strengths"][1:], other.oscillator_strength(), atol=1e-5)
-    np.testing.assert_allclose(abs(results["transition_dipoles"][1:]), abs(other.transition_dipole()), atol=1e-4)
+    np.testing.assert_allclose(states.state_energies[1:], other.e_tot, atol=SAME_ENERGY)
+    np.testing.assert_allclose(states.oscillator_strengths[1:], other.oscillator_strength(), atol=1e-5)
+    np.testing.assert_allclose(abs(states.transition_dipoles[1:]), abs(other.transition_dipole()), atol=1e-4)
 
 
 def test_the_energy_alone_is_that_of_the_state(water):
     evaluator = excited("hf", TDA(3), 2).create_evaluator(water.specification)
-    expected = evaluator.evaluate(water.positions, water.field).energy
-    assert evaluator.energy(water.positions, water.field) == pytest.approx(expected, abs=1e-9)
+    expected = evaluator.evaluate(water.geometry, water.field).energy
+    assert evaluator.energy(water.geometry, water.field) == pytest.approx(expected, abs=1e-9)
 
 
 # --- what is refused ---
@@ -174,7 +171,7 @@ def test_a_state_that_cannot_be_right_is_refused(settings, message):
         ({"n_states": 1}, "n_states counts all states, .* at least 2, got 1"),
         ({"n_states": 3, "spin": "tripplet"}, "spin is 'singlet' or 'triplet'.*'tripplet'.*triplet"),
         ({"n_states": 3, "conv_tol": 0.1}, "conv_tol lies above 0"),
-        ({"n_states": 3, "max_cycle": 0}, "max_cycle is a positive integer"),
+        ({"n_states": 3, "max_cycle": 0}, "max_cycle is a whole number of 1 or more"),
     ],
 )
 def test_settings_of_excited_states_that_make_no_sense_are_refused(method, settings, message):
@@ -199,7 +196,7 @@ HYDROGEN = RegionSpecification("hydrogen", np.array([1, 1]), 0, 1)
 def test_more_states_than_the_basis_set_has_are_refused():
     evaluator = PySCFPotential("hf", "sto-3g", excited=TDA(3)).create_evaluator(HYDROGEN)
     with pytest.raises(EvaluationError, match="asks for 2 excited states, but the basis set has 1 single excitations"):
-        evaluator.evaluate(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]]), None)
+        evaluator.evaluate(Geometry(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.4]])), None)
 
 
 def test_a_stretched_bond_is_an_error_in_tddft_and_a_negative_energy_in_tda(tmp_path):
@@ -207,13 +204,13 @@ def test_a_stretched_bond_is_an_error_in_tddft_and_a_negative_energy_in_tda(tmp_
     common = {"state": 1, "failure_directory": tmp_path}
     full = PySCFPotential("hf", "sto-3g", excited=TDDFT(2, "triplet"), **common).create_evaluator(HYDROGEN)
     with pytest.raises(EvaluationError, match="(?s)not stable.*imaginary.*failed_001.xyz.*use TDA"):
-        full.evaluate(stretched, None)
+        full.evaluate(Geometry(stretched), None)
     half = PySCFPotential("hf", "sto-3g", excited=TDA(2, "triplet"), **common).create_evaluator(HYDROGEN)
-    results = half.evaluate(stretched, None).results
+    singlet, energy = half.evaluate(Geometry(stretched), None).states.state_energies
     # With one orbital each, the triplet of two separated atoms is exact, and the restricted singlet lies above.
     triplet = PySCFPotential("hf", "sto-3g", density_fit=False).create_evaluator(replace(HYDROGEN, multiplicity=3))
-    assert results["state_energies"][1] < results["state_energies"][0]
-    assert results["state_energies"][1] == pytest.approx(triplet.evaluate(stretched, None).energy, abs=SAME_ENERGY)
+    assert energy < singlet
+    assert energy == pytest.approx(triplet.evaluate(Geometry(stretched), None).energy, abs=SAME_ENERGY)
 
 
 # --- from one geometry to the next ---
@@ -225,7 +222,7 @@ def products_of(case, potential, count, forgetful=False):
     for step in range(count):
         if forgetful:
             evaluator.forget()
-        result = evaluator.evaluate(case.positions * (1.0 + 0.003 * step), case.field)
+        result = evaluator.evaluate(Geometry(case.positions * (1.0 + 0.003 * step)), case.field)
         found.append((result.results["response_products"], result.energy))
     return found
 
@@ -242,13 +239,13 @@ def test_the_last_states_save_products_and_change_nothing(water, settings):
 def test_after_forgetting_results_are_those_of_a_new_evaluator_bit_by_bit(water):
     potential = PySCFPotential("hf", "sto-3g", excited=TDA(3), state=1)
     used, new = (potential.create_evaluator(water.specification) for _ in range(2))
-    used.evaluate(water.positions * 1.01, water.field)
+    used.evaluate(Geometry(water.positions * 1.01), water.field)
     used.forget()
     with lib.with_omp_threads(1):  # sums over threads come in any order
-        first, second = (evaluator.evaluate(water.positions, water.field) for evaluator in (used, new))
+        first, second = (evaluator.evaluate(water.geometry, water.field) for evaluator in (used, new))
     assert first.energy == second.energy
     np.testing.assert_array_equal(first.gradient, second.gradient)
-    assert "state_overlaps" not in first.results
+    assert first.states.state_overlaps is None
 
 
 def test_overlaps_of_states_with_themselves_are_one_and_phases_are_kept(water):
@@ -256,9 +253,9 @@ def test_overlaps_of_states_with_themselves_are_one_and_phases_are_kept(water):
     dipoles = []
     for step in range(3):
         # A shift of the whole region is no change, and a turn of a degree a small one.
-        results = evaluator.evaluate(water.positions + 20.0 * step, None).results
-        dipoles.append(results["transition_dipoles"])
-    np.testing.assert_allclose(np.diag(results["state_overlaps"]), 1.0, atol=1e-6)
+        states = evaluator.evaluate(Geometry(water.positions + 20.0 * step), None).states
+        dipoles.append(states.transition_dipoles)
+    np.testing.assert_allclose(np.diag(states.state_overlaps), 1.0, atol=1e-6)
     np.testing.assert_allclose(dipoles[0], dipoles[2], atol=1e-6)
 
 
@@ -298,7 +295,7 @@ def test_overlaps_of_states_are_those_of_all_their_determinants(water, spin):
     evaluator = PySCFPotential("hf", "sto-3g", excited=TDA(3, spin)).create_evaluator(specification)
     found = []
     for factor in (1.0, 1.08):
-        mean_field = evaluator.mean_field(factor * water.positions, water.field)
+        mean_field = evaluator.mean_field(Geometry(factor * water.positions), water.field)
         mean_field.kernel()
         shapes = [(len(o), len(e)) for o, e in orbital_gaps(mean_field)]
         random = np.random.default_rng(7)
@@ -325,7 +322,7 @@ def test_dispersion_is_in_the_forces_of_excited_states(water):
     for method in ("pbe", "pbe-d3bj"):
         for state in (0, 1):
             evaluator = excited(method, TDA(2), state).create_evaluator(water.specification)
-            found[method, state] = evaluator.evaluate(water.positions, None).gradient
+            found[method, state] = evaluator.evaluate(water.geometry, None).gradient
     added = [found["pbe-d3bj", state] - found["pbe", state] for state in (0, 1)]
     np.testing.assert_allclose(added[1], added[0], atol=1e-8)
     assert abs(added[0]).max() > 1e-6
@@ -344,28 +341,28 @@ def two_molecules(bond):
 def through_the_crossing(**changes):
     potential = PySCFPotential("hf", "sto-3g", excited=TDA(changes.pop("n_states", 3)), **changes)
     evaluator = potential.create_evaluator(TWO_HYDROGENS)
-    return [evaluator.evaluate(two_molecules(bond), None) for bond in (1.40, 1.45, 1.60, 1.65)]
+    return [evaluator.evaluate(Geometry(two_molecules(bond)), None) for bond in (1.40, 1.45, 1.60, 1.65)]
 
 
 def test_a_followed_state_keeps_its_character_through_a_crossing_which_is_logged(caplog):
     with caplog.at_level("WARNING", logger="qmmlmm.qm"):
         results = through_the_crossing(state=1, follow_state=True)
-    assert [result.results["state"] for result in results] == [1, 1, 2, 2]
-    np.testing.assert_array_equal(results[-1].results["state_order"], [0, 2, 1])
-    assert "place 1 in the order of energy is taken by the state that was number 2" in caplog.text
+    assert [result.states.state for result in results] == [1, 1, 2, 2]
+    np.testing.assert_array_equal(results[-1].states.state_order, [0, 2, 1])
+    assert "position 1 in the order of energy is taken by the state that was number 2" in caplog.text
     for result in results:
-        assert result.energy == result.results["state_energies"][result.results["state"]]
+        assert result.energy == result.states.state_energies[result.states.state]
     # The excitation stays on the second molecule, and the force on the first is that of its ground state.
     ground = PySCFPotential("hf", "sto-3g", density_fit=False, conv_tol=1e-11).create_evaluator(TWO_HYDROGENS)
-    at_rest = ground.evaluate(two_molecules(1.65), None).gradient
+    at_rest = ground.evaluate(Geometry(two_molecules(1.65)), None).gradient
     np.testing.assert_allclose(results[-1].gradient[:2], at_rest[:2], atol=1e-4)
     assert abs(results[-1].gradient[2:] - at_rest[2:]).max() > 0.1
 
 
 def test_a_state_that_is_not_followed_is_the_one_at_its_place():
     results = through_the_crossing(state=1)
-    assert [result.results["state"] for result in results] == [1, 1, 1, 1]
-    np.testing.assert_array_equal(results[-1].results["state_order"], [0, 2, 1])
+    assert [result.states.state for result in results] == [1, 1, 1, 1]
+    np.testing.assert_array_equal(results[-1].states.state_order, [0, 2, 1])
 
 
 def test_a_followed_state_that_leaves_those_computed_is_an_error(tmp_path):
@@ -376,8 +373,8 @@ def test_a_followed_state_that_leaves_those_computed_is_an_error(tmp_path):
 def test_after_a_jump_states_are_counted_by_energy_again_and_that_is_logged(caplog):
     evaluator = PySCFPotential("hf", "sto-3g", excited=TDA(3), state=1, follow_state=True)
     evaluator = evaluator.create_evaluator(TWO_HYDROGENS)
-    evaluator.evaluate(two_molecules(1.4), None)
+    evaluator.evaluate(Geometry(two_molecules(1.4)), None)
     with caplog.at_level("WARNING", logger="qmmlmm.qm"):
-        results = evaluator.evaluate(two_molecules(2.4), None).results
-    assert results["state"] == 1
+        states = evaluator.evaluate(Geometry(two_molecules(2.4)), None).states
+    assert states.state == 1
     assert "the geometry jumped" in caplog.text

@@ -5,8 +5,10 @@ import pytest
 from pyscf import fci, gto, mcscf, scf
 
 from qmmlmm.coupling.potential import RegionSpecification
-from qmmlmm.qm import CASSCF, PySCFPotential, full_ci
+from qmmlmm.geometry import Geometry
+from qmmlmm.qm import CASSCF, PySCFPotential
 from qmmlmm.qm.excited import spin_states
+from qmmlmm.qm.states import full_ci
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
 EXACT = 1e-9
@@ -74,7 +76,7 @@ def test_a_penalty_alone_passes_over_a_state(formaldehyde):
 def test_all_singlets_of_hydrogen_are_below_no_triplet():
     potential = PySCFPotential("hf", "sto-3g", excited=CASSCF(3, 2, 2))
     evaluator = potential.create_evaluator(RegionSpecification("hydrogen", np.array(HYDROGEN[0]), 0, 1))
-    found = evaluator.evaluate(np.array(HYDROGEN[1]) * ANGSTROM_IN_BOHR, None).results["state_energies"]
+    found = evaluator.evaluate(Geometry(np.array(HYDROGEN[1]) * ANGSTROM_IN_BOHR), None).states.state_energies
     molecule = gto.M(atom="H 0 0 0; H 0 0 0.74", basis="sto-3g", verbose=0)
     overlap = molecule.intor("int1e_ovlp")[0, 1]
     orbitals = np.array([[1.0, 1.0], [1.0, -1.0]]) / np.sqrt(2.0 + 2.0 * np.array([overlap, -overlap]))
@@ -92,6 +94,6 @@ def test_both_states_of_a_degenerate_pair_are_found():
     # 3 Delta_u of O2, and 3 Sigma_u^- would be 0.005 hartree higher.
     potential = PySCFPotential("hf", "sto-3g", excited=CASSCF(3, 6, 4, active=("O 2px", "O 2py")))
     evaluator = potential.create_evaluator(RegionSpecification("oxygen", np.array(OXYGEN[0]), 0, 3))
-    energies = evaluator.evaluate(np.array(OXYGEN[1]) * ANGSTROM_IN_BOHR, None).results["state_energies"]
+    energies = evaluator.evaluate(Geometry(np.array(OXYGEN[1]) * ANGSTROM_IN_BOHR), None).states.state_energies
     assert energies[2] == pytest.approx(energies[1], abs=1e-7)
     assert energies[1] - energies[0] > 0.1

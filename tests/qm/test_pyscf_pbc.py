@@ -7,6 +7,7 @@ from pyscf import gto, lib, scf
 from pyscf.qmmm.pbc import itrf
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.geometry import Geometry
 from qmmlmm.units import NM_IN_BOHR
 
 EDGE = 1.8  # nm
@@ -54,8 +55,8 @@ def _own_energy(ions, charges):
     qm = PySCFPotential("hf", "6-31g", density_fit=False, conv_tol=1e-10)
     term = Term(qm, Region("water", [0, 1, 2]), embedding="electrostatic")
     mixed = create_mixed_system(topology, system, Hamiltonian([term]))
-    positions = np.concatenate([WATER, ions]) * NM_IN_BOHR
-    return mixed.evaluated_term("water/QM").compute(positions, EDGE * NM_IN_BOHR * np.eye(3))[0]
+    geometry = Geometry(np.concatenate([WATER, ions]), EDGE * np.eye(3))
+    return mixed.evaluated_term("water/QM").energy_and_gradient(geometry.in_bohr())[0]
 
 
 def _energy_of_pyscf(ions, charges, cutoff):

@@ -1,3 +1,4 @@
+import importlib.util
 import pickle
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import MissingDependencyError, PotentialError, RegionError
 from qmmlmm.qm import PySCFPotential
+from qmmlmm.qm.basis import core_potentials
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ from qmmlmm.qm import PySCFPotential
         ({"grid_level": 10}, "grid_level is an integer from 0 to 9"),
         ({"embedding_grid_level": 1.5}, "embedding_grid_level is an integer"),
         ({"conv_tol": 1e-3}, "conv_tol lies above 0"),
-        ({"max_cycle": 0}, "max_cycle is a positive integer"),
+        ({"max_cycle": 0}, "max_cycle is a whole number of 1 or more"),
         ({"max_memory": 100}, "max_memory is at least 1000 MB"),
     ],
 )
@@ -46,8 +48,7 @@ def test_a_coulomb_fit_is_allowed_for_a_functional_without_exact_exchange():
 
 
 def test_dispersion_without_its_package_is_a_missing_dependency(monkeypatch):
-    from importlib.util import find_spec
-
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "pyscf.dispersion" else find_spec(name)
     )
@@ -102,15 +103,11 @@ def test_a_restricted_open_shell_is_refused(radical):
 
 
 def test_a_heavy_element_gets_the_core_potential_of_its_basis():
-    from qmmlmm.qm.basis import core_potentials
-
     assert core_potentials("def2-svp", ["H", "Fe", "I"], "term 'x'") == {"I": "def2-svp"}
     assert core_potentials("lanl2dz", ["H", "C", "Fe"], "term 'x'") == {"Fe": "lanl2dz"}
 
 
 def test_a_valence_basis_without_its_core_potential_is_refused():
-    from qmmlmm.qm.basis import core_potentials
-
     with pytest.raises(PotentialError, match="no functions for the core of C"):
         core_potentials("ccecp-ccpvdz", ["C"], "term 'x'")
 
@@ -123,7 +120,7 @@ def test_a_potential_is_frozen_and_survives_pickling(tmp_path):
 
 
 def test_a_potential_offers_both_embeddings():
-    assert PySCFPotential("hf", "sto-3g").embeddings == {"mechanical", "electrostatic"}
+    assert PySCFPotential("hf", "sto-3g").capabilities.embeddings == {"mechanical", "electrostatic"}
 
 
 WITHOUT_PYSCF = """

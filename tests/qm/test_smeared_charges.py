@@ -9,11 +9,12 @@ import pytest
 from pyscf import df, dft, gto, qmmm, scf
 
 from qmmlmm.coupling.potential import ExternalField
+from qmmlmm.coupling.smeared_charges import REACH
 from qmmlmm.errors import ConvergenceError, EvaluationError
 from qmmlmm.qm import PySCFPotential
-from qmmlmm.qm.compact import DENSITY_REACH, CompactCharges
+from qmmlmm.qm.field.compact_charges import DENSITY_REACH, CompactCharges
 from qmmlmm.units import ANGSTROM_IN_BOHR
-from tests.qm.test_derivatives import TIGHT, _check_some
+from tests.qm.gradients import TIGHT, check_gradients
 
 SAME_OPERATOR = 1e-8  # hartree: two ways to the same integrals; the limit is conv_tol
 SAME_GRADIENT = 1e-7  # hartree/bohr: linear in the remaining error of the orbitals
@@ -47,7 +48,7 @@ def test_gaussian_charges_act_as_in_pyscfs_own_qmmm(request, name, method, densi
     case = request.getfixturevalue(name)
     field = close_charges()
     potential = PySCFPotential(method, "6-31g", density_fit=density_fit, conv_tol=1e-12)
-    result = potential.create_evaluator(case.specification).evaluate(case.positions, field)
+    result = potential.create_evaluator(case.specification).evaluate(case.geometry, field)
     # PySCF takes no points among Gaussians; 1e-4 bohr is none, as far as electrons can tell.
     radii = np.where(field.widths > 0.0, field.widths, 1e-4)
     plain = reference(molecule_of(case)).set(conv_tol=1e-12)
@@ -62,7 +63,7 @@ def test_gaussian_charges_act_as_in_pyscfs_own_qmmm(request, name, method, densi
     on_charges = gradient.grad_nuc_mm() + gradient.grad_hcore_mm(density)
     np.testing.assert_allclose(result.charge_gradient, on_charges, atol=SAME_GRADIENT)
     points = replace(field, widths=None)
-    bare = potential.create_evaluator(case.specification).evaluate(case.positions, points)
+    bare = potential.create_evaluator(case.specification).evaluate(case.geometry, points)
     assert abs(bare.energy - result.energy) > 5e-4  # the widths are seen
 
 
@@ -84,8 +85,8 @@ def test_very_narrow_and_far_charges_are_points(water):
     far = replace(far, positions=far.positions * 8.0)  # 19 bohr away, 6.8 of the largest width
     for field in (near, far):
         evaluator = PySCFPotential("hf", "6-31g", conv_tol=TIGHT).create_evaluator(water.specification)
-        first = evaluator.evaluate(water.positions, field)
-        second = evaluator.evaluate(water.positions, replace(field, widths=None))
+        first = evaluator.evaluate(water.geometry, field)
+        second = evaluator.evaluate(water.geometry, replace(field, widths=None))
         assert first.energy == pytest.approx(second.energy, abs=SAME_OPERATOR)
         np.testing.assert_allclose(first.gradient, second.gradient, atol=SAME_GRADIENT)
         np.testing.assert_allclose(first.charge_gradient, second.charge_gradient, atol=SAME_GRADIENT)
@@ -93,8 +94,6 @@ def test_very_narrow_and_far_charges_are_points(water):
 
 @pytest.mark.parametrize("width", [0.9, 3.5])
 def test_nothing_happens_where_a_gaussian_charge_becomes_a_point(water, width):
-    from qmmlmm.coupling.smeared_charges import REACH
-
     molecule = molecule_of(water, "6-31+g*")
     direction = np.array([0.0, 0.0, 1.0])
     place = water.positions[1] + (DENSITY_REACH + REACH * width) * direction
@@ -116,12 +115,12 @@ def test_gradients_are_exact_and_the_charges_of_a_box_may_have_widths(hydroxide,
         positions = field.positions.copy()
         positions[:5] *= 0.55
         case = replace(case, field=replace(field, positions=positions))
-        _check_some(case, PySCFPotential("hf", "6-31g", density_fit=False, embedding_grid_level=0, conv_tol=1e-12))
+        check_gradients(case, PySCFPotential("hf", "6-31g", density_fit=False, embedding_grid_level=0, conv_tol=1e-12))
 
 
 def test_forces_on_atoms_and_all_charges_sum_to_zero(water):
     evaluator = PySCFPotential("b3lyp", "6-31g", conv_tol=TIGHT).create_evaluator(water.specification)
-    result = evaluator.evaluate(water.positions, close_charges())
+    result = evaluator.evaluate(water.geometry, close_charges())
     net = result.gradient.sum(axis=0) + result.charge_gradient.sum(axis=0)
     np.testing.assert_allclose(net, 0.0, atol=NO_NET_FORCE)
 
@@ -129,9 +128,9 @@ def test_forces_on_atoms_and_all_charges_sum_to_zero(water):
 def test_the_energies_of_the_charges_add_up_to_the_interaction(water):
     evaluator = PySCFPotential("hf", "6-31g", density_fit=False, conv_tol=TIGHT).create_evaluator(water.specification)
     field = close_charges()
-    whole = evaluator.evaluate(water.positions, field)
-    mean_field = evaluator.mean_field(water.positions, None)
-    density = evaluator.mean_field(water.positions, field).run().make_rdm1()
+    whole = evaluator.evaluate(water.geometry, field)
+    mean_field = evaluator.mean_field(water.geometry, None)
+    density = evaluator.mean_field(water.geometry, field).run().make_rdm1()
     alone = mean_field.energy_elec(density)[0] + mean_field.energy_nuc()
     assert whole.charge_energies().sum() == pytest.approx(whole.energy - alone, abs=SAME_OPERATOR)
 
@@ -140,13 +139,13 @@ def test_the_energies_of_the_charges_add_up_to_the_interaction(water):
 def test_widths_that_make_no_sense_are_refused(water, widths):
     evaluator = PySCFPotential("hf", "sto-3g").create_evaluator(water.specification)
     with pytest.raises(EvaluationError, match=r"widths of the external field are \(4,\) finite numbers"):
-        evaluator.evaluate(water.positions, close_charges(widths))
+        evaluator.evaluate(water.geometry, close_charges(widths))
 
 
 def test_a_failed_calculation_leaves_the_widths_in_its_file(water, tmp_path):
     potential = PySCFPotential("hf", "6-31g", max_cycle=1, failure_directory=tmp_path)
     with pytest.raises(ConvergenceError):
-        potential.create_evaluator(water.specification).evaluate(water.positions, close_charges())
+        potential.create_evaluator(water.specification).evaluate(water.geometry, close_charges())
     (path,) = tmp_path.glob("*.charges.txt")
     assert "width of the point charge (angstrom)" in path.read_text()
     np.testing.assert_allclose(np.loadtxt(path)[:, 5] * ANGSTROM_IN_BOHR, WIDTHS, atol=1e-9)

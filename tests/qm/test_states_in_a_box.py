@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
+from qmmlmm.geometry import Geometry
 from qmmlmm.qm import TDA, TDDFT, DeltaSCF, PySCFPotential
 from qmmlmm.units import NM_IN_BOHR
 from systems.methanimine_water import EDGE, SOLUTE, build, near_and_far
+from tests.finite_differences import central_difference
 
 EXACT = 1e-6  # hartree/bohr
 FUNCTIONAL = 1e-5  # hartree/bohr, at grid level 3
@@ -18,7 +20,7 @@ TIGHT = {"conv_tol": 1e-11, "embedding_grid_level": 0}
 
 
 def term_of(potential, multiplicity, charge=0):
-    """Return energy and gradient of the QM term as a function of positions, and these, in bohr."""
+    """Return energy and gradient of the QM term as a function of positions, and these, bohr."""
     topology, system, positions = build()
     (force,) = system.getForces()
     for atom in SOLUTE:
@@ -28,7 +30,7 @@ def term_of(potential, multiplicity, charge=0):
     hamiltonian = Hamiltonian([Term(potential, region, embedding="electrostatic")])
     term = create_mixed_system(topology, system, hamiltonian).evaluated_term("imine/QM")
     box = np.eye(3) * EDGE * NM_IN_BOHR
-    return lambda where: term.compute(where, box), positions * NM_IN_BOHR
+    return lambda where: term.energy_and_gradient(Geometry(where, box)), positions * NM_IN_BOHR
 
 
 def groups(positions):
@@ -38,8 +40,7 @@ def groups(positions):
 
 def error(compute, positions, gradient, direction, step):
     """Return what the gradient along a direction of norm 1 misses of the difference of energies with four points."""
-    energies = [compute(positions + k * step * direction)[0] for k in (1, -1, 2, -2)]
-    slope = (8.0 * (energies[0] - energies[1]) - energies[2] + energies[3]) / (12.0 * step)
+    slope = central_difference(lambda where: compute(where)[0], positions, direction, step, points=4)
     return abs((gradient * direction).sum() - slope)
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 import openmm
 import pytest
-from openmm import app, unit
+from openmm import app
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
 from qmmlmm.errors import HamiltonianError, PotentialError, RegionError
 from qmmlmm.qm import CASSCF, TDA, DeltaSCF, PySCFPotential
+from tests.contexts import make_context
 
 PLACES = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.074]])  # nm
 
@@ -33,9 +34,7 @@ def qm(excited=None, state=0, **more):
 
 
 def context_of(mixed):
-    context = openmm.Context(mixed.system, openmm.VerletIntegrator(0.0005), openmm.Platform.getPlatform("Reference"))
-    context.setPositions(PLACES * unit.nanometer)
-    return context
+    return make_context(mixed.system, PLACES)
 
 
 @pytest.mark.parametrize("excited", [TDA(2), DeltaSCF(), CASSCF(2, 2, 2)], ids=["TDA", "Delta-SCF", "CASSCF"])
@@ -53,10 +52,10 @@ def test_a_state_that_does_not_exist_is_refused_wherever_it_is_named(excited):
 
 
 def test_one_state_alone_has_none_to_choose():
-    with pytest.raises(PotentialError, match=r"state=1.*without excited: say how excited states are computed"):
+    with pytest.raises(PotentialError, match=r"state=1.*without excited: give the method for excited states"):
         qm(None, 1)
     mixed = hydrogen(qm())
-    with pytest.raises(HamiltonianError, match="it has one state alone"):
+    with pytest.raises(HamiltonianError, match="it has only one state"):
         mixed.select_state(context_of(mixed), "dye/QM", 1)
 
 

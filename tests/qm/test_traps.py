@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 
 from qmmlmm.errors import PotentialError
-from qmmlmm.qm import PySCFPotential, compact
+from qmmlmm.qm import PySCFPotential
+from qmmlmm.qm.field import compact_charges
 
 SAME_SUM = 1e-10  # hartree, hartree/bohr: the same integrals in other blocks; the density is converged to 1e-12
 
 
 def test_gradients_do_not_depend_on_memory_and_blocks(water, monkeypatch):
     found = []
-    for memory, block in ((None, compact.BLOCK_BYTES), (1000, 1)):  # one charge at a time
-        monkeypatch.setattr(compact, "BLOCK_BYTES", block)
+    for memory, block in ((None, compact_charges.BLOCK_BYTES), (1000, 1)):  # one charge at a time
+        monkeypatch.setattr(compact_charges, "BLOCK_BYTES", block)
         monkeypatch.setattr("qmmlmm.qm.evaluator.GRID_MEMORY_SHARE", 0.25 if memory is None else 0.0)
         potential = PySCFPotential("hf", "6-31g", conv_tol=1e-12, embedding_grid_level=0, max_memory=memory)
-        found.append(potential.create_evaluator(water.specification).evaluate(water.positions, water.field))
+        found.append(potential.create_evaluator(water.specification).evaluate(water.geometry, water.field))
     first, second = found
     assert second.energy == pytest.approx(first.energy, rel=0, abs=SAME_SUM)
     np.testing.assert_allclose(second.gradient, first.gradient, rtol=0, atol=SAME_SUM)
@@ -36,7 +37,7 @@ def test_gradients_do_not_depend_on_memory_and_blocks(water, monkeypatch):
 
 def test_pyscf_gets_positions_in_bohr_and_returns_the_same_numbers(water):
     evaluator = PySCFPotential("hf", "sto-3g").create_evaluator(water.specification)
-    molecule = evaluator.mean_field(water.positions, None).mol
+    molecule = evaluator.mean_field(water.geometry, None).mol
     np.testing.assert_array_equal(molecule.atom_coords(), water.positions)
 
 

@@ -1,5 +1,7 @@
 """The correction follows the uncertainty: thresholds, hysteresis, hand-over, and the energy that it costs."""
 
+from __future__ import annotations
+
 import csv
 
 import numpy as np
@@ -7,39 +9,38 @@ import openmm
 import pytest
 from openmm import unit
 
-from qmmlmm.errors import HamiltonianError
+from qmmlmm.errors import HamiltonianError, RunDirectoryError, SettingError
+from qmmlmm.runs.run_directory import RunDirectory
 from qmmlmm.sampling.adaptive_correction import COLUMNS, AdaptiveCorrection
-from tests.sampling.mixed_springs import MixedSprings
+from tests.sampling.mixed_springs import MixedSprings, StepReporter, total_energy
+
+SETTINGS = {"upper": 60.0, "lower": 40.0, "check_interval": 1, "ramp_steps": 10, "calm_steps": 30}
 
 
 class Springs(MixedSprings):
-    """With an "uncertainty" that is what the test says."""
+    """With an "uncertainty" that is what the test says, or larger where the springs differ more."""
 
     def __init__(self, uncertainties=None):
         super().__init__(400.0, 700.0, 0.04)
         self.uncertainties = uncertainties
-        self.context = None
 
     def force_uncertainty(self, context, name):
-        if self.uncertainties is None:  # larger where the springs differ more
+        if self.uncertainties is None:
             x = context.getState(positions=True).getPositions(asNumpy=True)._value
             value = 1000.0 * abs(float(x[0, 0]))
         else:
-            value = self.uncertainties(self.context.getStepCount())
+            value = self.uncertainties(context.getStepCount())
         return np.array([0.0, value]) * unit.kilojoule_per_mole / unit.nanometer
 
-    def started(self, integrator):
-        self.context = openmm.Context(self.system, integrator, openmm.Platform.getPlatform("Reference"))
-        self.context.setPositions([[0.05, 0.01, 0.0]])
-        self.context.setVelocities([[0.3, 0.1, -0.2]])
-        return self.context
+    def started(self, step=0.0005):
+        simulation = self.simulation(openmm.VerletIntegrator(step))
+        simulation.context.setVelocities([[0.3, 0.1, -0.2]])
+        return simulation
 
 
-def run(uncertainties, steps, tmp_path, **options):
+def run(uncertainties, steps, tmp_path):
     mixed = Springs(uncertainties)
-    context = mixed.started(openmm.VerletIntegrator(0.0005))
-    settings = {"upper": 60.0, "lower": 40.0, "check_interval": 1, "ramp_steps": 10, "calm_steps": 30} | options
-    correction = AdaptiveCorrection(mixed, context, "site/ML", record=tmp_path / "levels.csv", **settings)
+    correction = AdaptiveCorrection(mixed, mixed.started(), "site/ML", record=tmp_path / "levels.csv", **SETTINGS)
     correction.step(steps)
     rows = list(csv.DictReader((tmp_path / "levels.csv").read_text().splitlines()))
     return correction, rows, mixed
@@ -73,53 +74,107 @@ def test_values_between_the_thresholds_change_nothing(tmp_path):
 
 def test_total_energy_less_the_booked_work_is_conserved(tmp_path):
     mixed = Springs()
-    context = mixed.started(openmm.VerletIntegrator(0.0001))
+    simulation = mixed.started(0.0001)
     correction = AdaptiveCorrection(
-        mixed, context, "site/ML", upper=45.0, lower=25.0, check_interval=20, ramp_steps=40, calm_steps=200
+        mixed, simulation, "site/ML", upper=45.0, lower=25.0, check_interval=20, ramp_steps=40, calm_steps=200
     )
-
-    def total():
-        state = context.getState(energy=True)
-        return (state.getPotentialEnergy() + state.getKineticEnergy())._value
-
     balance, works, shares = [], [], []
     for _ in range(400):
         correction.step(20)
         works.append(correction.work._value)
-        balance.append(total() - works[-1])
-        shares.append(context.getParameter("lambda_qm"))
+        balance.append(total_energy(simulation.context) - works[-1])
+        shares.append(simulation.context.getParameter("lambda_qm"))
     assert max(shares) == 1.0
     assert min(shares) == 0.0
     assert np.ptp(works) > 0.1
     assert np.ptp(balance) < 2e-3 * np.ptp(works)
 
 
-def test_a_run_that_goes_on_takes_the_parameter_where_it_is(tmp_path):
+def test_a_run_that_goes_on_takes_the_parameter_where_it_is():
     mixed = Springs(lambda step: 100.0)
-    context = mixed.started(openmm.VerletIntegrator(0.0005))
+    simulation = mixed.started()
     options = {"upper": 60.0, "lower": 40.0, "ramp_steps": 10}
-    AdaptiveCorrection(mixed, context, "site/ML", **options).step(4)
-    share = context.getParameter("lambda_qm")
+    AdaptiveCorrection(mixed, simulation, "site/ML", **options).step(4)
+    share = simulation.context.getParameter("lambda_qm")
     assert 0 < share < 1
-    second = AdaptiveCorrection(mixed, context, "site/ML", **options)
+    second = AdaptiveCorrection(mixed, simulation, "site/ML", **options)
     second.step(1)
-    assert share < context.getParameter("lambda_qm") < 1
+    assert share < simulation.context.getParameter("lambda_qm") < 1
     second.step(20)
-    assert context.getParameter("lambda_qm") == 1.0
+    assert simulation.context.getParameter("lambda_qm") == 1.0
+
+
+def test_reporters_of_the_simulation_report_as_in_any_run():
+    mixed = Springs(lambda step: 100.0 if 5 <= step < 12 else 10.0)
+    simulation = mixed.started()
+    reporter = StepReporter(7)
+    simulation.reporters.append(reporter)
+    correction = AdaptiveCorrection(mixed, simulation, "site/ML", **SETTINGS)
+    correction.step(30)
+    correction.step(10)
+    assert reporter.steps == [7, 14, 21, 28, 35]
+    assert simulation.currentStep == correction.steps == 40
+
+
+def uncertain_for_a_while(step):
+    """QM is switched on at step 8 and off again after a calm time that begins at step 20."""
+    return 100.0 if 8 <= step < 20 else 10.0
+
+
+INTERVALS = {"trajectory_interval": 10, "energy_interval": 5, "checkpoint_interval": 12, "total_steps": 80}
+
+
+def run_in(folder, steps):
+    """Run from the beginning, or go on; return the correction and its Simulation."""
+    mixed = Springs(uncertain_for_a_while)
+    simulation = mixed.started()
+    correction = AdaptiveCorrection(mixed, simulation, "site/ML", **SETTINGS)
+    resume = RunDirectory.holds_run(folder)
+    with RunDirectory(folder, mixed, sampler=correction, resume=resume) as run:
+        done = run.resume(simulation) if resume else 0
+        run.attach(simulation, **INTERVALS)
+        run.run(simulation, steps - done)
+    return correction, simulation
+
+
+@pytest.mark.parametrize("stop", [13, 30, 52], ids=["on the way up", "calm", "on the way down"])
+def test_a_run_that_goes_on_has_its_counts_and_its_work(tmp_path, stop):
+    """It stops while the parameter rises, while QM waits for the end of the calm time, and while it falls."""
+    whole, simulation = run_in(tmp_path / "whole", 80)
+    before, _ = run_in(tmp_path / "parts", stop)
+    assert before.steps == stop
+    resumed, again = run_in(tmp_path / "parts", 80)
+    assert resumed.steps == whole.steps == 80
+    assert resumed.steps_with_qm == whole.steps_with_qm > before.steps_with_qm > 0
+    assert resumed.work._value == whole.work._value != before.work._value != 0.0
+    assert again.context.getParameter("lambda_qm") == simulation.context.getParameter("lambda_qm") == 0.0
+    first, second = (s.context.getState(positions=True).getPositions(asNumpy=True)._value for s in (simulation, again))
+    np.testing.assert_array_equal(first, second)
+    tables = [(tmp_path / name / "energies.csv").read_bytes() for name in ("whole", "parts")]
+    assert tables[0] == tables[1]
+
+
+def test_a_sampler_moves_the_simulation_of_its_run(tmp_path):
+    mixed = Springs(lambda step: 10.0)
+    correction = AdaptiveCorrection(mixed, mixed.started(), "site/ML", **SETTINGS)
+    with (
+        RunDirectory(tmp_path, mixed, sampler=correction) as run,
+        pytest.raises(RunDirectoryError, match="the sampler of .* moves another Simulation"),
+    ):
+        run.attach(mixed.started(), **INTERVALS)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
         ({"parameter": "lambda_q"}, HamiltonianError, "no parameter 'lambda_q'.*Nearest names: lambda_qm"),
-        ({"lower": 60.0}, ValueError, "0 < lower < upper"),
-        ({"upper": float("nan")}, ValueError, "0 < lower < upper"),
-        ({"ramp_steps": 0}, ValueError, "ramp_steps is a whole number of steps above zero"),
-        ({"check_interval": 2.0}, ValueError, "check_interval is a whole number"),
+        ({"lower": 60.0}, SettingError, "0 < lower < upper"),
+        ({"upper": float("nan")}, SettingError, "0 < lower < upper"),
+        ({"ramp_steps": 0}, SettingError, "ramp_steps is a whole number of steps of 1 or more, got 0"),
+        ({"check_interval": 2.0}, SettingError, "check_interval is a whole number of steps"),
     ],
 )
 def test_wrong_settings_are_refused(change, error, text):
     mixed = Springs(lambda step: 0.0)
-    context = mixed.started(openmm.VerletIntegrator(0.0005))
     with pytest.raises(error, match=text):
-        AdaptiveCorrection(mixed, context, "site/ML", **({"upper": 60.0, "lower": 40.0} | change))
+        AdaptiveCorrection(mixed, mixed.started(), "site/ML", **({"upper": 60.0, "lower": 40.0} | change))

@@ -1,7 +1,6 @@
 """Multiple time stepping against exact maps, against OpenMM's own integrators, and in evaluations of each term."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import openmm
@@ -11,20 +10,24 @@ import scipy.linalg
 from openmm import app, unit
 
 from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, create_mixed_system
-from qmmlmm.errors import HamiltonianError
-from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator, correction_terms
+from qmmlmm.errors import HamiltonianError, SettingError
+from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
+from qmmlmm.sampling.slow_terms import correction_terms
 from systems import solution
+from tests.contexts import make_context
+from tests.sampling.named_forces import mixed_of_forces
+from tests.toy_potentials import SettingsOnly
 
 BOLTZMANN = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 STIFF, SOFT, MASS = 4000.0, 600.0, 2.0  # kJ/(mol nm^2), Da
-NO_TERMS = SimpleNamespace(terms=(), term_names=lambda: ())
 
 
 def springs(n_particles=1, constrained=False):
     """Particles on a stiff and a soft spring, in groups 0 and 1, in the place of a MixedSystem."""
     system = openmm.System()
-    for group, (constant, place) in enumerate([(STIFF, 0.0), (SOFT, 0.1)]):
+    for group, (name, constant, place) in enumerate([("fast", STIFF, 0.0), ("slow", SOFT, 0.1)]):
         force = openmm.CustomExternalForce(f"0.5*{constant}*((x-{place})^2+y^2+z^2)+30*x^4*{group}")
+        force.setName(name)
         force.setForceGroup(group)
         for k in range(n_particles):
             if not group:
@@ -34,15 +37,7 @@ def springs(n_particles=1, constrained=False):
     if constrained:
         for k in range(0, n_particles, 2):
             system.addConstraint(k, k + 1, 0.1)
-    return SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1}, hamiltonian=NO_TERMS)
-
-
-def context_with(system, integrator, positions, velocities=None, platform="Reference"):
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatform(platform))
-    context.setPositions(positions)
-    if velocities is not None:
-        context.setVelocities(velocities)
-    return context
+    return mixed_of_forces(system, ["fast", "slow"])
 
 
 def state_of(context):
@@ -62,9 +57,10 @@ def test_positions_are_those_of_velocity_respa():
     def slow(x):
         return -SOFT * (x - [0.1, 0, 0]) - 120.0 * x**3 * [1, 0, 0]
 
-    integrator = MultipleTimeStepIntegrator(springs(4), None, 0.0, step, n, slow=["slow"])
+    mixed = springs(4)
+    integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, step, n, slow=["slow"])
     half_behind = v - 0.5 * (step * slow(x) + step / n * fast(x)) / MASS
-    context = context_with(springs(4).system, integrator, x, half_behind)
+    context = make_context(mixed.system, x, integrator=integrator, velocities=half_behind)
     for _ in range(7):
         v = v + 0.5 * step * slow(x) / MASS
         for _ in range(n):
@@ -92,7 +88,7 @@ def test_one_inner_step_is_openmms_own_leapfrog(constrained):
     results = []
     for integrator in (ours, theirs):
         integrator.setConstraintTolerance(1e-10)
-        context = context_with(mixed.system, integrator, x, np.zeros((6, 3)))
+        context = make_context(mixed.system, x, integrator=integrator, velocities=np.zeros((6, 3)))
         integrator.step(50)
         results.append(state_of(context)[0])
     np.testing.assert_allclose(results[0], results[1], rtol=0, atol=1e-8)
@@ -117,13 +113,14 @@ def test_sampled_variances_are_those_of_the_exact_linear_map(step, n):
     mixed = springs(particles)
     mixed.system.removeForce(1)
     soft = openmm.CustomExternalForce(f"0.5*{SOFT}*(x^2+y^2+z^2)")
+    soft.setName("slow")
     soft.setForceGroup(1)
     for k in range(particles):
         soft.addParticle(k)
     mixed.system.addForce(soft)
     integrator = MultipleTimeStepIntegrator(mixed, temperature, friction, step, n, slow=["slow"])
     integrator.setRandomNumberSeed(11)
-    context = context_with(mixed.system, integrator, np.zeros((particles, 3)))
+    context = make_context(mixed.system, np.zeros((particles, 3)), integrator=integrator)
     integrator.step(round(1.0 / step))
     squares = []
     for _ in range(40):
@@ -143,13 +140,14 @@ def test_at_outer_steps_a_constant_slow_force_shows_a_part_of_its_shift(half_tur
     mixed = springs()
     mixed.system.removeForce(1)
     pull = openmm.CustomExternalForce(f"-{force}*x")
+    pull.setName("slow")
     pull.setForceGroup(1)
     pull.addParticle(0)
     mixed.system.addForce(pull)
     integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, step, n, slow=["slow"])
     # Half of the impulse of the slow force before it acts, and of the first one of the spring.
     speed = -0.5 * (step * force - step / n * STIFF * shown) / MASS
-    context = context_with(mixed.system, integrator, [[shown, 0, 0]], [[speed, 0, 0]])
+    context = make_context(mixed.system, [[shown, 0, 0]], integrator=integrator, velocities=[[speed, 0, 0]])
     for _ in range(20):
         integrator.step(1)
         # The inner steps turn the phase by (2 half_turn / n)^2 / 24 too much.
@@ -163,7 +161,7 @@ def test_friction_and_temperature_are_variables_that_a_script_can_change():
         mixed, 300 * unit.kelvin, 50 / unit.picosecond, 4 * unit.femtosecond, 2, slow=["slow"]
     )
     integrator.setRandomNumberSeed(3)
-    context = context_with(mixed.system, integrator, np.zeros((500, 3)))
+    context = make_context(mixed.system, np.zeros((500, 3)), integrator=integrator)
     integrator.step(300)
     integrator.setGlobalVariableByName("kT", 2 * integrator.getGlobalVariableByName("kT"))
     integrator.step(300)
@@ -190,7 +188,7 @@ def test_an_isokinetic_step_is_the_flow_of_its_equations_of_motion():
     mixed = springs(4)
     integrator = MultipleTimeStepIntegrator(mixed, temperature, 0.0, step, n, slow=["slow"], isokinetic=[0, 2])
     assert integrator.isokinetic == (0, 2)
-    context = context_with(mixed.system, integrator, x, v)
+    context = make_context(mixed.system, x, integrator=integrator, velocities=v)
     for _ in range(7):
         impulse = -SOFT * (x - [0.1, 0, 0]) - 120.0 * x**3 * [1, 0, 0]
         v[::2] = kicked(v[::2], impulse[::2], step, bound)
@@ -204,7 +202,7 @@ def test_an_isokinetic_step_is_the_flow_of_its_equations_of_motion():
         found, velocities = state_of(context)
         np.testing.assert_allclose(found, x, rtol=0, atol=1e-12)
         np.testing.assert_allclose(velocities, v, rtol=0, atol=1e-10)
-    with pytest.raises(ValueError, match="2 particles are isokinetic"):
+    with pytest.raises(SettingError, match="2 particles are isokinetic"):
         integrator.kinetic_energy(context)
 
 
@@ -231,7 +229,7 @@ def test_isokinetic_positions_are_canonical_and_velocities_lie_on_their_circles(
     mixed.system.addForce(steeper)
     integrator = MultipleTimeStepIntegrator(mixed, temperature, 20.0, 0.004, 2, slow=["slow"], isokinetic=True)
     integrator.setRandomNumberSeed(5)
-    context = context_with(mixed.system, integrator, np.zeros((particles, 3)))
+    context = make_context(mixed.system, np.zeros((particles, 3)), integrator=integrator)
     integrator.step(250)
     seen, speeds = [], []
     for _ in range(60):
@@ -273,19 +271,21 @@ def test_isokinetic_particles_stay_where_they_belong_beyond_the_resonance(step, 
     stiff = MASS * (2 * np.pi / FAST_PERIOD) ** 2
     assert np.abs(np.linalg.eigvals(respa_map(step, n, friction))).max() > 1
     system = openmm.System()
-    for group, constant in enumerate((stiff, SHARE * stiff)):
+    for group, (name, constant) in enumerate([("fast", stiff), ("slow", SHARE * stiff)]):
         force = openmm.CustomExternalForce(f"0.5*{constant}*(x^2+y^2+z^2)")
+        force.setName(name)
         force.setForceGroup(group)
         for k in range(particles):
             if not group:
                 system.addParticle(MASS)
             force.addParticle(k)
         system.addForce(force)
-    mixed = SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1}, hamiltonian=NO_TERMS)
+    mixed = mixed_of_forces(system, ["fast", "slow"])
     exact = BOLTZMANN * temperature / (stiff * (1 + SHARE))
     integrator = MultipleTimeStepIntegrator(mixed, temperature, friction, step, n, slow=["slow"], isokinetic=True)
     integrator.setRandomNumberSeed(3)
-    context = context_with(system, integrator, np.sqrt(exact) * np.random.default_rng(1).normal(size=(particles, 3)))
+    places = np.sqrt(exact) * np.random.default_rng(1).normal(size=(particles, 3))
+    context = make_context(system, places, integrator=integrator)
     integrator.step(round(0.4 / step))
     squares = []
     for _ in range(30):
@@ -314,17 +314,19 @@ def test_isokinetic_particles_among_constraints_virtual_sites_and_momentum_remov
         load.addParticle(first + 2)
         hold.addParticle(first)
         springs_.addBond(first + 1, first + 3, 0.0, spring)
+    load.setName("fast")
+    springs_.setName("slow")
     springs_.setForceGroup(1)
     for force in (load, hold, springs_, openmm.CMMotionRemover(1)):
         system.addForce(force)
-    mixed = SimpleNamespace(system=system, force_groups={"fast": 0, "slow": 1}, hamiltonian=NO_TERMS)
+    mixed = mixed_of_forces(system, ["fast", "slow"])
     integrator = MultipleTimeStepIntegrator(mixed, temperature, 20.0, 0.004, 4, slow=["slow"], isokinetic=True)
     assert integrator.isokinetic == tuple(range(3, 4 * dimers, 4))
     integrator.setRandomNumberSeed(2)
     integrator.setConstraintTolerance(1e-8)
     start = np.zeros((4 * dimers, 3))
     start[1::4, 2] = start[2::4, 2] = start[3::4, 2] = length
-    context = context_with(system, integrator, start)
+    context = make_context(system, start, integrator=integrator)
     context.setVelocitiesToTemperature(temperature, 1)
     integrator.step(500)
     cosines, stretches = [], []
@@ -354,18 +356,18 @@ def test_isokinetic_is_refused_where_it_cannot_be_right():
         ).isokinetic
 
     assert make(True) == (2,)
-    with pytest.raises(ValueError, match="isokinetic particles 0, 1 have constraints; leave them out"):
+    with pytest.raises(SettingError, match="isokinetic particles 0, 1 have constraints; leave them out"):
         make([0, 1, 2])
-    with pytest.raises(ValueError, match="isokinetic particles 3 have no mass"):
+    with pytest.raises(SettingError, match="isokinetic particles 3 have no mass"):
         make([2, 3])
-    with pytest.raises(ValueError, match="names particles from 0 to 3, got 4"):
+    with pytest.raises(SettingError, match="names particles from 0 to 3, got 4"):
         make([4])
-    with pytest.raises(ValueError, match="got none"):
+    with pytest.raises(SettingError, match="got none"):
         make([])
-    with pytest.raises(ValueError, match="isokinetic needs a temperature"):
+    with pytest.raises(SettingError, match="isokinetic needs a temperature"):
         make(True, None)
     constrained.system.addConstraint(1, 2, 0.1)
-    with pytest.raises(ValueError, match="all 3 particles with a mass have constraints"):
+    with pytest.raises(SettingError, match="all 3 particles with a mass have constraints"):
         make(True)
 
 
@@ -417,6 +419,10 @@ def mixed_of(corrected_water, another=False):
     )
 
 
+def evaluations(mixed, name):
+    return mixed.terms[name].runner.evaluations
+
+
 @pytest.mark.parametrize("isokinetic", [False, True])
 @pytest.mark.parametrize("constants", [(1.0, -1.0), (0.5, -0.25)])
 def test_what_is_taken_back_is_not_evaluated_and_moves_the_same(corrected_water, isokinetic, constants):
@@ -442,12 +448,12 @@ def test_what_is_taken_back_is_not_evaluated_and_moves_the_same(corrected_water,
             mixed, 300.0, 0.0, 0.002, inner_steps=4, isokinetic=isokinetic, slow=["dear", "taken back"]
         )
         integrator.setRandomNumberSeed(3)
-        context = context_with(mixed.system, integrator, places)
+        context = make_context(mixed.system, places, integrator=integrator)
         context.setVelocitiesToTemperature(300.0, 1)
         integrator.step(10)
-        assert mixed.evaluations("taken back") == (10 if another else 0)
-        assert mixed.evaluations("fast") == 40
-        assert mixed.evaluations("dear") == 10
+        assert evaluations(mixed, "taken back") == (10 if another else 0)
+        assert evaluations(mixed, "fast") == 40
+        assert evaluations(mixed, "dear") == 10
         trajectories.append(state_of(context))
     (x, v), (x2, v2) = trajectories
     np.testing.assert_allclose(x[:3], x2[:3], rtol=0, atol=1e-9)
@@ -457,12 +463,12 @@ def test_what_is_taken_back_is_not_evaluated_and_moves_the_same(corrected_water,
 def test_a_term_that_has_changed_since_is_not_taken_for_its_opposite(corrected_water):
     mixed = mixed_of(corrected_water)
     integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, 0.002, inner_steps=2)
-    context = context_with(mixed.system, integrator, corrected_water[2], np.zeros((180, 3)))
+    context = make_context(mixed.system, corrected_water[2], integrator=integrator, velocities=np.zeros((180, 3)))
     integrator.step(1)
-    terms = list(mixed.hamiltonian.terms)
-    terms[0] = replace(terms[0], potential=OpenMMPotential(water_region(2.4e5)))
-    object.__setattr__(mixed, "hamiltonian", Hamiltonian(terms))  # as exchange_model does
-    with pytest.raises(HamiltonianError, match="'taken back' took 'fast' back when this integrator was made"):
+    fast = mixed.terms["fast"]
+    # As exchange_model does.
+    mixed.replace_term(replace(fast, term=replace(fast.term, potential=OpenMMPotential(water_region(2.4e5)))))
+    with pytest.raises(HamiltonianError, match="'taken back' was a multiple of 'fast' when this integrator"):
         integrator.step(1)
     assert context.getStepCount() == 1
 
@@ -483,13 +489,13 @@ def test_one_evaluation_of_the_slow_terms_in_an_outer_step(corrected_water, tmp_
     )
     simulation.step(10)
     # The last reporter asks for the energy where the next step would begin.
-    assert mixed.evaluations("dear") == 11
+    assert evaluations(mixed, "dear") == 11
     # By the reporters alone: its force is that of the fast term.
-    assert mixed.evaluations("taken back") == 10
-    assert mixed.evaluations("fast") == 41
+    assert evaluations(mixed, "taken back") == 10
+    assert evaluations(mixed, "fast") == 41
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 11
     simulation.step(1)
-    assert mixed.evaluations("dear") == 12
+    assert evaluations(mixed, "dear") == 12
 
 
 @pytest.mark.parametrize("isokinetic", [False, True])
@@ -504,7 +510,7 @@ def test_a_barostat_costs_one_slow_evaluation_for_each_trial(corrected_water, is
     simulation.context.setVelocitiesToTemperature(300, 1)
     simulation.step(40)
     trials = 40 // 5
-    assert mixed.evaluations("dear") <= 40 + trials
+    assert evaluations(mixed, "dear") <= 40 + trials
     volumes = simulation.context.getState().getPeriodicBoxVolume()._value
     assert volumes != pytest.approx(1.26**3, rel=1e-6)  # some trial was accepted
 
@@ -521,16 +527,8 @@ def test_a_force_that_was_added_too_late_is_an_error(corrected_water):
         simulation.step(1)
 
 
-class Model:
-    def __init__(self, level):
-        self.level, self.embeddings = level, frozenset({"mechanical"})
-
-    def check(self, specification):
-        pass
-
-
 def test_correction_terms():
-    ml, qm, region, core = Model("ML"), Model("QM"), Region("site", range(6)), Region("core", range(3))
+    ml, qm, region, core = SettingsOnly("ML"), SettingsOnly("QM"), Region("site", range(6)), Region("core", range(3))
 
     def names(*terms):
         return correction_terms(Hamiltonian([Term(p, r, embedding="mechanical", coefficient=c) for p, r, c in terms]))
@@ -540,17 +538,17 @@ def test_correction_terms():
     with pytest.raises(HamiltonianError, match="no correction that could be slow"):
         names((qm, region, 1.0))
     with pytest.raises(HamiltonianError, match="load a model once"):
-        names((ml, region, 1.0), (qm, region, 1.0), (Model("ML"), region, -1.0))
+        names((ml, region, 1.0), (qm, region, 1.0), (SettingsOnly("ML"), region, -1.0))
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ((300.0, 1.0, 0.004, 0), ValueError, "inner_steps is a whole number"),
-        ((300.0, 1.0, 0.004, 2.0), ValueError, "inner_steps is a whole number"),
-        ((300.0, 1.0, -0.004, 2), ValueError, "step_size is a number above zero"),
-        ((0.0, 1.0, 0.004, 2), ValueError, "temperature is a number above zero"),
-        ((300.0, -1.0, 0.004, 2), ValueError, "friction is zero or more"),
+        ((300.0, 1.0, 0.004, 0), SettingError, "inner_steps is a whole number"),
+        ((300.0, 1.0, 0.004, 2.0), SettingError, "inner_steps is a whole number"),
+        ((300.0, 1.0, -0.004, 2), SettingError, "step_size is a number above zero"),
+        ((0.0, 1.0, 0.004, 2), SettingError, "temperature is a number above zero"),
+        ((300.0, -1.0, 0.004, 2), SettingError, "friction is zero or a number above, in 1/ps, got -1"),
     ],
 )
 def test_wrong_numbers_are_refused(arguments, error, text):
@@ -564,6 +562,6 @@ def test_wrong_slow_terms_are_refused():
     with pytest.raises(HamiltonianError, match="name at least one slow term"):
         MultipleTimeStepIntegrator(springs(), 300.0, 1.0, 0.004, 2, slow=[])
     shared = springs()
-    shared.force_groups = {"fast": 1, "slow": 1}
+    shared.force("fast").setForceGroup(1)
     with pytest.raises(HamiltonianError, match="share a force group"):
         MultipleTimeStepIntegrator(shared, 300.0, 1.0, 0.004, 2, slow=["slow"])

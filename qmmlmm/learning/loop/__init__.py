@@ -1,12 +1,12 @@
-"""Learning while a simulation runs: sampling, labels in parallel, training, and a directory that survives it all."""
+"""Learning while simulations run: sampling, labels in parallel, training, and a directory that can be resumed."""
 
-from qmmlmm.learning.loop.collective_variables import Distance, DistanceDifference, Torsion
-from qmmlmm.learning.loop.errors import LoopError, LoopStoreError
-from qmmlmm.learning.loop.label_queue import LabelSettings
-from qmmlmm.learning.loop.label_task import JobLimits, LabelSource
+from qmmlmm.errors import LoopError, LoopStoreError
+from qmmlmm.learning.labels.label_queue import LabelSettings
+from qmmlmm.learning.labels.label_task import JobLimits, LabelSource
 from qmmlmm.learning.loop.learning_loop import LearningLoop, LoopResult
-from qmmlmm.learning.loop.metadynamics import HillVariable, Metadynamics
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
+from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
+from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
 
 __all__ = [
     "Distance",

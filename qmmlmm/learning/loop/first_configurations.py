@@ -1,82 +1,83 @@
-"""Configurations to start from without a model: the force field's, with the region's atoms moved at random."""
+"""First configurations, without a model: from the force field, with random displacements of the region."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
+from qmmlmm.geometry import Geometry
+from qmmlmm.learning.labels.label_job import Job
 from qmmlmm.learning.loop.draws import draw_seed
-from qmmlmm.learning.loop.geometry_record import Snapshot
 from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
-from qmmlmm.learning.loop.store import Job
-from qmmlmm.learning.loop.walk import Walking
+from qmmlmm.learning.loop.walker_simulation import WalkerSimulation
+from qmmlmm.learning.loop.walker_state import WalkerState
 from qmmlmm.units import FloatArray
 
 SHRINKING = (1.0, 1.0, 1.0, 0.5, 0.25, 0.0)
-"""Sizes of displacements that are tried until the region is a molecule."""
+"""Factors of displacements that are tried until the geometry of the region has no fault."""
 
 
-def start_walk(
-    walking: Walking,
+def start_walker(
+    simulation: WalkerSimulation,
     guard: Guard,
     atoms: Sequence[int],
     settings: LoopSettings,
     index: int,
     walker: Walker,
-    state: Snapshot,
+    state: WalkerState,
     count: int,
-) -> tuple[Snapshot, list[Job]]:
-    """Return where the force field leads a walker, and configurations from the way.
+) -> tuple[WalkerState, list[Job]]:
+    """Run a walker with the force field; return its last state, and configurations along the trajectory.
 
     Parameters
     ----------
-    walking : Walking
-        With the force field's System.
+    simulation : WalkerSimulation
+        Simulation with the System of the force field.
     guard : Guard
     atoms : sequence of int
-        Of the region.
+        Atoms of the region.
     settings : LoopSettings
     index : int
-        Of the walker.
+        Index of the walker.
     walker : Walker
-    state : Snapshot
+    state : WalkerState
+        State at the start.
     count : int
-        Configurations.
+        Number of configurations.
     """
     steps, seed = settings.start_steps, draw_seed(settings, 0, index, "walk")
-    walking.begin(state, walker.parameters, seed)
+    simulation.begin(state, walker.parameters, seed)
     if steps:
-        walking.minimise()
-        walking.begin(dataclasses.replace(walking.snapshot(), velocities=None), walker.parameters, seed)
+        simulation.minimise()
+        simulation.begin(WalkerState(simulation.state().geometry), walker.parameters, seed)
     rng = np.random.default_rng(draw_seed(settings, 0, index, "displace"))
     jobs: list[Job] = []
     now = state
     marks = np.linspace(0, steps, max(1, count) + 1).astype(int)
     for before, step in itertools.pairwise(marks):
-        now = walking.plain(int(step - before))
+        now = simulation.advance_unchecked(int(step - before))
         if len(jobs) < count:
             for size in SHRINKING:
-                places = displaced(now.positions, atoms, size * settings.start_displacement, rng)
-                if not guard.geometry_fault(places):
+                positions = displaced(now.geometry.positions, atoms, size * settings.start_displacement, rng)
+                if not guard.geometry_fault(positions):
                     break
-            moved = Snapshot(places, now.box)
-            jobs.append(Job(0, "start", index, int(step), moved, variables=walking.values(moved)))
+            moved = Geometry(positions, now.geometry.box)
+            jobs.append(Job(0, "start", index, int(step), moved, variables=simulation.values(moved)))
     return now, jobs
 
 
 def displaced(positions: FloatArray, atoms: Sequence[int], size: float, rng: np.random.Generator) -> FloatArray:
-    """Return positions with those of some atoms moved at random.
+    """Return positions with random displacements of some atoms.
 
     Parameters
     ----------
-    positions : (n, 3) float array
+    positions : (n, 3) float array, nm
     atoms : sequence of int
     size : float
-        Standard deviation of each coordinate on average; between configurations it differs from nothing to twice this.
+        Mean standard deviation of a coordinate, nm; that of each configuration is between zero and twice this.
     rng : numpy.random.Generator
     """
     moved = positions.copy()

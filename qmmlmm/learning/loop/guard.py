@@ -1,4 +1,4 @@
-"""When a simulation with a learned potential runs away from what the potential knows."""
+"""Checks for a simulation that leaves the range of its learned potential."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from qmmlmm.elements import covalent_radius
 from qmmlmm.learning.loop.settings import LoopSettings
-from qmmlmm.ml.short_range_repulsion import covalent_radius
-from qmmlmm.units import BOHR_IN_NM, FloatArray
-
-GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
+from qmmlmm.units import BOHR_IN_NM, GAS_CONSTANT, FloatArray
 
 
 class Guard:
-    """Looks at the atoms of a region.
+    """Checks the atoms of a region.
 
     Parameters
     ----------
     topology : openmm.app.Topology
-        Its bonds within the region are watched.
+        Topology with the bonds of the region.
     system : openmm.System
     atoms : sequence of int
+        Atoms of the region.
     settings : LoopSettings
     """
 
@@ -36,9 +35,9 @@ class Guard:
         radii = np.array([covalent_radius(elements[a].atomic_number) if elements[a] else 0.0 for a in atoms])
         self._sums = (radii[:, None] + radii[None]) * BOHR_IN_NM
         np.fill_diagonal(self._sums, 0.0)
-        place = {int(a): k for k, a in enumerate(atoms)}
+        index = {int(a): k for k, a in enumerate(atoms)}
         bonds = [
-            (place[b[0].index], place[b[1].index]) for b in topology.bonds() if {b[0].index, b[1].index} <= set(place)
+            (index[b[0].index], index[b[1].index]) for b in topology.bonds() if {b[0].index, b[1].index} <= set(index)
         ]
         self._bonds = np.array(bonds, dtype=int).reshape(-1, 2)
         masses = [system.getParticleMass(int(a)).value_in_unit(unit.dalton) for a in atoms]
@@ -46,16 +45,16 @@ class Guard:
         self._heat = 1.5 * len(atoms) * GAS_CONSTANT * settings.temperature
 
     def geometry_fault(self, positions: FloatArray) -> str:
-        """Return what is wrong with the geometry of the region, or an empty text.
+        """Return the fault of the geometry of the region, or an empty text.
 
         Parameters
         ----------
         positions : (n_particles, 3) float array, nm
         """
-        places = positions[self._atoms]
+        region = positions[self._atoms]
         if not np.isfinite(positions).all():
             return "positions are not numbers"
-        distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
+        distances = np.linalg.norm(region[:, None] - region[None], axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.where(self._sums > 0, distances / self._sums, np.inf)
         if ratios.min(initial=np.inf) < self._settings.contact_limit:
@@ -73,11 +72,13 @@ class Guard:
         return ""
 
     def fault(self, positions: FloatArray, velocities: FloatArray, forces: FloatArray, energy: float) -> str:
-        """Return why the simulation is to be stopped, or an empty text.
+        """Return the reason to stop the simulation, or an empty text.
 
         Parameters
         ----------
-        positions, velocities, forces : (n_particles, 3) float arrays, OpenMM's units
+        positions : (n_particles, 3) float array, nm
+        velocities : (n_particles, 3) float array, nm/ps
+        forces : (n_particles, 3) float array, kJ/(mol nm)
         energy : float, kJ/mol
         """
         fault = self.geometry_fault(positions)
@@ -94,7 +95,7 @@ class Guard:
         return ""
 
     def uncertainty_fault(self, uncertainty: float) -> str:
-        """Return why an uncertainty stops the simulation, or an empty text."""
+        """Return the reason to stop the simulation at an uncertainty, kJ/(mol nm), or an empty text."""
         if not uncertainty <= self._settings.limit:
             return f"the committee expects an error of {uncertainty:.0f} kJ/(mol nm) in a force"
         return ""

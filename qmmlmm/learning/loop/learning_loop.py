@@ -1,75 +1,69 @@
-"""Learning while a simulation runs: sample, be unsure, label, train, put the new model in, and again."""
+"""Learning while simulations run: rounds of sampling, labels, and training of a model for the next round."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import functools
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openmm
 from openmm import app, unit
 
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
-from qmmlmm.learning.data_set import format_frame
-from qmmlmm.learning.labelled_frame import LabelledFrame
-from qmmlmm.learning.labelling import Labeller
-from qmmlmm.learning.loop.collective_variables import CollectiveVariable
-from qmmlmm.learning.loop.draws import draw_fresh_looks, draw_seed
-from qmmlmm.learning.loop.errors import LoopError, full_disk, is_full
-from qmmlmm.learning.loop.first_configurations import start_walk
-from qmmlmm.learning.loop.geometry_record import Snapshot, checksum
-from qmmlmm.learning.loop.label_queue import LabelQueue, LabelSettings
-from qmmlmm.learning.loop.label_task import LabelSource
-from qmmlmm.learning.loop.loop_models import MODEL_NAME, LoopModels, holds
-from qmmlmm.learning.loop.metadynamics import Hill, Metadynamics
+from qmmlmm.durable_files import checksum, is_full
+from qmmlmm.errors import LoopError, RunDirectoryError
+from qmmlmm.geometry import Geometry
+from qmmlmm.learning.full_disk import full_disk
+from qmmlmm.learning.labels.label_job import FAILED
+from qmmlmm.learning.labels.label_queue import LabelQueue, LabelSettings
+from qmmlmm.learning.labels.label_task import LabelSource
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame
+from qmmlmm.learning.labels.labeller import Labeller
+from qmmlmm.learning.loop.loop_identity import check_loop_identity
+from qmmlmm.learning.loop.loop_models import MODEL_NAME, LoopModels, bounds_hold
+from qmmlmm.learning.loop.loop_report import write_free_energy, write_loop_report
+from qmmlmm.learning.loop.loop_sampling import LoopSampling
 from qmmlmm.learning.loop.progress import LoopProgress, create_progress
+from qmmlmm.learning.loop.round_record import DONE, LABEL, SAMPLE, TRAIN, RoundResult
 from qmmlmm.learning.loop.running_model import RunningModel
-from qmmlmm.learning.loop.same_loop import check_same
-from qmmlmm.learning.loop.selection import choose_diverse, describe_region
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
-from qmmlmm.learning.loop.side_by_side import side_by_side
-from qmmlmm.learning.loop.store import CANDIDATE, FAILED, LoopStore
-from qmmlmm.learning.loop.time_book import ML, OPENMM, QM, TimeBook, overhead
-from qmmlmm.learning.loop.walk import Walk, Walking
-from qmmlmm.learning.network_file import load_network
-from qmmlmm.learning.training import TrainingSettings
+from qmmlmm.learning.loop.store import LoopStore
+from qmmlmm.learning.loop.timer import QM, Timer, overhead
+from qmmlmm.learning.training.trainer import TrainingSettings
+from qmmlmm.ml.network_file import load_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
-from qmmlmm.mm.creation import create_mixed_system
+from qmmlmm.mm.creation import MLBackend, create_mixed_system
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.sampling.directory_lock import DirectoryLock
-from qmmlmm.sampling.errors import RunDirectoryError
-from qmmlmm.units import FloatArray, in_unit
+from qmmlmm.runs.directory_lock import DirectoryLock
+from qmmlmm.sampling.collective_variables import CollectiveVariable
+from qmmlmm.sampling.metadynamics import Metadynamics
+from qmmlmm.units import FloatArray, Vectors
 
-SAMPLE, LABEL, TRAIN, DONE = "sample", "label", "train", "done"
+WAITING_TIME = "waiting"
 DEFAULT_SETTINGS, DEFAULT_NETWORK, DEFAULT_TRAINING = LoopSettings(), ResponseSettings(), TrainingSettings(steps=2000)
 DEFAULT_LABELLING, ONE_WALKER = LabelSettings(), (Walker(),)
 
 
 @dataclass(frozen=True)
 class LoopResult:
-    """Where a loop ended.
+    """The result of a loop.
 
     Parameters
     ----------
     passed : bool
-        Whether the bounds hold, with the settings' confidence, for `model`.
+        Whether the bounds hold for `model` with the confidence of the settings.
     rounds : int
-        Of dynamics with a learned potential.
+        Number of rounds of dynamics with a learned potential.
     labels, failed : int
-        Made or given; set aside.
+        Number of labels, computed or given, and of failed ones.
     model : Path
-        For `MLPotential.load`.
+        File for `MLPotential.load`.
     report : Path
     overhead : float
-        Share of wall time that was not QM, ML or OpenMM.
+        Fraction of wall time that was not QM, ML or OpenMM.
     """
 
     passed: bool
@@ -82,63 +76,67 @@ class LoopResult:
 
 
 class LearningLoop:
-    """A loop in a directory, from which it goes on whenever and however it was stopped.
+    """A learning loop in a directory, which continues wherever it was stopped.
 
     Parameters
     ----------
     directory : path
-        Made if it does not exist. If it holds a loop with the same settings, that goes on.
+        Directory of the loop, created if necessary. A loop in it that has the same settings is continued.
     topology : openmm.app.Topology
     system : openmm.System
-        The force field alone, as for `create_mixed_system`.
+        System of the force field, as for `create_mixed_system`.
     term : Term
-        The QM potential on its region, with its embedding: what makes the labels. The learned potential takes
-        its place.
-    positions : (n, 3) Quantity or array, nm
-        Where walkers start.
+        QM potential of the region with its embedding, for the labels. The learned potential replaces it.
+    positions : (n, 3) Quantity or float array, nm
+        Positions at which walkers start.
     settings : LoopSettings
     walkers : sequence of Walker
     biases : iterable of openmm.Force
-        Added to the System, for example umbrellas; walkers set their global parameters.
+        Forces that are added to the System, for example umbrellas; walkers set their global parameters.
     variables : mapping of str to collective variable
-        For the report: functions of positions and box, such as `Torsion`.
+        Collective variables for the report, such as `Torsion`.
     metadynamics : Metadynamics, optional
-        Hills that walkers put while they run with a learned potential; the profile is written to ``free_energy.csv``.
+        Hills that walkers with a learned potential add; the free energy is written to ``free_energy.csv``.
     network : ResponseSettings
     training : TrainingSettings
     labelling : LabelSettings
-        How many at once, with how many threads, how much memory and time each.
+        Number of labels computed at the same time, with the limits of each.
     executor : Executor, or callable that returns one, optional
-        Any of `concurrent.futures`; processes on this machine by default.
+        Executor of `concurrent.futures` for the labels; processes on this machine by default.
     method : str, optional
-        Name of the labels' method; functional and basis of a PySCFPotential by default.
+        Name of the method of the labels; functional and basis of a PySCFPotential by default.
     source : LabelSource, optional
-        Makes the labels in the place of `term`.
+        Source of the labels instead of `term`.
     model : ResponseNetwork or path, optional
-        A committee to start from, or its file ``network.pt``.
+        Committee to start from, or its file ``network.pt``.
     labels : iterable of LabelledFrame
-        Of the same region and method, to start from.
+        Labels of the same region and method to start from.
     platform : str
-        OpenMM platform.
+        Name of the OpenMM platform.
     platform_properties : mapping of str to str
     ml_backend : {"auto", "torchforce", "pythonforce"}
     on_model : callable, optional
-        Called with the MixedSystem and the number of the round whenever a new model was put in.
+        Function that is called with the MixedSystem and the number of the round after each exchange of the model.
+
+    Attributes
+    ----------
+    timer : Timer
+        Wall time of the present phase by kind.
 
     Raises
     ------
     LoopError
         If the arguments do not go together, or the directory holds another loop.
     RunDirectoryError
-        If another loop, in this process or another, works in the directory.
+        If another loop, in this process or another, uses the directory.
 
     Notes
     -----
-    A round has four phases, each of which ends in one transaction: every walker runs (a transaction for each); some of
-    what they found is chosen; labels are made (a transaction for each); a model is trained. All random numbers come
-    from the seed and the numbers of round and walker, and each walk begins in a Context that was initialised anew, so
-    that a loop that was killed takes the same course as one that was not, on a platform that is deterministic
-    (Reference, or CPU with one thread).
+    A round has four phases that end with a transaction each: every walker runs (one transaction per walker); some of
+    their configurations are chosen; labels are computed (one transaction per label); a model is trained. All random
+    numbers come from the seed and the numbers of round and walker, and each walker starts with a reinitialised Context.
+    So a loop that was killed has the same results as one that was not, on a deterministic platform (Reference, or CPU
+    with one thread).
 
     Examples
     --------
@@ -157,7 +155,7 @@ class LearningLoop:
         topology: app.Topology,
         system: openmm.System,
         term: Term,
-        positions: Any,
+        positions: Vectors,
         *,
         settings: LoopSettings = DEFAULT_SETTINGS,
         walkers: Sequence[Walker] = ONE_WALKER,
@@ -174,16 +172,17 @@ class LearningLoop:
         labels: Iterable[LabelledFrame] = (),
         platform: str = "CPU",
         platform_properties: Mapping[str, str] | None = None,
-        ml_backend: Any = "auto",
+        ml_backend: MLBackend = "auto",
         on_model: Callable[[MixedSystem, int], None] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.settings = settings
         self.walkers = list(walkers)
         if not self.walkers:
-            raise LoopError("a loop needs a walker")
-        self._topology, self._system, self._term = topology, system, term
-        self._positions = np.array(in_unit(positions, unit.nanometer), dtype=float)
+            raise LoopError("a loop needs a walker, got none")
+        self._system, self._term = system, term
+        starts = self._start_positions(positions)
+        self._starts_checksum = checksum(np.concatenate(starts).tobytes())
         self._biases = [openmm.XmlSerializer.serialize(force) for force in biases]
         self.variables = dict(variables or {})
         self.metadynamics = metadynamics
@@ -197,48 +196,70 @@ class LearningLoop:
         self._method = method or _method_name(term)
         self._given_labels = list(labels)
         reference = create_mixed_system(topology, system, Hamiltonian([term]))
-        self._name = reference.hamiltonian.term_names()[0]
-        self._layout = reference.layouts[self._name]
+        (self._name,) = reference.terms
+        self._layout = reference.terms[self._name].layout
         self._source = source or Labeller(reference.evaluated_term(self._name), self._method)
         properties = dict(platform_properties or {})
         at_once = min(settings.walkers_at_once, len(self.walkers))
         if at_once > 1 and platform == "Reference":
             raise LoopError(
-                f"walkers_at_once={settings.walkers_at_once} on the Reference platform, whose Contexts draw from one "
-                "stream of random numbers in a process: walkers would disturb each other. Take the CPU platform"
+                f"walkers_at_once={settings.walkers_at_once} on the Reference platform, whose Contexts share one "
+                "stream of random numbers in a process: walkers would depend on each other. Use the CPU platform"
             )
         if at_once > 1 and platform == "CPU" and "Threads" not in properties:
             properties["Threads"] = str(max(1, (os.cpu_count() or 1) // at_once))
-        # One for each walker that runs at the same time; the first also does what the main thread has to do.
-        self._running = [
+        running = [
             RunningModel(
                 topology, system, term, self._biases, settings, self.variables, platform, properties, ml_backend,
                 metadynamics,
             )
             for _ in range(at_once)
         ]  # fmt: skip
-        self._on_model = on_model
-        self.book = TimeBook()
+        self.timer = Timer()
         given = load_network(model) if isinstance(model, str | Path) else model
-        self._models = LoopModels(self.directory, settings, network, training, given, self.book)
+        self._models = LoopModels(self.directory, settings, network, training, given, self.timer)
+        box = _box(system)
+        self._sampling = LoopSampling(
+            settings,
+            self.walkers,
+            [Geometry(start, box) for start in starts],
+            term.region.atoms,
+            np.asarray(self._layout.specification.atomic_numbers),
+            running,
+            self._models,
+            self.timer,
+            metadynamics,
+            on_model,
+        )
+
+    def _start_positions(self, positions: Vectors) -> list[FloatArray]:
+        """Return the positions of all walkers at the start, (n, 3) nm each."""
+        default = Geometry.from_quantities(positions).positions
+        starts = [walker.start_positions(default) for walker in self.walkers]
+        count = self._system.getNumParticles()
+        for k, start in enumerate(starts):
+            if len(start) != count:
+                raise LoopError(f"the System has {count} particles, the positions of walker {k} are of {len(start)}")
+        return starts
 
     @property
     def mixed(self) -> MixedSystem | None:
-        """The System with the learned potential, once there is one."""
-        return self._running[0].mixed
+        """The System with the learned potential; None before the first model."""
+        return self._sampling.mixed
 
     def run(self, progress: bool | None = None) -> LoopResult:
-        """Run until the bounds hold or the rounds are used up; go on from where the directory is.
+        """Run until the bounds hold or all rounds are complete; continue a loop that the directory holds.
 
         Parameters
         ----------
         progress : bool, optional
-            Whether to show what goes on; a live table on a terminal, lines elsewhere. By default only on a terminal.
+            Whether to show progress, as a live table on a terminal and as lines elsewhere. By default only on a
+            terminal.
 
         Raises
         ------
         LoopError
-            If the loop cannot go on. What is in the directory stays good.
+            If the loop cannot continue. The files in the directory remain valid.
         LoopStoreError
             If the disk is full or the files cannot be read.
         """
@@ -258,7 +279,7 @@ class LearningLoop:
         try:
             store = LoopStore(self.directory, self._system.getNumParticles())
             self._models.prepare()
-            check_same(store, self._made_of())
+            check_loop_identity(store, self._identity())
             queue = LabelQueue(store, self._source, self._label_size(), self._labelling, self._executor)
             with shown:
                 return self._run(store, queue, shown)
@@ -274,25 +295,28 @@ class LearningLoop:
             lock.release()
 
     def _run(self, store: LoopStore, queue: LabelQueue, shown: LoopProgress) -> LoopResult:
-        from qmmlmm.learning.loop.loop_report import write_free_energy, write_loop_report
-
-        self.book.close()
+        self.timer.restart()
         number, phase, result = store.round()
         if number < 0:
             number, phase, result = 0, SAMPLE, {}
             store.enter(number, phase, result)
         if phase == LABEL and store.jobs(number=number) == store.jobs(FAILED, number=number):
-            store.try_again(number)  # whatever the reason was, the user has had a look at it
+            # The user has seen the error and may have removed its reason.
+            store.try_again(number)
         while True:
             shown.phase(number, phase, store.counts(), store.rounds())
             if phase == SAMPLE:
-                self._start(store) if number == 0 else self._sample(store, number, shown)
-                self._choose(store, number)
+                if number == 0:
+                    self._sampling.start(store, self._given_labels)
+                else:
+                    self._sampling.run_round(store, number, shown)
+                self._sampling.choose(store, number)
                 phase = LABEL
             elif phase == LABEL:
-                with self.book.booking("waiting"):
+                with self.timer.measure(WAITING_TIME):
                     busy = queue.run(lambda: shown.labels(store.counts()))
-                self._book_labels(busy)
+                # Waiting counts as QM only while at least one label was being computed.
+                self.timer.add(QM, min(busy, self.timer.take(WAITING_TIME)))
                 self._check_labels(store, number)
                 phase = TRAIN
                 store.enter(number, phase, result)
@@ -301,13 +325,14 @@ class LearningLoop:
                 phase = DONE
                 store.enter(number, phase, result)
             else:
-                store.book(number, self.book.close())
+                store.add_times(number, self.timer.restart())
                 if self.metadynamics is not None:
                     write_free_energy(
                         self.directory, store, self.metadynamics, self.settings, len(self.walkers), self.variables
                     )
                 report = write_loop_report(self.directory, store, self.settings)
-                if result.get("passed") and not holds(result, self.settings):  # the bounds are tighter than they were
+                # The settings may have tighter bounds than before.
+                if result.get("passed") and not bounds_hold(result, self.settings):
                     phase = TRAIN
                     store.enter(number, phase, {})
                     continue
@@ -316,100 +341,7 @@ class LearningLoop:
                 number, phase, result = number + 1, SAMPLE, {}
                 store.enter(number, phase, result)
                 continue
-            store.book(number, self.book.close())
-
-    def _book_labels(self, busy: float) -> None:
-        """Of the time that was waited, what passed without any label in the making is not QM."""
-        spent = self.book.take("waiting")
-        self.book.add(QM, min(busy, spent))
-
-    # Sampling.
-
-    def _start(self, store: LoopStore) -> None:
-        """Let the force field make configurations to start from."""
-        settings, done = self.settings, store.walkers_done(0)
-        if len(done) == len(self.walkers):
-            return
-        if self._given_labels and not store.counts()["labelled"]:
-            store.add_given([(frame.name, format_frame(frame)) for frame in self._given_labels])
-        wanted = 0 if self._given_labels or self._models.given is not None else settings.start_labels
-        box = _box(self._system)
-        walking = self._running[0].force_field()
-        for k, walker in enumerate(self.walkers):
-            if k in done:
-                continue
-            count = wanted // len(self.walkers) + (k < wanted % len(self.walkers))
-            with self.book.booking(OPENMM):
-                state = Snapshot(walker.start(self._positions), box)
-                atoms = self._term.region.atoms
-                now, candidates = start_walk(walking, self._running[0].guard, atoms, settings, k, walker, state, count)
-            # The force field's constraints within the region are gone in what comes next.
-            store.add_walk(0, k, dataclasses.replace(now, velocities=None), candidates)
-
-    def _sample(self, store: LoopStore, number: int, shown: LoopProgress) -> None:
-        """Run all walkers with the model of the round before."""
-        done = store.walkers_done(number)
-        left = [k for k in range(len(self.walkers)) if k not in done]
-        if not left:
-            return
-        drawn = draw_fresh_looks(self.settings, number, len(self.walkers))
-        # Everything is read before, and written by this thread, in the order of walkers.
-        tasks = [(k, store.walker_state(number - 1, k), self._hills(store, number, k)) for k in left]
-        places = [self._put_in(number - 1, running) for running in self._running[: len(left)]]
-        show = threading.Lock()
-
-        def work(place: tuple[MixedSystem, Walking], task: tuple[int, Snapshot, list[Hill]]) -> Walk:
-            (mixed, walking), (k, state, hills) = place, task
-
-            def ticking(step: int, uncertainty: float) -> None:
-                with show:
-                    shown.walker(k, step, uncertainty)
-
-            ticking(0, float("nan"))
-            walking.begin(state, self.walkers[k].parameters, draw_seed(self.settings, number, k, "walk"), hills)
-            return walking.learned(mixed, self._running[0].name, number, k, drawn[k], ticking)
-
-        with contextlib.closing(side_by_side(places, tasks, work)) as walks:
-            for k in left:
-                with self.book.booking(OPENMM):
-                    walk = next(walks)
-                put = None if self.metadynamics is None else walk.hills
-                store.add_walk(number, k, walk.state, walk.candidates, walk.trace, walk.event, put)
-                with show:
-                    shown.walker(k, walk.steps, float("nan"), walk.event)
-
-    def _hills(self, store: LoopStore, number: int, walker: int) -> list[Hill]:
-        """Return the hills with which a walker starts: none of the same round, whatever the order of walkers."""
-        if self.metadynamics is None:
-            return []
-        return store.hills(number, None if self.metadynamics.shared else walker)
-
-    def _choose(self, store: LoopStore, number: int) -> None:
-        """Choose which candidates to label."""
-        jobs = store.jobs(CANDIDATE, number=number)
-        sure = [job for job in jobs if job.kind in ("start", "fresh", "runaway")]
-        pool = [job for job in jobs if job.kind == "uncertain"]
-        chosen = [job.id for job in sure]
-        if pool:
-            running = self._running[0]
-            self._put_in(number - 1, running)  # which it is not yet after a resume
-            with self.book.booking(ML):
-                numbers = np.asarray(self._layout.specification.atomic_numbers)
-                known = [describe_region(numbers, f.positions, f.potential) for _, f in store.labels()]
-                known += [
-                    running.describe(job, numbers) for job in [*sure, *store.jobs(FAILED)] if job.snapshot is not None
-                ]
-                found = choose_diverse(
-                    np.array([running.describe(job, numbers) for job in pool]),
-                    np.array([job.uncertainty for job in pool]),
-                    np.array(known),
-                    self.settings.labels_per_round,
-                    len(numbers) * (len(numbers) - 1) // 2,
-                )
-            chosen += [pool[k].id for k in found]
-        store.choose(number, chosen, LABEL)
-
-    # Labels and training.
+            store.add_times(number, self.timer.restart())
 
     def _check_labels(self, store: LoopStore, number: int) -> None:
         jobs = store.jobs(number=number)
@@ -417,40 +349,34 @@ class LearningLoop:
         if failed and len(failed) == len(jobs):
             raise LoopError(
                 f"none of the {len(jobs)} labels of round {number} could be made; the first reason: "
-                f"{failed[0].reason}. Geometries and reasons are in the table jobs of {store.path}"
+                f"{failed[0].reason}. Geometries and reasons are in the table jobs of {store.path}; start the loop "
+                "again to repeat them"
             )
 
-    def _put_in(self, number: int, running: RunningModel) -> tuple[MixedSystem, Walking]:
-        if running is self._running[0]:
-            return running.put_in(number, functools.partial(self._models.potential, number), self._on_model)
-        return running.put_in(number, functools.partial(self._models.another_potential, number))
-
-    # What stands around it.
-
     def _label_size(self) -> int:
-        """Return the bytes that a label may take, from above."""
+        """Return an upper limit of the size of a label, bytes."""
         sites = len(self._layout.specification.atomic_numbers)
         near = min(self._layout.n_particles, 4000) if self._layout.surroundings is not None else 0
         return 4096 + 500 * sites + 90 * near
 
-    def _made_of(self) -> dict[str, Any]:
-        """Return all that the course depends on."""
+    def _identity(self) -> dict[str, object]:
+        """Return all values that determine the results of the loop."""
         return {
-            "settings": self.settings.course(),
+            "settings": self.settings.identity(),
             "network": asdict(self._network),
             "training": asdict(self._training),
             "walkers": [dict(walker.parameters) for walker in self.walkers],
-            "start": checksum(np.concatenate([w.start(self._positions) for w in self.walkers]).tobytes()),
+            "start": self._starts_checksum,
             "method": self._method,
             "potential": repr(self._term.potential),
             "region": [self._term.region.name, list(map(int, self._term.region.atoms))],
             "particles": self._system.getNumParticles(),
             "biases": [checksum(xml) for xml in self._biases],
             "labels": len(self._given_labels),
-            "metadynamics": None if self.metadynamics is None else self.metadynamics.course(),
+            "metadynamics": None if self.metadynamics is None else self.metadynamics.identity(),
         }
 
-    def _result(self, store: LoopStore, number: int, result: dict[str, Any], report: Path) -> LoopResult:
+    def _result(self, store: LoopStore, number: int, result: RoundResult, report: Path) -> LoopResult:
         counts = store.counts()
         return LoopResult(
             passed=bool(result.get("passed")),
@@ -464,14 +390,12 @@ class LearningLoop:
 
 
 def _method_name(term: Term) -> str:
-    potential = term.potential
-    method, basis = getattr(potential, "method", None), getattr(potential, "basis", None)
-    name = f"{method}/{basis}" if method and basis else type(potential).__name__
+    name = term.potential.method_name
     return name if term.smeared_charges is None else f"{name}, smeared charges"
 
 
-def _box(system: openmm.System) -> FloatArray:
+def _box(system: openmm.System) -> FloatArray | None:
     if not system.usesPeriodicBoundaryConditions():
-        return np.eye(3)
+        return None
     vectors = system.getDefaultPeriodicBoxVectors()
     return np.array([list(v.value_in_unit(unit.nanometer)) for v in vectors])

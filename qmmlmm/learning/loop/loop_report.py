@@ -1,22 +1,23 @@
-"""The report of a loop: a Markdown page and its figure, written anew after every round."""
+"""The report of a loop: a Markdown page and its figure, written again after every round."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from qmmlmm.analysis.loop_figures import plot_error_against_labels, plot_labels_along, plot_uncertainty_along
 from qmmlmm.analysis.model_quality import plot_calibration, report_figure
-from qmmlmm.learning.loop.collective_variables import CollectiveVariable
-from qmmlmm.learning.loop.metadynamics import Metadynamics, mean_profile
+from qmmlmm.durable_files import replace_file
+from qmmlmm.learning.labels.label_job import FAILED, LABELLED, Job
+from qmmlmm.learning.loop.round_record import Round, RoundResult
 from qmmlmm.learning.loop.settings import LoopSettings
-from qmmlmm.learning.loop.store import FAILED, LABELLED, Job, LoopStore
-from qmmlmm.learning.loop.time_book import overhead
-from qmmlmm.sampling.checkpoint import replace_file
+from qmmlmm.learning.loop.store import LoopStore
+from qmmlmm.learning.loop.timer import overhead
+from qmmlmm.sampling.collective_variables import CollectiveVariable
+from qmmlmm.sampling.metadynamics import Metadynamics, mean_profile
 
 REPORT_NAME, FIGURE_NAME, PROFILE_NAME = "report.md", "report.png", "free_energy.csv"
 MOST_FAILURES = 20
@@ -37,13 +38,13 @@ def write_loop_report(directory: Path, store: LoopStore, settings: LoopSettings)
     lines = [
         "# Learning loop",
         "",
-        f"Wanted: root mean square error of force components below {settings.force_error:g} kJ/(mol nm)"
+        f"Bounds: root mean square error of force components below {settings.force_error:g} kJ/(mol nm)"
         + ("" if settings.energy_error is None else f", of the energy below {settings.energy_error:g} kJ/mol")
         + f" on fresh configurations, with {100 * settings.confidence:g} % confidence.",
         "",
         _verdict(rounds),
         "",
-        "| round | labels trained on | fresh | force error (limit) | energy error (limit) | walkers stopped | new |",
+        "| round | training labels | fresh | force error (limit) | energy error (limit) | walkers stopped | new |",
         "|---|---|---|---|---|---|---|",
     ]
     trained = {number: result.get("frames", 0) for number, _, result in rounds}
@@ -52,13 +53,13 @@ def write_loop_report(directory: Path, store: LoopStore, settings: LoopSettings)
         lines.append(_row(number, result, trained.get(number - 1, 0), mine))
     lines += [
         "",
-        "Errors are those of the model that ran in the round, on configurations that were drawn before anything was "
-        "known about them; forces in kJ/(mol nm), energies, without their common shift, in kJ/mol.",
+        "Errors are those of the model that ran in the round, on configurations that were drawn at random before the "
+        "round; forces in kJ/(mol nm), energies, without their mean error, in kJ/mol.",
         "",
     ]
     if (directory / PROFILE_NAME).exists():
         count = len(store.hills(store.round()[0] + 1))
-        lines += [f"The free energy that {count} hills of metadynamics stand for is in `{PROFILE_NAME}`.", ""]
+        lines += [f"The free energy from {count} hills of metadynamics is in `{PROFILE_NAME}`.", ""]
     lines += _stops(store) + _failures(jobs) + _times(store, jobs)
     lines += [f"![figures]({FIGURE_NAME})", ""]
     replace_file(directory / FIGURE_NAME, _figure(store, settings, judged, trained, jobs))
@@ -75,9 +76,9 @@ def write_free_energy(
     walkers: int,
     variables: Mapping[str, CollectiveVariable],
 ) -> Path:
-    """Write the free energy that all hills so far stand for to ``free_energy.csv``; return its path.
+    """Write the free energy from all hills so far to ``free_energy.csv``; return its path.
 
-    Walkers that share their hills give one profile without an error, others the mean of theirs and its standard error.
+    Walkers that share their hills give one profile without an error, others a mean profile with its standard error.
 
     Parameters
     ----------
@@ -86,8 +87,9 @@ def write_free_energy(
     metadynamics : Metadynamics
     settings : LoopSettings
     walkers : int
+        Number of walkers.
     variables : mapping of str to collective variable
-        For the names.
+        Collective variables by name, for the header.
     """
     after = store.round()[0] + 1
     each = [None] if metadynamics.shared else range(walkers)
@@ -100,7 +102,7 @@ def write_free_energy(
         for v in metadynamics.along
     ]
     grid = np.meshgrid(*[v.grid() for v in metadynamics.along], indexing="ij")
-    # A comma in a name, even in quotes, is one column too many for NumPy.
+    # NumPy takes a comma in a name for a separator, even in quotes.
     named = [name.replace(",", "") for name in names]
     header = ",".join(f'"{name}"' for name in [*named, "free energy (kJ/mol)", "standard error (kJ/mol)"])
     rows = zip(*[values.ravel() for values in (*grid, profile, error)], strict=True)
@@ -110,13 +112,13 @@ def write_free_energy(
     return path
 
 
-def _verdict(rounds: list[tuple[int, str, dict[str, Any]]]) -> str:
-    if rounds and rounds[-1][2].get("passed"):
-        return f"**The bounds hold** for the model that ran in round {rounds[-1][0]}; it is in `model.pt`."
-    return "The bounds are not shown to hold yet; `model.pt` is the newest model."
+def _verdict(rounds: Sequence[Round]) -> str:
+    if rounds and rounds[-1].result.get("passed"):
+        return f"**The bounds hold** for the model that ran in round {rounds[-1].number}; it is in `model.pt`."
+    return "The bounds do not hold yet; `model.pt` is the newest model."
 
 
-def _row(number: int, result: dict[str, Any], frames: int, jobs: list[Job]) -> str:
+def _row(number: int, result: RoundResult, frames: int, jobs: list[Job]) -> str:
     kinds = [kind for kind in ("start", "fresh", "uncertain", "runaway") if any(job.kind == kind for job in jobs)]
     new = ", ".join(f"{sum(job.kind == kind and job.status == LABELLED for job in jobs)} {kind}" for kind in kinds)
     error = result.get("error")
@@ -133,14 +135,14 @@ def _stops(store: LoopStore) -> list[str]:
     if not events:
         return []
     rows = [f"| {number} | {walker} | {text} |" for number, walker, text in events]
-    return ["Walkers that were stopped and set back:", "", "| round | walker | why |", "|---|---|---|", *rows, ""]
+    return ["Walkers that were stopped and set back:", "", "| round | walker | reason |", "|---|---|---|", *rows, ""]
 
 
 def _failures(jobs: list[Job]) -> list[str]:
     failed = [job for job in jobs if job.status == FAILED]
     if not failed:
         return []
-    lines = [f"{len(failed)} labels were set aside; their geometries are in `loop.sqlite`, table `jobs`:", ""]
+    lines = [f"{len(failed)} labels failed; their geometries are in `loop.sqlite`, table `jobs`:", ""]
     for job in failed[:MOST_FAILURES]:
         lines.append(f"- {job.name}, walker {job.walker}, {job.attempts} attempts: {job.reason.splitlines()[0][:300]}")
     return [*lines, ""]
@@ -160,7 +162,7 @@ def _times(store: LoopStore, jobs: list[Job]) -> list[str]:
 def _figure(
     store: LoopStore,
     settings: LoopSettings,
-    judged: list[tuple[int, dict[str, Any]]],
+    judged: list[tuple[int, RoundResult]],
     trained: dict[int, int],
     jobs: list[Job],
 ) -> bytes:
@@ -195,5 +197,5 @@ def _figure(
             ax,
         )
     buffer = io.BytesIO()
-    cast(Any, figure).savefig(buffer, dpi=110)
+    figure.savefig(buffer, dpi=110)
     return buffer.getvalue()

@@ -1,26 +1,27 @@
-"""What a loop shows while it runs: a live table on a terminal, lines elsewhere, or nothing."""
+"""Progress of a running loop: a live table on a terminal, lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from qmmlmm.learning.labels.label_job import CLAIMED, FAILED, LABELLED, WAITING
+from qmmlmm.learning.loop.round_record import Round
 from qmmlmm.learning.loop.settings import LoopSettings
-from qmmlmm.learning.loop.store import CLAIMED, FAILED, LABELLED, WAITING
 
 PAUSE = 30.0
-"""Seconds between two lines about the same thing where there is no terminal."""
+"""Seconds between two lines of the same kind where there is no terminal."""
 
 
 class LoopProgress:
-    """Shows nothing; the others do."""
+    """Shows nothing; subclasses show progress."""
 
     def __enter__(self) -> LoopProgress:
         return self
@@ -28,25 +29,23 @@ class LoopProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
-    def phase(
-        self, number: int, phase: str, counts: dict[str, int], rounds: list[tuple[int, str, dict[str, Any]]]
-    ) -> None:
-        """Take note of a phase that begins."""
+    def phase(self, number: int, phase: str, counts: Mapping[str, int], rounds: Sequence[Round]) -> None:
+        """Show the start of a phase."""
 
     def walker(self, walker: int, step: int, uncertainty: float, event: str = "") -> None:
-        """Take note of where a walker is."""
+        """Show the step of a walker, or the reason for which it was stopped."""
 
-    def labels(self, counts: dict[str, int]) -> None:
-        """Take note of labels."""
+    def labels(self, counts: Mapping[str, int]) -> None:
+        """Show the numbers of labels."""
 
     def training(self, frames: int) -> None:
-        """Take note of a training that begins."""
+        """Show the start of a training."""
 
 
 class LinesOfProgress(LoopProgress):
-    """Writes a line when something has changed, and now and then.
+    """Writes lines at changes and at intervals of `PAUSE`.
 
     Parameters
     ----------
@@ -58,37 +57,35 @@ class LinesOfProgress(LoopProgress):
         self._console, self._settings = console, settings
         self._last = 0.0
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._last = time.monotonic()
 
-    def phase(
-        self, number: int, phase: str, counts: dict[str, int], rounds: list[tuple[int, str, dict[str, Any]]]
-    ) -> None:
+    def phase(self, number: int, phase: str, counts: Mapping[str, int], rounds: Sequence[Round]) -> None:
         """Write the phase, and the last error."""
         error = last_error(rounds)
-        said = f", last error {error} kJ/(mol nm)" if error else ""
-        self._say(f"round {number} of {self._settings.max_rounds}: {phase}; {label_counts(counts)}{said}")
+        ending = f", last error {error} kJ/(mol nm)" if error else ""
+        self._write(f"round {number} of {self._settings.max_rounds}: {phase}; {label_counts(counts)}{ending}")
 
     def walker(self, walker: int, step: int, uncertainty: float, event: str = "") -> None:
-        """Write where a walker was stopped, and now and then where it is."""
+        """Write the reason for which a walker was stopped, or its step."""
         if event:
-            self._say(f"walker {walker} stopped at {event}")
+            self._write(f"walker {walker} stopped at {event}")
         elif time.monotonic() - self._last > PAUSE:
-            self._say(f"walker {walker}: step {step}, uncertainty {uncertainty:.0f} kJ/(mol nm)")
+            self._write(f"walker {walker}: step {step}, uncertainty {uncertainty:.0f} kJ/(mol nm)")
 
-    def labels(self, counts: dict[str, int]) -> None:
-        """Write the counts now and then."""
+    def labels(self, counts: Mapping[str, int]) -> None:
+        """Write the numbers of labels."""
         if time.monotonic() - self._last > PAUSE:
-            self._say(label_counts(counts))
+            self._write(label_counts(counts))
 
     def training(self, frames: int) -> None:
-        """Write what is trained on."""
-        self._say(f"training on {frames} labels")
+        """Write the number of training labels."""
+        self._write(f"training on {frames} labels")
 
 
 class TableOfProgress(LoopProgress):
-    """A table that changes in its place.
+    """Shows a live table.
 
     Parameters
     ----------
@@ -101,8 +98,9 @@ class TableOfProgress(LoopProgress):
         self._settings = settings
         self._live = Live(console=console, refresh_per_second=4, transient=False)
         self._walkers = [("", "", "") for _ in range(walkers)]
-        self._round, self._phase, self._counts = 0, "", dict[str, int]()
-        self._rounds: list[tuple[int, str, dict[str, Any]]] = []
+        self._round, self._phase = 0, ""
+        self._counts: Mapping[str, int] = {}
+        self._rounds: Sequence[Round] = []
         self._begun = self._round_begun = time.monotonic()
         self._lengths: list[float] = []
 
@@ -113,14 +111,12 @@ class TableOfProgress(LoopProgress):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave the last table."""
+        """Show the last table."""
         self._live.update(self.table(), refresh=True)
         self._live.stop()
 
-    def phase(
-        self, number: int, phase: str, counts: dict[str, int], rounds: list[tuple[int, str, dict[str, Any]]]
-    ) -> None:
-        """Take note of a phase that begins."""
+    def phase(self, number: int, phase: str, counts: Mapping[str, int], rounds: Sequence[Round]) -> None:
+        """Show the start of a phase."""
         if number != self._round:
             now = time.monotonic()
             if self._round > 0:
@@ -131,30 +127,30 @@ class TableOfProgress(LoopProgress):
         self._live.update(self.table())
 
     def walker(self, walker: int, step: int, uncertainty: float, event: str = "") -> None:
-        """Take note of where a walker is."""
+        """Show the step of a walker, or the reason for which it was stopped."""
         spread = "" if math.isnan(uncertainty) else f"{uncertainty:.0f}"
         self._walkers[walker] = (f"{step}/{self._settings.steps_per_round}", spread, event)
         self._live.update(self.table())
 
-    def labels(self, counts: dict[str, int]) -> None:
-        """Take note of labels."""
+    def labels(self, counts: Mapping[str, int]) -> None:
+        """Show the numbers of labels."""
         self._counts = counts
         self._live.update(self.table())
 
     def training(self, frames: int) -> None:
-        """Take note of a training that begins."""
+        """Show the start of a training."""
         self._phase = f"train on {frames} labels"
         self._live.update(self.table())
 
     def table(self) -> Table:
-        """Return what is shown."""
+        """Return the table."""
         left = time_left(self._lengths, self._settings.max_rounds - self._round)
         title = f"round {self._round} of {self._settings.max_rounds}: {self._phase}"
         caption = f"{label_counts(self._counts)}; at most {left} left" if left else label_counts(self._counts)
         error = last_error(self._rounds)
         if error:
-            wanted = f"{self._settings.force_error:g} kJ/(mol nm)"
-            caption += f"\nerror of forces on fresh configurations {error}, wanted {wanted}"
+            bound = f"{self._settings.force_error:g} kJ/(mol nm)"
+            caption += f"\nerror of forces on fresh configurations {error}, bound {bound}"
         table = Table(title=title, caption=caption)
         for name in ("walker", "step", "uncertainty, kJ/(mol nm)", "stopped"):
             table.add_column(name)
@@ -163,13 +159,13 @@ class TableOfProgress(LoopProgress):
         return table
 
 
-def label_counts(counts: dict[str, int]) -> str:
-    """Return how many labels there are, in words."""
+def label_counts(counts: Mapping[str, int]) -> str:
+    """Return a text with the numbers of labels."""
     waiting = counts.get(WAITING, 0) + counts.get(CLAIMED, 0)
-    return f"labels: {counts.get(LABELLED, 0)} made, {waiting} waiting, {counts.get(FAILED, 0)} set aside"
+    return f"labels: {counts.get(LABELLED, 0)} made, {waiting} waiting, {counts.get(FAILED, 0)} failed"
 
 
-def last_error(rounds: list[tuple[int, str, dict[str, Any]]]) -> str:
+def last_error(rounds: Sequence[Round]) -> str:
     """Return the last error of forces with its upper limit, or an empty text."""
     found = [result["error"] for _, _, result in rounds if "error" in result]
     if not found or found[-1]["count"] == 0:
@@ -178,7 +174,15 @@ def last_error(rounds: list[tuple[int, str, dict[str, Any]]]) -> str:
 
 
 def time_left(lengths: list[float], rounds: int) -> str:
-    """Return how long the rounds that are left take if each is like the mean of the last three."""
+    """Return the duration of the remaining rounds as a text, from the mean of the last three rounds.
+
+    Parameters
+    ----------
+    lengths : list of float, s
+        Durations of the rounds so far.
+    rounds : int
+        Number of remaining rounds.
+    """
     if not lengths:
         return ""
     seconds = sum(lengths[-3:]) / len(lengths[-3:]) * max(0, rounds)
@@ -188,16 +192,17 @@ def time_left(lengths: list[float], rounds: int) -> str:
 def create_progress(
     wanted: bool | None, walkers: int, settings: LoopSettings, console: Console | None = None
 ) -> LoopProgress:
-    """Return what shows progress.
+    """Return an object that shows progress.
 
     Parameters
     ----------
     wanted : bool or None
-        None: if standard error is a terminal.
+        Whether to show progress; None for only if standard error is a terminal.
     walkers : int
+        Number of walkers.
     settings : LoopSettings
     console : rich.console.Console, optional
-        Standard error by default.
+        Console for the progress; standard error by default.
     """
     if wanted is False or (wanted is None and console is None and not sys.stderr.isatty()):
         return LoopProgress()

@@ -1,4 +1,4 @@
-"""What can be saved of a damaged SQLite file."""
+"""Recovery of the readable rows of a damaged SQLite file."""
 
 from __future__ import annotations
 
@@ -9,44 +9,27 @@ import sys
 import warnings
 from pathlib import Path
 
-from qmmlmm.errors import QmmlmmWarning
-from qmmlmm.learning.loop.errors import LoopStoreError
+from qmmlmm.errors import LoopStoreError, QmmlmmWarning
+from qmmlmm.learning.loop.schema import SCHEMA, TABLES
 
-VERSION = 1
-
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS rounds (round INTEGER PRIMARY KEY, phase TEXT NOT NULL, result TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS walkers (round INTEGER, walker INTEGER, state BLOB NOT NULL, checksum TEXT NOT NULL, "
-    "event TEXT NOT NULL, UNIQUE (round, walker))",
-    "CREATE TABLE IF NOT EXISTS trace (round INTEGER, walker INTEGER, step INTEGER, uncertainty REAL, energy REAL, "
-    "variables TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, round INTEGER, kind TEXT, walker INTEGER, step INTEGER, "
-    "geometry BLOB, geometry_checksum TEXT, uncertainty REAL, variables TEXT, status TEXT, "
-    "attempts INTEGER, reason TEXT, seconds REAL, label TEXT, label_checksum TEXT)",
-    "CREATE TABLE IF NOT EXISTS hills (round INTEGER, walker INTEGER, hills TEXT NOT NULL, checksum TEXT NOT NULL, "
-    "UNIQUE (round, walker))",
-    "CREATE TABLE IF NOT EXISTS times (round INTEGER, kind TEXT, seconds REAL)",
-)
-TABLES = ("meta", "rounds", "walkers", "trace", "jobs", "hills", "times")
 LONGEST_GAP = 1000
-"""Rows that are looked for in vain before the search ends, where the file does not say how many there are."""
-# Without these the loop does not know where it stands.
+"""Number of missing rows after which the search ends, where the number of rows is not known."""
+# Without these tables the loop cannot continue.
 NEEDED = ("meta", "rounds")
 
 
 def salvage(path: Path) -> None:
-    """Replace a damaged file by one with all rows that can be read; keep the damaged one beside it.
+    """Replace a damaged file by one with all readable rows, and keep the damaged file under another name.
 
     Parameters
     ----------
     path : Path
-        Of a SQLite file. Nothing happens if it is sound.
+        Path of a SQLite file. Nothing happens if it is not damaged.
 
     Raises
     ------
     LoopStoreError
-        If the file is no database any more, or the rows that say where the loop stands are among the damaged.
+        If the file is no database any more, or rows without which the loop cannot continue are damaged.
     """
     reason = _damage(path)
     if not reason:
@@ -67,8 +50,8 @@ def salvage(path: Path) -> None:
     if any(table in failed or not kept[table] for table in NEEDED):
         fresh.unlink(missing_ok=True)
         raise LoopStoreError(
-            f"{path} is damaged ({reason}) where it says how far the loop is; the labels are safe in the file beside "
-            "it: start a loop in another directory with these labels"
+            f"{path} is damaged ({reason}) in rows without which the loop cannot continue; the labels are safe in "
+            "labels.xyz: start a loop in another directory with these labels"
         )
     journal = path.with_name(path.name + "-journal")
     os.replace(path, damaged)
@@ -83,7 +66,7 @@ def salvage(path: Path) -> None:
 
 
 def _damage(path: Path) -> str:
-    """Return what is wrong with a file, or an empty text."""
+    """Return the damage of a file, or an empty text."""
     try:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
             found = [str(row[0]) for row in database.execute("PRAGMA integrity_check(3)")]
@@ -95,13 +78,14 @@ def _damage(path: Path) -> str:
 
 
 def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> tuple[int, bool]:
-    """Copy row by row, since a damaged page spoils those on it alone; return how many, and whether all."""
+    """Copy the readable rows of a table; return their number, and whether the table is complete."""
     columns = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
     try:
         (last,) = source.execute(f"SELECT MAX(rowid) FROM {table}").fetchone()
         whole = True
     except sqlite3.DatabaseError:
         last, whole = sys.maxsize, False
+    # Row by row, because a damaged page affects only its own rows.
     count = rowid = missed = 0
     marks = ",".join("?" * len(columns))
     target.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""Which of many geometries to label: uncertain, far from the data, and different from each other."""
+"""Selection of geometries to label: uncertain, far from the data, and different from each other."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from qmmlmm.units import FloatArray, IntArray
 
 POTENTIAL_WEIGHT = 0.5
-"""Of the potential of the surroundings against the distances in the region."""
+"""Weight of the potential of the surroundings relative to the distances in the region."""
 
 
 def describe_region(atomic_numbers: IntArray, positions: FloatArray, potential: FloatArray | None) -> FloatArray:
-    """Return numbers that tell two geometries of a region in its surroundings apart.
+    """Return a descriptor of a region in its surroundings.
 
     Parameters
     ----------
     atomic_numbers : (n,) int array
     positions : (n, 3) float array, bohr
     potential : (n,) float array, hartree/e, or None
-        Of the surroundings.
+        Potential of the surroundings.
 
     Returns
     -------
@@ -40,25 +40,25 @@ def describe_region(atomic_numbers: IntArray, positions: FloatArray, potential: 
 def choose_diverse(
     candidates: FloatArray, uncertainties: FloatArray, known: FloatArray, count: int, n_distances: int
 ) -> list[int]:
-    """Return candidates one after another, each the furthest from all that are known or chosen before.
+    """Return the indices of candidates, each the furthest from all geometries that are known or chosen before.
 
     Parameters
     ----------
     candidates : (k, d) float array
-        Descriptors.
+        Descriptors of the candidates.
     uncertainties : (k,) float array
-        A distance counts times the square root of this over its mean.
+        Uncertainties; distances are multiplied by the square root of the uncertainty over its mean.
     known : (m, d) float array
-        Descriptors of what is labelled or sure to be; may be empty.
+        Descriptors of geometries with a label or chosen already; may be empty.
     count : int
-        How many at most. Candidates that lie on a known geometry are not taken.
+        Largest number of candidates. Candidates at the same point as a known geometry are not chosen.
     n_distances : int
-        How many of the first numbers of a descriptor are inverse distances.
+        Number of inverse distances at the start of a descriptor.
 
     Returns
     -------
     list of int
-        The same for the same input; of equals the first.
+        Indices of the chosen candidates; the first of equal candidates.
     """
     if not len(candidates) or count < 1:
         return []
@@ -73,7 +73,8 @@ def choose_diverse(
     chosen: list[int] = []
     while len(chosen) < min(count, len(points)):
         score = np.where(np.isinf(nearest), np.inf, nearest * weights)
-        if np.isinf(score).all():  # nothing is known: the most uncertain is the first
+        # Without known geometries the most uncertain candidate is the first.
+        if np.isinf(score).all():
             score = np.asarray(uncertainties, dtype=float)
         best = int(np.argmax(score))
         if nearest[best] <= 0.0:

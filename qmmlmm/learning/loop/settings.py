@@ -1,69 +1,91 @@
-"""What a user chooses for a learning loop."""
+"""Settings of a learning loop."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from openmm import unit
-
-from qmmlmm.learning.loop.errors import LoopError
-from qmmlmm.units import FloatArray, in_unit
+from qmmlmm.errors import LoopError
+from qmmlmm.geometry import Geometry
+from qmmlmm.setting_checks import (
+    check_between,
+    check_choice,
+    check_finite_number,
+    check_not_negative,
+    check_positive,
+    check_whole_number,
+)
+from qmmlmm.units import FloatArray, Vectors
 
 FREE_TO_CHANGE = ("force_error", "energy_error", "confidence", "max_rounds", "walkers_at_once")
-"""Settings that may be others when a loop goes on."""
+"""Settings that may change when a loop is continued."""
 
 
 @dataclass(frozen=True)
 class Walker:
-    """One of the simulations that look for new configurations.
+    """One of the simulations that sample new configurations.
 
     Parameters
     ----------
     parameters : mapping of str to float
-        Global parameters of the Context, for example the centre and the force constant of its umbrella.
-    positions : (n, 3) array or Quantity, nm, optional
-        Where it starts; those of the loop by default.
+        Global parameters of the Context, for example the centre and the force constant of an umbrella.
+    positions : (n, 3) Quantity or float array, nm, optional
+        Positions at the start; those of the loop by default.
+
+    Raises
+    ------
+    SettingError
+        If a parameter is no finite number, or the positions are no (n, 3) array of lengths.
     """
 
     parameters: Mapping[str, float] = field(default_factory=dict)
-    positions: Any = None
+    positions: Vectors | None = None
 
-    def start(self, default: FloatArray) -> FloatArray:
-        """Return the positions in nm."""
-        return default if self.positions is None else np.array(in_unit(self.positions, unit.nanometer), dtype=float)
+    def __post_init__(self) -> None:
+        for name, value in self.parameters.items():
+            check_finite_number(f"Walker: parameter {name!r}", value)
+        if self.positions is not None:
+            Geometry.from_quantities(self.positions)
+
+    def start_positions(self, default: FloatArray) -> FloatArray:
+        """Return the positions at the start, (n, 3) nm.
+
+        Parameters
+        ----------
+        default : (n, 3) float array, nm
+            Positions of the loop.
+        """
+        return default if self.positions is None else Geometry.from_quantities(self.positions).positions
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a loop samples, labels, trains and stops.
+    """Settings of sampling, labels, training and convergence.
 
     Parameters
     ----------
     force_error : float, kJ/(mol nm)
-        The bound: root mean square error of the force components of the region on fresh configurations.
+        Bound of the root mean square error of force components of the region on fresh configurations.
     energy_error : float, kJ/mol, optional
-        A bound for the standard deviation of the energy's error as well.
+        Bound of the standard deviation of the error of the energy.
     confidence : float
-        With which the bounds hold, one-sided.
+        Confidence with which the bounds hold, one-sided.
     fresh_labels : int
-        Configurations of each round that are drawn at random among all that were visited, before anything is known
-        about them. They alone tell whether the bounds hold; then they are trained on.
+        Number of configurations of each round that are drawn at random among all checks, before the round. Only their
+        errors decide whether the bounds hold; the next model is trained on them.
     labels_per_round : int
-        Besides these, at most: uncertain, far from the data and diverse.
+        Largest number of other labels of a round, for configurations that are uncertain, far from the data and diverse.
     max_rounds : int
-        After so many rounds of ML dynamics the loop ends, bound or no bound.
+        Number of rounds of ML dynamics after which the loop ends, also if the bounds do not hold.
     start_labels, start_steps : int
-        Labels, and steps of each walker with the force field, to start from without a model.
+        Number of labels, and of steps of each walker with the force field, before the first model.
     start_displacement : float, nm
-        Standard deviation of random displacements of the region's atoms in the starting configurations, on average.
+        Mean standard deviation of random displacements of the atoms of the region in these first configurations.
     steps_per_round : int
-        Of each walker.
+        Number of steps of each walker in a round.
     check_interval : int
-        Steps between two looks at energy, forces, uncertainty and geometry.
+        Number of steps between two checks of energy, forces, uncertainty and geometry.
     uncertain_above : float, kJ/(mol nm), optional
         Expected error of a force above which a configuration may be labelled; twice `force_error` by default.
     stop_above : float, kJ/(mol nm), optional
@@ -73,31 +95,32 @@ class LoopSettings:
     heat_limit : float
         Largest kinetic energy of the region, in units of its mean at the temperature.
     bond_limit : float or None
-        Largest length of the region's bonds in units of the sum of covalent radii. None where bonds may break.
+        Largest length of a bond in the region, in units of the sum of covalent radii; None if bonds may break.
     contact_limit : float
-        Smallest distance of two atoms of the region in the same units.
+        Smallest distance of two atoms of the region, in the same units.
     walkers_at_once : int
-        Walkers that run side by side, each in a thread with a Context and a model of its own. On the CPU platform they
-        share the cores, unless its properties say how many threads each has; with ``{"Threads": "1"}`` the course is
-        that of one after another. Not on Reference, where all Contexts of a process share their random numbers.
+        Number of walkers that run in parallel, each in a thread with its own Context and model. On the CPU platform
+        they share the cores unless its properties set the number of threads; with ``{"Threads": "1"}`` the results are
+        the same as one after another. Not on the Reference platform, whose Contexts share one stream of random numbers
+        in a process.
     candidates_per_walker : int
-        Uncertain configurations of a walker and round that are kept for the choice, at most.
+        Largest number of uncertain configurations of a walker in a round among which labels are selected.
     temperature : float, K
     friction : float, 1/ps
     time_step : float, ps
     members : int
-        Of the committee.
+        Number of committee members.
     validation : float
-        Share of the labels that are not trained on.
+        Fraction of the labels for validation.
     retrain : {"anew", "continue"}
         Whether each training starts from random weights or from the last model.
     seed : int
-        Of everything that is drawn.
+        Seed of all random numbers.
 
     Raises
     ------
     LoopError
-        If a value makes no sense.
+        If a value is out of range.
     """
 
     force_error: float = 30.0
@@ -131,25 +154,26 @@ class LoopSettings:
         counts = ("fresh_labels", "max_rounds", "start_labels", "steps_per_round", "check_interval",
                   "candidates_per_walker", "walkers_at_once")  # fmt: skip
         for name in counts:
-            _check(name, getattr(self, name), at_least=1)
-        for name in ("labels_per_round", "start_steps"):
-            _check(name, getattr(self, name), at_least=0)
-        _check("members", self.members, at_least=2)
+            check_whole_number(name, vars(self)[name], error=LoopError)
+        for name in ("labels_per_round", "start_steps", "seed"):
+            check_whole_number(name, vars(self)[name], at_least=0, error=LoopError)
+        check_whole_number("members", self.members, at_least=2, error=LoopError)
         for name in ("force_error", "force_limit", "heat_limit", "contact_limit", "temperature", "time_step"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise LoopError(f"{name} is a number above zero, got {getattr(self, name)!r}")
-        if not 0.5 < self.confidence < 1:
-            raise LoopError(f"confidence lies between 0.5 and 1, got {self.confidence!r}")
-        if not 0 < self.validation < 0.5:
-            raise LoopError(f"validation is a share between 0 and 0.5, got {self.validation!r}")
+            check_positive(name, vars(self)[name], error=LoopError)
+        for name in ("energy_error", "uncertain_above", "stop_above", "bond_limit"):
+            if vars(self)[name] is not None:
+                check_positive(name, vars(self)[name], error=LoopError)
+        for name in ("friction", "start_displacement"):
+            check_not_negative(name, vars(self)[name], error=LoopError)
+        check_between("confidence", self.confidence, 0.5, 1.0, error=LoopError)
+        check_between("validation", self.validation, 0.0, 0.5, error=LoopError)
         if self.steps_per_round < self.check_interval:
             raise LoopError(
                 f"steps_per_round is at least check_interval, got {self.steps_per_round} and {self.check_interval}"
             )
         if not self.threshold < self.limit:
             raise LoopError(f"uncertain_above lies below stop_above, got {self.threshold} and {self.limit}")
-        if self.retrain not in ("anew", "continue"):
-            raise LoopError(f"retrain is 'anew' or 'continue', got {self.retrain!r}")
+        check_choice("retrain", self.retrain, ("anew", "continue"), error=LoopError)
         if self.start_labels < 8:
             raise LoopError(f"a first committee needs 8 start_labels or more, got {self.start_labels}")
 
@@ -163,15 +187,10 @@ class LoopSettings:
         """Expected error above which a walker is stopped, kJ/(mol nm)."""
         return 10.0 * self.threshold if self.stop_above is None else self.stop_above
 
-    def course(self) -> dict[str, Any]:
-        """Return what the course of the loop depends on."""
-        course = {key: value for key, value in asdict(self).items() if key not in FREE_TO_CHANGE}
-        return {**course, "uncertain_above": self.threshold, "stop_above": self.limit}
-
-
-def _check(name: str, value: object, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise LoopError(f"{name} is a whole number of {at_least} or more, got {value!r}")
+    def identity(self) -> dict[str, object]:
+        """Return the settings that determine the results of the loop."""
+        found = {key: value for key, value in asdict(self).items() if key not in FREE_TO_CHANGE}
+        return {**found, "uncertain_above": self.threshold, "stop_above": self.limit}
 
 
 def setting_names() -> list[str]:

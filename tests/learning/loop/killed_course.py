@@ -5,12 +5,14 @@ Usage: killed_course.py DIRECTORY KILLS SEED SHARE ROUNDS WALKERS [AT_ONCE]
 Kills come after a random time, up to a share of what the undisturbed loop takes. With more than one walker at once both
 are on the CPU platform, and the undisturbed loop runs its walkers one after the other.
 
-Each loop runs in a forked child of this process, so that what takes long, the imports, is done once.
+Each loop runs in a forked child of this process, so that what takes long, the imports, is done once; also of what the
+package imports late.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import random
@@ -21,13 +23,15 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-import torch
-import water_case
+from qmmlmm.learning.labels.label_file import LabelFile
+from qmmlmm.ml.network_file import load_network
+from tests.learning.loop import water_case
+from tests.quick_torch import quick_torch
 
-from qmmlmm.learning.loop.spool import SpoolFile
-from qmmlmm.learning.network_file import load_network
+for _name in ("openmmtorch", "torch._dynamo", "torch._inductor", "matplotlib.backends.backend_agg"):
+    importlib.import_module(_name)
 
-_write = SpoolFile.write
+_write = LabelFile.write
 
 
 def course(directory: Path) -> dict:
@@ -66,7 +70,7 @@ def child(directory: Path, rounds: int, walkers: int, at_once: int, platform: di
             with open(log, "a") as file:
                 file.write(f"{name[5:]}\n")
 
-        SpoolFile.write = staticmethod(write)
+        LabelFile.write = staticmethod(write)
         settings = dataclasses.replace(water_case.SETTINGS, max_rounds=rounds, walkers_at_once=at_once)
         loop = water_case.make_loop(
             directory,
@@ -93,9 +97,6 @@ def main() -> None:
     kills, seed, rounds, walkers = (int(sys.argv[k]) for k in (2, 3, 5, 6))
     at_once = int(sys.argv[7]) if len(sys.argv) > 7 else 1
     platform = {"platform": "CPU", "platform_properties": {"Threads": "1"}} if at_once > 1 else {}
-    torch.set_num_threads(1)
-    torch._C._jit_set_profiling_executor(False)
-    torch._C._jit_set_profiling_mode(False)
     draw = random.Random(seed)
     begun = time.monotonic()
     _, status = os.waitpid(child(directory / "undisturbed", rounds, walkers, 1, platform), 0)
@@ -142,4 +143,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with quick_torch():
+        main()

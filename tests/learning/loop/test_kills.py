@@ -39,7 +39,7 @@ def assert_same_course(found, kills):
 
 
 def test_three_kills(tmp_path):
-    assert_same_course(run(tmp_path, 3, 11, 0.6, 1, 1), 3)
+    assert_same_course(run(tmp_path, 3, 14, 0.4, 1, 1), 3)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import sqlite3
@@ -9,16 +10,18 @@ import sqlite3
 import numpy as np
 import openmm
 import pytest
-from water_case import SETTINGS, make_loop, make_source, springs, waters
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
-from qmmlmm.learning import TrainingSettings, load_network, read_frames
+from qmmlmm.errors import RunDirectoryError
+from qmmlmm.learning import ResponseNetwork, TrainingSettings, load_network, read_frames
 from qmmlmm.learning.loop import LoopError, Walker
+from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.learning_loop import LearningLoop
 from qmmlmm.learning.loop.store import LoopStore
 from qmmlmm.ml.response_network import ResponseSettings
-from qmmlmm.sampling.directory_lock import DirectoryLock
-from qmmlmm.sampling.errors import RunDirectoryError
+from qmmlmm.runs.directory_lock import DirectoryLock
+from tests.contexts import make_context
+from tests.learning.loop.water_case import SETTINGS, make_loop, make_source, springs, umbrella, waters
 
 BOUND = 250.0  # kJ/(mol nm); the springs pull with some 3000
 LEARN = {
@@ -40,11 +43,6 @@ LEARN = {
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """Return a loop that ended, and the models that it put in."""
-    import torch
-
-    torch.set_num_threads(1)
-    torch._C._jit_set_profiling_executor(False)
-    torch._C._jit_set_profiling_mode(False)
     folder = tmp_path_factory.mktemp("learned")
     models = []
     loop = make_loop(folder, on_model=lambda mixed, number: models.append((mixed, number)), **LEARN)
@@ -63,20 +61,15 @@ def test_the_bound_that_ends_the_loop_holds_on_configurations_of_another_run(lea
     mixed = create_mixed_system(topology, system, Hamiltonian([Term(model, region, embedding="electrostatic")]))
     truth = create_mixed_system(topology, system, Hamiltonian([Term(springs(), region, embedding="electrostatic")]))
     for one in (mixed, truth):
-        for xml in loop._biases:
-            one.system.addForce(openmm.XmlSerializer.deserialize(xml))
-    platform = openmm.Platform.getPlatform("Reference")
+        one.system.addForce(umbrella())
     integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.0005)
     integrator.setRandomNumberSeed(99)
-    run, judge = (
-        openmm.Context(mixed.system, integrator, platform),
-        openmm.Context(truth.system, openmm.VerletIntegrator(0.001), platform),
-    )
+    with store_of(loop) as store:
+        start = store.walker_state(result.rounds, 0).geometry.positions
+    run, judge = make_context(mixed.system, start, integrator=integrator), make_context(truth.system, start)
     for context in (run, judge):
         for name, value in loop.walkers[0].parameters.items():
             context.setParameter(name, value)
-    with LoopStoreOf(loop) as store:
-        run.setPositions(store.walker_state(result.rounds, 0).positions)
     run.setVelocitiesToTemperature(300, 98)
     errors = []
     for _ in range(20):
@@ -89,22 +82,14 @@ def test_the_bound_that_ends_the_loop_holds_on_configurations_of_another_run(lea
     assert np.sqrt(np.mean(np.square(errors))) < 1.35 * BOUND
 
 
-class LoopStoreOf:
-    def __init__(self, loop) -> None:
-        self.loop = loop
-
-    def __enter__(self):
-        self.store = LoopStore(self.loop.directory, 12)
-        return self.store
-
-    def __exit__(self, *_):
-        self.store.close()
+def store_of(loop):
+    return contextlib.closing(LoopStore(loop.directory, 12))
 
 
 @pytest.mark.slow
 def test_learning_makes_the_error_smaller_and_the_report_says_so(learned):
     loop, result, models = learned
-    with LoopStoreOf(loop) as store:
+    with store_of(loop) as store:
         rounds = store.rounds()
         jobs = store.jobs()
         assert len(store.labels()) == result.labels
@@ -171,22 +156,24 @@ def test_two_loops_on_one_directory_are_refused(tmp_path):
 
 def test_a_walker_that_runs_away_is_stopped_set_back_and_labelled(tmp_path):
     """A bond limit that the molecule meets on its way plays the runaway."""
-    settings = {"bond_limit": 1.12, "max_rounds": 1, "steps_per_round": 400, "check_interval": 8, "stop_above": 1e9}
+    settings = {"bond_limit": 1.03, "max_rounds": 1, "steps_per_round": 400, "check_interval": 8, "stop_above": 1e9}
     loop = make_loop(tmp_path, settings=settings, walkers=[Walker({"hh_centre": 0.155, "hh_k": 500.0})])
     loop.run()
-    with LoopStoreOf(loop) as store:
+    topology, system, _ = waters()
+    guard = Guard(topology, system, [0, 1, 2], loop.settings)
+    with store_of(loop) as store:
         ((number, walker, why),) = store.events()
         assert (number, walker) == (1, 0)
         assert "the bond between atoms" in why
         state = store.walker_state(1, 0)
-        assert loop._running[0].guard.geometry_fault(state.positions) == ""
+        assert guard.geometry_fault(state.geometry.positions) == ""
         start = store.walker_state(0, 0)
         runaways = [job for job in store.jobs() if job.kind == "runaway"]
-        assert all(loop._running[0].guard.geometry_fault(job.snapshot.positions) == "" for job in runaways)
+        assert all(guard.geometry_fault(job.geometry.positions) == "" for job in runaways)
         (_, _, result) = store.rounds()[-1]
         assert result["stopped"] == 1
         assert not result["passed"]
-    assert start.positions.shape == state.positions.shape
+    assert start.geometry.positions.shape == state.geometry.positions.shape
 
 
 @pytest.mark.slow
@@ -196,7 +183,7 @@ def test_a_loop_starts_from_labels_and_a_model(learned, tmp_path):
     path = loop.directory / "models" / f"network_{result.rounds - 1:03d}.pt"
     second = make_loop(tmp_path, **{**LEARN, "settings": {**LEARN["settings"], "seed": 3}}, model=path, labels=frames)
     found = second.run()
-    with LoopStoreOf(second) as store:
+    with store_of(second) as store:
         assert not [job for job in store.jobs() if job.kind == "start"]
         assert len([job for job in store.jobs() if job.kind == "given"]) == len(frames)
         error = store.rounds()[1][2]["error"]
@@ -225,8 +212,6 @@ def test_a_loop_refuses_what_it_cannot_use(tmp_path):
         make_loop(tmp_path, walkers=[])
     topology, system, positions = waters()
     term = Term(springs(), Region("water", [0, 1, 2]), embedding="electrostatic")
-    from qmmlmm.learning import ResponseNetwork
-
     with pytest.raises(LoopError, match="no committee"):
         LearningLoop(
             tmp_path, topology, system, term, positions, source=make_source(topology, system, term),

@@ -14,13 +14,15 @@ import pytest
 from openmm import app
 from rich.console import Console
 
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning.loop import Distance, DistanceDifference, LoopError, LoopSettings, Torsion
-from qmmlmm.learning.loop.error_bound import error_bound
 from qmmlmm.learning.loop.guard import Guard
+from qmmlmm.learning.loop.parallel_walkers import run_parallel
 from qmmlmm.learning.loop.progress import create_progress, time_left
 from qmmlmm.learning.loop.selection import choose_diverse, describe_region
-from qmmlmm.learning.loop.side_by_side import side_by_side
-from qmmlmm.learning.loop.time_book import OTHER, TimeBook, overhead
+from qmmlmm.learning.loop.timer import OTHER, Timer, overhead
+from qmmlmm.learning.training.error_bound import error_bound
+from tests.contexts import energy_and_forces, make_context
 
 NUMBERS = np.array([8, 1, 1, 8])
 
@@ -131,18 +133,18 @@ def test_a_collective_variable_is_what_its_umbrella_holds(variable, indices, rng
             system.addParticle(12.0)
         system.setDefaultPeriodicBoxVectors(*(2.0 * np.eye(3)))
         system.addForce(variable.umbrella("u", periodic))
-        context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+        context = make_context(system, CHAIN)
         for _ in range(5):
             positions = CHAIN + 0.03 * rng.normal(size=(4, 3))
-            box = 2.0 * np.eye(3) if periodic else np.eye(3)
+            box = 2.0 * np.eye(3) if periodic else None
             if periodic:
                 positions[2:] += [2.0, -2.0, 0.0]
-            value = variable(positions, box)
+            value = variable(Geometry(positions, box))
             for centre in (value, -3.0, 3.0):
                 context.setParameter("u_k", 7.0)
                 context.setParameter("u_centre", centre)
                 context.setPositions(positions)
-                energy = context.getState(energy=True).getPotentialEnergy()._value
+                energy, _ = energy_and_forces(context)
                 away = value - centre
                 if isinstance(variable, Torsion):
                     away = (away + np.pi) % (2 * np.pi) - np.pi
@@ -159,7 +161,7 @@ def test_a_collective_variable_is_what_its_umbrella_holds(variable, indices, rng
         ({"force_error": -1.0}, "force_error is a number above zero"),
         ({"uncertain_above": 10.0, "stop_above": 5.0}, "lies below stop_above"),
         ({"steps_per_round": 5}, "steps_per_round is at least"),
-        ({"retrain": "never"}, "'anew' or 'continue'"),
+        ({"retrain": "never"}, "retrain is one of 'anew', 'continue'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):
@@ -183,7 +185,7 @@ def test_progress_is_a_table_on_a_terminal_and_lines_elsewhere():
 
     for terminal in (True, False):
         text = show(terminal)
-        assert "labels: 12 made, 5 waiting, 1 set aside" in text
+        assert "labels: 12 made, 5 waiting, 1 failed" in text
         assert "40.0 (below 55.0)" in text
         assert "step 200: it ran away" in text
         assert ("\x1b[" in text) == terminal
@@ -192,16 +194,18 @@ def test_progress_is_a_table_on_a_terminal_and_lines_elsewhere():
     assert type(create_progress(False, 1, LoopSettings())).__name__ == "LoopProgress"
 
 
-def test_time_that_nobody_books_is_overhead():
-    book = TimeBook()
-    book.add("QM", 3.0)
-    with book.booking("ML"):
+def test_time_that_is_not_measured_is_overhead(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("qmmlmm.learning.loop.timer.time.perf_counter", lambda: now[0])
+    timer = Timer()
+    timer.add("QM", 3.0)
+    with timer.measure("ML"):
         pass
-    book._since -= 4.0
-    spent = book.close()
+    now[0] += 4.0
+    spent = timer.restart()
     assert spent[OTHER] == pytest.approx(1.0, abs=0.1)
     assert overhead(spent) == pytest.approx(0.25, abs=0.02)
-    assert sum(book.close().values()) < 0.1
+    assert sum(timer.restart().values()) < 0.1
 
 
 def test_tasks_side_by_side_have_a_place_each_and_come_back_in_order():
@@ -217,9 +221,9 @@ def test_tasks_side_by_side_have_a_place_each_and_come_back_in_order():
         taken.remove(place)
         return task * task
 
-    assert list(side_by_side("abc", range(6), work)) == [0, 1, 4, 9, 16, 25]
+    assert list(run_parallel("abc", range(6), work)) == [0, 1, 4, 9, 16, 25]
     assert max(most) == 3
-    assert list(side_by_side("a", range(3), lambda place, task: (place, task))) == [("a", 0), ("a", 1), ("a", 2)]
+    assert list(run_parallel("a", range(3), lambda place, task: (place, task))) == [("a", 0), ("a", 1), ("a", 2)]
 
 
 def test_an_error_side_by_side_reaches_the_caller_and_nothing_more_is_begun():
@@ -232,7 +236,7 @@ def test_an_error_side_by_side_reaches_the_caller_and_nothing_more_is_begun():
             raise ArithmeticError("the second")
         return task
 
-    found = side_by_side("ab", range(40), work)
+    found = run_parallel("ab", range(40), work)
     with contextlib.closing(found):
         assert next(found) == 0
         with pytest.raises(ArithmeticError, match="the second"):

@@ -8,21 +8,26 @@ import warnings
 import numpy as np
 import pytest
 
-from qmmlmm.errors import QmmlmmWarning
+from qmmlmm.errors import LoopError, LoopStoreError, QmmlmmWarning
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning import read_frames
-from qmmlmm.learning.data_set import format_frame
-from qmmlmm.learning.loop.errors import LoopError, LoopStoreError
-from qmmlmm.learning.loop.geometry_record import Snapshot
-from qmmlmm.learning.loop.same_loop import check_same
-from qmmlmm.learning.loop.spool import SpoolFile
-from qmmlmm.learning.loop.store import CANDIDATE, CLAIMED, FAILED, LABELLED, WAITING, Job, LoopStore
+from qmmlmm.learning.labels.data_set import format_frame
+from qmmlmm.learning.labels.label_file import LabelFile
+from qmmlmm.learning.labels.label_job import CANDIDATE, CLAIMED, FAILED, LABELLED, WAITING, Job
+from qmmlmm.learning.loop.loop_identity import check_loop_identity
+from qmmlmm.learning.loop.store import LoopStore
+from qmmlmm.learning.loop.walker_state import WalkerState
 
 N = 5
 LABELS = 6
 
 
-def geometry(rng, velocities=False) -> Snapshot:
-    return Snapshot(rng.normal(size=(N, 3)), 2.0 * np.eye(3), rng.normal(size=(N, 3)) if velocities else None)
+def geometry(rng) -> Geometry:
+    return Geometry(rng.normal(size=(N, 3)), 2.0 * np.eye(3))
+
+
+def walker(rng) -> WalkerState:
+    return WalkerState(geometry(rng), rng.normal(size=(N, 3)))
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def filled(tmp_path, rng, make_frame):
     store = LoopStore(tmp_path, N)
     store.enter(0, "sample", {})
     jobs = [Job(0, "start", 0, k, geometry(rng)) for k in range(LABELS + 4)]
-    store.add_walk(0, 0, geometry(rng, True), jobs, [(10, float("nan"), -1.0, {"d": 0.5})], "step 3: it ran away")
+    store.add_walker_result(0, 0, walker(rng), jobs, [(10, float("nan"), -1.0, {"d": 0.5})], "step 3: it ran away")
     store.choose(0, range(1, LABELS + 4), "label")
     texts = []
     for job in store.jobs(WAITING)[:LABELS]:
@@ -67,8 +72,7 @@ def test_everything_comes_back(filled, tmp_path):
     assert np.isnan(uncertainty)
     assert (energy, variables) == (-1.0, {"d": 0.5})
     for old, new in zip(before, store.jobs(), strict=True):
-        np.testing.assert_array_equal(old.snapshot.positions, new.snapshot.positions)
-        assert new.snapshot.velocities is None
+        assert new.geometry.is_same(old.geometry)
     assert store.walker_state(0, 0).velocities.shape == (N, 3)
     (failed,) = store.jobs(FAILED)
     assert failed.reason == "no convergence"
@@ -78,7 +82,7 @@ def test_everything_comes_back(filled, tmp_path):
 def test_labels_come_in_the_order_of_the_jobs_not_of_their_arrival(tmp_path, rng, make_frame):
     store = LoopStore(tmp_path, N)
     store.enter(0, "sample", {})
-    store.add_walk(0, 0, geometry(rng), [Job(0, "start", 0, k, geometry(rng)) for k in range(3)])
+    store.add_walker_result(0, 0, WalkerState(geometry(rng)), [Job(0, "start", 0, k, geometry(rng)) for k in range(3)])
     store.choose(0, (1, 2, 3), "label")
     for job in reversed(store.jobs(WAITING)):
         store.add_label(store.claim(job), format_frame(make_frame(name=job.name)), 0.0)
@@ -186,21 +190,21 @@ def test_a_kill_inside_a_transaction_leaves_none_of_it(filled, tmp_path, monkeyp
     number_of_jobs = len(store.jobs())
     rng = np.random.default_rng(1)
     with pytest.raises(ZeroDivisionError):
-        store.add_walk(1, 0, geometry(rng, True), [Job(1, "fresh", 0, 1, geometry(rng))], [(1, 2.0, 1 / 0, {})])
+        store.add_walker_result(1, 0, walker(rng), [Job(1, "fresh", 0, 1, geometry(rng))], [(1, 2.0, 1 / 0, {})])
     with pytest.raises(LoopStoreError):  # the walker is there already
-        store.add_walk(0, 0, geometry(rng, True), [Job(0, "fresh", 0, 1, geometry(rng))])
+        store.add_walker_result(0, 0, walker(rng), [Job(0, "fresh", 0, 1, geometry(rng))])
     assert len(reopened(store).jobs()) == number_of_jobs
 
 
 def test_space_is_taken_before_a_label_is_made(tmp_path):
-    file = SpoolFile(tmp_path / "000001.label")
+    file = LabelFile(tmp_path / "000001.label")
     file.reserve(50_000)
     assert file.path.stat().st_blocks * 512 >= 50_000
     assert file.read() is None
     descriptor = file.acquire(1.0)
     with pytest.raises(TimeoutError, match="locked by another process"):
-        SpoolFile(file.path).acquire(0.1)
-    SpoolFile.write(descriptor, "a label", 2.5)
+        LabelFile(file.path).acquire(0.1)
+    LabelFile.write(descriptor, "a label", 2.5)
     assert file.read() == ("a label", 2.5)
     data = bytearray(file.path.read_bytes())
     data[60] ^= 1
@@ -210,9 +214,9 @@ def test_space_is_taken_before_a_label_is_made(tmp_path):
     assert file.acquire(1.0) is None
 
 
-def test_a_loop_from_before_a_setting_existed_goes_on_with_what_held_then(tmp_path):
+def test_a_loop_with_other_settings_is_refused_with_what_differs(tmp_path):
     store = LoopStore(tmp_path, N)
-    check_same(store, {"network": {"features": 24}})
-    check_same(store, {"network": {"features": 24, "tensor_features": 0}})
-    with pytest.raises(LoopError, match="network tensor_features: 0 then, 16 now"):
-        check_same(store, {"network": {"features": 24, "tensor_features": 16}})
+    check_loop_identity(store, {"network": {"features": 24}})
+    check_loop_identity(store, {"network": {"features": 24}})
+    with pytest.raises(LoopError, match="network features: 24 then, 16 now, network layers: None then, 2 now"):
+        check_loop_identity(store, {"network": {"features": 16, "layers": 2}})

@@ -1,6 +1,6 @@
 """A small loop whose labels are a formula: a flexible water, which QM would treat, among three fixed-charge waters.
 
-Usage: water_case.py DIRECTORY [--labels-log FILE] ; runs the loop, taking up what is in the directory.
+Usage: water_case.py DIRECTORY [--log FILE] ; runs the loop, taking up what is in the directory.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from qmmlmm.learning.loop import (
     Distance,
     HillVariable,
     LabelSettings,
+    LabelSource,
     LearningLoop,
     LoopSettings,
     Metadynamics,
     Walker,
 )
 from qmmlmm.ml.response_network import ResponseSettings
+from tests.quick_torch import quick_torch
 
-NETWORK = ResponseSettings(features=6, layers=1, radial_functions=6, near_cutoff=0.0)
-TRAINING = TrainingSettings(steps=30, batch_size=8, validations=2, learning_rate=1e-2)
+NETWORK = ResponseSettings(
+    features=6, layers=1, radial_functions=6, near_cutoff=0.0, tensor_features=0, long_range=False
+)
+TRAINING = TrainingSettings(steps=16, batch_size=8, validations=2, learning_rate=1e-2)
 SETTINGS = LoopSettings(
     force_error=1.0,  # never reached, so that all rounds are run
     fresh_labels=4,
@@ -84,7 +88,7 @@ def springs() -> OpenMMPotential:
     return OpenMMPotential(system)
 
 
-class LoggedLabeller:
+class LoggedLabeller(LabelSource):
     """Writes down every label that it finishes, and may wait or fail.
 
     Parameters
@@ -104,7 +108,7 @@ class LoggedLabeller:
     def forget(self) -> None:
         self.labeller.forget()
 
-    def label(self, positions, box=None, name="frame"):
+    def label(self, geometry, name="frame"):
         fault = self.faults.get(name)
         if fault == "raise":
             raise ArithmeticError("a planted fault")
@@ -113,7 +117,7 @@ class LoggedLabeller:
         if fault == "memory":
             bytearray(2_000_000_000)
         time.sleep(self.seconds)
-        frame = self.labeller.label(positions, box, name)
+        frame = self.labeller.label(geometry, name)
         if self.log:
             descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.write(descriptor, f"{name}\n".encode())
@@ -121,7 +125,7 @@ class LoggedLabeller:
         return frame
 
 
-class Announced:
+class Announced(LabelSource):
     """Writes down that a label begins, and in which process.
 
     Parameters
@@ -134,10 +138,17 @@ class Announced:
     def __init__(self, source, log) -> None:
         self.source, self.log = source, log
 
-    def label(self, positions, box=None, name="frame"):
+    def forget(self) -> None:
+        self.source.forget()
+
+    def label(self, geometry, name="frame"):
         with open(self.log, "a") as file:
             file.write(f"{name} {os.getpid()}\n")
-        return self.source.label(positions, box, name)
+        return self.source.label(geometry, name)
+
+
+def umbrella() -> openmm.Force:
+    return Distance(1, 2).umbrella("hh")
 
 
 def make_source(topology, system, term, log="", seconds=0.0, faults=None) -> LoggedLabeller:
@@ -148,11 +159,10 @@ def make_source(topology, system, term, log="", seconds=0.0, faults=None) -> Log
 def make_loop(directory, *, log="", seconds=0.0, faults=None, workers=2, executor="threads", **changes) -> LearningLoop:
     topology, system, positions = waters()
     term = Term(springs(), Region("water", [0, 1, 2]), embedding="electrostatic")
-    umbrella = Distance(1, 2).umbrella("hh")
     options = {
         "settings": SETTINGS,
         "walkers": WALKERS,
-        "biases": [umbrella],
+        "biases": [umbrella()],
         "variables": {"H-H, nm": Distance(1, 2)},
         "network": NETWORK,
         "training": TRAINING,
@@ -169,9 +179,6 @@ def make_loop(directory, *, log="", seconds=0.0, faults=None, workers=2, executo
 
 
 def main() -> None:
-    import torch
-
-    torch.set_num_threads(1)
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--log", default="")
@@ -180,4 +187,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with quick_torch():
+        main()

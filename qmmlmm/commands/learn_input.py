@@ -1,0 +1,158 @@
+"""The input file of ``qmmlmm learn``: a learning loop in TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import fields
+from pathlib import Path
+
+import openmm
+
+from qmmlmm.commands.input_file import Table, read_region, read_system, read_toml
+from qmmlmm.coupling.hamiltonian import Term
+from qmmlmm.errors import InputFileError, MissingDependencyError, listed
+from qmmlmm.learning.labels.data_set import read_frames
+from qmmlmm.learning.labels.label_queue import LabelSettings
+from qmmlmm.learning.labels.label_task import JobLimits
+from qmmlmm.learning.loop.learning_loop import LearningLoop
+from qmmlmm.learning.loop.settings import LoopSettings, Walker
+from qmmlmm.learning.training.trainer import TrainingSettings
+from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.qm import PySCFPotential
+from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
+from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
+
+TOP = ("directory", "system", "region", "qm", "loop", "network", "training", "labels", "variable", "umbrella",
+       "metadynamics", "walker", "embedding", "method", "model", "data", "platform")  # fmt: skip
+VARIABLES = {"distance": Distance, "difference": DistanceDifference, "torsion": Torsion}
+
+Variable = Distance | DistanceDifference | Torsion
+
+
+def read_loop(path: Path) -> LearningLoop:
+    """Return the loop that a file describes; paths in it are relative to the file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    InputFileError
+        If a key is unknown or missing, or has a wrong value.
+    """
+    content = read_toml(path, TOP)
+    folder = path.parent
+    topology, system, positions = read_system(content.table("system"), folder)
+    region = read_region(content.table("region"), topology)
+    embedding = content.text("embedding", "electrostatic")
+    term = Term(content.table("qm").build(PySCFPotential), region, embedding=embedding)
+    variables = _read_variables(content)
+    biases, walkers = _read_walkers(content, variables, system.usesPeriodicBoundaryConditions())
+    labels = content.optional_table("labels")
+    labels.check_keys(("workers", "attempts", "threads", "memory", "seconds", "dask"))
+    limits = labels.part("threads", "memory", "seconds").build(JobLimits)
+    return LearningLoop(
+        folder / content.text("directory", path.stem + "_run"),
+        topology,
+        system,
+        term,
+        positions,
+        settings=content.optional_table("loop").build(LoopSettings),
+        walkers=walkers,
+        biases=biases,
+        variables=variables,
+        metadynamics=_read_metadynamics(content, variables),
+        network=content.optional_table("network").build(ResponseSettings),
+        training=content.optional_table("training").build(TrainingSettings, {"steps": 2000}),
+        labelling=labels.part("workers", "attempts").build(LabelSettings, {"limits": limits}),
+        executor=_dask(labels.text("dask")) if "dask" in labels else None,
+        method=content.text("method") if "method" in content else None,
+        model=folder / content.text("model") if "model" in content else None,
+        labels=[frame for name in content.texts("data", []) for frame in read_frames(folder / name)],
+        platform=content.text("platform", "CPU"),
+    )
+
+
+def _read_variables(content: Table) -> dict[str, Variable]:
+    """Return the variables of all [[variable]] by name."""
+    found: dict[str, Variable] = {}
+    for table in content.tables("variable"):
+        table.check_keys(("name", *VARIABLES))
+        kinds = [kind for kind in VARIABLES if kind in table]
+        if len(kinds) != 1:
+            raise InputFileError(f"a variable has a name and one of {listed(VARIABLES)}, got {listed(table)}")
+        name, kind, atoms = table.text("name"), VARIABLES[kinds[0]], table.whole_numbers(kinds[0])
+        count = len(fields(kind))
+        if len(atoms) != count:
+            raise InputFileError(f"variable: a {kinds[0]} has {count} atoms, got {atoms}")
+        if name in found:
+            raise InputFileError(f"two variables have the name {name!r}; give each its own")
+        found[name] = kind(*atoms)
+    return found
+
+
+def _read_walkers(
+    content: Table, variables: Mapping[str, Variable], periodic: bool
+) -> tuple[list[openmm.Force], list[Walker]]:
+    """Return the biases, and a walker for each centre of the umbrella or each [[walker]]."""
+    if "umbrella" not in content:
+        tables = content.tables("walker") if "walker" in content else [Table("walker", {})]
+        return [], [_read_walker(table) for table in tables]
+    if "walker" in content:
+        raise InputFileError("an umbrella has a walker for each of its centres: leave [[walker]] out")
+    umbrella = content.table("umbrella")
+    umbrella.check_keys(("variable", "centres", "force_constant"))
+    variable = _variable_of(umbrella, variables)
+    constant = umbrella.number("force_constant")
+    key = "umbrella"
+    walkers = [Walker({f"{key}_centre": centre, f"{key}_k": constant}) for centre in umbrella.numbers("centres")]
+    return [variable.umbrella(key, periodic)], walkers
+
+
+def _read_walker(table: Table) -> Walker:
+    table.check_keys(("parameters",))
+    parameters = table.optional_table("parameters")
+    return Walker({name: parameters.number(name) for name in parameters})
+
+
+def _read_metadynamics(content: Table, variables: Mapping[str, Variable]) -> Metadynamics | None:
+    if "metadynamics" not in content:
+        return None
+    table = content.table("metadynamics")
+    table.check_keys(("along", "height", "bias_factor", "interval", "shared"))
+    if "along" not in table:
+        raise InputFileError("[metadynamics] lacks [[metadynamics.along]], a table for each variable of the hills")
+    along = tuple(_read_hill_variable(entry, variables) for entry in table.tables("along"))
+    return table.without("along").build(Metadynamics, {"variables": along})
+
+
+def _read_hill_variable(table: Table, variables: Mapping[str, Variable]) -> HillVariable:
+    table.check_keys(("variable", "width", "low", "high"))
+    low, high = (table.number(end) if end in table else None for end in ("low", "high"))
+    return HillVariable(_variable_of(table, variables), table.number("width"), low, high)
+
+
+def _variable_of(table: Table, variables: Mapping[str, Variable]) -> Variable:
+    """Return the variable that a table names."""
+    name = table.text("variable")
+    if name not in variables:
+        raise InputFileError(f"{table.name}: there is no variable {name!r}; there are {listed(variables) or 'none'}")
+    return variables[name]
+
+
+def _dask(address: str) -> Callable[[], Executor]:
+    """Return a function that connects to a scheduler of Dask."""
+
+    def connect() -> Executor:
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"labels: dask = {address!r} needs the package distributed: pip install 'qmmlmm[dask]'"
+            ) from error
+        executor: Executor = Client(address).get_executor()
+        return executor
+
+    return connect

@@ -1,0 +1,56 @@
+"""Files that survive a crash: written as a whole or not at all, with checksums, and errors that name a full disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file that at any moment is the old or the new one as a whole."""
+    os.replace(write_beside(path, data), path)
+
+
+def write_beside(path: Path, data: bytes) -> Path:
+    """Write a temporary file in the folder of `path`, sync it to the disk and return its path.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; no temporary file is left.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def sync_file(path: Path) -> None:
+    """Sync a file to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checksum(data: bytes | str) -> str:
+    """Return the SHA-256 of bytes or of a text."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error is caused by a full disk or quota."""
+    if isinstance(error, sqlite3.OperationalError):
+        # Only errors that SQLite itself raises have a code.
+        return "full" in str(error) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

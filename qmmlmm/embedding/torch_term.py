@@ -1,0 +1,280 @@
+"""A term whose potential is a torch module: energy and forces on all particles from their positions."""
+
+# Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
+
+import functools
+import io
+from typing import Dict, Literal, Tuple  # noqa: UP035  (TorchScript reads these)
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qmmlmm.coupling.layout import TermLayout
+from qmmlmm.coupling.potential import Evaluation, RegionPotential
+from qmmlmm.embedding.chain_rule import site_gradient
+from qmmlmm.embedding.committee import CommitteeSpread
+from qmmlmm.embedding.interaction import RegionInteraction
+from qmmlmm.embedding.model_inputs import ModelInputs
+from qmmlmm.embedding.region_geometry import RegionGeometry, tensors_of
+from qmmlmm.embedding.region_term import RegionTerm
+from qmmlmm.embedding.surroundings_field import SurroundingsField
+from qmmlmm.errors import NonFiniteError
+from qmmlmm.geometry import Geometry
+from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
+
+MeshPrecision = Literal["double", "mixed"]
+"""Precision of a term with electrostatic embedding: "mixed" is single precision on the mesh and double elsewhere."""
+
+
+class _TermModule(torch.nn.Module):
+    """Model, inputs about the region and units of the result, for both kinds of term."""
+
+    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule, state: int) -> None:
+        super().__init__()
+        self.model = model
+        self.inputs = ModelInputs(layout.specification, state)
+        self.name = layout.specification.name
+        self.nm_in_bohr = NM_IN_BOHR
+        self.energy_unit = layout.coefficient * HARTREE_IN_KJ_PER_MOL
+        self.force_unit = -layout.coefficient * FORCE_AU_IN_OPENMM
+
+
+class MechanicalTermModule(_TermModule):
+    """A model of a region without surroundings, in the form that `openmmtorch.TorchForce` calls.
+
+    Parameters
+    ----------
+    layout : TermLayout
+    model : torch.jit.ScriptModule
+        Model that follows the contract of `qmmlmm.ml.MLPotential`.
+    state : int
+        Electronic state.
+    """
+
+    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule, state: int = 0) -> None:
+        super().__init__(layout, model, state)
+        self.geometry = RegionGeometry(layout)
+
+    def forward(self, positions: Tensor, box: Tensor | None = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        """Return energy and forces in OpenMM's units.
+
+        Parameters
+        ----------
+        positions : (n_particles, 3) tensor, nm
+        box : (3, 3) tensor or None, nm
+
+        Returns
+        -------
+        energy : () tensor, kJ/mol
+        forces : (n_particles, 3) tensor, kJ/(mol nm)
+        """
+        # TorchForce passes positions that require a gradient, and freezes the module, which drops detach().
+        with torch.no_grad():
+            all_positions = positions.to(torch.float64) * self.nm_in_bohr
+            vectors = box
+            if vectors is not None:
+                vectors = vectors.to(torch.float64) * self.nm_in_bohr
+            sites = self.geometry.sites(all_positions, vectors).clone()
+        sites = sites.requires_grad_(True)
+        energy = self.model(self.inputs(sites))["energy"].sum()
+        gradient = torch.autograd.grad([energy], [sites])[0]
+        if gradient is None:
+            gradient = torch.zeros_like(sites)
+        with torch.no_grad():
+            nothing = torch.zeros((0, 3), dtype=torch.float64, device=sites.device)
+            total = self.geometry.collect(gradient.to(torch.float64), nothing, all_positions, vectors)
+            energy = energy.to(torch.float64) * self.energy_unit
+            forces = total * self.force_unit
+        if not bool(torch.isfinite(energy + forces.sum())):
+            # TorchScript raises built-in exceptions only; the text names the class.
+            raise RuntimeError("NonFiniteError: energy or forces of the term are not numbers: " + self.name)
+        return energy, forces
+
+
+class EmbeddedTermModule(_TermModule):
+    """A model of a region in the field of its surroundings, in the form that `openmmtorch.TorchForce` calls.
+
+    Parameters
+    ----------
+    layout : TermLayout
+        Layout with surroundings.
+    model : torch.jit.ScriptModule
+        Model that follows the contract of `qmmlmm.ml.MLPotential`.
+    precision : {"double", "mixed"}
+    state : int
+        Electronic state.
+
+    Notes
+    -----
+    The model is differentiated with respect to positions, potential and field of its sites, and to the positions of
+    near charges if it uses them. The adjoint of the field gives the forces on the surroundings, see
+    `SurroundingsField`; the model's derivatives for near charges are added.
+    """
+
+    def __init__(
+        self,
+        layout: TermLayout,
+        model: torch.jit.ScriptModule,
+        precision: MeshPrecision = "double",
+        state: int = 0,
+    ) -> None:
+        super().__init__(layout, model, state)
+        self.field = SurroundingsField(layout, torch.float32 if precision == "mixed" else torch.float64)
+
+    def forward(self, positions: Tensor, box: Tensor | None = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        """Return energy and forces in OpenMM's units, as `MechanicalTermModule.forward`."""
+        # As in MechanicalTermModule: the leaves of the model's graph are clones made without a graph.
+        with torch.no_grad():
+            all_positions = positions.to(torch.float64) * self.nm_in_bohr
+            vectors = box
+            if vectors is not None:
+                vectors = vectors.to(torch.float64) * self.nm_in_bohr
+            prepared = self.field.prepare(all_positions, vectors)
+            surroundings = self.field.potential(prepared)
+            sites = prepared.sites.clone()
+            potential = surroundings.value.clone()
+            field = -surroundings.gradient
+            near = prepared.near_positions.clone()
+        sites = sites.requires_grad_(True)
+        potential = potential.requires_grad_(True)
+        field = field.requires_grad_(True)
+        near = near.requires_grad_(True)
+        inputs: Dict[str, Tensor] = self.inputs(sites)  # noqa: UP006
+        inputs["potential"] = potential
+        inputs["field"] = field
+        inputs["near_positions"] = near
+        inputs["near_charges"] = prepared.near_charges
+        energy = self.model(inputs)["energy"].sum()
+        gradients = torch.autograd.grad([energy], [sites, potential, field, near], allow_unused=True)
+        explicit = torch.zeros_like(sites)
+        charges = torch.zeros_like(potential)
+        dipoles = torch.zeros_like(field)
+        by_position, by_potential, by_field, by_near = gradients[0], gradients[1], gradients[2], gradients[3]
+        if by_position is not None:
+            explicit = by_position
+        if by_potential is not None:
+            charges = by_potential
+        if by_field is not None:
+            dipoles = -by_field
+        with torch.no_grad():
+            once, once_sites, once_sources = self.field.reference_energy(prepared)
+            on_sites = once_sites + site_gradient(
+                explicit, charges, dipoles, surroundings.gradient, surroundings.curvature
+            )
+            on_sources = once_sources + self.field.adjoint(prepared, surroundings, charges, dipoles)
+            if by_near is not None:
+                on_sources.index_add_(0, prepared.near_index, by_near.to(torch.float64))
+            total = self.field.geometry.collect(on_sites, on_sources, all_positions, vectors)
+            energy = (energy.to(torch.float64) + once) * self.energy_unit
+            forces = total * self.force_unit
+        if not bool(torch.isfinite(energy + forces.sum())):
+            # TorchScript raises built-in exceptions only; the text names the class.
+            raise RuntimeError("NonFiniteError: energy or forces of the term are not numbers: " + self.name)
+        return energy, forces
+
+
+def script_term(
+    layout: TermLayout, model: torch.jit.ScriptModule, precision: MeshPrecision = "double", state: int = 0
+) -> torch.jit.ScriptModule:
+    """Return a term as TorchScript, in evaluation mode; it is called as `MechanicalTermModule.forward`."""
+    if layout.surroundings is None:
+        module: torch.nn.Module = MechanicalTermModule(layout, model, state)
+    else:
+        module = EmbeddedTermModule(layout, model, precision, state)
+    return torch.jit.script(module.eval())
+
+
+class TorchTerm(RegionTerm):
+    """A term of a torch module, for calls from Python.
+
+    Parameters
+    ----------
+    layout : TermLayout
+    potential : RegionPotential
+        Potential whose `Capabilities` give the electronic state.
+    model : torch.jit.ScriptModule
+        Module of the potential, which follows the contract of `qmmlmm.ml.MLPotential`.
+    precision : {"double", "mixed"}
+    """
+
+    def __init__(
+        self,
+        layout: TermLayout,
+        potential: RegionPotential,
+        model: torch.jit.ScriptModule,
+        precision: MeshPrecision = "double",
+    ) -> None:
+        super().__init__(layout, potential)
+        self._model = model
+        self._precision = precision
+
+    @functools.cached_property
+    def module(self) -> torch.jit.ScriptModule:
+        """The term as TorchScript, in OpenMM's units."""
+        return script_term(self.layout, self._model, self._precision, self.potential.capabilities.state)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        buffer = io.BytesIO()
+        torch.jit.save(self._model, buffer)
+        return (_restore_term, (self.layout, self.potential, buffer.getvalue(), self._precision))
+
+    def compute(self, geometry: Geometry) -> tuple[float, FloatArray]:
+        """Return energy, kJ/mol, and forces, kJ/(mol nm), see `RegionTerm.compute`."""
+        try:
+            with torch.enable_grad():
+                energy, forces = self.module(*tensors_of(geometry))
+        except (RuntimeError, torch.jit.Error) as error:
+            if "NonFiniteError" in str(error):
+                raise NonFiniteError(f"term {self.name!r} has an energy or forces that are not numbers") from error
+            raise
+        return float(energy.detach()), np.asarray(forces.detach().numpy(), dtype=float)
+
+    @functools.cached_property
+    def _committee(self) -> CommitteeSpread:
+        return CommitteeSpread(self.layout, self._model, self.potential.capabilities.state)
+
+    def committee(self) -> CommitteeSpread:
+        """Return the spread of a committee's members, see `RegionTerm.committee`."""
+        return self._committee
+
+    def interaction(self, geometry: Geometry, evaluation: Evaluation | None = None) -> RegionInteraction:
+        """Return the interaction of the region with its surroundings, see `RegionTerm.interaction`.
+
+        Notes
+        -----
+        A model's charges and dipoles in the field are the derivatives of its energy with respect to potential and
+        gradient at its atoms, induced dipoles included. With alpha a polarisability, -1/2 alpha F^2 then falls into the
+        interaction -alpha F^2 and the polarisation energy 1/2 alpha F^2.
+        """
+        field = SurroundingsField(self.layout)
+        inputs = ModelInputs(self.layout.specification, self.potential.capabilities.state)
+        prepared = field.prepare(*tensors_of(geometry.in_bohr()))
+        surroundings = field.potential(prepared)
+
+        def energy_of(value: Tensor, electric_field: Tensor, near_charges: Tensor) -> Tensor:
+            around = {"near_positions": prepared.near_positions.clone(), "near_charges": near_charges}
+            given = inputs(prepared.sites.clone()) | {"potential": value, "field": electric_field} | around
+            return self._model(given)["energy"].sum()
+
+        leaves = [surroundings.value.clone(), -surroundings.gradient, prepared.near_charges.clone()]
+        for leaf in leaves:
+            leaf.requires_grad_(True)
+        energy = energy_of(*leaves)
+        found = torch.autograd.grad([energy], leaves, allow_unused=True)
+        charges, minus_dipoles, by_near_charge = (
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for leaf, gradient in zip(leaves, found, strict=True)
+        )
+        with torch.no_grad():
+            alone = energy_of(*(torch.zeros_like(leaf) for leaf in leaves))
+            energies = field.source_energies(prepared, charges, -minus_dipoles)
+            # The model's explicit dependence on near charges, besides their potential.
+            energies.index_add_(0, prepared.near_index, prepared.near_charges * by_near_charge)
+        return RegionInteraction(float(energy.detach()), float(alone), energies.numpy())
+
+
+def _restore_term(
+    layout: TermLayout, potential: RegionPotential, archive: bytes, precision: MeshPrecision
+) -> TorchTerm:
+    return TorchTerm(layout, potential, torch.jit.load(io.BytesIO(archive), map_location="cpu"), precision)

@@ -1,0 +1,1 @@
+"""Training of learned potentials: fit, prediction, uncertainty and report."""

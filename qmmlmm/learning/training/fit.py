@@ -1,0 +1,149 @@
+"""Training of a model on labelled frames, learning curves, and fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+
+import torch
+
+from qmmlmm.errors import DataSetError
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame
+from qmmlmm.learning.training.accuracy import Accuracy, accuracy
+from qmmlmm.learning.training.frame_tensors import conditions_of, frame_tensors
+from qmmlmm.learning.training.prediction import predict
+from qmmlmm.learning.training.trainer import TrainedModel, Training, TrainingSettings, create_model
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+
+DEFAULT_NETWORK = ResponseSettings()
+DEFAULT_TRAINING = TrainingSettings()
+DEFAULT_FINE_TUNING = TrainingSettings(steps=800, learning_rate=1e-3)
+
+
+def split_frames(
+    frames: list[LabelledFrame], validation: float = 0.15, seed: int = 1
+) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
+    """Return frames to train on and frames for validation, drawn at random.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    validation : float
+        Fraction of the frames for validation.
+    seed : int
+
+    Raises
+    ------
+    DataSetError
+        If there are too few frames.
+    """
+    n_validation = max(1, round(validation * len(frames)))
+    if len(frames) < 4 or n_validation >= len(frames):
+        raise DataSetError(f"{len(frames)} frames are too few for training and validation; label more")
+    order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [frames[k] for k in order[n_validation:]], [frames[k] for k in order[:n_validation]]
+
+
+def train(
+    frames: list[LabelledFrame],
+    *,
+    network: ResponseSettings = DEFAULT_NETWORK,
+    training: TrainingSettings = DEFAULT_TRAINING,
+    members: int = 1,
+    validation: float | list[LabelledFrame] = 0.15,
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+) -> TrainedModel:
+    """Train a model of the region of the frames.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    network : ResponseSettings
+    training : TrainingSettings
+    members : int
+        Number of committee members.
+    validation : float or list of LabelledFrame
+        Fraction of the frames that is held out for validation, or frames for it.
+    checkpoint : path, optional
+        File from which a training that was stopped continues.
+    device : str or torch.device
+        See `Training`.
+    """
+    if isinstance(validation, float):
+        frames, kept = split_frames(frames, validation, training.seed)
+    else:
+        kept = validation
+    model = create_model(frames, network, members, training.seed)
+    return Training(model, frames, kept, training, device).run(checkpoint)
+
+
+def learning_curve(
+    frames: list[LabelledFrame],
+    test: list[LabelledFrame],
+    sizes: Sequence[int],
+    *,
+    network: ResponseSettings = DEFAULT_NETWORK,
+    training: TrainingSettings = DEFAULT_TRAINING,
+    members: int = 1,
+    device: str | torch.device = "cpu",
+) -> list[tuple[int, Accuracy]]:
+    """Train on several numbers of frames, and return the errors on test frames.
+
+    Parameters
+    ----------
+    frames, test : list of LabelledFrame
+    sizes : sequence of int
+        Numbers of frames, including validation frames; each training has the first frames of the list.
+    network : ResponseSettings
+    training : TrainingSettings
+    members : int
+    device : str or torch.device
+        See `Training`.
+
+    Raises
+    ------
+    DataSetError
+        If a size is below four, or larger than the number of frames.
+    """
+    if any(not 4 <= size <= len(frames) for size in sizes):
+        raise DataSetError(
+            f"a learning curve of {len(frames)} frames has sizes from 4 to this number, got {list(sizes)}"
+        )
+    curve = []
+    for size in sizes:
+        model = train(frames[:size], network=network, training=training, members=members, device=device).model
+        data = frame_tensors(test, conditions_of(frames[:size]))
+        curve.append((size, accuracy(predict(model, data), data)))
+    return curve
+
+
+def fine_tune(
+    model: ResponseNetwork,
+    new: list[LabelledFrame],
+    old: list[LabelledFrame],
+    *,
+    training: TrainingSettings = DEFAULT_FINE_TUNING,
+    validation: float = 0.15,
+    device: str | torch.device = "cpu",
+) -> TrainedModel:
+    """Train a model further on new frames together with old ones.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+        Model at the start; unchanged afterwards.
+    new, old : list of LabelledFrame
+        New and old frames; new ones are repeated to approximately the number of old ones.
+    training : TrainingSettings
+    validation : float
+        Fraction of both that is held out for validation.
+    device : str or torch.device
+        See `Training`.
+    """
+    new_train, new_kept = split_frames(new, validation, training.seed)
+    old_train, old_kept = split_frames(old, validation, training.seed)
+    repeats = max(1, round(len(old_train) / len(new_train)))
+    together, kept = [*old_train, *(new_train * repeats)], [*old_kept, *new_kept]
+    return Training(copy.deepcopy(model), together, kept, training, device).run()

@@ -1,0 +1,415 @@
+"""Training of a response network, or a committee of them, that can be stopped and continued at any step."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from qmmlmm.elements import covalent_radius
+from qmmlmm.errors import TrainingError
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
+from qmmlmm.learning.training.accuracy import Accuracy, accuracy
+from qmmlmm.learning.training.frame_tensors import FrameTensors, conditions_of, frame_tensors
+from qmmlmm.learning.training.prediction import predict
+from qmmlmm.learning.training.uncertainty import force_uncertainty
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.setting_checks import check_between, check_not_negative, check_positive, check_whole_number
+
+CHECKPOINT_FORMAT = 1
+NEAR_WEIGHTS = ("near_", "vector_head")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training.
+
+    Parameters
+    ----------
+    steps : int
+        Number of steps of the optimiser, over which the learning rate decreases to zero.
+    batch_size : int
+        Number of frames in a step.
+    learning_rate : float
+        Largest learning rate, after a warm-up of five per cent of the steps.
+    clip : float
+        Largest norm of the gradient of a member.
+    near_decay : float
+        Weight decay (AdamW) of the response to near charges. Without it this response is overfitted, because labels of
+        one trajectory have few independent surroundings.
+    averaging : float
+        Fraction that the running average of the weights keeps in each step; the trained model has the average.
+    force_weight, near_weight, vacuum_weight, dipole_weight, energy_weight : float
+        Weights of the squared errors, each in units of the variance of its label; missing labels do not count.
+    patience : int
+        Number of validations without improvement after which the training stops.
+    validations : int
+        Number of evaluations of the validation frames during the training.
+    seed : int
+
+    Raises
+    ------
+    SettingError
+        If a value is out of range.
+    """
+
+    steps: int = 8000
+    batch_size: int = 8
+    learning_rate: float = 5e-3
+    clip: float = 1.0
+    near_decay: float = 1.0
+    averaging: float = 0.995
+    force_weight: float = 1.0
+    near_weight: float = 1.0
+    vacuum_weight: float = 0.5
+    dipole_weight: float = 0.5
+    energy_weight: float = 0.1
+    patience: int = 20
+    validations: int = 40
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "patience", "validations"):
+            check_whole_number(name, vars(self)[name])
+        for name in ("learning_rate", "clip"):
+            check_positive(name, vars(self)[name])
+        for name in ("near_decay", "force_weight", "near_weight", "vacuum_weight", "dipole_weight", "energy_weight"):
+            check_not_negative(name, vars(self)[name])
+        if self.averaging != 0.0:
+            check_between("averaging", self.averaging, 0.0, 1.0)
+        check_whole_number("seed", self.seed, at_least=0)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The result of a training.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+        Model in evaluation mode, with the averaged weights of the best validation.
+    history : list of dict
+        Step, loss and validation errors, kJ/mol and kJ/(mol nm), at each validation.
+    validation : Accuracy
+        Errors of the model on the validation frames.
+    """
+
+    model: ResponseNetwork
+    history: list[dict[str, float]]
+    validation: Accuracy
+
+
+def find_bonds(frames: list[LabelledFrame], stretch: float = 1.25) -> list[tuple[int, int]]:
+    """Return the pairs of atoms with the mean distance of a bond.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    stretch : float
+        Largest mean distance of two bonded atoms, in units of the sum of their covalent radii.
+    """
+    distances = torch.stack([_distances(torch.tensor(frame.positions)) for frame in frames]).mean(0)
+    radii = [covalent_radius(int(z)) for z in frames[0].atomic_numbers]
+    n = len(radii)
+    return [
+        (i, j) for i in range(n) for j in range(i + 1, n) if float(distances[i, j]) < stretch * (radii[i] + radii[j])
+    ]
+
+
+def _distances(positions: Tensor) -> Tensor:
+    return (positions[:, None] - positions[None]).norm(dim=-1)
+
+
+def create_model(
+    frames: list[LabelledFrame], settings: ResponseSettings, members: int = 1, seed: int = 1
+) -> ResponseNetwork:
+    """Return a network for the region of the frames, with its linear part fitted to them.
+
+    Parameters
+    ----------
+    frames : list of LabelledFrame
+    settings : ResponseSettings
+    members : int
+        Number of committee members.
+    seed : int
+        Seed of the initial weights.
+    """
+    check_together(frames)
+    conditions = conditions_of(frames)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ResponseNetwork(
+            [int(z) for z in frames[0].atomic_numbers], find_bonds(frames), settings, conditions, members
+        )
+    data = frame_tensors(frames, conditions)
+    has_vacuum = data.vacuum_forces is not None and data.vacuum_energy is not None
+    energy = data.vacuum_energy if has_vacuum else data.energy
+    forces = data.vacuum_forces if has_vacuum else data.forces
+    assert energy is not None
+    assert forces is not None
+    leaf = data.positions.clone().requires_grad_(True)
+    (fixed_gradient,) = torch.autograd.grad(model.fixed_energy(leaf).sum(), leaf)
+    model.bonded.fit(data.positions, -forces - fixed_gradient)
+    with torch.no_grad():
+        rest = energy - model.bonded(data.positions) - model.fixed_energy(data.positions)
+        for row in range(len(conditions)):
+            model.constants[row] = rest[data.condition == row].mean()
+    return model
+
+
+class Training:
+    """A training that can be continued from its checkpoint, with the same result to the last bit.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+        Model to train, in place.
+    train, validation : list of LabelledFrame
+    settings : TrainingSettings
+    device : str or torch.device
+        Device of the training. Results on "cuda" differ in the last bits from one run to the next. The trained model is
+        on the CPU.
+    """
+
+    def __init__(
+        self,
+        model: ResponseNetwork,
+        train: list[LabelledFrame],
+        validation: list[LabelledFrame],
+        settings: TrainingSettings = TrainingSettings(),
+        device: str | torch.device = "cpu",
+    ) -> None:
+        check_together([*train, *validation])
+        conditions = model.known_conditions()
+        self.settings = settings
+        self.device = torch.device(device)
+        self.model = model.to(self.device).train()
+        self.data = frame_tensors(train, conditions).to(self.device)
+        self.validation = frame_tensors(validation, conditions).to(self.device)
+        self.average = copy.deepcopy(model).eval()
+        self.best = copy.deepcopy(model.state_dict())
+        self.best_score = float("inf")
+        self.since_best = 0
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        # The foreach variant sums in another order; the choice must not depend on the machine.
+        near = [weight for name, weight in model.named_parameters() if name.startswith(NEAR_WEIGHTS)]
+        rest = [weight for name, weight in model.named_parameters() if not name.startswith(NEAR_WEIGHTS)]
+        groups = [{"params": rest, "weight_decay": 1e-6}, {"params": near, "weight_decay": settings.near_decay}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, foreach=False)
+        warm_up = max(1, settings.steps // 20)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _cosine(step, warm_up, settings.steps)
+        )
+        self._scales = self._label_scales()
+
+    def _label_scales(self) -> dict[str, float]:
+        """Return the variances of the labels; those of energy and forces without the linear part of the model."""
+        data, model = self.data, self.model
+        leaf = data.positions.clone().requires_grad_(True)
+        bonded = model.bonded(leaf) + model.fixed_energy(leaf)
+        (gradient,) = torch.autograd.grad(bonded.sum(), leaf)
+        rest = data.energy - bonded.detach() - model.constants[data.condition]
+        used = (data.near_charges != 0).unsqueeze(-1)
+        scales = {
+            "energy": rest.var(unbiased=False),
+            "forces": (data.forces + gradient).square().mean(),
+            "near": (data.near_forces.square() * used).sum() / (3 * used.sum().clamp(min=1)),
+        }
+        dipole = data.dipole if data.dipole is not None else data.vacuum_dipole
+        if dipole is not None:
+            scales["dipole"] = dipole.var(0, unbiased=False).mean()
+        return {key: max(float(value), 1e-12) for key, value in scales.items()}
+
+    def loss(self, batch: FrameTensors) -> Tensor:
+        """Return the loss of every member on a batch, (members,)."""
+        settings, scales = self.settings, self._scales
+        predicted = predict(self.model, batch, train=True)
+
+        def squared(value: Tensor, label: Tensor) -> Tensor:
+            return (value - label).square().flatten(1).mean(1)
+
+        loss = settings.force_weight * squared(predicted.forces, batch.forces) / scales["forces"]
+        loss = loss + settings.energy_weight * squared(predicted.energy, batch.energy) / scales["energy"]
+        if batch.vacuum_forces is not None and batch.vacuum_energy is not None:
+            loss = (
+                loss + settings.vacuum_weight * squared(predicted.vacuum_forces, batch.vacuum_forces) / scales["forces"]
+            )
+            loss = (
+                loss + settings.energy_weight * squared(predicted.vacuum_energy, batch.vacuum_energy) / scales["energy"]
+            )
+        if batch.dipole is not None:
+            loss = loss + settings.dipole_weight * squared(predicted.dipole, batch.dipole) / scales["dipole"]
+        if batch.vacuum_dipole is not None:
+            loss = (
+                loss + settings.dipole_weight * squared(predicted.vacuum_dipole, batch.vacuum_dipole) / scales["dipole"]
+            )
+        if batch.near_charges.shape[1] and settings.near_weight > 0:
+            used = (batch.near_charges != 0).unsqueeze(-1)
+            error = ((predicted.near_forces - batch.near_forces) * used).square().flatten(1).sum(1)
+            loss = loss + settings.near_weight * error / (3 * used.sum().clamp(min=1)) / scales["near"]
+        return loss
+
+    def _frames_of_step(self, step: int) -> Tensor:
+        """Return the frames of a step: a shuffled pass over all frames in every epoch, from the seed only."""
+        n = len(self.data)
+        per_epoch = max(1, -(-n // self.settings.batch_size))
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step // per_epoch)
+        order = torch.randperm(n, generator=generator)
+        return order.tensor_split(per_epoch)[step % per_epoch].to(self.device)
+
+    def run(
+        self,
+        checkpoint: str | os.PathLike[str] | None = None,
+        progress: bool | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> TrainedModel:
+        """Train until all steps are complete or the validation stops improving.
+
+        Parameters
+        ----------
+        checkpoint : path, optional
+            Checkpoint file, written at each validation; an existing one is continued.
+        progress : bool, optional
+            Whether to show a progress bar with the errors; by default if standard error is a terminal.
+        until : callable, optional
+            Function that is called at each validation; the training stops there if it returns True.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is not a number, or the checkpoint is of another training.
+        """
+        settings = self.settings
+        if checkpoint is not None and Path(checkpoint).exists():
+            self.load(checkpoint)
+        interval = max(1, settings.steps // settings.validations)
+        hidden = not (sys.stderr.isatty() if progress is None else progress)
+        with tqdm(total=settings.steps, initial=self.step, desc="training", disable=hidden, mininterval=2) as bar:
+            while self.step < settings.steps and self.since_best < settings.patience:
+                mean = self._train_one_step()
+                bar.update()
+                if self.step % interval == 0 or self.step == settings.steps:
+                    result = self._validate(mean)
+                    bar.set_postfix_str(f"energy {result.energy:.2f} kJ/mol, forces {result.forces:.1f} kJ/mol/nm")
+                    if checkpoint is not None:
+                        self.save(checkpoint)
+                    if until is not None and until():
+                        break
+        model = copy.deepcopy(self.average)
+        model.load_state_dict(self.best)
+        model.separate_parts.fill_(self.data.vacuum_forces is not None and settings.vacuum_weight > 0)
+        predicted = predict(model.eval(), self.validation)
+        if model.members > 1:
+            model.uncertainty_scale.fill_(force_uncertainty(predicted, self.validation).scale())
+        return TrainedModel(model.cpu(), list(self.history), accuracy(predicted, self.validation))
+
+    def _train_one_step(self) -> float:
+        losses = self.loss(self.data.select(self._frames_of_step(self.step)))
+        if not bool(torch.isfinite(losses).all()):
+            raise TrainingError(
+                f"the loss is {losses.tolist()} at step {self.step}; check the labels for outliers, or lower the "
+                f"learning rate of {self.settings.learning_rate}"
+            )
+        self.optimizer.zero_grad()
+        losses.sum().backward()
+        _clip(self.model, self.settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        # In the first steps the average forgets the random weights of the start.
+        keep = min(self.settings.averaging, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(now, 1.0 - keep)
+        self.step += 1
+        return float(losses.detach().mean())
+
+    def _validate(self, loss: float) -> Accuracy:
+        result = accuracy(predict(self.average, self.validation), self.validation)
+        score = result.forces / (self._scales["forces"] ** 0.5) + result.energy / (self._scales["energy"] ** 0.5)
+        if score < self.best_score:
+            self.best_score = score
+            self.best = copy.deepcopy(self.average.state_dict())
+            self.since_best = 0
+        else:
+            self.since_best += 1
+        self.history.append({"step": self.step, "loss": loss, **asdict(result)})
+        return result
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint for `load`, as a whole or not at all."""
+        target = Path(path)
+        temporary = target.with_name(target.name + ".part")
+        torch.save(
+            {
+                "format": CHECKPOINT_FORMAT,
+                "settings": asdict(self.settings),
+                "fingerprint": self._fingerprint(),
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "best": self.best,
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": {key: v for key, v in self.schedule.state_dict().items() if key != "lr_lambdas"},
+                "progress": (self.step, self.best_score, self.since_best),
+                "history": self.history,
+            },
+            temporary,
+        )
+        temporary.replace(target)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Load a checkpoint.
+
+        Raises
+        ------
+        TrainingError
+            If it is of other frames or settings, or has another format.
+        """
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        if state.get("format") != CHECKPOINT_FORMAT:
+            raise TrainingError(
+                f"the checkpoint {str(path)!r} has the format {state.get('format')!r}, this version of qmmlmm reads "
+                f"{CHECKPOINT_FORMAT}; delete it to start from scratch, or continue with the version that wrote it"
+            )
+        for key, expected in (("settings", asdict(self.settings)), ("fingerprint", self._fingerprint())):
+            if state.get(key) != expected:
+                raise TrainingError(
+                    f"the checkpoint {str(path)!r} is of another training: its {key} is {state.get(key)}, that of this "
+                    f"training {expected}; delete it to start from scratch"
+                )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.best = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict({**self.schedule.state_dict(), **state["schedule"]})
+        self.step, self.best_score, self.since_best = state["progress"]
+        self.history = state["history"]
+
+    def _fingerprint(self) -> list[float]:
+        """Return numbers that change with the frames and the size of the model."""
+        data = self.data
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        return [len(data), len(self.validation), size, float(data.energy.sum()), float(data.positions.square().sum())]
+
+
+def _cosine(step: int, warm_up: int, steps: int) -> float:
+    if step < warm_up:
+        return (step + 1) / warm_up
+    part = (step - warm_up) / max(1, steps - warm_up)
+    return 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * part, dtype=torch.float64))))
+
+
+def _clip(model: ResponseNetwork, limit: float) -> None:
+    """Limit the norm of the gradient of each member, separately."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0)
+    factor = (limit / (squares.sqrt() + 1e-12)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient *= factor.view(-1, *[1] * (gradient.dim() - 1))

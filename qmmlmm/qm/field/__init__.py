@@ -1,0 +1,1 @@
+"""One-electron operators of a QM region's surroundings: integrals, quadrature and their derivatives."""

@@ -1,0 +1,125 @@
+"""Mean-field objects of PySCF, with the surroundings in their operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from pyscf import dft, gto, lib, scf
+
+from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.qm.excited import TDA, TDDFT
+from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
+from qmmlmm.qm.settings import PySCFSettings
+from qmmlmm.qm.states.grid_response import FiniteThirdDerivatives
+from qmmlmm.units import FloatArray
+
+DEFAULT_MEMORY = 4000
+"""Default memory in addition to that of the process, MB."""
+
+NONLOCAL_GRID_LEVEL = 1
+"""Grid level of non-local correlation (VV10), which is smooth and whose cost grows with the square of the number of
+points."""
+
+FINEST_ORBITALS = 1e-8
+"""Smallest tolerance of orbital gradients, hartree; round-off may not allow a smaller one."""
+
+
+class OneElectronOperator(Protocol):
+    """A part of the surroundings in the one-electron operator."""
+
+    def core_hamiltonian(self) -> FloatArray:
+        """Return the operator, (n_ao, n_ao) hartree."""
+        ...
+
+    def nuclear_energy(self) -> float:
+        """Return the energy of the nuclei in it, hartree."""
+        ...
+
+
+def memory_limit(settings: PySCFSettings) -> float:
+    """Return the memory of a calculation in addition to that of the process, MB."""
+    return float(DEFAULT_MEMORY if settings.max_memory is None else settings.max_memory)
+
+
+def create_molecule(
+    settings: PySCFSettings,
+    specification: RegionSpecification,
+    symbols: Sequence[str],
+    core_potentials: Mapping[str, str],
+    positions: FloatArray,
+) -> Any:
+    """Return PySCF's molecule of a region.
+
+    Parameters
+    ----------
+    settings : PySCFSettings
+    specification : RegionSpecification
+    symbols : sequence of str
+    core_potentials : dict
+        Core potentials in PySCF's form.
+    positions : (n, 3) float array, bohr
+    """
+    molecule = gto.Mole()
+    molecule.verbose = 0
+    molecule.unit = "Bohr"
+    molecule.atom = list(zip(symbols, positions.tolist(), strict=True))
+    molecule.basis = settings.basis
+    molecule.ecp = dict(core_potentials)
+    molecule.charge = int(specification.charge)
+    molecule.spin = int(specification.multiplicity) - 1
+    # PySCF subtracts the memory of the whole process, which includes OpenMM and torch.
+    molecule.max_memory = memory_limit(settings) + lib.current_memory()[0]
+    return molecule.build(dump_input=False, parse_arg=False)
+
+
+def create_mean_field(settings: PySCFSettings, molecule: Any, unrestricted: bool | None = None) -> Any:
+    """Return a mean-field object, not converged; by default restricted or not as in the settings."""
+    if unrestricted is None:
+        unrestricted = settings.is_unrestricted(molecule.spin + 1)
+    if is_hartree_fock(settings.method):
+        mean_field = scf.UHF(molecule) if unrestricted else scf.RHF(molecule)
+    else:
+        mean_field = dft.UKS(molecule) if unrestricted else dft.RKS(molecule)
+        mean_field.xc = settings.method
+        if isinstance(settings.excited, TDA | TDDFT):
+            mean_field._numint = FiniteThirdDerivatives()
+        mean_field.grids.level = settings.grid_level
+        mean_field.nlcgrids.level = NONLOCAL_GRID_LEVEL
+    if settings.fits_density:
+        mean_field = mean_field.density_fit(auxbasis=settings.auxiliary_basis)
+    # PySCF opens a checkpoint file for every object; closing it removes it.
+    mean_field._chkfile.close()
+    mean_field.chkfile = None
+    mean_field.conv_tol = settings.conv_tol
+    mean_field.max_cycle = settings.max_cycle
+    if settings.excited is not None:
+        # Excitation energies are of first order in the error of the orbitals, and energies of second order.
+        wanted = max(settings.excited.conv_tol, FINEST_ORBITALS)
+        mean_field.conv_tol_grad = min(np.sqrt(settings.conv_tol), wanted)
+    if settings.fits_density and not has_exact_exchange(settings.method):
+        # If exchange does not need the fitted integrals, PySCF computes them again in every cycle.
+        mean_field.with_df.build()
+    return mean_field
+
+
+def put_in_field(mean_field: Any, parts: Sequence[OneElectronOperator]) -> None:
+    """Add the external potential to the one-electron operator of a mean-field object.
+
+    Response and correlation methods that start from the object have the same operator.
+    """
+    if not parts:
+        return
+    core = mean_field.get_hcore() + sum(part.core_hamiltonian() for part in parts)
+    nuclear = float(mean_field.energy_nuc()) + sum(part.nuclear_energy() for part in parts)
+    mean_field.get_hcore = lambda mol=None: core
+    mean_field.energy_nuc = lambda: nuclear
+
+
+def remove_scratch(mean_field: Any) -> None:
+    """Remove the file with integrals of density fitting that do not fit into memory."""
+    # Objects without density fitting have no `with_df`, and only those that needed a file have one.
+    scratch: Any = getattr(getattr(mean_field, "with_df", None), "_cderi_to_save", None)
+    if scratch is not None:
+        scratch.close()

@@ -1,0 +1,314 @@
+"""Well-tempered metadynamics of walkers: hills along collective variables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import openmm
+
+from qmmlmm.errors import LoopError
+from qmmlmm.geometry import Geometry
+from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
+from qmmlmm.setting_checks import check_flag, check_positive, check_whole_number, is_number
+from qmmlmm.units import GAS_CONSTANT, FloatArray
+
+POINTS_PER_WIDTH = 5
+"""Grid points of the bias per width of a hill. The spline between them has an error of 1e-4 of a hill's height."""
+
+PADDING = 12
+"""Points beyond both ends of a periodic variable. The free ends of a spline affect some points, and OpenMM crashes if
+round-off takes a variable beyond them."""
+
+INSIDE = 1e-9
+"""Share of a range by which a variable is kept inside it, for the same reason."""
+
+HILLS_AT_ONCE = 4096
+"""Number of hills that are added to the grid together; bounds the memory."""
+
+
+@dataclass(frozen=True)
+class HillVariable:
+    """A collective variable with hills.
+
+    Parameters
+    ----------
+    variable : Torsion, Distance or DistanceDifference
+    width : float, rad or nm
+        Standard deviation of a hill, approximately that of the variable in a well.
+    low, high : float, nm, optional
+        Range of the hills; beyond it the bias has its value at the end, without a force. A torsion is periodic and has
+        none.
+
+    Raises
+    ------
+    LoopError
+        If a number is out of range.
+    """
+
+    variable: Torsion | Distance | DistanceDifference
+    width: float
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("width of a hill", self.width, error=LoopError)
+        if self.periodic:
+            if self.low is not None or self.high is not None:
+                raise LoopError(f"a torsion is periodic: leave out low and high, got {self.low}, {self.high}")
+            if self.width > 1.0:
+                raise LoopError(f"width of a hill along a torsion is in radians and at most 1, got {self.width!r}")
+        elif not is_number(self.low) or not is_number(self.high) or not -math.inf < self.low < self.high < math.inf:
+            raise LoopError(f"hills along a distance need low below high, in nm, got {self.low!r} and {self.high!r}")
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the variable is an angle with a full period."""
+        return isinstance(self.variable, Torsion)
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """Ends of the grid."""
+        if self.low is None or self.high is None:
+            return -math.pi, math.pi
+        return self.low, self.high
+
+    def grid(self) -> FloatArray:
+        """Return the grid points of the bias; for a torsion the last is the first again."""
+        low, high = self.edges
+        return np.linspace(low, high, max(16, math.ceil(POINTS_PER_WIDTH * (high - low) / self.width)) + 1)
+
+    def hills(self, centres: FloatArray) -> FloatArray:
+        """Return hills of height one on the grid, (k, n) for (k,) centres."""
+        away = self.grid()[None, :] - centres[:, None]
+        if self.periodic:
+            # With the neighbouring images, so that there is no kink half a period away.
+            return np.sum([np.exp(-0.5 * ((away + 2.0 * math.pi * n) / self.width) ** 2) for n in (-1, 0, 1)], axis=0)
+        return np.asarray(np.exp(-0.5 * (away / self.width) ** 2))
+
+    def holds(self, value: float) -> bool:
+        """Return whether hills are added at a value."""
+        low, high = self.edges
+        return low <= value <= high
+
+
+@dataclass(frozen=True)
+class Hill:
+    """One hill.
+
+    Parameters
+    ----------
+    step : int
+        Step of the walker.
+    centre : tuple of float
+        Values of the variables.
+    height : float, kJ/mol
+    """
+
+    step: int
+    centre: tuple[float, ...]
+    height: float
+
+
+@dataclass(frozen=True)
+class Metadynamics:
+    """Settings of the hills of walkers with a learned potential.
+
+    Parameters
+    ----------
+    variables : HillVariable or sequence of HillVariable
+        One or two variables.
+    height : float, kJ/mol
+        Height of the first hill.
+    bias_factor : float
+        Factor, above one, by which the hills finally raise the temperature along the variables. Barriers of as many kT
+        are easily crossed.
+    interval : int
+        Number of steps between two hills; a multiple of the loop's `check_interval`.
+    shared : bool
+        Whether a walker also has the hills of all others from earlier rounds. If not, each has its own, and their
+        scatter gives the error.
+
+    Raises
+    ------
+    LoopError
+        If a number is out of range.
+
+    Notes
+    -----
+    A hill at s has the height h exp(-V(s)/(kT (f - 1))) where V is the bias so far and f the bias factor; then V goes
+    to -(1 - 1/f) F, F being the free energy: Barducci, Bussi, Parrinello, Phys. Rev. Lett. 100, 020603 (2008). Several
+    walkers on one bias: Raiteri et al., J. Phys. Chem. B 110, 3533 (2006).
+
+    Hills of early rounds were added on the surface of a less accurate model. Later hills correct the bias at the rate
+    of their heights, so that a profile is reliable only if it did not change over the rounds in which the bounds on the
+    error were kept, or if it comes from umbrellas with the final model.
+
+    `openmm.app.Metadynamics` is not used because it takes its own steps, shares hills through files with random names,
+    and is not reproducible after a run was killed.
+    """
+
+    variables: HillVariable | Sequence[HillVariable]
+    height: float
+    bias_factor: float
+    interval: int
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.along) <= 2:
+            raise LoopError(f"hills are along one or two variables, got {len(self.along)}")
+        check_positive("height of a hill", self.height, "kJ/mol", LoopError)
+        if not is_number(self.bias_factor) or not 1 < self.bias_factor < math.inf:
+            raise LoopError(f"bias_factor is a number above one, got {self.bias_factor!r}")
+        check_whole_number("interval", self.interval, what="a whole number of steps", error=LoopError)
+        check_flag("shared", self.shared, LoopError)
+
+    @property
+    def along(self) -> tuple[HillVariable, ...]:
+        """The variables."""
+        return (self.variables,) if isinstance(self.variables, HillVariable) else tuple(self.variables)
+
+    def identity(self) -> dict[str, object]:
+        """Return the settings on which the hills depend, as JSON values."""
+        along = [{"kind": type(v.variable).__name__, **asdict(v)} for v in self.along]
+        return {"along": along, "height": self.height, "bias_factor": self.bias_factor, "interval": self.interval,
+                "shared": self.shared}  # fmt: skip
+
+    def bias(self, hills: Sequence[Hill]) -> FloatArray:
+        """Return the sum of hills on the grid, kJ/mol, (n,) or (n, m)."""
+        total = np.zeros([len(v.grid()) for v in self.along])
+        for begin in range(0, len(hills), HILLS_AT_ONCE):
+            some = hills[begin : begin + HILLS_AT_ONCE]
+            heights = np.array([hill.height for hill in some])
+            first = heights[:, None] * self.along[0].hills(np.array([hill.centre[0] for hill in some]))
+            if len(self.along) == 1:
+                total += first.sum(axis=0)
+            else:
+                total += first.T @ self.along[1].hills(np.array([hill.centre[1] for hill in some]))
+        return total
+
+    def next_height(self, bias: float, temperature: float) -> float:
+        """Return the height of the next hill, kJ/mol, where the bias has a value, kJ/mol, at a temperature, K."""
+        return self.height * math.exp(-bias / (GAS_CONSTANT * temperature * (self.bias_factor - 1.0)))
+
+    def free_energy(self, bias: FloatArray) -> FloatArray:
+        """Return the free energy from a bias on the grid, kJ/mol, zero at its minimum."""
+        found = -self.bias_factor / (self.bias_factor - 1.0) * bias
+        return np.asarray(found - found.min())
+
+
+def mean_profile(profiles: Sequence[FloatArray], temperature: float) -> tuple[FloatArray, FloatArray]:
+    """Return the mean of free energies from independent walkers, zero at its minimum, and its standard error, kJ/mol.
+
+    Parameters
+    ----------
+    profiles : sequence of (n,) or (n, m) float arrays, kJ/mol
+        Free energies, each of which is shifted so that its probabilities sum to one. The error of a single one is NaN.
+    temperature : float, K
+    """
+    kt = GAS_CONSTANT * temperature
+    normal = np.array([profile + kt * np.log(np.exp(-profile / kt).mean()) for profile in profiles])
+    mean = normal.mean(axis=0)
+    error = np.full_like(mean, np.nan)
+    if len(normal) > 1:
+        error = normal.std(axis=0, ddof=1) / np.sqrt(len(normal))
+    return mean - mean.min(), error
+
+
+class HillForce:
+    """The bias in a System.
+
+    Parameters
+    ----------
+    settings : Metadynamics
+    temperature : float, K
+    system : openmm.System
+        System to which the force is added.
+    """
+
+    def __init__(self, settings: Metadynamics, temperature: float, system: openmm.System) -> None:
+        self.settings, self._temperature = settings, temperature
+        self._bias = settings.bias([])
+        periodic = system.usesPeriodicBoundaryConditions()
+        names = [f"s{k}" for k in range(len(settings.along))]
+        arguments = [
+            name if v.periodic else _kept_inside(name, *v.edges) for name, v in zip(names, settings.along, strict=True)
+        ]
+        self._force = openmm.CustomCVForce(f"hills({','.join(arguments)})")
+        for name, v in zip(names, settings.along, strict=True):
+            self._force.addCollectiveVariable(name, v.variable.value_force(periodic))
+        self._force.addTabulatedFunction("hills", self._function())
+        self._force.setName("hills")
+        system.addForce(self._force)
+
+    def _function(self) -> openmm.TabulatedFunction:
+        kind = openmm.Continuous1DFunction if len(self.settings.along) == 1 else openmm.Continuous2DFunction
+        return kind(*self._table())
+
+    def _table(self) -> list[object]:
+        """Return the arguments of OpenMM's functions for the bias: sizes if there are two, values, ends of the axes."""
+        along, values, ends = self.settings.along, self._bias, []
+        for axis, v in enumerate(along):
+            low, high = v.edges
+            if v.periodic:
+                rows = np.moveaxis(values, axis, 0).copy()
+                rows[-1] = rows[0]  # equal in spite of round-off
+                rows = np.concatenate([rows[-1 - PADDING : -1], rows, rows[1 : 1 + PADDING]])
+                beyond = PADDING * (high - low) / (len(v.grid()) - 1)
+                low, high = low - beyond, high + beyond
+                values = np.moveaxis(rows, 0, axis)
+            ends += [low, high]
+        table = [float(value) for value in values.T.ravel()]  # the first variable runs fastest
+        return [*(values.shape if len(along) == 2 else ()), table, *ends]
+
+    def set(self, hills: Sequence[Hill], context: openmm.Context | None = None) -> None:
+        """Replace all hills, in the force and in a Context with it."""
+        self._bias = self.settings.bias(hills)
+        self._update(context)
+
+    def add(self, step: int, values: Sequence[float], context: openmm.Context) -> Hill | None:
+        """Add a hill and return it, or return None outside the range of a variable.
+
+        Parameters
+        ----------
+        step : int
+        values : sequence of float
+            Values of the variables.
+        context : openmm.Context
+        """
+        along = self.settings.along
+        if not all(v.holds(value) for v, value in zip(along, values, strict=True)):
+            return None
+        hill = Hill(
+            step, tuple(float(v) for v in values), self.settings.next_height(self.at(values), self._temperature)
+        )
+        self._bias = self._bias + self.settings.bias([hill])
+        self._update(context)
+        return hill
+
+    def at(self, values: Sequence[float]) -> float:
+        """Return the bias, linear between points of the grid, kJ/mol."""
+        bias = self._bias
+        for v, value in zip(self.settings.along, values, strict=True):
+            grid = v.grid()
+            index = min(max((value - grid[0]) / (grid[1] - grid[0]), 0.0), len(grid) - 1.0)
+            below = min(int(index), len(grid) - 2)
+            bias = bias[below] + (index - below) * (bias[below + 1] - bias[below])
+        return float(bias)
+
+    def values(self, geometry: Geometry) -> list[float]:
+        """Return the values of the variables at a geometry, nm."""
+        return [float(v.variable(geometry)) for v in self.settings.along]
+
+    def _update(self, context: openmm.Context | None) -> None:
+        self._force.getTabulatedFunction(0).setFunctionParameters(*self._table())
+        if context is not None:
+            self._force.updateParametersInContext(context)
+
+
+def _kept_inside(name: str, low: float, high: float) -> str:
+    """Return the expression of a variable, limited to a range."""
+    inside = INSIDE * (high - low)
+    return f"max({low + inside!r},min({high - inside!r},{name}))"

@@ -1,0 +1,155 @@
+"""The command ``qmmlmm learn`` and its file."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from openmm import app, unit
+
+from qmmlmm.commands.learn_input import read_loop
+from qmmlmm.commands.main import main
+from qmmlmm.errors import InputFileError
+from qmmlmm.learning.loop import HillVariable, LearningLoop, LoopSettings, Metadynamics, Torsion
+from qmmlmm.learning.loop.store import LoopStore
+
+FILE = """
+directory = "run"
+embedding = "electrostatic"
+platform = "Reference"
+
+[system]
+pdb = "waters.pdb"
+force_field = ["amber14/tip3p.xml"]
+no_box = true
+
+[region]
+name = "water"
+select = "resid 0"
+
+[qm]
+method = "hf"
+basis = "sto-3g"
+max_cycle = 1
+
+[loop]
+force_error = 20.0
+start_labels = 8
+start_steps = 4
+members = 2
+
+[network]
+features = 6
+layers = 1
+
+[labels]
+workers = 1
+attempts = 1
+seconds = 60
+
+[[variable]]
+name = "angle"
+torsion = [1, 0, 3, 4]
+
+[umbrella]
+variable = "angle"
+force_constant = 50.0
+centres = [0.5, 1.5]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    topology = app.Topology()
+    chain = topology.addChain()
+    for _ in range(2):
+        residue = topology.addResidue("HOH", chain)
+        atoms = [topology.addAtom(n, app.Element.getBySymbol(n[0]), residue) for n in ("O", "H1", "H2")]
+        topology.addBond(atoms[0], atoms[1])
+        topology.addBond(atoms[0], atoms[2])
+    one = np.array([[0.0, 0.0, 0.0], [0.09572, 0.0, 0.0], [-0.023999, 0.092663, 0.0]])
+    with (tmp_path / "waters.pdb").open("w") as file:
+        app.PDBFile.writeFile(topology, np.vstack([one, one + 0.3]) * unit.nanometer, file)
+    return tmp_path
+
+
+def written(folder, text=FILE):
+    path = folder / "loop.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_says_what_python_would(folder):
+    with mock.patch("qmmlmm.commands.learn_input.LearningLoop", wraps=LearningLoop) as made:
+        loop = read_loop(written(folder))
+    assert loop.directory == folder / "run"
+    assert loop.settings == LoopSettings(force_error=20.0, start_labels=8, start_steps=4, members=2)
+    assert loop.variables == {"angle": Torsion(1, 0, 3, 4)}
+    assert [dict(walker.parameters) for walker in loop.walkers] == [
+        {"umbrella_centre": 0.5, "umbrella_k": 50.0},
+        {"umbrella_centre": 1.5, "umbrella_k": 50.0},
+    ]
+    term = made.call_args.args[3]
+    assert term.region.atoms == (0, 1, 2)
+    assert term.potential.method_name == "hf/sto-3g"
+    assert made.call_args.kwargs["method"] is None
+    assert made.call_args.kwargs["labelling"].limits.seconds == 60
+
+
+HILLS = """
+[metadynamics]
+height = 1.5
+bias_factor = 10
+interval = 40
+
+[[metadynamics.along]]
+variable = "angle"
+width = 0.3
+"""
+
+
+def test_a_file_with_hills(folder):
+    text = FILE.split("[umbrella]")[0] + HILLS
+    loop = read_loop(written(folder, text))
+    assert loop.metadynamics == Metadynamics((HillVariable(Torsion(1, 0, 3, 4), 0.3),), 1.5, 10, 40)
+    for old, new, message in (
+        (
+            'variable = "angle"\nwidth',
+            'variable = "phi"\nwidth',
+            "metadynamics.along: there is no variable 'phi'; there are ang",
+        ),
+        ("height = 1.5", "", r"\[metadynamics\] lacks 'height'"),
+        ("width = 0.3", "widht = 0.3", "unknown key 'widht'.*Nearest names: width"),
+    ):
+        with pytest.raises(InputFileError, match=message):
+            read_loop(written(folder, text.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[loop]", "[lop]", "the file has the unknown key 'lop'.*Nearest names: loop"),
+        ("force_error", "force_eror", r"\[loop\] has the unknown key 'force_eror'.*Nearest names: force_error"),
+        ('basis = "sto-3g"', "", r"\[qm\]"),
+        ("torsion = [1, 0, 3, 4]", "torsion = [1, 0]", "a torsion has 4 atoms"),
+        ('variable = "angle"', 'variable = "phi"', "there is no variable 'phi'; there are angle"),
+        ('select = "resid 0"', "", r"\[region\] lacks 'select'"),
+        ("directory =", "directory", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_what_is_known(folder, old, new, message):
+    with pytest.raises(InputFileError, match=message):
+        read_loop(written(folder, FILE.replace(old, new)))
+
+
+def test_the_command_makes_labels_with_pyscf_and_ends_with_a_reason_when_none_converges(folder, capsys, monkeypatch):
+    """One cycle is not enough for any SCF: all labels are set aside, in processes of their own."""
+    monkeypatch.chdir(folder)
+    assert main(["learn", str(written(folder)), "--quiet"]) == 1
+    message = capsys.readouterr().err
+    assert "none of the 8 labels of round 0 could be made" in message
+    assert "ConvergenceError" in message
+    store = LoopStore(folder / "run", 6)
+    assert store.counts()["failed"] == 8
+    assert all(job.geometry.positions.shape == (6, 3) for job in store.jobs())
