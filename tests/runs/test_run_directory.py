@@ -112,7 +112,7 @@ def test_a_run_that_begins_after_equilibration_counts_from_there(argon, tmp_path
     assert len(frames_in(tmp_path)) == 4  # 12, 18, 24, 30
 
 
-@pytest.mark.parametrize("trajectory_format", ["dcd", pytest.param("xtc", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trajectory_format", ["dcd", "xtc"])
 def test_a_run_killed_at_random_times_resumes_as_though_nothing_had_happened(tmp_path, trajectory_format):
     command = [sys.executable, str(HERE / "killable_run.py")]
 
