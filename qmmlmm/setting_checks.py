@@ -1,14 +1,20 @@
-"""Checks of single settings: type, range, finite. Each returns the value, or raises with the name of the setting."""
+"""Checks of single settings: type, range, finite, unit. Each returns the value, or raises with the setting's name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import TypeGuard
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeGuard, TypeVar
 
 import numpy as np
+from openmm import unit
 
-from qmmlmm.errors import QmmlmmError, SettingError, nearest
+from qmmlmm.errors import QmmlmmError, SelectionError, SettingError, listed, nearest
+from qmmlmm.units import FloatArray
+
+_Class = TypeVar("_Class")
 
 
 def is_whole_number(value: object) -> TypeGuard[int]:
@@ -91,6 +97,196 @@ def check_choice(name: str, value: object, choices: Iterable[str], error: type[Q
     if not isinstance(value, str) or value not in valid:
         raise error(f"{name} is one of {', '.join(map(repr, valid))}, got {value!r}.{nearest(str(value), valid)}")
     return value
+
+
+def check_seed(name: str, value: object, error: type[QmmlmmError] = SettingError) -> int:
+    """Return a seed of a random generator: an integer of zero or more that 32 bits hold."""
+    return check_whole_number(name, value, at_least=0, at_most=2**32 - 1, error=error)
+
+
+def check_quantity(
+    name: str,
+    value: object,
+    default: unit.Unit,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    error: type[QmmlmmError] = SettingError,
+) -> float:
+    """Return the bare number of a Quantity, or of a number that has OpenMM's default unit.
+
+    Parameters
+    ----------
+    name : str
+        Name of the setting, for the message.
+    value : Quantity or float
+    default : openmm.unit.Unit
+        Unit of the result, and of a bare number.
+    above, at_least : float, optional
+        Limit that the number exceeds, or that it may equal.
+    error : type
+        Class of the exception.
+
+    Raises
+    ------
+    error
+        If the unit has another dimension, or the value is no finite number within the limits.
+    """
+    number = value
+    if isinstance(value, unit.Quantity):
+        if not value.unit.is_compatible(default):
+            raise error(f"{name} has a unit like {default.get_name()}, got {value!r}")
+        number = value.value_in_unit(default)
+    if not is_number(number) or not math.isfinite(float(number)):
+        raise error(f"{name} is a finite number, in {default.get_name()}, or a Quantity, got {value!r}")
+    if above is not None and not float(number) > above:
+        raise error(f"{name} is above {above:g} {default.get_name()}, got {value!r}")
+    if at_least is not None and not float(number) >= at_least:
+        raise error(f"{name} is {at_least:g} {default.get_name()} or more, got {value!r}")
+    return float(number)
+
+
+def check_array(
+    name: str,
+    value: object,
+    shape: tuple[int | None, ...] | None = None,
+    default: unit.Unit | None = None,
+    error: type[QmmlmmError] = SettingError,
+) -> FloatArray:
+    """Return finite numbers as an array of floats.
+
+    Parameters
+    ----------
+    name : str
+        Name of the setting, for the message.
+    value : array or Quantity
+    shape : tuple of int or None, optional
+        Length of each axis; None for an axis of any length.
+    default : openmm.unit.Unit, optional
+        Unit of the result, and of bare numbers. Without it, a Quantity is refused.
+    error : type
+        Class of the exception.
+    """
+    bare = value
+    if isinstance(value, unit.Quantity) or _has_quantities(value):
+        whole = value if isinstance(value, unit.Quantity) else None
+        if default is None:
+            raise error(f"{name} has no unit, got {value!r}")
+        try:
+            bare = (
+                whole.value_in_unit(default) if whole is not None else [item.value_in_unit(default) for item in value]
+            )  # type: ignore[attr-defined]
+        except (TypeError, AttributeError):
+            raise error(f"{name} has a unit like {default.get_name()}, got {_short(value)}") from None
+    try:
+        array = np.asarray(bare)
+        # A bool is no number, and a text is none either.
+        if array.dtype.kind not in "iuf":
+            raise TypeError
+        array = np.array(array, dtype=float)
+    except (TypeError, ValueError):
+        raise error(f"{name} is an array of numbers, got {_short(value)}") from None
+    if shape is not None and (
+        array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True))
+    ):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise error(f"{name} has the shape ({wanted}), got {array.shape}")
+    if not np.isfinite(array).all():
+        places = np.argwhere(~np.isfinite(array))
+        where = listed(int(place[0]) if len(place) == 1 else tuple(map(int, place)) for place in places)
+        raise error(f"{name} is finite, but is not at {where}")
+    return array
+
+
+def check_atoms(
+    name: str,
+    value: object,
+    n_atoms: int | None = None,
+    *,
+    count: int | None = None,
+    empty: bool = False,
+    error: type[QmmlmmError] = SelectionError,
+) -> tuple[int, ...]:
+    """Return indices of distinct atoms, in the given order.
+
+    Parameters
+    ----------
+    name : str
+        Name of the setting, for the message.
+    value : iterable of int
+    n_atoms : int, optional
+        Number of atoms of the System, for the upper limit.
+    count : int, optional
+        How many atoms there are.
+    empty : bool
+        Whether no atom at all is accepted.
+    error : type
+        Class of the exception.
+    """
+    try:
+        given = None if isinstance(value, str | bytes | Mapping) else list(value)  # type: ignore[call-overload]
+    except TypeError:
+        given = None
+    if given is None:
+        raise error(f"{name} is a list of atom indices, got {_short(value)}")
+    for atom in given:
+        if not is_whole_number(atom) or atom < 0 or (n_atoms is not None and atom >= n_atoms):
+            limits = "of 0 or more" if n_atoms is None else f"from 0 to {n_atoms - 1}"
+            raise error(f"{name} has atom indices {limits}, got {atom!r}")
+    atoms = tuple(int(atom) for atom in given)
+    if len(set(atoms)) < len(atoms):
+        twice = sorted({atom for atom in atoms if atoms.count(atom) > 1})
+        raise error(f"{name} has an atom twice: {listed(twice)}")
+    if count is not None and len(atoms) != count:
+        raise error(f"{name} has {count} atoms, got {len(atoms)}")
+    if not atoms and not empty:
+        raise error(f"{name} has no atom")
+    return atoms
+
+
+def check_text(name: str, value: object, error: type[QmmlmmError] = SettingError) -> str:
+    """Return a text that is not blank and has no control characters, so that it can stand in a table or a file name."""
+    if not isinstance(value, str) or not value.strip():
+        raise error(f"{name} is a text, got {value!r}")
+    if not value.isprintable():
+        raise error(f"{name} has a line break or another control character: {value!r}")
+    return value
+
+
+def check_path(name: str, value: object, error: type[QmmlmmError] = SettingError) -> Path:
+    """Return a path; bytes, an empty text and a text with a NUL character are not accepted."""
+    if not isinstance(value, str | os.PathLike):
+        raise error(f"{name} is a path, got {value!r}")
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise error(f"{name} is a path, got {value!r}")
+    return Path(text)
+
+
+def check_mapping(name: str, value: object, error: type[QmmlmmError] = SettingError) -> Mapping[str, object]:
+    """Return a mapping whose keys are texts."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise error(f"{name} maps names to values, got {_short(value)}")
+    return value
+
+
+def check_instance(
+    name: str, value: object, kind: type[_Class], what: str = "", error: type[QmmlmmError] = SettingError
+) -> _Class:
+    """Return an object of a class; the class itself, given for its instance, is named in the message."""
+    if not isinstance(value, kind):
+        given = f"the class {value.__name__} itself" if isinstance(value, type) else _short(value)
+        raise error(f"{name} is {what or f'an instance of {kind.__name__}'}, got {given}")
+    return value
+
+
+def _has_quantities(value: object) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(item, unit.Quantity) for item in value)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _in(unit_name: str) -> str:

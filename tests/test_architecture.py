@@ -47,7 +47,7 @@ USERS = {
     "matplotlib": {"analysis", "spectra"},
 }
 # openmm.unit is for quantities at the surface; it simulates nothing.
-UNIT_USERS = USERS["openmm"] | {"units", "free_energy", "analysis"}
+UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "free_energy", "analysis"}
 SYSTEM_BUILDERS = {"mm"}
 FORCE_BUILDERS = {"mm", "sampling"}
 LONGEST_CLASS = 250

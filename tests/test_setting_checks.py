@@ -4,15 +4,24 @@ import math
 
 import numpy as np
 import pytest
+from openmm import unit
 
-from qmmlmm.errors import HamiltonianError, SettingError
+from qmmlmm.errors import HamiltonianError, SelectionError, SettingError
 from qmmlmm.setting_checks import (
+    check_array,
+    check_atoms,
     check_between,
     check_choice,
     check_finite_number,
     check_flag,
+    check_instance,
+    check_mapping,
     check_not_negative,
+    check_path,
     check_positive,
+    check_quantity,
+    check_seed,
+    check_text,
     check_whole_number,
     is_number,
     is_whole_number,
@@ -133,3 +142,141 @@ def test_the_class_of_the_error_is_that_of_the_caller(check, arguments):
 def test_an_error_of_a_setting_is_a_value_error():
     with pytest.raises(ValueError, match="x is a number above zero"):
         check_positive("x", -1.0)
+
+
+@pytest.mark.parametrize("value", [0.5, 0.5 * unit.picosecond, 500 * unit.femtosecond, np.float32(0.5)])
+def test_quantities_and_bare_numbers(value):
+    found = check_quantity("friction", value, unit.picosecond, above=0.0)
+    assert found == pytest.approx(0.5, rel=1e-12)
+    assert type(found) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1.0 * unit.kelvin, "t has a unit like picosecond, got "),
+        ("1", "t is a finite number, in picosecond, or a Quantity, got '1'"),
+        (True, "t is a finite number, in picosecond"),
+        (None, "t is a finite number, in picosecond"),
+        (math.nan * unit.picosecond, "t is a finite number, in picosecond"),
+        (unit.Quantity([1.0, 2.0], unit.picosecond), "t is a finite number, in picosecond"),
+        (0.0, "t is above 0 picosecond, got 0"),
+        (-1.0 * unit.picosecond, "t is above 0 picosecond, got "),
+    ],
+)
+def test_what_is_no_positive_time_is_refused(value, message):
+    with pytest.raises(SettingError, match=message):
+        check_quantity("t", value, unit.picosecond, above=0.0)
+
+
+def test_a_limit_that_may_be_equalled():
+    assert check_quantity("t", 0, unit.picosecond, at_least=0.0) == 0.0
+    with pytest.raises(SettingError, match="t is 0 picosecond or more, got -1"):
+        check_quantity("t", -1, unit.picosecond, at_least=0.0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[0, 1, 2], [3, 4, 5]],
+        np.arange(6).reshape(2, 3) * unit.nanometer,
+        [unit.Quantity([0, 10, 20], unit.angstrom), unit.Quantity([30, 40, 50], unit.angstrom)],
+    ],
+)
+def test_arrays_with_and_without_unit(value):
+    found = check_array("positions", value, (None, 3), unit.nanometer)
+    np.testing.assert_allclose(found, np.arange(6.0).reshape(2, 3), rtol=1e-12)
+    assert found.dtype == float
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("abc", "x is an array of numbers, got 'abc'"),
+        (None, "x is an array of numbers"),
+        ([[1, 2], [3]], "x is an array of numbers"),
+        ([[True, False, True]], "x is an array of numbers"),
+        ([[1.0, math.nan, 0.0]], r"x is finite, but is not at \(0, 1\)"),
+        ([1.0, 2.0, 3.0], r"x has the shape \(any, 3\), got \(3,\)"),
+        ([[1.0, 2.0]], r"x has the shape \(any, 3\), got \(1, 2\)"),
+        ([[1.0, 2.0, 3.0]] * unit.kelvin, "x has a unit like nanometer"),
+        ([[1.0, 2.0, 3.0] * unit.kelvin], "x has a unit like nanometer"),
+        ([[1.0, 2.0, 3.0] * unit.nanometer, 5], "x has a unit like nanometer"),
+    ],
+)
+def test_what_is_no_array_of_positions_is_refused(value, message):
+    with pytest.raises(SettingError, match=message):
+        check_array("x", value, (None, 3), unit.nanometer)
+
+
+def test_an_array_without_unit_refuses_one():
+    with pytest.raises(SettingError, match="x has no unit"):
+        check_array("x", [1.0] * unit.nanometer)
+
+
+@pytest.mark.parametrize("value", [[3, 1], np.array([3, 1]), (np.int32(3), 1), iter([3, 1]), range(3, 0, -2)])
+def test_atoms_keep_their_order(value):
+    assert check_atoms("atoms", value, 4) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("01", "atoms is a list of atom indices, got '01'"),
+        (b"01", "atoms is a list of atom indices"),
+        (5, "atoms is a list of atom indices, got 5"),
+        (None, "atoms is a list of atom indices"),
+        ({0: 1}, "atoms is a list of atom indices"),
+        ([0.0], "atoms has atom indices from 0 to 3, got 0.0"),
+        ([True], "atoms has atom indices from 0 to 3, got True"),
+        ([-1], "atoms has atom indices from 0 to 3, got -1"),
+        ([4], "atoms has atom indices from 0 to 3, got 4"),
+        (["0"], "atoms has atom indices from 0 to 3, got '0'"),
+        ([0, 2, 0], "atoms has an atom twice: 0"),
+        ([], "atoms has no atom"),
+    ],
+)
+def test_what_is_no_list_of_atoms_is_refused(value, message):
+    with pytest.raises(SelectionError, match=message):
+        check_atoms("atoms", value, 4)
+
+
+def test_a_count_of_atoms_and_an_empty_list():
+    assert check_atoms("atoms", [], empty=True) == ()
+    with pytest.raises(SelectionError, match="atoms has 2 atoms, got 3"):
+        check_atoms("atoms", [0, 1, 2], count=2)
+    with pytest.raises(SelectionError, match="atoms has atom indices of 0 or more, got -1"):
+        check_atoms("atoms", [-1])
+
+
+def test_texts_paths_and_mappings():
+    assert check_text("name", "site A") == "site A"
+    assert check_path("file", "a/b.txt").name == "b.txt"
+    assert check_mapping("settings", {"a": 1}) == {"a": 1}
+    for value in ("", "  ", None, 5, b"x"):
+        with pytest.raises(SettingError, match="name is a text"):
+            check_text("name", value)
+    for value in ("a\nb", "a\x1b[0m", "a\0"):
+        with pytest.raises(SettingError, match="name has a line break or another control character"):
+            check_text("name", value)
+    for value in ("", None, 5, b"x", "a\0b"):
+        with pytest.raises(SettingError, match="file is a path"):
+            check_path("file", value)
+    for value in (None, 5, [1], {1: 2}, "a"):
+        with pytest.raises(SettingError, match="settings maps names to values"):
+            check_mapping("settings", value)
+
+
+def test_seeds():
+    assert check_seed("seed", np.int64(7)) == 7
+    for value in (-1, 1.5, True, "1", None, 2**32):
+        with pytest.raises(SettingError, match="seed is a whole number from 0 to 4294967295"):
+            check_seed("seed", value)
+
+
+def test_an_instance_of_a_class():
+    assert check_instance("x", 1.0, float) == 1.0
+    with pytest.raises(SettingError, match="x is an instance of float, got 'a'"):
+        check_instance("x", "a", float)
+    with pytest.raises(SettingError, match="x is a real number, got the class float itself"):
+        check_instance("x", float, float, "a real number")
