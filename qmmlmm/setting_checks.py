@@ -167,17 +167,7 @@ def check_array(
     error : type
         Class of the exception.
     """
-    bare = value
-    if isinstance(value, unit.Quantity) or _has_quantities(value):
-        whole = value if isinstance(value, unit.Quantity) else None
-        if default is None:
-            raise error(f"{name} has no unit, got {value!r}")
-        try:
-            bare = (
-                whole.value_in_unit(default) if whole is not None else [item.value_in_unit(default) for item in value]
-            )  # type: ignore[attr-defined]
-        except (TypeError, AttributeError):
-            raise error(f"{name} has a unit like {default.get_name()}, got {_short(value)}") from None
+    bare = _without_unit(name, value, default, error)
     try:
         array = np.asarray(bare)
         # A bool is no number, and a text is none either.
@@ -280,8 +270,19 @@ def check_instance(
     return value
 
 
-def _has_quantities(value: object) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(item, unit.Quantity) for item in value)
+def _without_unit(name: str, value: object, default: unit.Unit | None, error: type[QmmlmmError]) -> object:
+    """Return an array, or a list that may have Quantities in it, in the default unit."""
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    if not any(isinstance(part, unit.Quantity) for part in parts):
+        return value
+    if default is None:
+        raise error(f"{name} has no unit, got {_short(value)}")
+    bare = []
+    for part in parts:
+        if not isinstance(part, unit.Quantity) or not part.unit.is_compatible(default):
+            raise error(f"{name} has a unit like {default.get_name()}, got {_short(value)}")
+        bare.append(part.value_in_unit(default))
+    return bare if isinstance(value, list | tuple) else bare[0]
 
 
 def _short(value: object) -> str:
