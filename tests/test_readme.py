@@ -7,25 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 import qmmlmm
-from qmmlmm import MLPotential
 from qmmlmm.errors import QmmlmmWarning
 from systems.alanine_dipeptide.builder import EXPLICIT_INPCRD, EXPLICIT_PRMTOP
 from systems.package_data import find
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-
-
-class Water(torch.nn.Module):
-    """A water molecule held together by springs, with the charges of TIP3P in the potential."""
-
-    def forward(self, positions: torch.Tensor, potential: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-        bonds = torch.stack([(positions[0] - positions[1]).norm(), (positions[0] - positions[2]).norm()])
-        angle = (positions[1] - positions[2]).norm()
-        charges = torch.tensor([-0.834, 0.417, 0.417], dtype=torch.float64)
-        return 0.25 * ((bonds - 1.81) ** 2).sum() + 0.1 * (angle - 2.86) ** 2 + (charges * potential).sum() - 76.3
 
 
 def test_the_scripts_in_the_readme_run(tmp_path, monkeypatch, capsys):
@@ -36,8 +24,7 @@ def test_the_scripts_in_the_readme_run(tmp_path, monkeypatch, capsys):
     prmtop = find(EXPLICIT_PRMTOP)[0].read_text()
     (tmp_path / "complex.prmtop").write_text(prmtop.replace("ACE ALA NME WAT ", "ACE ALA NME LIG ", 1))
     (tmp_path / "complex.rst7").write_bytes(find(EXPLICIT_INPCRD)[0].read_bytes())
-    model = MLPotential(Water(), atomic_numbers=[8, 1, 1], embeddings=["electrostatic"])
-    model.save(tmp_path / "ligand.pt")
+    (tmp_path / "ligand.pt").write_bytes((README.parent / "examples" / "models" / "water.pt").read_bytes())
     monkeypatch.chdir(tmp_path)
     # QM at a size that a test can afford; the text of the README is what a user would take.
     names = {}

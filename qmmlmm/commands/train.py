@@ -13,7 +13,8 @@ from qmmlmm.learning.labels.data_set import read_frames
 from qmmlmm.learning.training.fit import learning_curve, split_frames
 from qmmlmm.learning.training.report import write_report
 from qmmlmm.learning.training.trainer import Training, TrainingSettings, create_model
-from qmmlmm.ml.network_file import region_potential, save_network
+from qmmlmm.ml.ml_potential import region_potential
+from qmmlmm.ml.network_file import save_network
 from qmmlmm.ml.response_network import ResponseSettings
 
 

@@ -6,7 +6,8 @@ from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges
 from qmmlmm.learning.labels.labeller import Labeller
 from qmmlmm.learning.training.fit import fine_tune, learning_curve, train
 from qmmlmm.learning.training.trainer import TrainingSettings
-from qmmlmm.ml.network_file import load_network, region_potential, save_network
+from qmmlmm.ml.ml_potential import region_potential
+from qmmlmm.ml.network_file import load_network, save_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Learned potentials: networks, their files, and wrappers for other models."""
 
-from qmmlmm.ml.ml_potential import MLPotential
-from qmmlmm.ml.network_file import load_network, region_potential, save_network
+from qmmlmm.ml.ml_potential import MLPotential, region_potential
+from qmmlmm.ml.network_file import load_network, save_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
 __all__ = [

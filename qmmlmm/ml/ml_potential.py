@@ -8,9 +8,8 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Dict, cast  # noqa: UP035  (TorchScript reads it)
+from collections.abc import Iterable
+from typing import Any, Dict, TypeVar, cast  # noqa: UP035  (TorchScript reads it)
 
 import torch
 from torch import Tensor
@@ -18,13 +17,18 @@ from torch import Tensor
 from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, EvaluatedPotential, RegionSpecification
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.errors import PotentialError, listed
+from qmmlmm.ml.model_file import SETTINGS_FILE, ModelFile, read_model_file, setting_of, write_model_file
+from qmmlmm.ml.network_file import create_network, network_of, network_settings, network_weights
 from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork
-from qmmlmm.setting_checks import is_whole_number
+from qmmlmm.setting_checks import check_flag, is_whole_number
 
-FORMAT_VERSION = 2
-METADATA_FILE = "qmmlmm.json"
+TORCHSCRIPT_VERSION = 2
+"""Version of files that are TorchScript as a whole; they have no checksums and are read with ``trust_code``."""
 SETTINGS = ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state")
+
+
+_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 
 class _FromPositions(torch.nn.Module):
@@ -138,17 +142,32 @@ class MLPotential(EvaluatedPotential):
             raise PotentialError(
                 f"embeddings are among {', '.join(EMBEDDINGS)}, got {listed(sorted(unknown)) or 'none'}"
             )
-        self.module = _scripted(module)
+        self.network = _frozen(module) if isinstance(module, ResponseNetwork) else None
+        # Recording a network takes seconds, so that it waits until a simulation needs it.
+        self._module = _scripted(module) if self.network is None else None
         if "electrostatic" in self.embeddings and _argument_names(module) == ["positions"]:
             raise PotentialError(
                 "a module with forward(positions) does not feel the surroundings: use embeddings=['mechanical'], or "
                 "give it the form forward(positions, potential, field)"
             )
 
+    @property
+    def module(self) -> torch.jit.ScriptModule:
+        """The model as TorchScript, whose ``forward`` takes and returns dictionaries."""
+        if self._module is None:
+            assert self.network is not None
+            self._module = _scripted(RecordedNetwork(self.network))
+        return self._module
+
     def fingerprint(self) -> str:
-        """Return a hash of the model's code and numbers, the same for the same model in every process."""
-        digest = hashlib.sha256(self.module.code.encode())
-        for name, tensor in sorted(self.module.state_dict().items()):
+        """Return a hash of the model's settings or code and its numbers, the same for the same model everywhere."""
+        if self.network is not None:
+            digest = hashlib.sha256(json.dumps(network_settings(self.network), sort_keys=True).encode())
+            numbers = self.network.state_dict()
+        else:
+            digest = hashlib.sha256(self.module.code.encode())
+            numbers = self.module.state_dict()
+        for name, tensor in sorted(numbers.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -219,87 +238,146 @@ class MLPotential(EvaluatedPotential):
         }
 
     def __reduce__(self) -> tuple[object, ...]:
-        buffer = io.BytesIO()
-        torch.jit.save(self.module, buffer)
-        return (_restore, (buffer.getvalue(), self._settings()))
+        if self.network is not None:
+            return (
+                _restore_network,
+                (network_settings(self.network), network_weights(self.network), self._settings()),
+            )
+        return (_restore, (_archived(self.module), self._settings()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a TorchScript archive for `load` and `torch.jit.load`."""
-        metadata = {
-            "format_version": FORMAT_VERSION,
-            **self._settings(),
-            "units": "atomic units: bohr, hartree, e",
-        }
-        target = Path(path)
-        temporary = target.with_name(target.name + ".part")
-        torch.jit.save(self.module, str(temporary), _extra_files={METADATA_FILE: json.dumps(metadata)})
-        temporary.replace(target)
+        """Write a model file for `load`: settings, weights or the TorchScript of an own module, and their checksums.
+
+        Raises
+        ------
+        PotentialError
+            If the file cannot be written.
+        """
+        settings: dict[str, object] = {"potential": self._settings(), "units": "atomic units: bohr, hartree, e"}
+        if self.network is not None:
+            settings["network"] = network_settings(self.network)
+            write_model_file(path, ModelFile(settings, weights=network_weights(self.network)))
+        else:
+            write_model_file(path, ModelFile(settings, module=_archived(self.module)))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, state: int | None = None) -> MLPotential:
+    def load(cls, path: str | os.PathLike[str], *, state: int | None = None, trust_code: bool = False) -> MLPotential:
         """Read a model file.
 
-        Only TorchScript archives are read, never pickled Python objects: a model file cannot run Python code.
+        The file of a `qmmlmm.ml.ResponseNetwork`, as `qmmlmm train` writes it, has numbers and no code. The file of any
+        other module has TorchScript, which is code: it can read and overwrite your files. Such a file is only read
+        with ``trust_code=True``. Read no file in this way whose origin you do not know.
 
         Parameters
         ----------
         path : path
         state : int, optional
             Electronic state, if not the one that the file was saved with.
+        trust_code : bool
+            Whether a file with code may be read.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         PotentialError
-            If it is not a model that `save` wrote.
+            If it is damaged, is not a model that `save` wrote, or has code that is not trusted.
         """
-        source = Path(path)
-        if not source.is_file():
-            raise FileNotFoundError(f"no model file {str(source)!r}; the working directory is {os.getcwd()!r}")
-        advice = "write model files with MLPotential(module, ...).save(path)"
-        if not zipfile.is_zipfile(source):
-            raise PotentialError(f"{str(source)!r} is not a TorchScript archive; {advice}")
-        with zipfile.ZipFile(source) as archive:
-            names = archive.namelist()
-        if not any(name.endswith("/constants.pkl") for name in names):
+        if check_flag("trust_code", trust_code, PotentialError) and _is_torchscript(path):
+            module, found = _read_torchscript(path)
+        else:
+            content = read_model_file(path)
+            module, found = _module_of(content, path, trust_code), None
+            if "potential" in content.settings:
+                found = setting_of(content, "potential", path)
+        if found is None and isinstance(module, ResponseNetwork):
+            settings = _region_settings(module)
+        elif isinstance(found, dict) and not set(SETTINGS) - set(found):
+            settings = {name: found[name] for name in SETTINGS}
+        else:
             raise PotentialError(
-                f"{str(source)!r} is not a TorchScript archive but looks like a pickle of torch.save, which could run "
-                f"any code and is not read; {advice}"
-            )
-        if not any(name.endswith(f"/extra/{METADATA_FILE}") for name in names):
-            raise PotentialError(
-                f"{str(source)!r} is TorchScript without elements, embedding and units; wrap "
-                f"it: MLPotential(torch.jit.load(path), elements=[...]).save(path)"
-            )
-        extra = {METADATA_FILE: ""}
-        try:
-            module = torch.jit.load(str(source), map_location="cpu", _extra_files=extra)
-        except RuntimeError as error:
-            raise PotentialError(f"{str(source)!r} cannot be read by torch {torch.__version__}: {error}") from error
-        try:
-            metadata: Mapping[str, object] = json.loads(extra[METADATA_FILE])
-        except ValueError:
-            metadata = {}
-        version = metadata.get("format_version") if isinstance(metadata, dict) else None
-        if version != FORMAT_VERSION:
-            raise PotentialError(
-                f"{str(source)!r} has the format version {version}, this qmmlmm reads {FORMAT_VERSION}; train it again "
-                "with 'qmmlmm train', or save your own module again with MLPotential(module, ...).save(path)"
-            )
-        settings = {name: metadata[name] for name in SETTINGS if name in metadata}
-        if len(settings) < len(SETTINGS):
-            raise PotentialError(
-                f"{str(source)!r} has metadata without {listed(sorted(set(SETTINGS) - set(settings)))}; save the model "
-                "again"
+                f"{os.fspath(path)!r} has no settings of a potential, or not all of {listed(SETTINGS, 10)}; save the "
+                "model again"
             )
         if state is not None:
             settings["state"] = state
-        return cls(module, **cast(dict[str, Any], settings))
+        return cls(module, **settings)
+
+
+def region_potential(model: ResponseNetwork) -> MLPotential:
+    """Return a trained network as the potential of its region.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+        Trained network. The potential is valid for the charges, multiplicities and electronic states of its training;
+        `MLPotential.load` takes the state.
+    """
+    return MLPotential(model, **_region_settings(model))
+
+
+def _region_settings(model: ResponseNetwork) -> dict[str, Any]:
+    """Return the arguments of the `MLPotential` of a network, but the network itself."""
+    conditions = model.known_conditions()
+    return {
+        "atomic_numbers": model.atomic_numbers,
+        "embeddings": ["electrostatic", "mechanical"] if model.response else ["mechanical"],
+        "conditions": conditions,
+        "state": min(state for _, _, state in conditions),
+    }
 
 
 def _restore(archive: bytes, settings: dict[str, Any]) -> MLPotential:
     return MLPotential(torch.jit.load(io.BytesIO(archive), map_location="cpu"), **settings)
+
+
+def _restore_network(network: dict[str, Any], weights: bytes, settings: dict[str, Any]) -> MLPotential:
+    return MLPotential(create_network(network, weights), **settings)
+
+
+def _archived(module: torch.jit.ScriptModule) -> bytes:
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer)
+    return buffer.getvalue()
+
+
+def _module_of(content: ModelFile, path: str | os.PathLike[str], trust_code: bool) -> torch.nn.Module:
+    if content.module is None:
+        return network_of(content, path)
+    if not trust_code:
+        raise PotentialError(
+            f"{os.fspath(path)!r} has TorchScript of its author's own, which is code that runs when it is loaded and "
+            "evaluated; if you trust whoever made it, read it with MLPotential.load(path, trust_code=True)"
+        )
+    try:
+        return torch.jit.load(io.BytesIO(content.module), map_location="cpu")
+    except RuntimeError as error:
+        raise PotentialError(f"{os.fspath(path)!r} cannot be read by torch {torch.__version__}: {error}") from error
+
+
+def _is_torchscript(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is TorchScript as a whole, as model files of qmmlmm 0.1 are."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(f"/extra/{SETTINGS_FILE}") for name in archive.namelist())
+
+
+def _read_torchscript(path: str | os.PathLike[str]) -> tuple[torch.nn.Module, object]:
+    """Return module and settings of a model file of qmmlmm 0.1."""
+    extra = {SETTINGS_FILE: ""}
+    try:
+        module = torch.jit.load(os.fspath(path), map_location="cpu", _extra_files=extra)
+        settings = json.loads(extra[SETTINGS_FILE])
+    except (RuntimeError, ValueError) as error:
+        raise PotentialError(f"{os.fspath(path)!r} cannot be read by torch {torch.__version__}: {error}") from error
+    version = settings.get("format_version") if isinstance(settings, dict) else None
+    if version != TORCHSCRIPT_VERSION:
+        raise PotentialError(
+            f"{os.fspath(path)!r} has the format version {version}, this qmmlmm reads {TORCHSCRIPT_VERSION} of such "
+            "files; train it again with 'qmmlmm train'"
+        )
+    return module, settings
 
 
 def _checked_conditions(conditions: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
@@ -326,6 +404,15 @@ def _argument_names(module: torch.nn.Module) -> list[str]:
     return list(code.co_varnames[1 : code.co_argcount])
 
 
+def _frozen(module: _Module) -> _Module:
+    """Return a copy for evaluation; the user's module remains trainable."""
+    with torch.no_grad():  # else copies of a ScriptModule's parameters are no leaves
+        module = copy.deepcopy(module).eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module
+
+
 def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
     if not isinstance(module, torch.nn.Module):
         raise PotentialError(f"an ML potential wraps a torch.nn.Module, got {type(module).__name__}")
@@ -339,12 +426,7 @@ def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
             "forward of an ML module takes (positions), (positions, potential, field) or (inputs), "
             f"this one takes ({listed(names)})"
         )
-    if isinstance(module, ResponseNetwork):
-        module = RecordedNetwork(module)
-    with torch.no_grad():  # else copies of a ScriptModule's parameters are no leaves
-        module = copy.deepcopy(module).eval()  # the user's module remains trainable
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
+    module = _frozen(module)
     if isinstance(module, torch.jit.ScriptModule):
         return module
     try:

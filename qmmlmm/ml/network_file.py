@@ -1,48 +1,44 @@
-"""Files of networks for further training: architecture, settings and weights."""
+"""Files of networks: architecture and settings as JSON, weights as numbers, no code."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any, cast
 
 import torch
 
-from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import PotentialError
-from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.ml.model_file import ModelFile, read_model_file, setting_of, write_model_file
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
-NETWORK_VERSION = 4
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
 def save_network(model: ResponseNetwork, path: str | os.PathLike[str]) -> None:
     """Write a network to a file, which is complete or not written at all.
 
+    `qmmlmm.MLPotential.load` reads the file, too.
+
     Parameters
     ----------
     model : ResponseNetwork
     path : path
+
+    Raises
+    ------
+    PotentialError
+        If the file cannot be written.
     """
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "version": NETWORK_VERSION,
-            "atomic_numbers": list(model.atomic_numbers),
-            "bonds": [list(bond) for bond in model.bonds],
-            "settings": asdict(model.settings),
-            "conditions": [list(condition) for condition in model.known_conditions()],
-            "members": model.members,
-            "weights": model.state_dict(),
-        },
-        buffer,
-    )
-    replace_file(Path(path), buffer.getvalue())
+    write_model_file(path, ModelFile({"network": network_settings(model)}, weights=network_weights(model)))
 
 
 def load_network(path: str | os.PathLike[str]) -> ResponseNetwork:
-    """Return the network that `save_network` wrote, in evaluation mode. The file cannot run code.
+    """Return the network of a file by `save_network` or `MLPotential.save`, in evaluation mode.
+
+    The file cannot run code.
 
     Parameters
     ----------
@@ -53,47 +49,67 @@ def load_network(path: str | os.PathLike[str]) -> ResponseNetwork:
     FileNotFoundError
         If there is no such file.
     PotentialError
-        If it is damaged, of another format version, or no network file.
+        If it is damaged, of another format version, or has no network.
     """
-    source = Path(path)
-    if not source.is_file():
-        raise FileNotFoundError(f"no network file {str(source)!r}; the working directory is {os.getcwd()!r}")
-    try:
-        content = torch.load(source, weights_only=True)
-        version = content["version"]
-    except Exception as error:
-        raise PotentialError(f"{str(source)!r} is no network file, or is damaged: {error}") from error
-    if version != NETWORK_VERSION:
-        raise PotentialError(
-            f"{str(source)!r} has the format version {version}, this qmmlmm reads {NETWORK_VERSION}; train it again "
-            "with 'qmmlmm train'"
-        )
-    with torch.random.fork_rng(devices=[]):
-        model = ResponseNetwork(
-            content["atomic_numbers"],
-            [(a, b) for a, b in content["bonds"]],
-            ResponseSettings(**content["settings"]),
-            [(c, m, s) for c, m, s in content["conditions"]],
-            content["members"],
-        )
-    model.load_state_dict(content["weights"])
-    return model.eval()
+    return network_of(read_model_file(path), path)
 
 
-def region_potential(model: ResponseNetwork) -> MLPotential:
-    """Return a trained network as the potential of its region.
+def network_of(content: ModelFile, source: str | os.PathLike[str]) -> ResponseNetwork:
+    """Return the network in a model file.
 
     Parameters
     ----------
-    model : ResponseNetwork
-        Trained network. The potential is valid for the charges, multiplicities and electronic states of its training;
-        `MLPotential.load` takes the state.
+    content : ModelFile
+    source : path
+        Path of the file, for messages.
+
+    Raises
+    ------
+    PotentialError
+        If there is none, or settings and weights do not fit together.
     """
-    conditions = model.known_conditions()
-    return MLPotential(
-        model,
-        atomic_numbers=model.atomic_numbers,
-        embeddings=["electrostatic", "mechanical"] if model.response else ["mechanical"],
-        conditions=conditions,
-        state=min(state for _, _, state in conditions),
-    )
+    if content.weights is None:
+        raise PotentialError(
+            f"{os.fspath(source)!r} has a module of its author's own and no network; read it with MLPotential.load"
+        )
+    settings = setting_of(content, "network", source)
+    try:
+        return create_network(cast(dict[str, object], settings), content.weights)
+    # Wrong settings in a file with right checksums: KeyError, TypeError and many others.
+    except Exception as error:
+        raise PotentialError(f"{os.fspath(source)!r} has no network that this qmmlmm can read: {error!r}") from error
+
+
+def network_settings(model: ResponseNetwork) -> dict[str, object]:
+    """Return what makes a network, without its weights, as JSON values."""
+    return {
+        "atomic_numbers": list(model.atomic_numbers),
+        "bonds": [list(bond) for bond in model.bonds],
+        "settings": asdict(model.settings),
+        "conditions": [list(condition) for condition in model.known_conditions()],
+        "members": model.members,
+        "precision": str(model.embedding.dtype).removeprefix("torch."),
+    }
+
+
+def network_weights(model: ResponseNetwork) -> bytes:
+    """Return the weights and other numbers of a network, for `create_network`."""
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def create_network(settings: Mapping[str, object], weights: bytes) -> ResponseNetwork:
+    """Return the network of `network_settings` and `network_weights`, in evaluation mode."""
+    given = cast(dict[str, Any], settings)
+    with torch.random.fork_rng(devices=[]):
+        model = ResponseNetwork(
+            given["atomic_numbers"],
+            [(a, b) for a, b in given["bonds"]],
+            ResponseSettings(**given["settings"]),
+            [(c, m, s) for c, m, s in given["conditions"]],
+            given["members"],
+            PRECISIONS[given["precision"]],
+        )
+    model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
+    return model.eval()

@@ -13,7 +13,7 @@ import torch
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError
-from qmmlmm.ml.ml_potential import FORMAT_VERSION, METADATA_FILE
+from qmmlmm.ml.model_file import CHECKSUMS_FILE, FORMAT_VERSION, MODULE_FILE, SETTINGS_FILE, ModelFile, write_model_file
 from tests.contexts import system_energy_and_forces
 from tests.toy_potentials import Contract, Springs, SpringsInField
 from tests.toy_systems import molecule_among_ions
@@ -76,7 +76,7 @@ def test_a_model_survives_saving_and_loading(form, tmp_path):
     _, potential, expected = wrapped(form)
     path = tmp_path / "site.pt"
     potential.save(path)
-    loaded = MLPotential.load(str(path))
+    loaded = MLPotential.load(str(path), trust_code=True)
     assert energy(loaded) == expected
     for setting in ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state"):
         assert getattr(loaded, setting) == getattr(potential, setting)
@@ -86,20 +86,22 @@ def test_a_model_survives_saving_and_loading(form, tmp_path):
 def test_a_loaded_model_can_be_saved_again(tmp_path):
     _, potential, expected = wrapped("inputs")
     potential.save(tmp_path / "one.pt")
-    MLPotential.load(tmp_path / "one.pt").save(tmp_path / "two.pt")
-    assert energy(MLPotential.load(tmp_path / "two.pt")) == expected
+    MLPotential.load(tmp_path / "one.pt", trust_code=True).save(tmp_path / "two.pt")
+    assert energy(MLPotential.load(tmp_path / "two.pt", trust_code=True)) == expected
 
 
-def test_torch_itself_reads_the_file(tmp_path):
+def test_the_parts_of_a_file_are_what_they_are_called(tmp_path):
     _, potential, expected = wrapped("field")
     potential.save(tmp_path / "site.pt")
-    extra = {METADATA_FILE: ""}
-    module = torch.jit.load(str(tmp_path / "site.pt"), _extra_files=extra)
+    with zipfile.ZipFile(tmp_path / "site.pt") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    assert sorted(parts) == sorted([SETTINGS_FILE, MODULE_FILE, CHECKSUMS_FILE])
+    module = torch.jit.load(io.BytesIO(parts[MODULE_FILE]))
     assert float(module(inputs())["energy"]) == expected
-    metadata = json.loads(extra[METADATA_FILE])
-    assert metadata["format_version"] == FORMAT_VERSION
-    assert metadata["units"] == "atomic units: bohr, hartree, e"
-    assert metadata["elements"] == [1, 8]
+    settings = json.loads(parts[SETTINGS_FILE])
+    assert settings["format_version"] == FORMAT_VERSION
+    assert settings["units"] == "atomic units: bohr, hartree, e"
+    assert settings["potential"]["elements"] == [1, 8]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -266,6 +268,114 @@ def test_a_module_that_needs_python_is_refused_with_what_to_use_instead():
         MLPotential(NeedsPython(), elements=[1])
 
 
+# Files with code.
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return (Path.write_text, (Path(self.marker), "code was run"))
+
+
+class Overwriting(torch.nn.Module):
+    """TorchScript that overwrites the first bytes of a file at each energy: no pickle, and code all the same."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = str(path)
+
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        content = torch.from_file(self.path, shared=True, size=1, dtype=torch.float64)
+        content.fill_(0.0)
+        return positions.sum() + content.sum()
+
+
+def test_a_module_can_do_harm_and_is_not_loaded_without_being_asked_for(tmp_path):
+    script, path = tmp_path / "script.py", tmp_path / "model.pt"
+    script.write_text("print('precious')\n")
+    MLPotential(Overwriting(script), elements=[1]).save(path)
+    with pytest.raises(PotentialError, match=r"TorchScript of its author's own, which is code .* trust_code=True"):
+        MLPotential.load(path)
+    potential = MLPotential.load(path, trust_code=True)
+    potential.module({"positions": POSITIONS})
+    assert not script.read_bytes().startswith(b"print"), "the module does no harm, so that this test shows nothing"
+
+
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_trust_is_true_or_false(tmp_path, value):
+    MLPotential(Springs(), elements=[1]).save(tmp_path / "model.pt")
+    with pytest.raises(PotentialError, match="trust_code is True or False, got"):
+        MLPotential.load(tmp_path / "model.pt", trust_code=value)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_pickle_is_refused_without_being_unpickled(tmp_path, zipped, trusted):
+    path, marker = tmp_path / "model.pt", tmp_path / "marker"
+    torch.save({"weights": Trap(marker)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(PotentialError, match="looks like a pickle of torch.save|is not a model file"):
+        MLPotential.load(path, trust_code=trusted)
+    assert not marker.exists()
+    torch.load(path, weights_only=False)
+    assert marker.exists(), "the trap does not work, so that this test shows nothing"
+
+
+def test_a_pickle_in_the_place_of_weights_is_not_unpickled(tmp_path):
+    path, marker = tmp_path / "model.pt", tmp_path / "marker"
+    buffer = io.BytesIO()
+    torch.save({"weights": Trap(marker)}, buffer)
+    network = {"atomic_numbers": [8, 1, 1], "bonds": [], "settings": {"near_cutoff": 0.0}, "members": 1}
+    network |= {"conditions": [[0, 1, 0]], "precision": "float32"}
+    write_model_file(path, ModelFile({"network": network}, weights=buffer.getvalue()))
+    with pytest.raises(PotentialError, match=r"has no network that this qmmlmm can read: .*Weights only load failed"):
+        MLPotential.load(path)
+    assert not marker.exists()
+
+
+def file_of_version_2(path, version=2, text=None):
+    """A model file of qmmlmm 0.1."""
+    settings = {"elements": [1, 8], "atomic_numbers": None, "embeddings": ["mechanical"], "charge": 0}
+    settings |= {"multiplicity": 1, "conditions": None, "state": 0, "format_version": version}
+    module = MLPotential(Springs(), elements=[1, 8]).module
+    torch.jit.save(module, str(path), _extra_files={SETTINGS_FILE: json.dumps(settings) if text is None else text})
+
+
+def test_a_file_of_an_earlier_version_is_read_if_it_is_trusted(tmp_path):
+    path = tmp_path / "model.pt"
+    file_of_version_2(path)
+    with pytest.raises(PotentialError, match=r"a model file of qmmlmm 0.1, .* is code.*trust_code=True"):
+        MLPotential.load(path)
+    potential = MLPotential.load(path, trust_code=True)
+    assert energy(potential) == pytest.approx(float(Springs()(POSITIONS).detach()), rel=1e-15)
+    potential.save(path)
+    assert energy(MLPotential.load(path, trust_code=True)) == energy(potential)
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, None, "1"])
+def test_torchscript_of_another_version_is_refused(tmp_path, version):
+    file_of_version_2(tmp_path / "model.pt", version)
+    with pytest.raises(PotentialError, match=f"has the format version {version}, this qmmlmm reads 2 of such files"):
+        MLPotential.load(tmp_path / "model.pt", trust_code=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 2}'])
+def test_settings_of_torchscript_that_cannot_be_read_are_refused(tmp_path, text):
+    file_of_version_2(tmp_path / "model.pt", text=text)
+    with pytest.raises(PotentialError, match="cannot be read|has the format version|has no settings of a potential"):
+        MLPotential.load(tmp_path / "model.pt", trust_code=True)
+
+
+def test_torchscript_that_does_not_say_what_it_is_for_is_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.jit.save(torch.jit.script(Springs()), str(path))
+    with pytest.raises(PotentialError, match=r"is TorchScript without elements, .* wrap it: MLPotential\("):
+        MLPotential.load(path)
+
+
 # Files that are not models.
 
 
@@ -279,11 +389,19 @@ def test_a_folder_is_no_model(tmp_path):
         MLPotential.load(tmp_path)
 
 
+@pytest.mark.parametrize("path", [None, 5, b"model.pt", "", "a\0b"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(PotentialError, match="path is a path, got"):
+        MLPotential.load(path)
+    with pytest.raises(PotentialError, match="path is a path, got"):
+        MLPotential(Springs(), elements=[1]).save(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"just text\n", b"\x80\x04N."])
 def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
     path = tmp_path / "model.pt"
     path.write_bytes(content)
-    with pytest.raises(PotentialError, match=r"model.pt' is not a TorchScript archive; write model files with"):
+    with pytest.raises(PotentialError, match=r"model.pt' is not a model file, or is cut off; write model files with"):
         MLPotential.load(path)
 
 
@@ -291,67 +409,19 @@ def test_any_other_archive_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/readme.txt", "hello")
-    with pytest.raises(PotentialError, match="is not a TorchScript archive but looks like a pickle"):
+    with pytest.raises(PotentialError, match=r"is an archive, but not a model file: qmmlmm.json or checksums.sha256"):
         MLPotential.load(path)
 
 
-class Trap:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, marker):
-        self.marker = str(marker)
-
-    def __reduce__(self):
-        return (Path.write_text, (Path(self.marker), "code was run"))
-
-
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
-def test_a_pickle_is_refused_without_being_unpickled(tmp_path, zipped):
-    path, marker = tmp_path / "model.pt", tmp_path / "marker"
-    torch.save({"weights": Trap(marker)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(PotentialError, match="is not a TorchScript archive"):
-        MLPotential.load(path)
-    assert not marker.exists()
-    torch.load(path, weights_only=False)
-    assert marker.exists(), "the trap does not work, so that this test shows nothing"
-
-
-def test_a_pickle_that_is_put_into_a_model_file_is_not_unpickled_in_python(tmp_path):
-    good, bad, marker = tmp_path / "good.pt", tmp_path / "bad.pt", tmp_path / "marker"
-    MLPotential(Springs(), elements=[1]).save(good)
-    buffer = io.BytesIO()
-    pickle.dump(Trap(marker), buffer, protocol=2)
-    with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w") as target:
-        for name in source.namelist():
-            data = buffer.getvalue() if name.endswith("/data.pkl") else source.read(name)
-            target.writestr(name, data)
-    with pytest.raises(PotentialError, match="cannot be read by torch 2"):
-        MLPotential.load(bad)
-    assert not marker.exists()
-
-
-def test_torchscript_that_does_not_say_what_it_is_for_is_refused(tmp_path):
+@pytest.mark.parametrize("settings", [{}, {"potential": 5}, {"potential": {"elements": [1]}}])
+def test_a_file_without_the_settings_of_a_potential_is_refused(tmp_path, settings):
     path = tmp_path / "model.pt"
-    torch.jit.save(torch.jit.script(Springs()), str(path))
-    with pytest.raises(PotentialError, match=r"is TorchScript without elements, .* wrap it: MLPotential\("):
-        MLPotential.load(path)
-
-
-@pytest.mark.parametrize("version", [0, 1, FORMAT_VERSION + 1, None, "1"])
-def test_a_file_of_another_format_version_is_refused(tmp_path, version):
-    path = tmp_path / "model.pt"
-    extra = {METADATA_FILE: json.dumps({"format_version": version})}
-    torch.jit.save(torch.jit.script(Springs()), str(path), _extra_files=extra)
-    with pytest.raises(PotentialError, match=f"has the format version {version}, this qmmlmm reads 2; train it again"):
-        MLPotential.load(path)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 2}'])
-def test_metadata_that_cannot_be_read_are_refused(tmp_path, text):
-    path = tmp_path / "model.pt"
-    torch.jit.save(torch.jit.script(Springs()), str(path), _extra_files={METADATA_FILE: text})
-    with pytest.raises(PotentialError, match=r"model.pt' .*(metadata|format version)"):
-        MLPotential.load(path)
+    MLPotential(Springs(), elements=[1]).save(path)
+    with zipfile.ZipFile(path) as archive:
+        module = archive.read(MODULE_FILE)
+    write_model_file(path, ModelFile(settings, module=module))
+    with pytest.raises(PotentialError, match="has no settings of a potential, or not all of elements, "):
+        MLPotential.load(path, trust_code=True)
 
 
 def test_a_truncated_model_file_is_refused(tmp_path):
@@ -359,5 +429,13 @@ def test_a_truncated_model_file_is_refused(tmp_path):
     MLPotential(Springs(), elements=[1]).save(path)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(PotentialError, match="is not a TorchScript archive"):
+    with pytest.raises(PotentialError, match="is not a model file, or is cut off"):
         MLPotential.load(path)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    potential = MLPotential(Springs(), elements=[1])
+    with pytest.raises(PotentialError, match=r"the model file '.*no.model.pt' cannot be written: No such file"):
+        potential.save(tmp_path / "no" / "model.pt")
+    with pytest.raises(PotentialError, match=r"cannot be written: Is a directory|cannot be written"):
+        potential.save(tmp_path)
