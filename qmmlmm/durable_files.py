@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+
+from qmmlmm.errors import FullDiskError
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -19,12 +23,14 @@ def write_beside(path: Path, data: bytes) -> Path:
 
     Raises
     ------
+    FullDiskError
+        If the disk is full; no temporary file is left.
     OSError
-        If it cannot be written; no temporary file is left.
+        If it cannot be written otherwise; no temporary file is left.
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
-        with open(temporary, "wb") as file:
+        with naming_full_disk(path), open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -34,11 +40,33 @@ def write_beside(path: Path, data: bytes) -> Path:
     return temporary
 
 
+@contextlib.contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Raise FullDiskError, which names the file, instead of the error of a full disk in the body."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error) or isinstance(error, FullDiskError):
+            raise
+        raise full_disk_error(path, error) from error
+
+
+def full_disk_error(path: Path, error: OSError) -> FullDiskError:
+    """Return the error for a file whose disk is full."""
+    found = FullDiskError(
+        f"{path} cannot be written: {error.strerror or error}; make room on its disk and continue from the last "
+        "checkpoint: what was written before is safe"
+    )
+    found.errno = error.errno
+    return found
+
+
 def sync_file(path: Path) -> None:
     """Sync a file to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming_full_disk(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

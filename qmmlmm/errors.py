@@ -69,6 +69,21 @@ class OutputFileError(QmmlmmError, ValueError):
     """An existing output file that cannot be continued."""
 
 
+class FullDiskError(QmmlmmError, OSError):
+    """A file that cannot be written because the disk or a quota is full. What was written before is safe."""
+
+
+class TerminatedError(QmmlmmError, SystemExit):
+    """A run that got the signal SIGTERM, saved a checkpoint and stopped.
+
+    A script that does not catch it ends with the message and the exit status 1.
+    """
+
+    def __init__(self, message: str) -> None:
+        # The constructor of Exception comes first otherwise, and would not set the code of the exit.
+        SystemExit.__init__(self, message)
+
+
 class MissingDependencyError(QmmlmmError, ImportError):
     """An optional package that is needed now cannot be imported."""
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm.coupling.potential import Memory
-from qmmlmm.durable_files import replace_file, write_beside
+from qmmlmm.durable_files import checksum, replace_file, write_beside
 from qmmlmm.errors import QmmlmmWarning, RunDirectoryError, listed
 from qmmlmm.runs.reporters import check_finite
 from qmmlmm.units import FloatArray
@@ -30,6 +31,12 @@ PREVIOUS = ".previous"
 # OpenMM loads a checkpoint that was cut short without an error, with zeros for the missing numbers. So the file ends
 # with a checksum, which OpenMM's loadCheckpoint ignores.
 SEAL = b"qmmlmm-sha256:"
+# An XML file ends with its checksum in a comment, which OpenMM ignores.
+XML_SEAL = re.compile(r"\n<!-- qmmlmm-sha256: ([0-9a-f]{64}) -->\n\Z")
+
+ROWS_NAME = "energy_rows.json"
+ROWS_KEPT = 3
+"""Checkpoints whose number of rows is kept: that being written, the last and the one before."""
 
 
 def save_checkpoint(simulation: app.Simulation, folder: Path, memory: Mapping[str, Memory] | None = None) -> None:
@@ -58,8 +65,9 @@ def save_checkpoint(simulation: app.Simulation, folder: Path, memory: Mapping[st
         "step": simulation.currentStep,
         "time (ps)": state.getTime().value_in_unit(unit.picosecond),
     }
-    xml = openmm.XmlSerializer.serialize(state).encode("utf-8")
-    contents = [(CHECKPOINT_NAME, data + SEAL + hashlib.sha256(data).digest()), (STATE_NAME, xml)]
+    xml = openmm.XmlSerializer.serialize(state)
+    sealed_xml = f"{xml}\n<!-- qmmlmm-sha256: {checksum(xml)} -->\n".encode()
+    contents = [(CHECKPOINT_NAME, data + SEAL + hashlib.sha256(data).digest()), (STATE_NAME, sealed_xml)]
     if memory:
         # First: after a kill at any moment there is the memory of the remaining checkpoint.
         contents.insert(0, (MEMORY_NAME, _packed(memory, simulation.currentStep)))
@@ -99,7 +107,7 @@ def load_checkpoint(simulation: app.Simulation, folder: Path) -> str:
             if name.startswith(CHECKPOINT_NAME):
                 simulation.context.loadCheckpoint(_unsealed(path.read_bytes()))
             else:
-                state = openmm.XmlSerializer.deserialize(path.read_text(encoding="utf-8"))
+                state = openmm.XmlSerializer.deserialize(_unsealed_xml(path.read_text(encoding="utf-8")))
                 simulation.context.setState(state)
         except (openmm.OpenMMException, ValueError) as error:
             failures.append(f"{name}: {error}")
@@ -113,6 +121,30 @@ def load_checkpoint(simulation: app.Simulation, folder: Path) -> str:
         return name
     reason = f": {listed(failures)}" if failures else ""
     raise RunDirectoryError(f"{folder} holds no checkpoint that can be loaded{reason}; start a new run")
+
+
+def save_row_count(folder: Path, step: int, rows: int) -> None:
+    """Write how many rows the energy table has at a checkpoint; called before the checkpoint is written."""
+    counts = {**_row_counts(folder), str(step): rows}
+    kept = dict(list(counts.items())[-ROWS_KEPT:])
+    replace_file(folder / ROWS_NAME, (json.dumps(kept) + "\n").encode())
+
+
+def load_row_count(folder: Path, step: int) -> int | None:
+    """Return how many rows the energy table had at the checkpoint of a step, or None if this is not known."""
+    return _row_counts(folder).get(str(step))
+
+
+def _row_counts(folder: Path) -> dict[str, int]:
+    path = folder / ROWS_NAME
+    if not path.exists():
+        return {}
+    try:
+        return {str(int(step)): int(rows) for step, rows in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RunDirectoryError(
+            f"{path} is damaged ({error}); remove it to continue without a check of the energy table"
+        ) from error
 
 
 def load_memory(folder: Path, step: int) -> dict[str, Memory]:
@@ -180,3 +212,10 @@ def _unsealed(content: bytes) -> bytes:
     if seal != SEAL + hashlib.sha256(data).digest():
         raise RunDirectoryError("the file is damaged or was cut short")
     return data
+
+
+def _unsealed_xml(content: str) -> str:
+    seal = XML_SEAL.search(content)
+    if seal is None or checksum(content[: seal.start()]) != seal[1]:
+        raise RunDirectoryError("the file is damaged or was cut short")
+    return content[: seal.start()]

@@ -17,6 +17,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from qmmlmm.coupling.potential import Memory
+from qmmlmm.durable_files import naming_full_disk
 from qmmlmm.errors import NonFiniteError, OutputFileError, listed
 from qmmlmm.setting_checks import check_whole_number
 from qmmlmm.units import Vectors
@@ -144,9 +145,11 @@ class TermEnergyReporter:
         self._interval = checked_interval("report_interval", report_interval)
         self._mixed = mixed
         self._degrees_of_freedom = 0
+        self.rows_written = 0
         self._header: list[str] | None = None
         self._continued: Path | None = None
         self._opened = isinstance(file, str | os.PathLike)
+        self._path = Path(file) if isinstance(file, str | os.PathLike) else Path("the energy table")
         if isinstance(file, str | os.PathLike):
             path = Path(file)
             self._out: TextIO = path.open("r+" if append else "w", encoding="utf-8", newline="")
@@ -192,8 +195,10 @@ class TermEnergyReporter:
                 f"not a finite number at step {simulation.currentStep}: {', '.join(wrong)}; "
                 "continue from an earlier checkpoint with a smaller step, or minimise first"
             )
-        self._out.write(_row([simulation.currentStep, *values]))
-        self._out.flush()
+        with naming_full_disk(self._path):
+            self._out.write(_row([simulation.currentStep, *values]))
+            self._out.flush()
+        self.rows_written += 1
 
     def close(self) -> None:
         """Close the file, if the reporter opened it."""

@@ -14,16 +14,21 @@ from openmm import app, unit
 
 from qmmlmm.coupling.potential import Memory
 from qmmlmm.durable_files import sync_file
-from qmmlmm.errors import RunDirectoryError, listed
+from qmmlmm.errors import OutputFileError, RunDirectoryError, listed
 from qmmlmm.runs.checkpoint import (
     CHECKPOINT_NAME,
     PROGRESS_NAME,
+    ROWS_NAME,
     forget_older,
     load_checkpoint,
     load_memory,
+    load_row_count,
     save_checkpoint,
+    save_row_count,
 )
 from qmmlmm.runs.directory_lock import DirectoryLock
+from qmmlmm.runs.output_watch import OutputWatch
+from qmmlmm.runs.provenance import hash_system
 from qmmlmm.runs.reporters import (
     MixedSystemLike,
     ProgressReporter,
@@ -33,8 +38,10 @@ from qmmlmm.runs.reporters import (
 )
 from qmmlmm.runs.run_record import RunOutput, RunRecord, describe_session, differences, run_identity
 from qmmlmm.runs.run_reporter import CheckpointReporter, RunReporter
+from qmmlmm.runs.termination import TerminationReporter, TerminationSignal
 from qmmlmm.runs.topology_file import topology_file_name, write_topology
 from qmmlmm.runs.trajectory import FORMATS, TrajectoryReporter, cut_trajectory
+from qmmlmm.setting_checks import check_choice, check_flag, check_instance, check_path, check_whole_number
 
 RECORD_NAME = "run.json"
 ENERGIES_NAME = "energies.csv"
@@ -106,10 +113,13 @@ class RunDirectory:
     ``checkpoint.chk``, ``state.xml``       last checkpoint; the one before ends in ``.previous``
     ``memory.npz``                          memory of terms with excited states and of the sampler
     ``progress.json``                       its step and time
+    ``energy_rows.json``                    rows of the energy table at the last checkpoints
     ======================================  ==============================================================
 
     If the process is killed at any moment, the run can be resumed from the last checkpoint: frames and rows after it
-    are removed and computed again.
+    are removed and computed again. After SIGTERM, which batch systems send before they kill a job, `run` finishes its
+    step, saves a checkpoint and raises TerminatedError. An output file that was deleted, replaced or cut during the
+    run is an error at the next checkpoint.
 
     Examples
     --------
@@ -137,9 +147,14 @@ class RunDirectory:
         sampler: Sampler | None = None,
         resume: bool = False,
     ) -> None:
-        self._path = Path(path)
+        self._path = check_path("path", path, RunDirectoryError)
+        check_flag("resume", resume, RunDirectoryError)
+        for name in ("describe", "term_energies", "topology", "system"):
+            # A System, given for the MixedSystem, would be noticed much later.
+            if not hasattr(mixed, name):
+                raise RunDirectoryError(f"mixed is a MixedSystem, got {type(mixed).__name__}, which has no {name!r}")
         self._mixed = mixed
-        self._seed = seed
+        self._seed = None if seed is None else check_whole_number("seed", seed, at_least=0, error=RunDirectoryError)
         self._sampler = sampler
         self._record: RunRecord | None = None
         self._reporter: RunReporter | None = None
@@ -147,6 +162,10 @@ class RunDirectory:
         self._resumed = False
         self._closed = False
         self._saved_step = -1
+        self._energy_reporter: TermEnergyReporter | None = None
+        self._rows_before = 0
+        self._watches: tuple[OutputWatch, OutputWatch] | None = None
+        self._signal = TerminationSignal()
         if self._path.exists() and not self._path.is_dir():
             raise RunDirectoryError(f"{self._path} is a file, not a directory; choose another path")
         if resume and not self.holds_run(self._path):
@@ -230,8 +249,8 @@ class RunDirectory:
             ("total_steps", total_steps),
         ):
             checked_interval(name, value)
-        if trajectory_format not in FORMATS:
-            raise RunDirectoryError(f"trajectory_format is one of {listed(FORMATS)}, got {trajectory_format!r}")
+        check_choice("trajectory_format", trajectory_format, FORMATS, RunDirectoryError)
+        self._check_simulation(simulation)
         output: RunOutput = {
             "trajectory": f"trajectory.{trajectory_format}",
             "trajectory_interval": trajectory_interval,
@@ -247,9 +266,12 @@ class RunDirectory:
             )
         first_step = self._known_record().first_step
         trajectory, energies = self.trajectory_path, self.energies_path
+        self._watches = OutputWatch(trajectory), OutputWatch(energies)
+        self._energy_reporter = TermEnergyReporter(energies, energy_interval, self._mixed, append=energies.exists())
+        self._stopper = TerminationReporter(self._signal, self.save_checkpoint)
         self._reporter = RunReporter(
             # First, because its error names the term that is not finite.
-            TermEnergyReporter(energies, energy_interval, self._mixed, append=energies.exists()),
+            self._energy_reporter,
             TrajectoryReporter(trajectory, trajectory_interval, first_step=first_step, append=trajectory.exists()),
             # After these: at a checkpoint all frames and rows before it are in the files.
             CheckpointReporter(checkpoint_interval, self.save_checkpoint),
@@ -258,14 +280,17 @@ class RunDirectory:
                 total_steps,
                 first_step=first_step,
             ),
+            self._stopper,
         )
+        self._look_at_outputs(simulation)
         self._simulation = simulation
         simulation.reporters.append(self._reporter)
 
     def run(self, simulation: app.Simulation, steps: int) -> None:
         """Advance the Simulation and save a checkpoint at the end.
 
-        If this fails or is interrupted, files are closed, the last checkpoint is kept and the run can be resumed.
+        If this fails or is interrupted, files are closed, the last checkpoint is kept and the run can be resumed. The
+        signal SIGTERM is handled if it is not already, and if this is the main thread.
 
         Parameters
         ----------
@@ -276,18 +301,25 @@ class RunDirectory:
 
         Raises
         ------
+        TerminatedError
+            After SIGTERM, with a checkpoint of the last step.
+        FullDiskError
+            If a file cannot be written because the disk is full.
         BaseException
             Any exception in its original class, also from a callback of OpenMM.
         """
         self._check_open()
+        check_whole_number("steps", steps, at_least=0, what="a number of steps", error=RunDirectoryError)
         reporter = self._reporter
         if reporter is None or self._simulation is None or simulation is not self._simulation:
             raise RunDirectoryError("call attach(simulation, ...) with this Simulation before run")
         try:
             stepper: Stepper = simulation if self._sampler is None else self._sampler
-            stepper.step(steps)
-            if simulation.currentStep != self._saved_step:
-                self.save_checkpoint(simulation)
+            with self._signal:
+                stepper.step(steps)
+                if simulation.currentStep != self._saved_step:
+                    self.save_checkpoint(simulation)
+                self._stopper.stop_if_received(simulation)
             self._write_summary(simulation)
             reporter.pause()
         except BaseException as error:  # noqa: BLE001 - also KeyboardInterrupt, and all are raised again
@@ -322,6 +354,7 @@ class RunDirectory:
             raise RunDirectoryError(f"{self._path} was opened for a new run; open it with resume=True")
         if self._reporter is not None:
             raise RunDirectoryError("resume comes before attach")
+        self._check_simulation(simulation)
         record = self._record
         found = differences(record.identity, run_identity(self._mixed, simulation))
         if found:
@@ -340,8 +373,8 @@ class RunDirectory:
                 self._sampler.recall(memory)
         interval = record.output["trajectory_interval"]
         cut_trajectory(self.trajectory_path, step // interval - first // interval, self._mixed.topology.getNumAtoms())
-        if self.energies_path.exists():
-            cut_energies(self.energies_path, step)
+        self._rows_before = cut_energies(self.energies_path, step) if self.energies_path.exists() else 0
+        self._check_rows(step)
         if loaded != CHECKPOINT_NAME:
             # Skipped checkpoints may be later than this one and must not be loaded again.
             self.save_checkpoint(simulation)
@@ -352,13 +385,19 @@ class RunDirectory:
         return int(step - first)
 
     def save_checkpoint(self, simulation: app.Simulation) -> None:
-        """Save a checkpoint now; earlier frames and rows are on disk before it."""
+        """Save a checkpoint now; earlier frames and rows are on disk before it.
+
+        Raises
+        ------
+        RunDirectoryError
+            If an output file was deleted, replaced or cut since the last checkpoint.
+        """
         self._check_open()
+        self._look_at_outputs(simulation)
         for path in (self.trajectory_path, self.energies_path):
             if path.exists():
                 sync_file(path)
-        save_checkpoint(simulation, self._path, self._memory())
-        self._saved_step = simulation.currentStep
+        self._save_files(simulation)
 
     def close(self) -> None:
         """Close the files, detach from the Simulation and release the directory."""
@@ -402,6 +441,38 @@ class RunDirectory:
                 "choose another directory"
             )
 
+    def _check_simulation(self, simulation: app.Simulation) -> None:
+        check_instance("simulation", simulation, app.Simulation, "an app.Simulation", RunDirectoryError)
+        mine, given = self._mixed.system, simulation.system
+        if given is not mine and hash_system(given) != hash_system(mine):
+            raise RunDirectoryError(
+                f"the Simulation has another System than {self._path} was opened for; make it with mixed.system"
+            )
+
+    def _check_rows(self, step: int) -> None:
+        expected = load_row_count(self._path, step)
+        if expected is not None and self._rows_before != expected:
+            raise OutputFileError(
+                f"{self.energies_path} has {self._rows_before} rows up to step {step}, but had {expected} when the "
+                f"checkpoint was saved; restore the file, or remove {ROWS_NAME} to continue without the lost rows"
+            )
+
+    def _look_at_outputs(self, simulation: app.Simulation) -> None:
+        if self._watches is None or self._energy_reporter is None:
+            return
+        record = self._known_record()
+        interval = record.output["trajectory_interval"]
+        frames = simulation.currentStep // interval - record.first_step // interval
+        trajectory, energies = self._watches
+        trajectory.look(frames > 0, self._saved_step)
+        energies.look(True, self._saved_step)
+
+    def _save_files(self, simulation: app.Simulation) -> None:
+        written = 0 if self._energy_reporter is None else self._energy_reporter.rows_written
+        save_row_count(self._path, simulation.currentStep, self._rows_before + written)
+        save_checkpoint(simulation, self._path, self._memory())
+        self._saved_step = simulation.currentStep
+
     def _memory(self) -> dict[str, Memory]:
         found = dict(self._mixed.memory())
         return found if self._sampler is None else found | {SAMPLER: self._sampler.memory()}
@@ -418,8 +489,7 @@ class RunDirectory:
         if len(positions) > 1 and not np.ptp(positions, axis=0).any():  # OpenMM starts them at zero
             raise RunDirectoryError("all atoms of the Simulation are at the same position; set positions before attach")
         write_topology(self.topology_path, self._mixed.topology, state)
-        save_checkpoint(simulation, self._path, self._memory())
-        self._saved_step = simulation.currentStep
+        self._save_files(simulation)
         # The record is last: if it exists, the run can be resumed.
         self._write_record(
             RunRecord(

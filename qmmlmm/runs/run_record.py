@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from openmm import app
 
-from qmmlmm.durable_files import replace_file
+from qmmlmm.durable_files import checksum, replace_file
 from qmmlmm.errors import RunDirectoryError
 from qmmlmm.runs.provenance import (
     describe_integrator,
@@ -23,7 +23,8 @@ from qmmlmm.runs.provenance import (
 )
 from qmmlmm.runs.reporters import MixedSystemLike
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
+CHECKSUM_KEY = "checksum"
 
 IDENTITY_KEYS = ("mixed_system", "hashes", "integrator")
 """Parts of the record that are the same when a run is resumed."""
@@ -81,6 +82,9 @@ class RunRecord:
                 f"{path} has format {found!r}, this version of qmmlmm reads {RECORD_FORMAT}; use the version that "
                 "wrote it"
             )
+        expected = content.pop(CHECKSUM_KEY, None)
+        if expected != checksum(json.dumps(content)):
+            raise RunDirectoryError(f"{path} is damaged or was edited: its content has another checksum; restore it")
         try:
             return cls(
                 int(content["first_step"]),
@@ -105,6 +109,7 @@ class RunRecord:
             **self.identity,
             "sessions": self.sessions,
         }
+        content[CHECKSUM_KEY] = checksum(json.dumps(content))
         replace_file(path, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
 
     def with_session(self, session: Mapping[str, object]) -> RunRecord:

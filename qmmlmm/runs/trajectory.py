@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 import openmm
 from openmm import app, unit
 
+from qmmlmm.durable_files import full_disk_error, naming_full_disk
 from qmmlmm.errors import OutputFileError
 from qmmlmm.runs.reporters import NextReport, check_finite, checked_interval, steps_to_next
 
@@ -71,7 +73,8 @@ class TrajectoryReporter:
         start = self._path.stat().st_size if self._format == "xtc" and self._path.exists() else 0
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         check_finite("positions", positions, simulation.currentStep)
-        self._writer.writeModel(positions, periodicBoxVectors=state.getPeriodicBoxVectors())
+        with naming_full_disk(self._path):
+            self._writer.writeModel(positions, periodicBoxVectors=state.getPeriodicBoxVectors())
         if self._format == "xtc":
             self._check_written(start)
 
@@ -86,7 +89,7 @@ class TrajectoryReporter:
         with open(self._path, "rb") as file:
             end = _xtc_frame_end(file, start, size)
         if end != size:
-            raise OSError(f"a frame of {self._path} could not be written as a whole; is the disk full?")
+            raise full_disk_error(self._path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 def trajectory_format(path: Path) -> str:

@@ -4,9 +4,11 @@ import importlib.metadata
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -302,7 +304,7 @@ def test_wrong_options_are_refused_before_anything_is_written(argon, tmp_path):
     with RunDirectory(tmp_path, argon) as run:
         with pytest.raises(ValueError, match="energy_interval is a number of steps"):
             run.attach(simulation, **{**INTERVALS, "energy_interval": 0})
-        with pytest.raises(RunDirectoryError, match="one of dcd, xtc, got 'trr'"):
+        with pytest.raises(RunDirectoryError, match="one of 'dcd', 'xtc', got 'trr'"):
             run.attach(simulation, **INTERVALS, trajectory_format="trr")
         with pytest.raises(RunDirectoryError, match="set positions before attach"):
             run.attach(argon.simulation(ready=False), **INTERVALS)
@@ -398,7 +400,8 @@ def test_a_full_disk_stops_the_run_with_an_error_and_the_run_resumes(argon, tmp_
         check=False,
     )
     assert result.returncode == 1
-    assert "OSError" in result.stderr.splitlines()[-1]
+    last = result.stderr.splitlines()[-1]
+    assert re.match(r"qmmlmm.errors.FullDiskError: .*/[a-z.]+ cannot be written: .*make room on its disk", last)
     assert "Exception ignored" not in result.stderr
     done = go_on(argon, tmp_path, 20, trajectory_format=trajectory_format)
     assert steps_in(tmp_path) == list(range(2, done + 21, 2))
@@ -409,3 +412,227 @@ def test_a_directory_that_cannot_be_written_to_is_an_os_error(argon, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="Not a directory"):
         RunDirectory(tmp_path / "file" / "run", argon)
+
+
+# Outputs that are changed behind the back of the run.
+
+
+def lost_rows(path, how):
+    """Damage the energy table of a run in one of four ways."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    if how == "missing":
+        path.unlink()
+    else:
+        kept = {"empty": [], "header": lines[:1], "cut": lines[:5], "hole": lines[:4] + lines[6:]}[how]
+        path.write_bytes(b"".join(kept))
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "header", "cut", "hole"])
+def test_lost_rows_of_energies_are_not_passed_over(argon, tmp_path, how):
+    start(argon, tmp_path, 20)
+    lost_rows(tmp_path / "energies.csv", how)
+    message = r"energies.csv has \d rows up to step 20, but had 10 when .* remove energy_rows.json to continue"
+    with pytest.raises(OutputFileError, match=message):
+        go_on(argon, tmp_path, 20)
+    (tmp_path / "energy_rows.json").unlink()
+    assert go_on(argon, tmp_path, 20) == 20
+    assert steps_in(tmp_path)[-1] == 40
+
+
+def test_the_rows_of_the_checkpoint_before_are_known_too(argon, tmp_path):
+    start(argon, tmp_path, 20)
+    (tmp_path / "checkpoint.chk").write_bytes(b"cut short")
+    with pytest.warns(QmmlmmWarning, match="resumed from checkpoint.chk.previous at step 10"):
+        assert go_on(argon, tmp_path, 30) == 10
+    assert steps_in(tmp_path) == list(range(2, 41, 2))
+
+
+def test_a_damaged_count_of_rows_is_named(argon, tmp_path):
+    start(argon, tmp_path, 20)
+    (tmp_path / "energy_rows.json").write_text("[20")
+    with pytest.raises(RunDirectoryError, match=r"energy_rows.json is damaged .*; remove it to continue"):
+        go_on(argon, tmp_path, 20)
+
+
+@pytest.mark.parametrize("trajectory_format", ["dcd", "xtc"])
+@pytest.mark.parametrize("what", ["energies", "trajectory"])
+@pytest.mark.parametrize("how", ["deleted", "replaced", "cut"])
+def test_outputs_that_somebody_changes_end_the_run_at_the_next_checkpoint(
+    argon, tmp_path, trajectory_format, what, how
+):
+    simulation = argon.simulation()
+    with RunDirectory(tmp_path, argon) as run:
+        run.attach(simulation, **INTERVALS, trajectory_format=trajectory_format)
+        run.run(simulation, 10)
+        path = run.energies_path if what == "energies" else run.trajectory_path
+        saved = path.read_bytes()
+        if how == "deleted":
+            path.unlink()
+        elif how == "replaced":
+            path.with_suffix(".copy").write_bytes(saved)
+            path.with_suffix(".copy").replace(path)
+        else:
+            os.truncate(path, len(saved) // 2)
+        expected = "was deleted" if how == "deleted" and (what, trajectory_format) != ("trajectory", "xtc") else "was "
+        with pytest.raises(RunDirectoryError, match=rf"{path.name} {expected}.* by somebody else .* that of step 10"):
+            run.run(simulation, 10)
+    path.write_bytes(saved)
+    assert go_on(argon, tmp_path, 20, trajectory_format=trajectory_format) == 10
+    assert steps_in(tmp_path) == list(range(2, 31, 2))
+    assert len(frames_in(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("trajectory_format", ["dcd", "xtc"])
+def test_a_trajectory_that_is_deleted_before_the_first_checkpoint_is_noticed(argon, tmp_path, trajectory_format):
+    simulation = argon.simulation()
+    with RunDirectory(tmp_path, argon) as run:
+        run.attach(simulation, **{**INTERVALS, "trajectory_interval": 8}, trajectory_format=trajectory_format)
+        simulation.step(9)
+        run.trajectory_path.unlink()
+        with pytest.raises(RunDirectoryError, match=r"trajectory.* was deleted by somebody else"):
+            run.run(simulation, 10)
+
+
+@pytest.mark.parametrize("name", ["run.json", "state.xml"])
+def test_a_changed_number_in_a_file_of_the_run_is_seen(argon, tmp_path, name):
+    start(argon, tmp_path, 20)
+    text = (tmp_path / name).read_text()
+    place = re.search(r"\d\.\d*(\d)\d" if name == "state.xml" else r'"step": (\d)', text).start(1)
+    other = str((int(text[place]) + 1) % 10)
+    (tmp_path / name).write_text(text[:place] + other + text[place + 1 :])
+    if name == "state.xml":
+        (tmp_path / "checkpoint.chk").unlink()
+        (tmp_path / "checkpoint.chk.previous").unlink()
+        with pytest.warns(QmmlmmWarning, match=r"resumed from state.xml.previous .*because state.xml: the file is dam"):
+            go_on(argon, tmp_path, 20)
+    else:
+        with pytest.raises(RunDirectoryError, match="is damaged or was edited: its content has another checksum"):
+            go_on(argon, tmp_path, 20)
+
+
+def test_openmm_reads_the_state_with_its_checksum(argon, tmp_path):
+    simulation = start(argon, tmp_path, 20)
+    again = argon.simulation(ready=False)
+    again.loadState(str(tmp_path / "state.xml"))
+    old, new = (s.context.getState(positions=True).getPositions(asNumpy=True)._value for s in (simulation, again))
+    np.testing.assert_array_equal(old, new)
+
+
+def test_a_simulation_of_another_system_is_refused(argon, tmp_path):
+    other = Argon(spring=7.0)
+    with RunDirectory(tmp_path / "new", argon) as run:
+        with pytest.raises(RunDirectoryError, match="the Simulation has another System than .*make it with mixed.sys"):
+            run.attach(other.simulation(), **INTERVALS)
+        run.attach(Argon().simulation(), **INTERVALS)  # a System that is equal
+    start(argon, tmp_path / "old", 10)
+    with (
+        RunDirectory(tmp_path / "old", argon, resume=True) as run,
+        pytest.raises(RunDirectoryError, match="the Simulation has another System"),
+    ):
+        run.resume(other.simulation())
+
+
+@pytest.mark.parametrize("value", [None, "simulation", app.Simulation])
+def test_what_is_no_simulation_is_refused(argon, tmp_path, value):
+    with (
+        RunDirectory(tmp_path, argon) as run,
+        pytest.raises(RunDirectoryError, match="simulation is an app.Simulation, got"),
+    ):
+        run.attach(value, **INTERVALS)
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5, np.nan, "10", None, True])
+def test_what_is_no_number_of_steps_is_refused(argon, tmp_path, steps):
+    simulation = argon.simulation()
+    with RunDirectory(tmp_path, argon) as run:
+        run.attach(simulation, **INTERVALS)
+        with pytest.raises(RunDirectoryError, match="steps is a number of steps of 0 or more, got"):
+            run.run(simulation, steps)
+        run.run(simulation, np.int64(2))
+        assert simulation.currentStep == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": None}, "path is a path, got None"),
+        ({"path": "a\0b"}, "path is a path, got"),
+        ({"mixed": openmm.System()}, "mixed is a MixedSystem, got System, which has no 'describe'"),
+        ({"mixed": None}, "mixed is a MixedSystem, got NoneType"),
+        ({"seed": 1.5}, "seed is a whole number of 0 or more, got 1.5"),
+        ({"seed": True}, "seed is a whole number of 0 or more, got True"),
+        ({"resume": "no"}, "resume is True or False, got 'no'"),
+    ],
+)
+def test_wrong_arguments_of_a_directory_are_refused(argon, tmp_path, arguments, message):
+    with pytest.raises(RunDirectoryError, match=message):
+        RunDirectory(**{"path": tmp_path / "run", "mixed": argon, **arguments})
+
+
+def test_a_seed_of_numpy_is_recorded(argon, tmp_path):
+    simulation = argon.simulation()
+    with RunDirectory(tmp_path, argon, seed=np.int64(3)) as run:
+        run.attach(simulation, **INTERVALS)
+    assert json.loads((tmp_path / "run.json").read_text())["sessions"][0]["seeds"]["run"] == 3
+
+
+# SIGTERM.
+
+
+def test_sigterm_saves_a_checkpoint_and_the_run_goes_on_from_there(argon, tmp_path):
+    arguments = [sys.executable, "-W", "error", "-m", "tests.runs.killable_run"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*arguments, str(whole), "dcd"], env=environment(), check=True, capture_output=True)
+    process = subprocess.Popen(
+        [*arguments, str(cut), "dcd"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = errors.splitlines()  # the message and no traceback
+    found = re.fullmatch(r"stopped by SIGTERM at step (\d+), which the checkpoint has; start the same script .*", line)
+    assert found
+    step = json.loads((cut / "progress.json").read_text())["step"]
+    assert step == int(found[1]) < TOTAL_STEPS
+    subprocess.run([*arguments, str(cut), "dcd"], env=environment(), check=True, capture_output=True)
+    assert steps_in(cut) == steps_in(whole)
+    np.testing.assert_array_equal(frames_in(cut).xyz, frames_in(whole).xyz)
+
+
+def test_after_a_run_sigterm_is_what_it_was_before(argon, tmp_path):
+    simulation = argon.simulation()
+    with RunDirectory(tmp_path, argon) as run:
+        run.attach(simulation, **INTERVALS)
+        run.run(simulation, 4)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_the_users_own_is_called(argon, tmp_path):
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        simulation = argon.simulation()
+        with RunDirectory(tmp_path, argon) as run:
+            run.attach(simulation, **INTERVALS)
+            os.kill(os.getpid(), signal.SIGTERM)
+            run.run(simulation, 10)
+        assert received == [signal.SIGTERM]
+        assert simulation.currentStep == 10
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_run_in_another_thread_needs_no_signals(argon, tmp_path):
+    errors = []
+
+    def work():
+        try:
+            start(argon, tmp_path, 10)
+        except BaseException as error:  # noqa: BLE001 - the thread's error is shown by the test
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not errors
