@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from collections.abc import Iterable
 from typing import Any, Dict, TypeVar, cast  # noqa: UP035  (TorchScript reads it)
 
@@ -17,14 +16,12 @@ from torch import Tensor
 from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, EvaluatedPotential, RegionSpecification
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.errors import PotentialError, listed
-from qmmlmm.ml.model_file import SETTINGS_FILE, ModelFile, read_model_file, setting_of, write_model_file
+from qmmlmm.ml.model_file import ModelFile, read_model_file, write_model_file
 from qmmlmm.ml.network_file import create_network, network_of, network_settings, network_weights
 from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.setting_checks import check_flag, is_whole_number
 
-TORCHSCRIPT_VERSION = 2
-"""Version of files that are TorchScript as a whole; they have no checksums and are read with ``trust_code``."""
 SETTINGS = ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state")
 
 
@@ -283,13 +280,10 @@ class MLPotential(EvaluatedPotential):
         PotentialError
             If it is damaged, is not a model that `save` wrote, or has code that is not trusted.
         """
-        if check_flag("trust_code", trust_code, PotentialError) and _is_torchscript(path):
-            module, found = _read_torchscript(path)
-        else:
-            content = read_model_file(path)
-            module, found = _module_of(content, path, trust_code), None
-            if "potential" in content.settings:
-                found = setting_of(content, "potential", path)
+        check_flag("trust_code", trust_code, PotentialError)
+        content = read_model_file(path)
+        module = _module_of(content, path, trust_code)
+        found = content.settings.get("potential")
         if found is None and isinstance(module, ResponseNetwork):
             settings = _region_settings(module)
         elif isinstance(found, dict) and not set(SETTINGS) - set(found):
@@ -353,31 +347,6 @@ def _module_of(content: ModelFile, path: str | os.PathLike[str], trust_code: boo
         return torch.jit.load(io.BytesIO(content.module), map_location="cpu")
     except RuntimeError as error:
         raise PotentialError(f"{os.fspath(path)!r} cannot be read by torch {torch.__version__}: {error}") from error
-
-
-def _is_torchscript(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is TorchScript as a whole, as model files of qmmlmm 0.1 are."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(f"/extra/{SETTINGS_FILE}") for name in archive.namelist())
-
-
-def _read_torchscript(path: str | os.PathLike[str]) -> tuple[torch.nn.Module, object]:
-    """Return module and settings of a model file of qmmlmm 0.1."""
-    extra = {SETTINGS_FILE: ""}
-    try:
-        module = torch.jit.load(os.fspath(path), map_location="cpu", _extra_files=extra)
-        settings = json.loads(extra[SETTINGS_FILE])
-    except (RuntimeError, ValueError) as error:
-        raise PotentialError(f"{os.fspath(path)!r} cannot be read by torch {torch.__version__}: {error}") from error
-    version = settings.get("format_version") if isinstance(settings, dict) else None
-    if version != TORCHSCRIPT_VERSION:
-        raise PotentialError(
-            f"{os.fspath(path)!r} has the format version {version}, this qmmlmm reads {TORCHSCRIPT_VERSION} of such "
-            "files; train it again with 'qmmlmm train'"
-        )
-    return module, settings
 
 
 def _checked_conditions(conditions: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:

@@ -140,15 +140,10 @@ def _parts_of(source: Path) -> dict[str, bytes]:
 
 def _what_else(names: Mapping[str, bytes]) -> str:
     """Return what an archive that is no model file is, as the end of a sentence."""
-    if any(name.endswith(f"/extra/{SETTINGS_FILE}") for name in names):
-        return (
-            "is a model file of qmmlmm 0.1, which is TorchScript, and TorchScript is code; if you trust "
-            "whoever made it, read it with MLPotential.load(path, trust_code=True)"
-        )
     if any(name.endswith("/constants.pkl") for name in names):
         return (
-            "is TorchScript without elements, embedding and units; wrap it: "
-            "MLPotential(torch.jit.load(path), elements=[...]).save(path)"
+            "is TorchScript, which is code, without elements, embedding and units; if you trust whoever made it, wrap "
+            "it: MLPotential(torch.jit.load(path), elements=[...]).save(path)"
         )
     if any(name.endswith("data.pkl") for name in names):
         return f"looks like a pickle of torch.save, which can run any code and is not read; {ADVICE}"

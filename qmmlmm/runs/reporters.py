@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TextIO, TypedDict
+from typing import Any, NoReturn, Protocol, TextIO, TypedDict, runtime_checkable
 
 import numpy as np
 import openmm
@@ -36,6 +36,7 @@ class NextReport(TypedDict):
     include: list[str]
 
 
+@runtime_checkable
 class MixedSystemLike(Protocol):
     """The part of a `MixedSystem` that reporters and run directories use."""
 

@@ -149,10 +149,8 @@ class RunDirectory:
     ) -> None:
         self._path = check_path("path", path, RunDirectoryError)
         check_flag("resume", resume, RunDirectoryError)
-        for name in ("describe", "term_energies", "topology", "system"):
-            # A System, given for the MixedSystem, would be noticed much later.
-            if not hasattr(mixed, name):
-                raise RunDirectoryError(f"mixed is a MixedSystem, got {type(mixed).__name__}, which has no {name!r}")
+        if not isinstance(mixed, MixedSystemLike):
+            raise RunDirectoryError(f"mixed is a MixedSystem, as create_mixed_system returns it, got {mixed!r}")
         self._mixed = mixed
         self._seed = None if seed is None else check_whole_number("seed", seed, at_least=0, error=RunDirectoryError)
         self._sampler = sampler

@@ -336,43 +336,12 @@ def test_a_pickle_in_the_place_of_weights_is_not_unpickled(tmp_path):
     assert not marker.exists()
 
 
-def file_of_version_2(path, version=2, text=None):
-    """A model file of qmmlmm 0.1."""
-    settings = {"elements": [1, 8], "atomic_numbers": None, "embeddings": ["mechanical"], "charge": 0}
-    settings |= {"multiplicity": 1, "conditions": None, "state": 0, "format_version": version}
-    module = MLPotential(Springs(), elements=[1, 8]).module
-    torch.jit.save(module, str(path), _extra_files={SETTINGS_FILE: json.dumps(settings) if text is None else text})
-
-
-def test_a_file_of_an_earlier_version_is_read_if_it_is_trusted(tmp_path):
-    path = tmp_path / "model.pt"
-    file_of_version_2(path)
-    with pytest.raises(PotentialError, match=r"a model file of qmmlmm 0.1, .* is code.*trust_code=True"):
-        MLPotential.load(path)
-    potential = MLPotential.load(path, trust_code=True)
-    assert energy(potential) == pytest.approx(float(Springs()(POSITIONS).detach()), rel=1e-15)
-    potential.save(path)
-    assert energy(MLPotential.load(path, trust_code=True)) == energy(potential)
-
-
-@pytest.mark.parametrize("version", [0, 1, 3, None, "1"])
-def test_torchscript_of_another_version_is_refused(tmp_path, version):
-    file_of_version_2(tmp_path / "model.pt", version)
-    with pytest.raises(PotentialError, match=f"has the format version {version}, this qmmlmm reads 2 of such files"):
-        MLPotential.load(tmp_path / "model.pt", trust_code=True)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"format_version": 2}'])
-def test_settings_of_torchscript_that_cannot_be_read_are_refused(tmp_path, text):
-    file_of_version_2(tmp_path / "model.pt", text=text)
-    with pytest.raises(PotentialError, match="cannot be read|has the format version|has no settings of a potential"):
-        MLPotential.load(tmp_path / "model.pt", trust_code=True)
-
-
 def test_torchscript_that_does_not_say_what_it_is_for_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     torch.jit.save(torch.jit.script(Springs()), str(path))
-    with pytest.raises(PotentialError, match=r"is TorchScript without elements, .* wrap it: MLPotential\("):
+    with pytest.raises(
+        PotentialError, match=r"is TorchScript, which is code, without elements, .* wrap it: MLPotential\("
+    ):
         MLPotential.load(path)
 
 

@@ -557,8 +557,8 @@ def test_what_is_no_number_of_steps_is_refused(argon, tmp_path, steps):
     [
         ({"path": None}, "path is a path, got None"),
         ({"path": "a\0b"}, "path is a path, got"),
-        ({"mixed": openmm.System()}, "mixed is a MixedSystem, got System, which has no 'describe'"),
-        ({"mixed": None}, "mixed is a MixedSystem, got NoneType"),
+        ({"mixed": openmm.System()}, "mixed is a MixedSystem, .* got <openmm.*System"),
+        ({"mixed": None}, "mixed is a MixedSystem, .* got None"),
         ({"seed": 1.5}, "seed is a whole number of 0 or more, got 1.5"),
         ({"seed": True}, "seed is a whole number of 0 or more, got True"),
         ({"resume": "no"}, "resume is True or False, got 'no'"),
