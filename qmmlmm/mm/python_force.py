@@ -7,6 +7,7 @@ OpenMM turns an exception in a callback into an OpenMMException, without its cla
 from __future__ import annotations
 
 import functools
+import pickle
 import threading
 import time
 import uuid
@@ -56,7 +57,8 @@ class PythonRunner(TermRunner):
         _pass_openmm_an_array()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_find_or_build, (self.key, self.region_term, self.weight))
+        # Bytes within the pickle: OpenMM crashes if an exception leaves unpickling, and there are many reasons for one.
+        return (_find_or_build, (self.key, pickle.dumps((self.region_term, self.weight))))
 
     @property
     def backend(self) -> str:
@@ -191,8 +193,39 @@ def _pass_openmm_an_array() -> None:
     context.setPositions(np.zeros((1, 3)))
 
 
-def _find_or_build(key: str, region_term: RegionTerm, weight: Coefficient | None) -> PythonRunner:
-    return _live.get(key) or PythonRunner(region_term, key, weight)
+class UnreadableTerm:
+    """A callback in the place of a term that could not be read from a serialised System. Each call raises.
+
+    Parameters
+    ----------
+    archive : bytes
+        Pickle that could not be read; it is written again as it is.
+    error : Exception
+    """
+
+    def __init__(self, key: str, archive: bytes, error: Exception) -> None:
+        self._key, self._archive, self._error = key, archive, error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_find_or_build, (self._key, self._archive))
+
+    def __call__(self, state: openmm.State) -> tuple[float, FloatArray]:
+        """Raise EvaluationError."""
+        raise EvaluationError(
+            f"a term of this serialised System cannot be read here: {type(self._error).__name__}: {self._error}; "
+            "install the packages and versions with which it was written, or make the System again from its script"
+        ) from self._error
+
+
+def _find_or_build(key: str, archive: bytes) -> PythonRunner | UnreadableTerm:
+    found = _live.get(key)
+    if found is not None:
+        return found
+    try:
+        region_term, weight = pickle.loads(archive)
+        return PythonRunner(region_term, key, weight)
+    except Exception as error:  # noqa: BLE001 - OpenMM crashes if any exception leaves this function
+        return UnreadableTerm(key, archive, error)
 
 
 def create_python_force(runner: PythonRunner, parameters: Mapping[str, float] | None = None) -> openmm.PythonForce:
