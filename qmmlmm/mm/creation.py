@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Literal
 
 import openmm
@@ -16,7 +15,7 @@ from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.embedding.torch_term import MeshPrecision, TorchTerm
-from qmmlmm.errors import HamiltonianError, QmmlmmWarning, UnsupportedSystemError, listed
+from qmmlmm.errors import HamiltonianError, UnsupportedSystemError, listed
 from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.mm.force_field_potential import ForceFieldPotential, force_field_term
 from qmmlmm.mm.mixed_system import MixedSystem
@@ -204,9 +203,4 @@ def _choose_backend(hamiltonian: Hamiltonian, ml_backend: MLBackend) -> str:
         return "torchforce"
     if ml_backend == "torchforce":
         raise HamiltonianError(f"ML terms cannot run through TorchForce: {reason}")
-    warnings.warn(
-        f"ML terms run through openmm.PythonForce, because TorchForce is not available: {reason}",
-        QmmlmmWarning,
-        stacklevel=3,
-    )
     return "pythonforce"

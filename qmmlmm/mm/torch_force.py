@@ -14,6 +14,9 @@ import torch
 SUPPORTED_TORCH = "2.9"
 """The version that the wheel ``openmmtorch`` 1.5 is linked against; with another one it crashes."""
 
+SUPPORTED_OPENMM = "8.5"
+"""With OpenMM 8.6, reading a serialised TorchForce crashes."""
+
 _PLATFORM_LIBRARIES = ("Reference", "CUDA", "OpenCL", "HIP")
 
 
@@ -29,6 +32,9 @@ def unavailable_because() -> str | None:
     version = torch.__version__.split("+")[0]
     if not version.startswith(SUPPORTED_TORCH + "."):
         return f"openmmtorch needs torch {SUPPORTED_TORCH}, this is torch {version}"
+    installed = openmm.version.short_version
+    if not installed.startswith(SUPPORTED_OPENMM + "."):
+        return f"openmmtorch needs OpenMM {SUPPORTED_OPENMM}, this is OpenMM {installed}"
     try:
         # The module of the wheel imports simtk.openmm, which prints a deprecation note.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

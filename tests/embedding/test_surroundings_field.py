@@ -17,6 +17,7 @@ from qmmlmm.geometry import Geometry
 from tests.contexts import energy_and_forces, make_context, system_energy_and_forces
 from tests.embedding.torch_modules import evaluate
 from tests.finite_differences import central_difference
+from tests.torch_backends import BACKENDS
 from tests.toy_potentials import FixedCharges, Polarisable, fixed_in_openmm
 from tests.toy_systems import chains_among_ions, nearest_images, nonbonded_force
 
@@ -67,7 +68,7 @@ def test_a_region_of_fixed_charges_gives_the_plain_force_field_back(far_reach, s
         case.topology,
         case.system,
         Hamiltonian([Term(potential, region, embedding="electrostatic")]),
-        ml_backend="torchforce",
+        ml_backend="pythonforce",
     )
     plain = system_energy_and_forces(case.system, case.positions)
     assert_same(system_energy_and_forces(mixed.system, case.positions), plain, PLAIN_TOLERANCE)
@@ -97,7 +98,7 @@ def test_two_regions_of_fixed_charges_count_each_other_once(far_reach, shape, le
         learned = level == "ML" or (level == "both" and k == 0)
         potential = fixed(charges) if learned else fixed_in_openmm(charges)
         terms.append(Term(potential, region, embedding="electrostatic"))
-    mixed = create_mixed_system(case.topology, case.system, Hamiltonian(terms), ml_backend="torchforce")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian(terms), ml_backend="pythonforce")
     plain = system_energy_and_forces(case.system, case.positions)
     assert_same(system_energy_and_forces(mixed.system, case.positions), plain, PLAIN_TOLERANCE)
 
@@ -109,7 +110,7 @@ def test_a_scaled_box_has_the_energy_and_forces_of_the_plain_force_field(far_rea
         case.topology,
         case.system,
         Hamiltonian([Term(fixed(case.charges[: len(region)]), region, embedding="electrostatic")]),
-        ml_backend="torchforce",
+        ml_backend="pythonforce",
     )
     seen = []
     for system in (case.system, mixed.system):
@@ -155,7 +156,7 @@ def test_the_pressure_is_smooth_and_that_of_the_plain_force_field(far_reach, sha
     assert abs(rest).max() < SMOOTHNESS * abs(found).max()
 
 
-@pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", ["cubic", "triclinic", None])
 def test_mixed_precision_has_the_error_of_single_precision(shape, backend):
     case = chains_among_ions(shape, 1, 2)

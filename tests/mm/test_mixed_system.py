@@ -32,6 +32,7 @@ from qmmlmm.errors import (
     UnsupportedSystemError,
 )
 from qmmlmm.geometry import Geometry
+from qmmlmm.mm.torch_force import unavailable_because
 from qmmlmm.units import BOHR_IN_NM
 from tests.contexts import make_context, system_energy_and_forces, term_differences, term_forces
 from tests.mm.tolerances import (
@@ -44,6 +45,7 @@ from tests.mm.tolerances import (
     ROUND_OFF_ENERGY,
     ROUND_OFF_FORCE,
 )
+from tests.torch_backends import BACKENDS
 from tests.toy_potentials import BondedSprings, EvaluatedSprings, Failing, PolarisableModel
 from tests.toy_systems import (
     PEPTIDE,
@@ -232,7 +234,7 @@ def test_the_system_handed_in_is_not_changed(tip4p_cube):
     assert openmm.XmlSerializer.serialize(tip4p_cube.system) == before
 
 
-@pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_serialised_and_a_copied_system_have_the_same_energy_and_forces(tip4p_cube, backend):
     case = tip4p_cube
     whole, peptide, pair = correction(case, SIDE_CHAIN)
@@ -476,7 +478,7 @@ def test_the_selection_and_the_script_of_the_readme_fit_together(tip4p_cube):
     )
     description = mixed.describe()
     assert description["regions"][0]["link_bonds"][0]["outside_atom"].startswith("ALA2:CA")
-    assert description["terms"][0]["backend"] == "TorchForce"
+    assert description["terms"][0]["backend"] == ("PythonForce" if unavailable_because() else "TorchForce")
 
 
 def test_the_charge_that_a_core_and_its_surroundings_have_together_is_that_of_the_system(amber_vacuum):

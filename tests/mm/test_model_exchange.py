@@ -10,6 +10,7 @@ from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import HamiltonianError, PotentialError
 from qmmlmm.mm.model_exchange import exchange_model
 from tests.contexts import energy_and_forces, make_context
+from tests.torch_backends import BACKENDS
 from tests.toy_potentials import ELEMENTS, Committee
 from tests.toy_systems import PEPTIDE
 
@@ -30,7 +31,7 @@ def seen(mixed, context):
     return *energy_and_forces(context), names
 
 
-@pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_running_contexts_go_on_with_the_new_model(amber_vacuum, backend):
     case = amber_vacuum
     mixed = build(case, 0, backend)

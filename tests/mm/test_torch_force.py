@@ -4,7 +4,6 @@ import copy
 import pickle
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,16 @@ import torch
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.torch_term import TorchTerm
-from qmmlmm.errors import HamiltonianError, NonFiniteError, QmmlmmWarning
+from qmmlmm.errors import HamiltonianError, NonFiniteError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.torch_force import unavailable_because
 from tests.contexts import energy_and_forces, make_context, system_energy_and_forces
 from tests.finite_differences import central_difference
+from tests.torch_backends import needs_torch_force
 from tests.toy_potentials import Fails, NotANumberBeyond, NotANumberInField, Springs, SpringsInField
 from tests.toy_systems import molecule_among_ions
 
+pytestmark = needs_torch_force
 ROOT = Path(__file__).resolve().parents[2]
 
 SAME_MODULE = 1e-12  # relative; one TorchScript module, frozen by TorchForce and not by PythonForce
@@ -136,7 +137,7 @@ def test_another_version_of_torch_is_the_reason():
     assert unavailable_because() == "openmmtorch needs torch 2.9, this is torch 3.1.4"
 
 
-def test_without_torch_force_there_is_one_warning_and_the_same_result(other_torch):
+def test_without_torch_force_there_is_the_same_result_and_no_warning(other_torch):
     case = molecule_among_ions()
     region, other = Region("mol", [0, 1, 2]), Region("ion", [5])
     field = MLPotential(SpringsInField(), elements=[1, 8], embeddings=["electrostatic"])
@@ -144,14 +145,9 @@ def test_without_torch_force_there_is_one_warning_and_the_same_result(other_torc
     hamiltonian = Hamiltonian(
         [Term(field, region, embedding="electrostatic"), Term(single, other, embedding="mechanical")]
     )
-    with pytest.warns(
-        QmmlmmWarning, match=r"through openmm.PythonForce, because .* needs torch 2.9, this is torch 3.1.4"
-    ) as record:
-        fallen_back = create_mixed_system(case.topology, case.system, hamiltonian)
-    assert len(record) == 1
-    assert record[0].filename == __file__  # it points at the user's line
-    found = system_energy_and_forces(fallen_back.system, case.positions)
-    assert fallen_back.terms["mol/ML"].runner.evaluations == 1
+    python = create_mixed_system(case.topology, case.system, hamiltonian)
+    found = system_energy_and_forces(python.system, case.positions)
+    assert python.terms["mol/ML"].runner.evaluations == 1
     torch.__version__ = "2.9.1"
     unavailable_because.cache_clear()
     direct = create_mixed_system(case.topology, case.system, hamiltonian, ml_backend="torchforce")
@@ -164,11 +160,14 @@ def test_torch_force_that_was_asked_for_and_is_not_there_is_an_error():
         mixed_system(molecule_among_ions(periodic=False))
 
 
-@pytest.mark.usefixtures("other_torch")
-def test_python_force_that_was_asked_for_gives_no_warning():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        mixed_system(molecule_among_ions(periodic=False), backend="pythonforce")
+def test_another_version_of_openmm_is_the_reason(monkeypatch):
+    monkeypatch.setattr(openmm.version, "short_version", "8.6.1")
+    unavailable_because.cache_clear()
+    try:
+        assert unavailable_because() == "openmmtorch needs OpenMM 8.5, this is OpenMM 8.6.1"
+    finally:
+        monkeypatch.undo()
+        unavailable_because.cache_clear()
 
 
 def test_a_package_that_is_missing_is_the_reason(monkeypatch):

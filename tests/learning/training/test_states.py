@@ -18,6 +18,7 @@ from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
 from qmmlmm.units import BOHR_IN_NM, HARTREE_IN_KJ_PER_MOL
 from tests.contexts import system_energy_and_forces
+from tests.torch_backends import needs_torch_force
 
 # Charge, multiplicity, state: energy at the minimum, hartree, and the angle there, degrees.
 SURFACES = {
@@ -101,8 +102,8 @@ def test_one_model_learns_all_surfaces(trained):
     ("embedding", "backend"),
     [
         ("mechanical", "pythonforce"),
-        ("electrostatic", "torchforce"),
-        pytest.param("mechanical", "torchforce", marks=pytest.mark.slow),
+        pytest.param("electrostatic", "torchforce", marks=needs_torch_force),
+        pytest.param("mechanical", "torchforce", marks=[pytest.mark.slow, needs_torch_force]),
         pytest.param("electrostatic", "pythonforce", marks=pytest.mark.slow),
     ],
 )
