@@ -171,7 +171,7 @@ def test_what_is_no_positive_time_is_refused(value, message):
 
 def test_a_limit_that_may_be_equalled():
     assert check_quantity("t", 0, unit.picosecond, at_least=0.0) == 0.0
-    with pytest.raises(SettingError, match="t is 0 picosecond or more, got -1"):
+    with pytest.raises(SettingError, match="t is zero or a number above, in picosecond, got -1"):
         check_quantity("t", -1, unit.picosecond, at_least=0.0)
 
 

@@ -9,6 +9,7 @@ from openmm import app
 
 from qmmlmm.errors import SettingError
 from qmmlmm.nonadiabatic.velocity_verlet import VelocityVerletIntegrator
+from qmmlmm.setting_checks import check_instance
 from qmmlmm.units import FloatArray, IntArray
 
 
@@ -45,10 +46,11 @@ class Nuclei:
     Raises
     ------
     SettingError
-        If the Simulation has another integrator.
+        If it is no Simulation, or has another integrator.
     """
 
     def __init__(self, simulation: app.Simulation) -> None:
+        check_instance("simulation", simulation, app.Simulation, "an openmm.app.Simulation")
         integrator = simulation.integrator
         if not isinstance(integrator, VelocityVerletIntegrator):
             raise SettingError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qmmlmm.setting_checks import check_path
 from qmmlmm.units import FloatArray, IntArray
 
 CONFIDENCE = 1.959964
@@ -39,7 +40,13 @@ class Populations:
     n_trajectories: int
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write a table with a row for each time; the header names the units."""
+        """Write a table with a row for each time; the header names the units.
+
+        Raises
+        ------
+        SettingError
+            If it is no path.
+        """
         columns = ["Time (ps)"]
         for k in range(self.shares.shape[1]):
             columns += [f"Share {k}", f"Share {k} Lower", f"Share {k} Upper", f"Population {k}"]
@@ -57,6 +64,7 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
         Names with units.
     rows : iterable of sequences of float
     """
+    check_path("path", path)
     lines = ["#" + ",".join(f'"{column}"' for column in columns)]
     lines += [",".join(f"{value:.10g}" for value in row) for row in rows]
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -200,7 +200,7 @@ def test_normal_modes_have_the_frequency_of_the_force_constant():
     assert modes.zero_point_energy._value == pytest.approx(
         0.5 * modes.wave_numbers[-1] / HARTREE_IN_PER_CM * HARTREE_IN_KJ_PER_MOL
     )
-    for atoms, message in (([], "0 to 1, got none"), ([0, 2], "0 to 1, got 0, 2")):
+    for atoms, message in (([], "atoms has no atom"), ([0, 2], "0 to 1, got 2"), ([0, 0], "an atom twice")):
         with pytest.raises(SelectionError, match=message):
             normal_modes(context, atoms)
 

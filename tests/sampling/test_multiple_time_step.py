@@ -548,7 +548,7 @@ def test_correction_terms():
         ((300.0, 1.0, 0.004, 2.0), SettingError, "inner_steps is a whole number"),
         ((300.0, 1.0, -0.004, 2), SettingError, "step_size is a number above zero"),
         ((0.0, 1.0, 0.004, 2), SettingError, "temperature is a number above zero"),
-        ((300.0, -1.0, 0.004, 2), SettingError, "friction is zero or a number above, in 1/ps, got -1"),
+        ((300.0, -1.0, 0.004, 2), SettingError, "friction is zero or a number above, in /picosecond, got -1"),
     ],
 )
 def test_wrong_numbers_are_refused(arguments, error, text):
