@@ -20,7 +20,14 @@ import numpy as np
 from qmmlmm.coupling.state_results import StateResults
 from qmmlmm.errors import EvaluationError, PotentialError, RegionError, listed
 from qmmlmm.geometry import Geometry
-from qmmlmm.setting_checks import check_flag, check_positive, check_text, check_whole_number, is_whole_number
+from qmmlmm.setting_checks import (
+    LARGEST_COUNT,
+    check_flag,
+    check_positive,
+    check_text,
+    check_whole_number,
+    is_whole_number,
+)
 from qmmlmm.units import FloatArray, IntArray
 
 EMBEDDINGS = ("mechanical", "electrostatic")
@@ -83,11 +90,11 @@ class Capabilities:
         unknown = [str(name) for name in self.embeddings if not isinstance(name, str) or name not in EMBEDDINGS]
         if unknown or not self.embeddings:
             raise PotentialError(f"embeddings are among {', '.join(EMBEDDINGS)}, got {listed(unknown) or 'none'}")
-        check_whole_number("n_states", self.n_states, error=PotentialError)
+        check_whole_number("n_states", self.n_states, at_most=LARGEST_COUNT, error=PotentialError)
         check_whole_number("state", self.state, at_least=0, error=PotentialError)
         if self.state >= self.n_states:
             raise PotentialError(f"state {self.state} does not exist: there are states 0 to {self.n_states - 1}")
-        check_whole_number("mesh_order", self.mesh_order, at_least=3, error=PotentialError)
+        check_whole_number("mesh_order", self.mesh_order, at_least=3, at_most=LARGEST_COUNT, error=PotentialError)
         if self.splitting is not None:
             check_positive("splitting", self.splitting, "1/bohr", PotentialError)
         for name in ("follows_state", "long_range", "smeared_charges", "couplings", "charge_energies"):

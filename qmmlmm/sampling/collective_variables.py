@@ -181,9 +181,10 @@ class Torsion:
 def _check_particles(variable: object) -> None:
     for name, value in vars(variable).items():
         check_whole_number(name, value, at_least=0, at_most=LARGEST_COUNT, what="an index")
-    indices = list(vars(variable).values())
-    if len(set(indices)) < len(indices):
-        raise SettingError(f"{type(variable).__name__} needs different particles, got {listed(indices)}")
+    given = vars(variable)
+    if len(set(given.values())) < len(given):
+        found = listed(f"{name}={index}" for name, index in given.items())
+        raise SettingError(f"{type(variable).__name__} needs different particles, got {found}")
 
 
 def _check_name(name: object) -> None:

@@ -76,7 +76,11 @@ class HillVariable:
                 raise LoopError(f"a torsion is periodic: leave out low and high, got {self.low}, {self.high}")
             if self.width > 1.0:
                 raise LoopError(f"width of a hill along a torsion is in radians and at most 1, got {self.width!r}")
-        elif not is_number(self.low) or not is_number(self.high) or not -math.inf < self.low < self.high < math.inf:
+        elif (
+            not is_number(self.low)
+            or not is_number(self.high)
+            or not -math.inf < as_float(self.low) < as_float(self.high) < math.inf
+        ):
             raise LoopError(f"hills along a distance need low below high, in nm, got {self.low!r} and {self.high!r}")
         low, high = self.edges
         if POINTS_PER_WIDTH * (high - low) / self.width > MOST_POINTS:

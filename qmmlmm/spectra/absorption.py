@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qmmlmm.errors import TransitionsError
+from qmmlmm.errors import SettingError, TransitionsError
 from qmmlmm.setting_checks import (
     check_array,
     check_choice,
@@ -128,6 +128,8 @@ def broadened(
     check_positive("full_width", full_width, "eV")
     check_choice("shape", shape, ("gaussian", "lorentzian"))
     grid = check_array("grid", grid, (None,))
+    if not len(grid):
+        raise SettingError("grid has no energy")
     energies = check_array("energies", energies, (None, None))
     strengths = check_array("strengths", strengths, energies.shape)
     away = grid - energies[..., None]

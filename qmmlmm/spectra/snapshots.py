@@ -51,7 +51,9 @@ def read_snapshots(path: str | os.PathLike[str], topology: object, n: int, first
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise TransitionsError(f"{path} is no trajectory that MDTraj reads: {error}") from error
     if not 1 <= n <= length - first:
-        raise TransitionsError(f"{path} has {length} frames, {n} from frame {first} on cannot be taken; take fewer")
+        raise TransitionsError(
+            f"{path} has {length} frames, {n} from frame {first} on cannot be taken; take fewer, or an earlier first"
+        )
     found = []
     for index in np.unique(np.linspace(first, length - 1, n).round().astype(int)):
         try:

@@ -53,7 +53,7 @@ class Transitions:
             raise TransitionsError("vacuum_energies and vacuum_strengths are given both or not at all")
         shape = None
         for name, value in vars(self).items():
-            if value is not None:
+            if value is not None or not name.startswith("vacuum"):
                 array = check_array(name, value, (None, None) if shape is None else shape, error=TransitionsError)
                 if not array.size:
                     raise TransitionsError(f"{name} has no excitation: its shape is {array.shape}")
@@ -113,7 +113,7 @@ def compute_transitions(
     check_instance("term", term, EvaluatedTerm, "an EvaluatedTerm, such as mixed.evaluated_term('dye/QM')")
     geometries = list(check_items("frames", frames, Geometry, empty=True))
     if not geometries:
-        raise TransitionsError("there are no snapshots")
+        raise TransitionsError("there are no snapshots: frames is empty")
     for index, geometry in enumerate(geometries):
         check_array(f"positions of snapshot {index}", geometry.positions, (term.layout.n_particles, 3))
         if term.layout.periodic and geometry.box is None:
