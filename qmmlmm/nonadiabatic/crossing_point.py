@@ -10,6 +10,7 @@ import openmm
 from openmm import unit
 
 from qmmlmm.errors import ConvergenceError, NonFiniteError, SelectionError, SettingError, listed
+from qmmlmm.nonadiabatic.nuclei import check_context
 from qmmlmm.nonadiabatic.seam_steps import BOND, TINY, displaced, expected_curvature, seam_step, turned, updated
 from qmmlmm.setting_checks import LARGEST_COUNT, check_atoms, check_instance, check_positive, check_whole_number
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray, IntArray
@@ -106,8 +107,8 @@ def crossing_point(
     between the atoms, and the molecule is rotated as a whole with its known gradients and curvatures. Where no step
     helps, the curvature is rebuilt from scratch a few times.
     """
-    for name, context in (("first", first), ("second", second)):
-        check_instance(name, context, openmm.Context, "an openmm.Context")
+    check_context("first", first)
+    check_instance("second", second, openmm.Context, "an openmm.Context")
     sizes = [context.getSystem().getNumParticles() for context in (first, second)]
     if sizes[0] != sizes[1]:
         raise SettingError(f"first and second are of Systems with {sizes[0]} and {sizes[1]} particles; give the same")

@@ -10,6 +10,7 @@ import openmm
 from openmm import unit
 
 from qmmlmm.errors import NonFiniteError, SelectionError, listed
+from qmmlmm.nonadiabatic.nuclei import check_context
 from qmmlmm.setting_checks import check_atoms, check_instance, check_length, check_not_negative, check_quantity
 from qmmlmm.units import (
     GAS_CONSTANT,
@@ -118,11 +119,11 @@ def normal_modes(context: openmm.Context, atoms: Iterable[int], step: Scalar = 0
     SelectionError
         If there are no atoms, they are no different indices, or one has no mass.
     SettingError
-        If it is no Context, or the step is out of range.
+        If it is no Context with positions, or the step is out of range.
     NonFiniteError
         If forces are not finite numbers.
     """
-    check_instance("context", context, openmm.Context, "an openmm.Context, such as simulation.context")
+    check_context("context", context)
     system = context.getSystem()
     chosen = np.array(sorted(check_atoms("atoms", atoms, system.getNumParticles())), dtype=np.int64)
     masses = np.array([system.getParticleMass(int(a)).value_in_unit(unit.dalton) for a in chosen])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import openmm
 from openmm import app
 
 from qmmlmm.errors import SettingError
@@ -29,6 +30,22 @@ class StepStart:
     velocities: FloatArray
     time: float
     step: int
+
+
+def check_context(name: str, context: openmm.Context) -> openmm.Context:
+    """Return a Context with positions.
+
+    Raises
+    ------
+    SettingError
+        If it is no Context, or has no positions.
+    """
+    check_instance(name, context, openmm.Context, "an openmm.Context, such as simulation.context")
+    try:
+        context.getState(energy=True, groups=0)  # of no force, so that nothing is computed
+    except openmm.OpenMMException as error:
+        raise SettingError(f"{name} is a Context with positions: {error}") from error
+    return context
 
 
 class Nuclei:
