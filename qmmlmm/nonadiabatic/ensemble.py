@@ -240,7 +240,7 @@ class Ensemble:
         RunDirectoryError
             If it has not been started, or its file is damaged.
         """
-        check_whole_number("index", index, at_least=0, at_most=len(self.conditions) - 1, what="a trajectory")
+        check_whole_number("index", index, at_least=0, at_most=len(self.conditions) - 1, what="an index")
         path = Path(self.directory) / f"{index:04d}"
         if not path.with_suffix(".npz").exists():
             raise RunDirectoryError(f"{self.directory} holds nothing of trajectory {index} yet; call run")

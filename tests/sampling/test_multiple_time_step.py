@@ -360,9 +360,9 @@ def test_isokinetic_is_refused_where_it_cannot_be_right():
         make([0, 1, 2])
     with pytest.raises(SettingError, match="isokinetic particles 3 have no mass"):
         make([2, 3])
-    with pytest.raises(SettingError, match="names particles from 0 to 3, got 4"):
+    with pytest.raises(SettingError, match="isokinetic has atom indices from 0 to 3, got 4"):
         make([4])
-    with pytest.raises(SettingError, match="got none"):
+    with pytest.raises(SettingError, match="isokinetic has no atom"):
         make([])
     with pytest.raises(SettingError, match="isokinetic needs a temperature"):
         make(True, None)
