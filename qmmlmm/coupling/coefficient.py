@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qmmlmm.errors import HamiltonianError
+from qmmlmm.errors import HamiltonianError, shown
 from qmmlmm.setting_checks import as_float, is_number
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -56,11 +56,11 @@ def parse_coefficient(given: float | str) -> Coefficient:
         return _parse_text(given)
     if not is_number(given):
         raise HamiltonianError(
-            f"the coefficient of a term is a number, or a sum of parameters such as '1-lambda_qm', got {given!r}"
+            f"the coefficient of a term is a number, or a sum of parameters such as '1-lambda_qm', got {shown(given)}"
         )
     if not math.isfinite(as_float(given)) or given == 0.0:
         raise HamiltonianError(
-            f"the coefficient of a term is finite and not zero, got {given}; leave the term out instead"
+            f"the coefficient of a term is finite and not zero, got {shown(given)}; leave the term out instead"
         )
     return Coefficient(float(given))
 

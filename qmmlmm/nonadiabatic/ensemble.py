@@ -267,7 +267,10 @@ class Ensemble:
                     f"{folder} holds trajectories from other initial conditions; use another directory"
                 )
             return
-        replace_file(path, (json.dumps(record) + "\n").encode())
+        try:
+            replace_file(path, (json.dumps(record) + "\n").encode())
+        except OSError as error:
+            raise RunDirectoryError(f"{path} cannot be written: {error}") from error
 
 
 def _keep_failure(failures: list[str], path: Path, call: Callable[[], object]) -> None:

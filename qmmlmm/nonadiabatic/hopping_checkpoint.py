@@ -113,11 +113,20 @@ class HoppingMemory:
 
 
 def write_checkpoint(path: str | os.PathLike[str], context: openmm.Context, memory: Memory) -> None:
-    """Write a file as a whole: the Context, and the memory of the trajectory."""
+    """Write a file as a whole: the Context, and the memory of the trajectory.
+
+    Raises
+    ------
+    RunDirectoryError
+        If it cannot be written.
+    """
     content: dict[str, Any] = {**memory, CONTEXT: np.frombuffer(context.createCheckpoint(), dtype=np.uint8)}
     buffer = io.BytesIO()
     np.savez(buffer, **content)
-    replace_file(Path(path), buffer.getvalue())
+    try:
+        replace_file(Path(path), buffer.getvalue())
+    except OSError as error:
+        raise RunDirectoryError(f"the checkpoint {path} cannot be written: {error}") from error
 
 
 def read_checkpoint(path: str | os.PathLike[str], context: openmm.Context) -> dict[str, FloatArray]:

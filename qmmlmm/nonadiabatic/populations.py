@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from qmmlmm.errors import OutputFileError
 from qmmlmm.setting_checks import check_path
 from qmmlmm.units import FloatArray, IntArray
 
@@ -46,6 +46,8 @@ class Populations:
         ------
         SettingError
             If it is no path.
+        OutputFileError
+            If the file cannot be written.
         """
         columns = ["Time (ps)"]
         for k in range(self.shares.shape[1]):
@@ -64,10 +66,13 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
         Names with units.
     rows : iterable of sequences of float
     """
-    check_path("path", path)
     lines = ["#" + ",".join(f'"{column}"' for column in columns)]
     lines += [",".join(f"{value:.10g}" for value in row) for row in rows]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    file = check_path("path", path)
+    try:
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputFileError(f"the table {file} cannot be written: {error}") from error
 
 
 def wilson_band(counts: FloatArray, n: int, width: float = CONFIDENCE) -> tuple[FloatArray, FloatArray]:

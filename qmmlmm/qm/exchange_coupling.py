@@ -101,6 +101,8 @@ def exchange_coupling(
     check_instance("potential", potential, PySCFPotential)
     check_instance("specification", specification, RegionSpecification)
     positions = check_array("positions", positions, (len(specification.atomic_numbers), 3))
+    if external_field is not None:
+        check_instance("external_field", external_field, ExternalField)
     term = f"term {specification.name!r}"
     unpaired = specification.multiplicity - 1
     if unpaired < 2:

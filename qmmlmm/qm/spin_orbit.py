@@ -102,6 +102,8 @@ def spin_orbit_coupling(
     check_instance("potential", potential, PySCFPotential)
     check_instance("specification", specification, RegionSpecification)
     positions = check_array("positions", positions, (len(specification.atomic_numbers), 3))
+    if external_field is not None:
+        check_instance("external_field", external_field, ExternalField)
     settings = potential.excited
     term = f"term {specification.name!r}"
     if not isinstance(settings, CASSCF):

@@ -14,6 +14,7 @@ from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, create_mixed_syst
 from qmmlmm.errors import QmmlmmError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.mm.model_exchange import exchange_model
 from qmmlmm.nonadiabatic import Ensemble, normal_modes
 from qmmlmm.sampling import Distance, HillVariable, Torsion
 from tests.bad_inputs.valid_arguments import CO, ENTRIES, Objects, create_hopping
@@ -115,6 +116,7 @@ FOUND = {
         "None": changed("Hamiltonian", terms=None),
         "parameters a list": changed("Hamiltonian", parameters=["l"]),
         "coefficient beyond floats": changed("Term", coefficient="1e999*x"),
+        "coefficient that Python does not write": changed("Term", coefficient=10**5000),
     },
     "create_mixed_system": {
         "System None": changed("create_mixed_system", system=None),
@@ -145,6 +147,10 @@ FOUND = {
         "failure_directory=5": changed("PySCFPotential", failure_directory=5),
         "failure_directory=b'x'": changed("PySCFPotential", failure_directory=b"x"),
         "max_memory infinite": changed("PySCFPotential", max_memory=math.inf),
+    },
+    "exchange_model": {
+        "mixed None": lambda o: exchange_model(None, "mol/MM", None),
+        "potential text": lambda o: exchange_model(o.mixed, "mol/MM", "model.pt"),
     },
     "OpenMMPotential": {
         "level slash": changed("OpenMMPotential", level="a/b"),
@@ -179,6 +185,10 @@ FOUND = {
         "seed -1": changed("SurfaceHopping", seed=-1),
         "seed 1.5": changed("SurfaceHopping", seed=1.5),
         "steps -1": changed("SurfaceHopping.step", steps=-1),
+        "checkpoint in a folder that is not there": changed(
+            "SurfaceHopping.save_checkpoint", path="no/such/folder.chk"
+        ),
+        "table in a folder that is not there": changed("Populations.write_csv", path="no/such/folder.csv"),
         "TermSurfaces, mixed None": changed("TermSurfaces", mixed=None),
         "VelocityVerletIntegrator(None)": changed("VelocityVerletIntegrator", step_size=None),
         "memory of something else": changed("SurfaceHopping.recall", memory={"counts": np.zeros(6)}),

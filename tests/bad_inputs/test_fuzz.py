@@ -48,6 +48,7 @@ coefficients = st.one_of(
     st.floats(),
     st.integers(),
     st.just(10**400),
+    st.just(10**5000),
     st.just(-(10**400)),
     st.none(),
     st.booleans(),

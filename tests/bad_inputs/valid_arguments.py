@@ -17,7 +17,7 @@ from openmm import app, unit
 import qmmlmm
 from qmmlmm import Hamiltonian, OpenMMPotential, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, tables
-from qmmlmm.coupling import Capabilities, RegionSpecification
+from qmmlmm.coupling import Capabilities, ExternalField, RegionSpecification
 from qmmlmm.coupling.coefficient import parse_coefficient
 from qmmlmm.free_energy import Reweighting, bennett_acceptance_ratio, multistate_free_energies, reweight
 from qmmlmm.geometry import Geometry
@@ -39,6 +39,8 @@ from qmmlmm.nonadiabatic import (
 from qmmlmm.nonadiabatic.populations import populations
 from qmmlmm.nonadiabatic.spin_crossing import landau_zener_flip
 from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF
+from qmmlmm.qm.exchange_coupling import exchange_coupling
+from qmmlmm.qm.spin_orbit import spin_orbit_coupling
 from qmmlmm.sampling import (
     AdaptiveCorrection,
     Distance,
@@ -458,6 +460,29 @@ ENTRIES: dict[str, Entry] = {
         },
         accepts={"n_states": {"huge"}, "n_orbitals": {"huge"}, "max_cycle": {"huge"}},
         says={"n_electrons": "electrons"},
+    ),
+    "exchange_coupling": Entry(
+        exchange_coupling,
+        lambda o: {
+            "potential": PySCFPotential("hf", "sto-3g"),
+            "specification": RegionSpecification("O and He", np.array([8, 2]), 0, 3),
+            "flipped_atoms": [0],
+            "positions": np.array([[0.0, 0.0, 0.0], [4.0, 0.0, 0.0]]),
+            "external_field": ExternalField(np.zeros((1, 3)) + 9.0, np.ones(1), np.zeros(1)),
+        },
+        runs=False,
+    ),
+    "spin_orbit_coupling": Entry(
+        spin_orbit_coupling,
+        lambda o: {
+            "potential": PySCFPotential("hf", "sto-3g", excited=CASSCF(2, 2, 2)),
+            "specification": RegionSpecification("pair", np.array([1, 1]), 0, 1),
+            "positions": np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]),
+            "external_field": ExternalField(np.zeros((1, 3)) + 9.0, np.ones(1), np.zeros(1)),
+            "n_singlets": 1,
+            "n_triplets": 1,
+        },
+        runs=False,
     ),
     # --- sampling ---
     **{
