@@ -169,24 +169,27 @@ def check_electrostatics(system: openmm.System) -> None:
             )
         if _METHODS[force.getNonbondedMethod()].startswith("Cutoff"):
             continue
-        given_alpha, *grid = force.getPMEParameters()
-        alpha = float(in_unit(given_alpha, unit.nanometer**-1))
         tolerance = float(force.getEwaldErrorTolerance())
-        if alpha == 0.0 and not 0.0 < tolerance < 0.5:
-            raise UnsupportedSystemError(
-                f"the NonbondedForce has the Ewald error tolerance {tolerance:g}; call setEwaldErrorTolerance with a "
-                "number between 0 and 0.5, such as OpenMM's default 5e-4"
-            )
-        if not 0.0 <= alpha < math.inf:
-            raise UnsupportedSystemError(
-                f"setPMEParameters was given alpha = {alpha:g}/nm; give a positive number, or 0 to have it chosen from "
-                "the error tolerance"
-            )
-        if alpha > 0.0 and any(0 < n < _MINIMUM_GRID for n in grid):
-            raise UnsupportedSystemError(
-                f"setPMEParameters was given the grid {tuple(grid)}, and PME needs {_MINIMUM_GRID} points or more "
-                "along each box vector; approximately 10 points for each nanometre are usual"
-            )
+        given = {"setPMEParameters": force.getPMEParameters()}
+        if force.getNonbondedMethod() == openmm.NonbondedForce.LJPME:
+            given["setLJPMEParameters"] = force.getLJPMEParameters()
+        for call, (with_unit, *grid) in given.items():
+            alpha = float(in_unit(with_unit, unit.nanometer**-1))
+            if alpha == 0.0 and not 0.0 < tolerance < 0.5:
+                raise UnsupportedSystemError(
+                    f"the NonbondedForce has the Ewald error tolerance {tolerance:g}; call setEwaldErrorTolerance with "
+                    "a number between 0 and 0.5, such as OpenMM's default 5e-4"
+                )
+            if not 0.0 <= alpha < math.inf:
+                raise UnsupportedSystemError(
+                    f"{call} was given alpha = {alpha:g}/nm; give a positive number, or 0 to have it chosen from the "
+                    "error tolerance"
+                )
+            if alpha > 0.0 and any(n != 0 and n < _MINIMUM_GRID for n in grid):
+                raise UnsupportedSystemError(
+                    f"{call} was given the grid {tuple(grid)}, and PME needs {_MINIMUM_GRID} points or more along each "
+                    "box vector; approximately 10 points for each nanometre are usual"
+                )
 
 
 def suggest_charge(system: openmm.System, atoms: Iterable[int]) -> int:

@@ -62,6 +62,14 @@ def without_cutoff(force: openmm.NonbondedForce) -> None:
     force.setCutoffDistance(0.0)
 
 
+def dispersion_mesh(objects: Objects) -> MixedSystem:
+    def change(force: openmm.NonbondedForce) -> None:
+        force.setNonbondedMethod(openmm.NonbondedForce.LJPME)
+        force.setLJPMEParameters(3.0, 24, 24, 2)
+
+    return mixed_with(change)(objects)
+
+
 def exchanged(objects: Objects) -> MixedSystem:
     return create_mixed_system(objects.case.system, objects.case.topology, objects.hamiltonian)
 
@@ -126,6 +134,7 @@ FOUND = {
         "Ewald tolerance 0.6": with_tolerance(0.6),
         "Ewald tolerance NaN": with_tolerance(math.nan),
         "PME mesh of 1 point": mixed_with(lambda force: force.setPMEParameters(3.0, 1, 1, 1)),
+        "LJPME mesh of 2 points": dispersion_mesh,
         "alpha NaN": mixed_with(lambda force: force.setPMEParameters(math.nan, 24, 24, 24)),
     },
     "select": {
