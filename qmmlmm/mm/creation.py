@@ -80,7 +80,7 @@ def create_mixed_system(
         )
     check_instance("topology", topology, app.Topology, "an openmm.app.Topology")
     check_instance("system", system, openmm.System, "an openmm.System")
-    check_instance("the third argument, hamiltonian,", hamiltonian, Hamiltonian, error=HamiltonianError)
+    check_instance("hamiltonian", hamiltonian, Hamiltonian, error=HamiltonianError)
     check_flag("remove_constraints", remove_constraints)
     check_choice("ml_backend", ml_backend, ("auto", "torchforce", "pythonforce"), HamiltonianError)
     check_choice("ml_precision", ml_precision, ("double", "mixed"), HamiltonianError)
