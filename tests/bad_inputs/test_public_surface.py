@@ -7,6 +7,7 @@ import inspect
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qmmlmm.errors import QmmlmmError
@@ -89,6 +90,21 @@ def test_the_arguments_from_which_cases_start_are_right(objects, name):
     entry = ENTRIES[name]
     arguments = entry.valid(objects)
     assert set(arguments) == {parameter.name for parameter in parameters(name)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        call(objects, name, arguments)
+
+
+def as_numpy(value: object) -> object:
+    for kind, scalar in ((bool, np.bool_), (int, np.int64), (float, np.float64)):
+        if isinstance(value, kind):
+            return scalar(value)
+    return value
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.runs])
+def test_scalars_of_numpy_are_numbers(objects, name):
+    arguments = {key: as_numpy(value) for key, value in ENTRIES[name].valid(objects).items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         call(objects, name, arguments)
