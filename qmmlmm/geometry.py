@@ -9,7 +9,8 @@ import numpy as np
 from openmm import unit
 
 from qmmlmm.errors import SettingError
-from qmmlmm.units import BOHR_IN_NM, NM_IN_BOHR, FloatArray, Vectors, in_unit
+from qmmlmm.setting_checks import check_array, check_instance
+from qmmlmm.units import BOHR_IN_NM, NM_IN_BOHR, FloatArray, Vectors
 
 if TYPE_CHECKING:
     import openmm
@@ -52,7 +53,16 @@ class Geometry:
 
     @classmethod
     def from_context(cls, context: openmm.Context) -> Geometry:
-        """Return the positions of a Context, nm, and its box if its System is periodic."""
+        """Return the positions of a Context, nm, and its box if its System is periodic.
+
+        Raises
+        ------
+        SettingError
+            If it is no Context.
+        """
+        import openmm
+
+        check_instance("context", context, openmm.Context, "an openmm.Context, such as simulation.context")
         return cls.from_state(context.getState(positions=True), context.getSystem().usesPeriodicBoundaryConditions())
 
     @classmethod
@@ -70,7 +80,7 @@ class Geometry:
             If they are no lengths or have another shape.
         """
         found = _lengths("positions", positions)
-        if found.ndim != 2 or found.shape[1] != 3:
+        if found.ndim != 2 or found.shape[1] != 3 or not len(found):
             raise SettingError(f"positions are an (n, 3) array, nm, got one of shape {found.shape}")
         if box is None:
             return cls(found)
@@ -99,6 +109,6 @@ class Geometry:
 
 def _lengths(name: str, given: Vectors) -> FloatArray:
     try:
-        return np.array(in_unit(given, unit.nanometer), dtype=float)
-    except (TypeError, ValueError) as error:
+        return check_array(name, given, default=unit.nanometer)
+    except SettingError as error:
         raise SettingError(f"{name} are lengths, a Quantity or bare numbers in nm: {error}") from error

@@ -68,14 +68,3 @@ def in_unit(value: unit.Quantity | _Bare, default: unit.Unit) -> _Bare:
         Unit of the result, and of a bare number.
     """
     return value.value_in_unit(default) if isinstance(value, unit.Quantity) else value
-
-
-def length_in_bohr(value: Scalar) -> float:
-    """Return a length, a Quantity or a bare number in nm, in bohr.
-
-    Raises
-    ------
-    TypeError
-        If it is no length.
-    """
-    return float(in_unit(value, unit.nanometer)) * NM_IN_BOHR

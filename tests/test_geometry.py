@@ -85,7 +85,7 @@ def test_what_was_given_is_not_shared():
     np.testing.assert_array_equal(found.positions, POSITIONS)
 
 
-@pytest.mark.parametrize("wrong", [POSITIONS[0], POSITIONS[:, :2], POSITIONS[None], np.zeros(0), 0.3, None])
+@pytest.mark.parametrize("wrong", [POSITIONS[0], POSITIONS[:, :2], POSITIONS[None], np.zeros(0), np.zeros((0, 3)), 0.3])
 def test_positions_of_another_shape_are_refused(wrong):
     with pytest.raises(SettingError, match=r"positions are an \(n, 3\) array, nm, got one of shape"):
         Geometry.from_quantities(wrong)
@@ -97,7 +97,7 @@ def test_a_box_of_another_shape_is_refused(wrong):
         Geometry.from_quantities(POSITIONS, wrong)
 
 
-@pytest.mark.parametrize("wrong", [POSITIONS * unit.kelvin, "positions", [[0.0, 0.0], [0.0]]])
+@pytest.mark.parametrize("wrong", [POSITIONS * unit.kelvin, "positions", [[0.0, 0.0], [0.0]], None])
 def test_what_is_no_length_is_refused(wrong):
     with pytest.raises(SettingError, match="positions are lengths, a Quantity or bare numbers in nm"):
         Geometry.from_quantities(wrong)

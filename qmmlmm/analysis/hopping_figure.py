@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qmmlmm.analysis.model_quality import own_axes
+from qmmlmm.analysis.model_quality import check_figure_path, own_axes
 from qmmlmm.analysis.plots import MORE_COLOURS
 from qmmlmm.nonadiabatic.ensemble import TrajectoryRecord
 from qmmlmm.nonadiabatic.populations import Populations
+from qmmlmm.setting_checks import check_flag, check_instance, check_items, check_text, check_whole_number
 from qmmlmm.units import KJ_PER_MOL_IN_EV, FloatArray
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def plot_states(record: TrajectoryRecord, ax: Axes | None = None) -> Axes:
     Zero is state 0 at the start. A change is a hop, or a crossing of states within a step at which the trajectory keeps
     the character of its state.
     """
+    check_instance("record", record, TrajectoryRecord)
     ax = own_axes(ax)
     times = PS_IN_FS * record.times
     energies = KJ_PER_MOL_IN_EV * (record.energies - record.energies[0, 0])
@@ -68,6 +70,7 @@ def plot_total_energy(records: Sequence[TrajectoryRecord], ax: Axes | None = Non
     records : sequence of TrajectoryRecord
     ax : matplotlib Axes, optional
     """
+    records = check_items("records", records, TrajectoryRecord)
     ax = own_axes(ax)
     for number, record in enumerate(records):
         change = 1000.0 * KJ_PER_MOL_IN_EV * (record.total_energies - record.total_energies[0])
@@ -94,6 +97,10 @@ def plot_state_populations(
     label : str
         Name of the ensemble, in front of the names of the states.
     """
+    check_instance("populations", populations, Populations)
+    check_flag("dashed", dashed)
+    if label != "":
+        check_text("label", label)
     ax = own_axes(ax)
     times = PS_IN_FS * populations.times
     for k in range(populations.shares.shape[1]):
@@ -117,6 +124,7 @@ def plot_state_populations(
 
 def energy_drift(record: TrajectoryRecord) -> float:
     """Return the largest deviation of the total energy from its first value, with its sign, eV."""
+    check_instance("record", record, TrajectoryRecord)
     change: FloatArray = KJ_PER_MOL_IN_EV * (record.total_energies - record.total_energies[0])
     return float(change[np.abs(change).argmax()])
 
@@ -143,6 +151,11 @@ def save_hopping_figure(
     """
     from matplotlib.figure import Figure
 
+    records = check_items("records", records, TrajectoryRecord)
+    check_instance("populations", populations, Populations)
+    check_whole_number("shown", shown, at_least=0, at_most=len(records) - 1)
+    check_text("title", title)
+    path = check_figure_path(path)
     figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.15, 1.0])[0]

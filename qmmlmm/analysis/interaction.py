@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from openmm import unit
 
+from qmmlmm.analysis.model_quality import check_figure_path, checked_axes
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import RegionPotential
-from qmmlmm.errors import HamiltonianError, TableError, listed
+from qmmlmm.errors import HamiltonianError, SettingError, TableError, listed
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.boundary import boundary_bonded_energy, lennard_jones_energies
 from qmmlmm.mm.creation import create_region_term
 from qmmlmm.mm.electrostatics import force_field_charges
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.term_layouts import ResolvedRegion, particle_labels
+from qmmlmm.setting_checks import check_flag, check_instance, check_path, check_whole_number
 from qmmlmm.units import HARTREE_IN_KJ_PER_MOL, IntArray, in_unit
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class InteractionTable:
 
     def strongest(self, count: int) -> list[int]:
         """Return the rows of the single residues with the largest interactions, the most stabilising one first."""
+        check_whole_number("count", count)
         total = in_unit(self.total, unit.kilojoule_per_mole)
         single = [k for k in range(len(self)) if self.residues[k] == 1]
         chosen = sorted(single, key=lambda k: -abs(total[k]))[:count]
@@ -97,7 +100,7 @@ class InteractionTable:
         names = ["Residue", "Number", "Electrostatic (kJ/mol)"]
         names += ["Lennard-Jones (kJ/mol)", "Total (kJ/mol)"] if self.lennard_jones is not None else []
         names += ["Closest Distance (nm)"] if self.distance is not None else []
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        with check_path("path", path).open("w", encoding="utf-8", newline="") as file:
             file.write("#" + ",".join(f'"{name}"' for name in names) + "\n")
             writer = csv.writer(file, lineterminator="\n")
             for k, label in enumerate(self.labels):
@@ -171,6 +174,11 @@ def residue_interactions(
     in a neutral system the shifts cancel in the sum. Energies of single residues are not screened: solvent and ions
     have their own rows, of opposite sign.
     """
+    check_instance("mixed", mixed, MixedSystem)
+    if potential is not None:
+        check_instance("potential", potential, RegionPotential)  # type: ignore[type-abstract]
+    check_flag("lennard_jones", lennard_jones)
+    check_flag("group_solvent", group_solvent)
     name, resolved, own = _chosen_term(mixed, term)
     layout = mixed.term(name).layout
     chosen = potential if potential is not None else own
@@ -248,12 +256,18 @@ def boundary_charges(mixed: MixedSystem, system: object, term: str | None = None
     HamiltonianError
         If there is no such term, it is embedded mechanically, or its region lies inside another one.
     """
+    check_instance("mixed", mixed, MixedSystem)
     name, resolved, _ = _chosen_term(mixed, term)
     layout = mixed.term(name).layout
     surroundings = layout.surroundings
     assert surroundings is not None
     labels = [label.partition(" (index")[0] for label in particle_labels(mixed.topology)]
     before = force_field_charges(system)
+    if len(before) != len(labels):
+        raise SettingError(
+            f"system has charges of {len(before)} particles and the mixed System {len(labels)}; give the force field "
+            "from which it was created"
+        )
     n = layout.n_particles
     after, derived = surroundings.source_charges[:n], surroundings.source_charges[n:]
     region = list(resolved.particles)
@@ -288,12 +302,15 @@ def plot_interactions(table: InteractionTable, ax: Axes | None = None, count: in
     TableError
         If the table has no single residue.
     """
+    check_instance("table", table, InteractionTable)
     rows = table.strongest(count)
     if not rows:
         raise TableError(
             "this table has no single residue, only water and ions; compute it with group_solvent=False for a row each"
         )
-    if ax is None:
+    if ax is not None:
+        checked_axes(ax)
+    else:
         from matplotlib.figure import Figure
 
         ax = Figure(figsize=(8.0, 1.6 + 0.27 * len(rows)), layout="constrained").subplots()
@@ -345,6 +362,7 @@ def save_interaction_figure(table: InteractionTable, path: str | os.PathLike[str
     count : int
         Largest number of bars.
     """
+    path = check_figure_path(path)
     figure = plot_interactions(table, count=count).get_figure(root=True)
     assert figure is not None
     total = in_unit(table.total, unit.kilojoule_per_mole)

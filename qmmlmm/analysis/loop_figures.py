@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qmmlmm.analysis.model_quality import COLOUR, SECOND_COLOUR, label_few_ticks, own_axes
+from qmmlmm.errors import SettingError, listed
+from qmmlmm.setting_checks import check_array, check_mapping, check_positive, check_text
 from qmmlmm.units import FloatArray
 
 if TYPE_CHECKING:
@@ -30,8 +32,11 @@ def plot_error_against_labels(
         Bound that the loop aims for.
     ax : matplotlib Axes, optional
     """
+    x = check_array("labels", labels, (None,))
+    y = check_array("errors", errors, x.shape)
+    top = check_array("limits", limits, x.shape, finite=False)
+    check_positive("bound", bound, "kJ/(mol nm)")
     ax = own_axes(ax)
-    x, y, top = (np.asarray(values, dtype=float) for values in (labels, errors, limits))
     above = np.where(np.isfinite(top), top - y, 0.0)
     ax.errorbar(x, y, yerr=[np.zeros_like(y), above], fmt="o-", color=COLOUR, capsize=3, label="with upper limit")
     ax.axhline(bound, color=SECOND_COLOUR, linewidth=1.0, label="bound")
@@ -59,8 +64,11 @@ def plot_uncertainty_along(
         Uncertainty above which configurations may be labelled.
     ax : matplotlib Axes, optional
     """
+    times = check_array("times", times, (None,))
+    uncertainties = check_array("uncertainties", uncertainties, times.shape, finite=False)
+    which = check_array("walkers", walkers, times.shape).astype(int)
+    check_positive("threshold", threshold, "kJ/(mol nm)")
     ax = own_axes(ax)
-    which = np.asarray(walkers)
     for walker in np.unique(which):
         mine = which == walker
         ax.plot(times[mine], uncertainties[mine], ".", markersize=2, label=f"walker {walker}", rasterized=True)
@@ -88,9 +96,17 @@ def plot_labels_along(
         Name of the variable, with its unit.
     ax : matplotlib Axes, optional
     """
+    check_mapping("rounds", rounds)
+    if not set(rounds) <= set(check_mapping("values", values)):
+        raise SettingError(f"values lack the kinds {listed(sorted(set(rounds) - set(values)))}")
+    pairs = {}
+    for kind in rounds:
+        numbers = check_array(f"rounds of {kind}", rounds[kind], (None,))
+        pairs[kind] = check_array(f"values of {kind}", values[kind], numbers.shape), numbers
+    check_text("name", name)
     ax = own_axes(ax)
-    for kind, numbers in rounds.items():
-        ax.plot(values[kind], numbers, "o", markersize=4, alpha=0.6, color=KIND_COLOURS.get(kind, COLOUR), label=kind)
+    for kind, (positions, numbers) in pairs.items():
+        ax.plot(positions, numbers, "o", markersize=4, alpha=0.6, color=KIND_COLOURS.get(kind, COLOUR), label=kind)
     ax.set_xlabel(name)
     ax.set_ylabel("round")
     if rounds:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qmmlmm.errors import SettingError
+from qmmlmm.setting_checks import (
+    check_array,
+    check_instance,
+    check_path,
+    check_positive,
+    check_text,
+    check_whole_number,
+)
 from qmmlmm.units import FloatArray
 
 if TYPE_CHECKING:
@@ -29,8 +40,13 @@ def plot_parity(computed: FloatArray, predicted: FloatArray, label: str, ax: Axe
         Quantity and unit, for both axes.
     ax : matplotlib Axes, optional
     """
+    x = check_array("computed", computed)
+    y = check_array("predicted", predicted, x.shape).ravel()
+    x = x.ravel()
+    if not x.size:
+        raise SettingError("computed and predicted have no values")
+    check_text("label", label)
     ax = own_axes(ax)
-    x, y = np.ravel(computed), np.ravel(predicted)
     ax.plot(x, y, ".", markersize=3, color=COLOUR, rasterized=len(x) > 5000)
     ax.axline((float(x.mean()), float(x.mean())), slope=1.0, color="black", linewidth=0.7)
     ax.set_xlabel(f"computed {label}")
@@ -49,9 +65,12 @@ def plot_calibration(spread: FloatArray, error: FloatArray, scale: float, ax: Ax
         Factor of the spread, found on other frames.
     ax : matplotlib Axes, optional
     """
+    spread = check_array("spread", spread, (None,))
+    true = check_array("error", error, spread.shape)
+    if not len(true):
+        raise SettingError("spread and error have no values")
+    expected = check_positive("scale", scale) * spread
     ax = own_axes(ax)
-    expected = scale * np.ravel(spread)
-    true = np.ravel(error)
     ax.loglog(expected, true, ".", markersize=3, color=COLOUR, alpha=0.6)
     order = np.argsort(expected)
     bins = [part for part in np.array_split(order, min(N_BINS, len(order))) if len(part)]
@@ -62,7 +81,7 @@ def plot_calibration(spread: FloatArray, error: FloatArray, scale: float, ax: Ax
     label_few_ticks(ax.xaxis, ax.yaxis)
     ax.set_xlabel("scaled spread of the forces, kJ/(mol nm)")
     ax.set_ylabel("error of the forces, kJ/(mol nm)")
-    correlation = np.corrcoef(np.ravel(spread), true)[0, 1]
+    correlation = np.corrcoef(spread, true)[0, 1]
     ax.set_title(f"spread times {scale:.2f}, correlation {correlation:.2f}", fontsize=9)
     ax.legend(fontsize=8)
     return ax
@@ -80,6 +99,11 @@ def plot_learning_curve(sizes: Sequence[int], errors: FloatArray, label: str, ax
         Quantity and unit.
     ax : matplotlib Axes, optional
     """
+    counts = [check_whole_number("each of sizes", size) for size in check_array("sizes", sizes, (None,)).astype(int)]
+    check_array("errors", errors, (len(counts),))
+    if not counts:
+        raise SettingError("sizes has no number of frames")
+    check_text("label", label)
     ax = own_axes(ax)
     ax.loglog(sizes, errors, "o-", color=COLOUR, label="single run")
     label_few_ticks(ax.yaxis)
@@ -92,12 +116,50 @@ def plot_learning_curve(sizes: Sequence[int], errors: FloatArray, label: str, ax
 
 
 def own_axes(ax: Axes | None) -> Axes:
-    """Return the Axes, or new ones that need no display."""
+    """Return the Axes, or new ones that need no display.
+
+    Raises
+    ------
+    SettingError
+        If they are no Axes.
+    """
     if ax is not None:
-        return ax
+        return checked_axes(ax)
     from matplotlib.figure import Figure
 
     return Figure(figsize=(5.0, 4.5), layout="constrained").subplots()
+
+
+def checked_axes(ax: Axes) -> Axes:
+    """Return the Axes.
+
+    Raises
+    ------
+    SettingError
+        If they are no Axes.
+    """
+    from matplotlib.axes import Axes
+
+    return check_instance("ax", ax, Axes, "Axes of matplotlib")
+
+
+def check_figure_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a figure.
+
+    Raises
+    ------
+    SettingError
+        If it is no path, its folder does not exist, or its ending names no format.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    found = check_path("path", path)
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
+    if found.suffix and found.suffix[1:].lower() not in formats:
+        raise SettingError(f"path ends with a format of figures, such as .png, .pdf or .svg, got {str(path)!r}")
+    if not found.parent.is_dir():
+        raise SettingError(f"path is in a folder that does not exist: {str(path)!r}; create it")
+    return found
 
 
 def label_few_ticks(*axes: Axis) -> None:
@@ -116,7 +178,13 @@ def report_figure(columns: int) -> tuple[Figure, list[Axes]]:
     Parameters
     ----------
     columns : int
+
+    Raises
+    ------
+    SettingError
+        If it is no whole number from 1 to 100.
     """
+    check_whole_number("columns", columns, at_most=100)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from openmm import unit
 
+from qmmlmm.analysis.model_quality import check_figure_path, checked_axes
 from qmmlmm.analysis.tables import EnergyTable
 from qmmlmm.errors import TableError
+from qmmlmm.setting_checks import check_array, check_instance
 from qmmlmm.units import FloatArray, Vectors, in_unit
 
 if TYPE_CHECKING:
@@ -46,7 +48,13 @@ def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
     -------
     Axes
         Axes on the left; those on the right, if any, are their twin.
+
+    Raises
+    ------
+    SettingError
+        If an argument has another type.
     """
+    check_instance("table", table, EnergyTable)
     ax = _axes(ax)
     time = in_unit(table.time, unit.picosecond)
     regional = [name for name in table.terms if name != "MM"]
@@ -114,13 +122,13 @@ def plot_difference(time: Vectors, difference: Vectors, ax: Axes | None = None) 
     The mean may be large when the ML model has another zero of energy than the QM method; it has no effect on the
     forces. The scatter of the points around the mean is the error.
     """
-    ax = _axes(ax)
-    times: FloatArray = np.asarray(in_unit(time, unit.picosecond), dtype=float)
-    values: FloatArray = np.asarray(in_unit(difference, unit.kilojoule_per_mole), dtype=float)
+    times = check_array("time", time, default=unit.picosecond, error=TableError)
+    values = check_array("difference", difference, default=unit.kilojoule_per_mole, error=TableError)
     if times.shape != values.shape or times.ndim != 1 or not times.size:
         raise TableError(
             f"time and difference are one-dimensional and of one length, got {times.shape} and {values.shape}"
         )
+    ax = _axes(ax)
     mean = float(values.mean())
     handles: list[Artist] = [ax.axhline(mean, color=DIFFERENCE_COLOUR, linewidth=1.0, label=f"mean {mean:,.2f} kJ/mol")]
     if values.size > 1:
@@ -158,9 +166,16 @@ def save_run_figure(table: EnergyTable, path: str | os.PathLike[str]) -> None:
     table : EnergyTable
     path : str or path
         Path of the file; its ending selects the format: png, pdf, svg.
+
+    Raises
+    ------
+    SettingError
+        If an argument has another type, or the path another ending.
     """
     from matplotlib.figure import Figure
 
+    check_instance("table", table, EnergyTable)
+    path = check_figure_path(path)
     regions = table.corrected_regions()
     panels = 1 + len(regions)
     figure = Figure(figsize=(8.0, 4.0 + 3.0 * len(regions)), layout="constrained")
@@ -175,7 +190,7 @@ def save_run_figure(table: EnergyTable, path: str | os.PathLike[str]) -> None:
 
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
-        return ax
+        return checked_axes(ax)
     from matplotlib.figure import Figure
 
     return Figure(figsize=(8.0, 4.5), layout="constrained").subplots()

@@ -12,6 +12,7 @@ import numpy as np
 from openmm import unit
 
 from qmmlmm.errors import TableError, listed, nearest
+from qmmlmm.setting_checks import check_path
 from qmmlmm.units import IntArray
 
 FIRST_COLUMNS = ["Step", "Time (ps)"]
@@ -73,10 +74,10 @@ class EnergyTable:
             If the region has no correction.
         """
         regions = self.corrected_regions()
-        if region not in regions:
+        if not isinstance(region, str) or region not in regions:
             raise TableError(
                 f"region {region!r} has no QM - ML correction in this table; regions with one: "
-                f"{listed(regions) or 'none'}.{nearest(region, regions)}"
+                f"{listed(regions) or 'none'}.{nearest(str(region), regions)}"
             )
         return self.terms[f"{region}/QM"] + self.terms[f"{region}/-ML"]
 
@@ -92,14 +93,17 @@ def read_energies(path: str | os.PathLike[str]) -> EnergyTable:
     Raises
     ------
     TableError
-        If the file is no table of term energies, a row is damaged, or there is no row yet.
-    FileNotFoundError
-        If there is no file.
+        If there is no file, it is no table of term energies, a row is damaged, or there is no row yet.
+    SettingError
+        If it is no path.
     """
-    file = Path(path)
+    file = check_path("path", path)
     if file.is_dir():
         file = file / "energies.csv"
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{file} is no table of term energies that can be read: {error}") from error
     names = next(csv.reader([lines[0].rstrip("\n")[1:]])) if lines and lines[0].startswith("#") else []
     periodic = names[-1:] == [VOLUME_COLUMN]
     tail = [*LAST_COLUMNS, VOLUME_COLUMN] if periodic else LAST_COLUMNS

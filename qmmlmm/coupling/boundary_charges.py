@@ -43,7 +43,7 @@ class BoundaryCharges:
 
 def check_scheme(scheme: str) -> None:
     """Raise HamiltonianError if `scheme` is not one of `SCHEMES`."""
-    if scheme not in SCHEMES:
+    if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise HamiltonianError(
             f"unknown boundary_charges {scheme!r}; the schemes are {', '.join(SCHEMES)}.{nearest(str(scheme), SCHEMES)}"
         )

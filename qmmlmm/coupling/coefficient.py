@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qmmlmm.errors import HamiltonianError
+from qmmlmm.errors import HamiltonianError, shown
+from qmmlmm.setting_checks import as_float, is_number
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _NAME = r"[A-Za-z_]\w*"
-_SUMMAND = re.compile(rf"\s*([+-]?)\s*(?:({_NUMBER})\s*(?:\*\s*({_NAME}))?|({_NAME}))\s*")
+_SUMMAND = re.compile(rf"\s*([+-]?)\s*(?:({_NUMBER})\s*(?:\*\s*({_NAME}))?|({_NAME}))\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ def parse_coefficient(given: float | str) -> Coefficient:
     """
     if isinstance(given, str):
         return _parse_text(given)
-    if isinstance(given, bool) or not isinstance(given, int | float):
+    if not is_number(given):
         raise HamiltonianError(
-            f"the coefficient of a term is a number, or a sum of parameters such as '1-lambda_qm', got {given!r}"
+            f"the coefficient of a term is a number, or a sum of parameters such as '1-lambda_qm', got {shown(given)}"
         )
-    if not math.isfinite(given) or given == 0.0:
+    if not math.isfinite(as_float(given)) or given == 0.0:
         raise HamiltonianError(
-            f"the coefficient of a term is finite and not zero, got {given}; leave the term out instead"
+            f"the coefficient of a term is finite and not zero, got {shown(given)}; leave the term out instead"
         )
     return Coefficient(float(given))
 
@@ -82,6 +83,8 @@ def _parse_text(text: str) -> Coefficient:
         else:
             constant += value
         position = match.end()
+    if not all(math.isfinite(value) for value in (constant, *slopes.values())):
+        raise HamiltonianError(f"the coefficient {text!r} has a number that is not finite")
     kept = tuple(sorted((name, value) for name, value in slopes.items() if value != 0.0))
     if not kept:
         return parse_coefficient(constant)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from qmmlmm.coupling.boundary_charges import check_scheme
 from qmmlmm.coupling.coefficient import Coefficient, parse_coefficient
 from qmmlmm.coupling.potential import EMBEDDINGS, RegionPotential
-from qmmlmm.coupling.region import Region
+from qmmlmm.coupling.region import MOST_UNPAIRED, Region
 from qmmlmm.coupling.smeared_charges import Widths, widths_in_bohr
 from qmmlmm.errors import HamiltonianError, listed, nearest
-from qmmlmm.setting_checks import is_number, is_whole_number
+from qmmlmm.setting_checks import as_float, check_text, is_number, is_whole_number
 
 COEFFICIENT_TOLERANCE = 1e-9
 
@@ -72,16 +72,16 @@ class Term:
     def __post_init__(self) -> None:
         if not isinstance(self.region, Region):
             raise HamiltonianError(
-                f"a term needs a Region, got {type(self.region).__name__}; write "
+                f"a term needs a Region, got {_kind(self.region)}; write "
                 'Region("ligand", select(topology, "resname LIG"), charge=0, multiplicity=1)'
             )
         if not isinstance(self.potential, RegionPotential):
             raise HamiltonianError(
-                f"a term needs a potential such as PySCFPotential or MLPotential, got {type(self.potential).__name__}; "
+                f"a term needs a potential such as PySCFPotential or MLPotential, got {_kind(self.potential)}; "
                 "your own potential is a subclass of qmmlmm.coupling.potential.EvaluatedPotential"
             )
         parse_coefficient(self.coefficient)
-        if self.embedding not in EMBEDDINGS:
+        if not isinstance(self.embedding, str) or self.embedding not in EMBEDDINGS:
             raise HamiltonianError(
                 f"unknown embedding {self.embedding!r}; the embeddings are {', '.join(EMBEDDINGS)}."
                 f"{nearest(str(self.embedding), EMBEDDINGS)}"
@@ -94,13 +94,16 @@ class Term:
             )
         check_scheme(self.boundary_charges)
         self._check_smeared_charges()
-        if self.force_group is not None and self.force_group not in range(32):
-            raise HamiltonianError(f"force groups are 0 to 31, got {self.force_group!r}")
-        given = self.multiplicity
-        if given is not None and (not is_whole_number(given) or given < 1):
+        group = self.force_group
+        if group is not None and not (is_whole_number(group) and 0 <= group < 32):
+            raise HamiltonianError(f"force groups are 0 to 31, got {group!r}")
+        if self.name is not None:
+            check_text("the name of a term", self.name, HamiltonianError)
+        given, most = self.multiplicity, MOST_UNPAIRED * len(self.region) + 1
+        if given is not None and (not is_whole_number(given) or not 1 <= given <= most):
             raise HamiltonianError(
-                f"the multiplicity of a term is 2S + 1, an integer of at least 1, or None for that of its region; got "
-                f"{given!r}"
+                f"the multiplicity of a term is 2S + 1, an integer of at least 1 and here at most {most}, or None for "
+                f"that of its region; got {given!r}"
             )
 
     @property
@@ -178,14 +181,18 @@ class Hamiltonian:
     parameters: Mapping[str, float] = field(hash=False)
 
     def __init__(self, terms: Iterable[Term], *, parameters: Mapping[str, float] | None = None) -> None:
+        if not isinstance(terms, Iterable) or isinstance(terms, str | bytes | Mapping):
+            raise HamiltonianError(
+                f"a Hamiltonian is a list of Term objects, got {_kind(terms)}; write Hamiltonian([Term(...), ...])"
+            )
         given = tuple(terms)
         if not given:
             raise HamiltonianError("a Hamiltonian needs at least one Term")
-        wrong = [type(t).__name__ for t in given if not isinstance(t, Term)]
+        wrong = [_kind(t) for t in given if not isinstance(t, Term)]
         if wrong:
             raise HamiltonianError(f"a Hamiltonian is a list of Term objects, got {listed(wrong)}")
         object.__setattr__(self, "terms", given)
-        object.__setattr__(self, "parameters", _checked_parameters(given, parameters or {}))
+        object.__setattr__(self, "parameters", _checked_parameters(given, {} if parameters is None else parameters))
         self._check_names()
         self._check_regions()
         self._check_sums()
@@ -201,17 +208,38 @@ class Hamiltonian:
         return tuple(region for region in self.regions if self.parent(region) is None)
 
     def parent(self, region: Region) -> Region | None:
-        """Return the smallest other region that holds all atoms of this one, if any."""
+        """Return the smallest other region that holds all atoms of this one, if any.
+
+        Raises
+        ------
+        HamiltonianError
+            If the Hamiltonian has no such region.
+        """
+        self._check_region(region)
         atoms = set(region.atoms)
         around = [r for r in self.regions if r is not region and atoms < set(r.atoms)]
         return min(around, key=len, default=None)
 
     def embedding(self, region: Region) -> str:
-        """Return the embedding of a region's terms."""
+        """Return the embedding of a region's terms.
+
+        Raises
+        ------
+        HamiltonianError
+            If the Hamiltonian has no such region.
+        """
+        self._check_region(region)
         return next(term.embedding for term in self.terms if term.region == region)
 
     def long_range(self, region: Region) -> bool:
-        """Return whether the terms of a region compute the interaction with its own periodic images."""
+        """Return whether the terms of a region compute the interaction with its own periodic images.
+
+        Raises
+        ------
+        HamiltonianError
+            If the Hamiltonian has no such region.
+        """
+        self._check_region(region)
         return any(term.potential.capabilities.long_range for term in self.terms if term.region == region)
 
     def term_names(self) -> tuple[str, ...]:
@@ -227,6 +255,12 @@ class Hamiltonian:
                 count += 1
             names.append(term.name or unique)
         return tuple(names)
+
+    def _check_region(self, region: Region) -> None:
+        if not isinstance(region, Region) or region not in self.regions:
+            raise HamiltonianError(
+                f"this Hamiltonian has no region {region!r}; it has {listed(known.name for known in self.regions)}"
+            )
 
     def _check_names(self) -> None:
         given = Counter(term.name for term in self.terms if term.name is not None)
@@ -319,6 +353,10 @@ class Hamiltonian:
 
 def _checked_parameters(terms: tuple[Term, ...], given: Mapping[str, float]) -> dict[str, float]:
     """Return the initial value of each parameter, in the order of the terms."""
+    if not isinstance(given, Mapping):
+        raise HamiltonianError(
+            f"parameters map names to initial values, got {given!r}; write parameters={{'lambda_qm': 0.0}}"
+        )
     names = dict.fromkeys(name for term in terms for name in term.weight.parameters)
     missing, unused = [n for n in names if n not in given], [n for n in given if n not in names]
     if missing or unused:
@@ -328,9 +366,14 @@ def _checked_parameters(terms: tuple[Term, ...], given: Mapping[str, float]) -> 
             + ": write parameters={'lambda_qm': 0.0}"
         )
     for name in names:
-        if not is_number(given[name]) or not math.isfinite(given[name]):
+        if not is_number(given[name]) or not math.isfinite(as_float(given[name])):
             raise HamiltonianError(f"the value of parameter {name!r} is a finite number, got {given[name]!r}")
     return {name: float(given[name]) for name in names}
+
+
+def _kind(value: object) -> str:
+    """Return the class of an object for a message, or that it is a class itself."""
+    return f"the class {value.__name__} itself" if isinstance(value, type) else type(value).__name__
 
 
 def _signed(coefficient: float | str) -> str:

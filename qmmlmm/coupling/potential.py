@@ -18,9 +18,16 @@ from typing import TypeAlias
 import numpy as np
 
 from qmmlmm.coupling.state_results import StateResults
-from qmmlmm.errors import EvaluationError, PotentialError, listed
+from qmmlmm.errors import EvaluationError, PotentialError, RegionError, listed
 from qmmlmm.geometry import Geometry
-from qmmlmm.setting_checks import check_flag, check_positive, check_whole_number
+from qmmlmm.setting_checks import (
+    LARGEST_COUNT,
+    check_flag,
+    check_positive,
+    check_text,
+    check_whole_number,
+    is_whole_number,
+)
 from qmmlmm.units import FloatArray, IntArray
 
 EMBEDDINGS = ("mechanical", "electrostatic")
@@ -78,14 +85,16 @@ class Capabilities:
     mesh_order: int = 5
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.embeddings) - set(EMBEDDINGS))
+        if not isinstance(self.embeddings, frozenset | set | tuple | list):
+            raise PotentialError(f"embeddings are a set of {', '.join(EMBEDDINGS)}, got {self.embeddings!r}")
+        unknown = [str(name) for name in self.embeddings if not isinstance(name, str) or name not in EMBEDDINGS]
         if unknown or not self.embeddings:
             raise PotentialError(f"embeddings are among {', '.join(EMBEDDINGS)}, got {listed(unknown) or 'none'}")
-        check_whole_number("n_states", self.n_states, error=PotentialError)
+        check_whole_number("n_states", self.n_states, at_most=LARGEST_COUNT, error=PotentialError)
         check_whole_number("state", self.state, at_least=0, error=PotentialError)
-        if self.n_states > 1 and self.state >= self.n_states:
+        if self.state >= self.n_states:
             raise PotentialError(f"state {self.state} does not exist: there are states 0 to {self.n_states - 1}")
-        check_whole_number("mesh_order", self.mesh_order, at_least=3, error=PotentialError)
+        check_whole_number("mesh_order", self.mesh_order, at_least=3, at_most=LARGEST_COUNT, error=PotentialError)
         if self.splitting is not None:
             check_positive("splitting", self.splitting, "1/bohr", PotentialError)
         for name in ("follows_state", "long_range", "smeared_charges", "couplings", "charge_energies"):
@@ -104,12 +113,26 @@ class RegionSpecification:
         Name of the term, for messages.
     atomic_numbers : (n,) int array
     charge, multiplicity : int
+
+    Raises
+    ------
+    RegionError
+        If a value has another type.
     """
 
     name: str
     atomic_numbers: IntArray
     charge: int
     multiplicity: int
+
+    def __post_init__(self) -> None:
+        check_text("the name of a RegionSpecification", self.name, RegionError)
+        numbers = np.asarray(self.atomic_numbers)
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+            raise RegionError(f"{self.name}: atomic_numbers are a list of integers, got {self.atomic_numbers!r}")
+        for label, value in (("charge", self.charge), ("multiplicity", self.multiplicity)):
+            if not is_whole_number(value):
+                raise RegionError(f"{self.name}: {label} is an integer, got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import TextIOBase
 from typing import TextIO
 
 import numpy as np
@@ -21,7 +22,7 @@ from qmmlmm.coupling.potential import (
 )
 from qmmlmm.errors import PotentialError, listed
 from qmmlmm.geometry import Geometry
-from qmmlmm.setting_checks import check_positive
+from qmmlmm.setting_checks import LARGEST_COUNT, check_positive, check_whole_number
 from qmmlmm.units import FloatArray, Vectors
 
 STEP = 4e-3
@@ -137,7 +138,7 @@ def check_potential(
     Raises
     ------
     PotentialError
-        If a check fails; the message lists all failures.
+        If a check fails; the message lists all failures. Also if an argument is invalid.
 
     Notes
     -----
@@ -153,8 +154,21 @@ def check_potential(
             f"{type(potential).__name__}"
         )
     check_positive("tolerance", tolerance, "hartree/bohr", PotentialError)
+    if isinstance(atomic_numbers, str | bytes | Mapping) or not isinstance(atomic_numbers, Iterable):
+        raise PotentialError(f"atomic_numbers are a list of integers, got {atomic_numbers!r}")
+    numbers = [
+        check_whole_number("each of atomic_numbers", z, at_most=118, error=PotentialError) for z in atomic_numbers
+    ]
+    if not numbers:
+        raise PotentialError("atomic_numbers has no atom; give a small region that the potential can treat")
+    check_whole_number("charge", charge, at_least=-LARGEST_COUNT, at_most=sum(numbers), error=PotentialError)
+    check_whole_number("multiplicity", multiplicity, at_most=sum(numbers) + 1, error=PotentialError)
+    if stream is not None and not isinstance(stream, TextIOBase):
+        raise PotentialError(f"stream is a text file that is open for writing, got {stream!r}")
     geometry = Geometry.from_quantities(positions).in_bohr()
-    specification = RegionSpecification("check", np.array(atomic_numbers, dtype=np.int64), charge, multiplicity)
+    if len(geometry.positions) != len(numbers):
+        raise PotentialError(f"positions are of {len(geometry.positions)} atoms and atomic_numbers of {len(numbers)}")
+    specification = RegionSpecification("check", np.array(numbers, dtype=np.int64), charge, multiplicity)
     potential.check(specification)
     results = tuple(_Check(potential, specification, geometry.positions, tolerance).run())
     report = PotentialReport(repr(potential), results)

@@ -16,15 +16,14 @@ Source: Das et al., J. Chem. Phys. 117, 10534 (2002), for the idea and for width
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
-from qmmlmm.errors import HamiltonianError, RegionError, listed
-from qmmlmm.setting_checks import is_whole_number
-from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray, IntArray, Scalar, length_in_bohr
+from qmmlmm.errors import HamiltonianError, RegionError, SettingError, listed
+from qmmlmm.setting_checks import check_length, is_whole_number
+from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR, FloatArray, IntArray, Scalar
 
 Widths: TypeAlias = "Scalar | Mapping[int, Scalar]"
 """One width of all charges, or widths by particle."""
@@ -64,8 +63,8 @@ def widths_in_bohr(smeared_charges: Widths | None) -> float | dict[int, float] |
 
 def _width(value: Scalar, what: str) -> float:
     try:
-        width = math.nan if isinstance(value, bool) else length_in_bohr(value)
-    except (TypeError, ValueError) as error:
+        width = check_length(what, value) * NM_IN_BOHR
+    except SettingError as error:
         raise HamiltonianError(
             f"{what} is a width, got {value!r}; write 0.05 * unit.nanometer, or a number in nm"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,9 +13,9 @@ from openmm import unit
 from scipy.special import logsumexp
 
 from qmmlmm.errors import QmmlmmWarning, ReweightingError
-from qmmlmm.setting_checks import check_positive
+from qmmlmm.setting_checks import check_array, check_quantity
 from qmmlmm.time_series import import_pymbar, statistical_inefficiency
-from qmmlmm.units import GAS_CONSTANT, FloatArray, Scalar, Vectors, in_unit
+from qmmlmm.units import GAS_CONSTANT, FloatArray, Scalar, Vectors
 
 FEWEST_EFFECTIVE_SAMPLES = 50
 """Number of effective samples below which there is a warning."""
@@ -69,12 +69,13 @@ class Reweighting:
         Raises
         ------
         ReweightingError
-            If there are not as many values as frames.
+            If there are not as many values as frames, or a value is not a finite number.
         """
         given = values.unit if isinstance(values, unit.Quantity) else None
-        numbers = np.asarray(in_unit(values, given) if given is not None else values, dtype=np.float64)
-        if len(numbers) != len(self.weights):
-            raise ReweightingError(f"{len(numbers)} values were given for {len(self.weights)} frames")
+        numbers = check_array("values", values, default=given, error=ReweightingError)
+        if numbers.ndim == 0 or len(numbers) != len(self.weights):
+            count = len(numbers) if numbers.ndim else "no list of"
+            raise ReweightingError(f"{count} values were given for {len(self.weights)} frames")
         blocks = _blocks(len(numbers), self.block_length)
         shape = (-1,) + (1,) * (numbers.ndim - 1)
         weighted = self.weights.reshape(shape) * numbers
@@ -92,12 +93,18 @@ class Reweighting:
         ----------
         values : (n,) array or Quantity
         edges : (bins + 1,) array or Quantity, ascending
+
+        Raises
+        ------
+        ReweightingError
+            If there are not as many values as frames, or edges do not ascend.
         """
-        if isinstance(values, unit.Quantity):
-            edges = in_unit(edges, values.unit)
-            values = values.value_in_unit(values.unit)
-        limits = np.asarray(edges, dtype=np.float64)
-        bins = np.digitize(np.asarray(values, dtype=np.float64), limits) - 1
+        given = values.unit if isinstance(values, unit.Quantity) else None
+        numbers = check_array("values", values, (len(self.weights),), given, ReweightingError)
+        limits = check_array("edges", edges, (None,), given, ReweightingError)
+        if len(limits) < 2 or not (np.diff(limits) > 0.0).all():
+            raise ReweightingError(f"edges ascend and are two or more, got {limits.tolist()[:5]}")
+        bins = np.digitize(numbers, limits) - 1
         inside = bins[:, None] == np.arange(len(limits) - 1)
         value, error = self.mean(inside.astype(float))
         return np.asarray(value), np.asarray(error)
@@ -225,14 +232,20 @@ def multistate_free_energies(energies: Sequence[Vectors], temperature: Scalar) -
     """
     pymbar = import_pymbar()
     kt = _kt(temperature)
-    tables = [np.asarray(in_unit(table, unit.kilojoule_per_mole), dtype=float) / kt for table in energies]
-    n_states = len(tables)
-    for k, table in enumerate(tables):
-        if table.ndim != 2 or table.shape[1] != n_states or not np.isfinite(table).all():
-            raise ReweightingError(
-                f"state {k} of {n_states}: energies are a table of finite numbers, one row for each frame and one "
-                f"column for each state, got the shape {table.shape}"
-            )
+    if isinstance(energies, str | bytes | Mapping | unit.Quantity) or not isinstance(energies, Iterable):
+        raise ReweightingError(f"energies are a list with a table for each state, got {type(energies).__name__}")
+    given = list(energies)
+    n_states = len(given)
+    if n_states < 2:
+        raise ReweightingError(f"energies are of two states or more, got {n_states}")
+    tables = []
+    for k, values in enumerate(given):
+        table = check_array(
+            f"energies of state {k} of {n_states}", values, (None, n_states), unit.kilojoule_per_mole, ReweightingError
+        )
+        if not len(table):
+            raise ReweightingError(f"energies of state {k} of {n_states} have no frame")
+        tables.append(table / kt)
     thinned = []
     for k, table in enumerate(tables):
         other = k + 1 if k + 1 < n_states else k - 1
@@ -250,16 +263,13 @@ def multistate_free_energies(energies: Sequence[Vectors], temperature: Scalar) -
 
 
 def _kt(temperature: Scalar) -> float:
-    return GAS_CONSTANT * check_positive("temperature", in_unit(temperature, unit.kelvin), "K", error=ReweightingError)
+    return GAS_CONSTANT * check_quantity("temperature", temperature, unit.kelvin, above=0.0, error=ReweightingError)
 
 
 def _samples(name: str, values: Vectors) -> FloatArray:
-    numbers = np.asarray(in_unit(values, unit.kilojoule_per_mole), dtype=float)
+    numbers = check_array(name, values, default=unit.kilojoule_per_mole, error=ReweightingError)
     if numbers.ndim != 1 or len(numbers) < 10:
         raise ReweightingError(f"{name} is a series of ten energies or more, got an array of shape {numbers.shape}")
-    wrong = np.flatnonzero(~np.isfinite(numbers))
-    if len(wrong):
-        raise ReweightingError(f"{name}: {len(wrong)} energies are not finite, the first in frame {wrong[0]}")
     return numbers
 
 

@@ -15,8 +15,9 @@ from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.embedding.torch_term import MeshPrecision, TorchTerm
-from qmmlmm.errors import HamiltonianError, UnsupportedSystemError, listed
+from qmmlmm.errors import HamiltonianError, SettingError, UnsupportedSystemError, listed
 from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.mm.electrostatics import check_electrostatics
 from qmmlmm.mm.force_field_potential import ForceFieldPotential, force_field_term
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.mixed_term import MixedTerm
@@ -26,7 +27,7 @@ from qmmlmm.mm.removal import RegionToRemove, remove_regions
 from qmmlmm.mm.term_layouts import build_layouts, particle_labels, regions_to_remove, resolve_region
 from qmmlmm.mm.term_runner import ForceFieldRunner, TermRunner, TorchForceRunner
 from qmmlmm.mm.torch_force import create_torch_force, unavailable_because
-from qmmlmm.setting_checks import check_choice
+from qmmlmm.setting_checks import check_choice, check_flag, check_instance
 
 MLBackend = Literal["auto", "torchforce", "pythonforce"]
 
@@ -69,9 +70,17 @@ def create_mixed_system(
         If a part of the System cannot be treated correctly.
     RegionError, PotentialError, HamiltonianError
         If a region or potential does not fit.
+    SettingError
+        If an argument has another type.
     """
-    if not isinstance(hamiltonian, Hamiltonian):
-        raise HamiltonianError(f"the third argument is a Hamiltonian, got {type(hamiltonian).__name__}")
+    if isinstance(topology, openmm.System) and isinstance(system, app.Topology):
+        raise SettingError(
+            "topology and system are exchanged: write create_mixed_system(topology, system, hamiltonian)"
+        )
+    check_instance("topology", topology, app.Topology, "an openmm.app.Topology")
+    check_instance("system", system, openmm.System, "an openmm.System")
+    check_instance("hamiltonian", hamiltonian, Hamiltonian, error=HamiltonianError)
+    check_flag("remove_constraints", remove_constraints)
     check_choice("ml_backend", ml_backend, ("auto", "torchforce", "pythonforce"), HamiltonianError)
     check_choice("ml_precision", ml_precision, ("double", "mixed"), HamiltonianError)
     n_atoms, n_particles = topology.getNumAtoms(), system.getNumParticles()
@@ -80,6 +89,7 @@ def create_mixed_system(
             f"the Topology has {n_atoms} atoms and the System {n_particles} particles; pass the pair that belongs "
             "together (with Modeller, the Topology after addExtraParticles)"
         )
+    check_electrostatics(system)
     labels = particle_labels(topology)
     resolved = {region: resolve_region(region, topology, system, labels) for region in hamiltonian.regions}
     removals = regions_to_remove(hamiltonian, resolved)

@@ -12,6 +12,7 @@ from openmm import unit
 
 from qmmlmm.errors import RegionError, UnsupportedSystemError
 from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
+from qmmlmm.setting_checks import check_atoms, check_instance
 from qmmlmm.units import FloatArray, in_unit
 
 ROUNDING = 0.25
@@ -87,7 +88,10 @@ def force_field_charges(system: openmm.System) -> FloatArray:
     ------
     UnsupportedSystemError
         If there is not exactly one NonbondedForce.
+    SettingError
+        If it is no System.
     """
+    check_instance("system", system, openmm.System, "an openmm.System")
     force = nonbonded_force(system)
     charges = (force.getParticleParameters(i)[0] for i in range(force.getNumParticles()))
     return np.array([in_unit(charge, unit.elementary_charge) for charge in charges], dtype=np.float64)
@@ -146,6 +150,48 @@ def electrostatics_settings(system: openmm.System) -> ElectrostaticsSettings:
     return ElectrostaticsSettings(method, cutoff, alpha, (nx, ny, nz))
 
 
+def check_electrostatics(system: openmm.System) -> None:
+    """Raise UnsupportedSystemError if a number of a NonbondedForce makes OpenMM fail or compute nonsense.
+
+    Notes
+    -----
+    OpenMM checks only some of them, and late: a PME mesh with fewer points than the order of its splines ends the
+    process.
+    """
+    for force in system.getForces():
+        if not isinstance(force, openmm.NonbondedForce) or force.getNonbondedMethod() == openmm.NonbondedForce.NoCutoff:
+            continue
+        cutoff = float(in_unit(force.getCutoffDistance(), unit.nanometer))
+        if not 0.0 < cutoff < math.inf:
+            raise UnsupportedSystemError(
+                f"the NonbondedForce has the cutoff {cutoff:g} nm; call setCutoffDistance with a length above zero, "
+                "such as 1.0 * unit.nanometer"
+            )
+        if _METHODS[force.getNonbondedMethod()].startswith("Cutoff"):
+            continue
+        tolerance = float(force.getEwaldErrorTolerance())
+        given = {"setPMEParameters": force.getPMEParameters()}
+        if force.getNonbondedMethod() == openmm.NonbondedForce.LJPME:
+            given["setLJPMEParameters"] = force.getLJPMEParameters()
+        for call, (with_unit, *grid) in given.items():
+            alpha = float(in_unit(with_unit, unit.nanometer**-1))
+            if alpha == 0.0 and not 0.0 < tolerance < 0.5:
+                raise UnsupportedSystemError(
+                    f"the NonbondedForce has the Ewald error tolerance {tolerance:g}; call setEwaldErrorTolerance with "
+                    "a number between 0 and 0.5, such as OpenMM's default 5e-4"
+                )
+            if not 0.0 <= alpha < math.inf:
+                raise UnsupportedSystemError(
+                    f"{call} was given alpha = {alpha:g}/nm; give a positive number, or 0 to have it chosen from the "
+                    "error tolerance"
+                )
+            if alpha > 0.0 and any(n != 0 and n < _MINIMUM_GRID for n in grid):
+                raise UnsupportedSystemError(
+                    f"{call} was given the grid {tuple(grid)}, and PME needs {_MINIMUM_GRID} points or more along each "
+                    "box vector; approximately 10 points for each nanometre are usual"
+                )
+
+
 def suggest_charge(system: openmm.System, atoms: Iterable[int]) -> int:
     """Return the total charge of a region as the force field has it, rounded to an integer.
 
@@ -163,6 +209,8 @@ def suggest_charge(system: openmm.System, atoms: Iterable[int]) -> int:
     ------
     RegionError
         If the charge is too far from an integer.
+    SelectionError
+        If there are no atoms, or they are no different indices of particles.
     UnsupportedSystemError
         If there is not exactly one NonbondedForce.
 
@@ -173,8 +221,10 @@ def suggest_charge(system: openmm.System, atoms: Iterable[int]) -> int:
         atoms = select(topology, "resname LIG or (resSeq 103 and sidechain)")
         site = Region("site", atoms, charge=suggest_charge(mm_system, atoms))
     """
+    check_instance("system", system, openmm.System, "an openmm.System")
+    chosen = check_atoms("atoms", atoms, system.getNumParticles())
     charges = force_field_charges(system)
-    particles = complete_with_virtual_sites(system, tuple(sorted(atoms)))
+    particles = complete_with_virtual_sites(system, tuple(sorted(chosen)))
     total = float(charges[list(particles)].sum())
     if abs(total - round(total)) > ROUNDING:
         raise RegionError(

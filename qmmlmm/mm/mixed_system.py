@@ -19,7 +19,13 @@ from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.python_force import state_parameter
 from qmmlmm.mm.term_energies import mean_seconds, shortest_seconds, term_energy
 from qmmlmm.mm.term_layouts import ResolvedRegion
-from qmmlmm.setting_checks import check_whole_number, is_whole_number
+from qmmlmm.setting_checks import (
+    LARGEST_COUNT,
+    check_instance,
+    check_mapping,
+    check_whole_number,
+    is_whole_number,
+)
 
 MM = "MM"
 """Key of the force field in `MixedSystem.term_energies`."""
@@ -105,9 +111,11 @@ class MixedSystem:
         HamiltonianError
             If there is no such term.
         """
-        if name not in self._terms:
+        if not isinstance(name, str) or name not in self._terms:
             names = list(self._terms)
-            raise HamiltonianError(f"there is no term {name!r}; terms are: {listed(names, 10)}.{nearest(name, names)}")
+            raise HamiltonianError(
+                f"there is no term {name!r}; terms are: {listed(names, 10)}.{nearest(str(name), names)}"
+            )
         return self._terms[name]
 
     def force(self, name: str) -> openmm.Force:
@@ -165,7 +173,10 @@ class MixedSystem:
         ------
         EvaluationError
             If a term fails; also other exceptions of a term, in their original class.
+        SettingError
+            If it is no Context.
         """
+        _check_context(context)
         try:
             total = context.getState(energy=True).getPotentialEnergy()
             energies = {name: term_energy(context, self._system, self.force(name)) for name in self._terms}
@@ -196,7 +207,10 @@ class MixedSystem:
         ------
         EvaluationError
             If a term fails; also other exceptions of a term.
+        SettingError
+            If it is no Context.
         """
+        _check_context(context)
         derivatives = dict.fromkeys(self._hamiltonian.parameters, 0.0)
         for name, mixed in self._terms.items():
             slopes = mixed.term.weight.slopes
@@ -236,7 +250,9 @@ class MixedSystem:
         with the mean error was 0.85 to 0.91, and that of the largest with the largest 0.74 to 0.81
         (`tests/benchmarks/committee_uncertainty.py`).
         """
-        found = self.term(name).runner.region_term.committee().atom_uncertainty(Geometry.from_context(context))
+        committee = self.term(name).runner.region_term.committee()
+        _check_context(context)
+        found = committee.atom_uncertainty(Geometry.from_context(context))
         return found * unit.kilojoule_per_mole / unit.nanometer
 
     def evaluation_times(self, context: openmm.Context, repeats: int = 3) -> dict[str, unit.Quantity]:
@@ -257,7 +273,8 @@ class MixedSystem:
         dict of str to Quantity, ms
             Times; NaN for a Python term that was never evaluated.
         """
-        check_whole_number("repeats", repeats)
+        check_whole_number("repeats", repeats, at_most=LARGEST_COUNT)
+        _check_context(context)
         by_term = {name: self.force_group(name) for name in self._terms}
         others = {force.getForceGroup() for force in self._system.getForces()} - set(by_term.values())
         seconds = {MM: shortest_seconds(context, others, repeats)}
@@ -314,6 +331,7 @@ class MixedSystem:
                 f"state {state!r} of term {name!r} does not exist: "
                 + (f"there are states 0 to {count - 1}" if count > 1 else "it has only one state")
             )
+        _check_context(context)
         context.setParameter(state_parameter(name), state)
 
     def memory(self) -> dict[str, Memory]:
@@ -329,7 +347,9 @@ class MixedSystem:
 
     def recall(self, name: str, memory: Memory) -> None:
         """Let a term continue from what `memory` returned for it; like a new term if it is empty."""
-        self.term(name).runner.recall(memory)
+        runner = self.term(name).runner
+        check_mapping("memory", memory)
+        runner.recall(memory)
 
     def summary(self) -> dict[str, dict[str, object]]:
         """Return counts of the terms that run in Python since they were created, as JSON values.
@@ -378,3 +398,7 @@ class MixedSystem:
         """Return the regions and terms of the System as JSON values, for a report."""
         groups = {name: self.force_group(name) for name in self._terms}
         return describe(self._topology, self._regions, self._terms, groups)
+
+
+def _check_context(context: object) -> None:
+    check_instance("context", context, openmm.Context, "an openmm.Context, such as simulation.context")

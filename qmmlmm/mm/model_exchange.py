@@ -14,6 +14,7 @@ from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.python_force import PythonRunner
 from qmmlmm.mm.term_runner import TorchForceRunner
 from qmmlmm.mm.torch_force import create_torch_force
+from qmmlmm.setting_checks import check_choice, check_instance, check_items
 
 
 def exchange_model(
@@ -46,6 +47,8 @@ def exchange_model(
     ------
     HamiltonianError
         If there is no such ML term.
+    SettingError
+        If an argument has another type.
     PotentialError
         If the model does not fit the region.
 
@@ -53,7 +56,10 @@ def exchange_model(
     -----
     A TorchForce moves to the end of the System's forces; the indices of later forces decrease by one.
     """
-    running = list(contexts)
+    check_instance("mixed", mixed, MixedSystem)
+    check_instance("potential", potential, MLPotential)
+    check_choice("ml_precision", ml_precision, ("double", "mixed"))
+    running = check_items("contexts", contexts, openmm.Context, empty=True)
     mixed_term = mixed.term(name)
     runner, layout = mixed_term.runner, mixed_term.layout
     if not isinstance(runner.region_term, TorchTerm):

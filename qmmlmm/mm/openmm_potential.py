@@ -23,7 +23,7 @@ from qmmlmm.embedding.fixed_charges import charges_in_field
 from qmmlmm.errors import EvaluationError, MissingDependencyError, PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.electrostatics import force_field_charges
-from qmmlmm.setting_checks import check_choice, check_flag
+from qmmlmm.setting_checks import check_choice, check_flag, check_mapping
 from qmmlmm.units import BOHR_IN_NM, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, FloatArray
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ class OpenMMPotential(EvaluatedPotential):
 
 def _check_level(level: object) -> None:
     """Raise PotentialError if the second part of a term's name is not a text."""
-    if not isinstance(level, str) or not level.strip():
-        raise PotentialError(f"level is the second part of a term's name, such as 'MM', got {level!r}")
+    if not isinstance(level, str) or not level.strip() or "/" in level or not level.isprintable():
+        raise PotentialError(f"level is the second part of a term's name, such as 'MM', without '/', got {level!r}")
 
 
 def _check_platform(platform: object) -> None:
@@ -218,8 +218,7 @@ class OpenMMMLPotential(EvaluatedPotential):
                 f"OpenMMMLPotential takes an openmmml.MLPotential, got {type(self.potential).__name__}; write "
                 'OpenMMMLPotential(openmmml.MLPotential("mace", modelPath="site.model"))'
             )
-        if not isinstance(self.options, Mapping):
-            raise PotentialError(f"options are a mapping of keyword arguments, got {self.options!r}")
+        check_mapping("options", self.options, PotentialError)
         check_flag("long_range", self.long_range, PotentialError)
         _check_platform(self.platform)
 

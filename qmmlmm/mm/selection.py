@@ -13,6 +13,7 @@ from openmm import app, unit
 from scipy.spatial import cKDTree
 
 from qmmlmm.errors import SelectionError, listed, nearest
+from qmmlmm.setting_checks import check_array, check_flag, check_instance
 from qmmlmm.units import FloatArray, Vectors, in_unit
 
 Mask = npt.NDArray[np.bool_]
@@ -48,6 +49,9 @@ _FLAGS = frozenset(
 _RESERVED = _WORD_FIELDS | _NUMBER_FIELDS | _FLAGS | {"within", "same"}
 _UNITS = {"angstrom": 0.1, "angstroms": 0.1, "å": 0.1, "nm": 1.0, "nanometer": 1.0, "nanometers": 1.0}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+DEEPEST = 50
+"""Largest number of parentheses inside each other; Python's and MDTraj's parsers end at some hundreds."""
 
 
 def select(
@@ -105,9 +109,17 @@ def select(
     >>> select(topology, "water and element H")
     (1, 2)
     """
+    check_instance("topology", topology, app.Topology, "an openmm.app.Topology", SelectionError)
+    check_flag("whole_residues", whole_residues, SelectionError)
     if not isinstance(selection, str):
         raise SelectionError(f"a selection is a string, got {selection!r}; {_EXAMPLES}")
-    search = _Search(topology, selection, positions, box_vectors)
+    coordinates = box = None
+    if positions is not None:
+        shape = topology.getNumAtoms(), 3
+        coordinates = check_array("positions", positions, shape, unit.nanometer, SelectionError)
+    if box_vectors is not None:
+        box = check_array("box_vectors", box_vectors, (3, 3), unit.nanometer, SelectionError)
+    search = _Search(topology, selection, coordinates, box)
     mask = search.run()
     if whole_residues:
         mask = search.whole_residues(mask)
@@ -122,7 +134,7 @@ class _Search:
     """Parses one selection from left to right and finds the atoms of each part."""
 
     def __init__(
-        self, topology: app.Topology, text: str, positions: Vectors | None, box_vectors: Vectors | None
+        self, topology: app.Topology, text: str, positions: FloatArray | None, box_vectors: FloatArray | None
     ) -> None:
         self._text = text
         self._positions = positions
@@ -139,6 +151,7 @@ class _Search:
         self._residue_of = np.array([atom.residue.index for atom in topology.atoms()], dtype=np.int64)
         self._tokens: list[tuple[str, str]] = []
         self._next = 0
+        self._depth = 0
         self._wanted: list[tuple[str, str]] = []
 
     def run(self) -> Mask:
@@ -218,6 +231,14 @@ class _Search:
         return mask
 
     def _one(self) -> Mask:
+        if self._depth == DEEPEST:
+            raise self._error(f"parentheses and 'not' are nested more than {DEEPEST} times")
+        self._depth += 1
+        mask = self._condition()
+        self._depth -= 1
+        return mask
+
+    def _condition(self) -> Mask:
         if self._take(*_NOT):
             return ~self._one()
         if self._take("("):
@@ -266,8 +287,8 @@ class _Search:
                 else f"the unit {name!r} is not known; valid ones are {', '.join(_UNITS)}"
             )
         distance = float(found.group()) * _UNITS[name]
-        if distance < 0.0:
-            raise self._error(f"a distance is not negative, got {found.group()}")
+        if not 0.0 <= distance < np.inf:
+            raise self._error(f"a distance is finite and not negative, got {found.group()}")
         return distance
 
     def _plain(self) -> Mask:
@@ -321,20 +342,14 @@ class _Search:
                 f"the selection {self._text!r} asks for distances: give positions=, for example those of "
                 "app.PDBFile(...).positions"
             )
-        positions = np.asarray(in_unit(self._positions, unit.nanometer), dtype=np.float64)
-        if positions.shape != (self._n_atoms, 3):
-            raise SelectionError(
-                f"positions have the shape {positions.shape}, and the Topology has {self._n_atoms} atoms: "
-                f"give ({self._n_atoms}, 3)"
-            )
-        wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-        if len(wrong):
-            raise SelectionError(f"positions of atoms {listed(wrong)} are not finite numbers")
+        positions = self._positions
         points, targets = positions, positions[reference]
         if self._box is not None:
             box = np.asarray(in_unit(self._box, unit.nanometer), dtype=np.float64)
             if box.shape != (3, 3) or not np.linalg.det(box) > 0.0:
                 raise SelectionError(f"box_vectors are three vectors that span a right-handed box, got {box.tolist()}")
+            if distance >= np.linalg.norm(box, axis=1).sum():  # no point of a box is as far from the nearest image
+                return np.ones(self._n_atoms, dtype=np.bool_)
             points, targets = _images_near_box(positions, reference, box, distance)
         # The tree finds only smaller distances, and equal ones are included here.
         bound = np.nextafter(distance, np.inf) + 1e-12

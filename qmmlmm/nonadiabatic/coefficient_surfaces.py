@@ -13,6 +13,7 @@ from qmmlmm.errors import HamiltonianError, listed
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic.spin_crossing import SpinOrbit, spin_orbit_matrix
 from qmmlmm.nonadiabatic.surfaces import SurfacePoint
+from qmmlmm.setting_checks import check_instance, check_names
 from qmmlmm.units import FloatArray, IntArray
 
 
@@ -68,10 +69,11 @@ class CoefficientSurfaces:
     """
 
     def __init__(self, mixed: MixedSystem, parameters: Sequence[str], *, spin_orbit: SpinOrbit | None = None) -> None:
-        names = list(parameters)
+        check_instance("mixed", mixed, MixedSystem)
+        names = list(check_names("parameters", parameters, HamiltonianError))
         known = mixed.hamiltonian.parameters
         wrong = [name for name in names if name not in known]
-        if wrong or not names or len(set(names)) != len(names):
+        if wrong:
             raise HamiltonianError(
                 f"states are switched by different parameters of the Hamiltonian, which has {listed(known) or 'none'}; "
                 f"got {names}"

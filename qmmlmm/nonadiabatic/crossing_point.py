@@ -9,8 +9,10 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from qmmlmm.errors import ConvergenceError, SelectionError, listed
+from qmmlmm.errors import ConvergenceError, NonFiniteError, SelectionError, SettingError, listed
+from qmmlmm.nonadiabatic.nuclei import check_context
 from qmmlmm.nonadiabatic.seam_steps import BOND, TINY, displaced, expected_curvature, seam_step, turned, updated
+from qmmlmm.setting_checks import LARGEST_COUNT, check_atoms, check_instance, check_positive, check_whole_number
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray, IntArray
 
 PROJECTION = 3e-4
@@ -83,8 +85,12 @@ def crossing_point(
 
     Raises
     ------
+    SettingError
+        If an argument has another type or is out of range, or both Systems differ in size.
     SelectionError
         If there are no atoms, or some of them cannot move freely.
+    NonFiniteError
+        If an energy or a force is not a finite number.
     ConvergenceError
         If no crossing point is found.
 
@@ -101,7 +107,15 @@ def crossing_point(
     between the atoms, and the molecule is rotated as a whole with its known gradients and curvatures. Where no step
     helps, the curvature is rebuilt from scratch a few times.
     """
-    chosen = np.array(sorted(set(int(a) for a in atoms)), dtype=np.int64)
+    check_context("first", first)
+    check_instance("second", second, openmm.Context, "an openmm.Context")
+    sizes = [context.getSystem().getNumParticles() for context in (first, second)]
+    if sizes[0] != sizes[1]:
+        raise SettingError(f"first and second are of Systems with {sizes[0]} and {sizes[1]} particles; give the same")
+    check_positive("projection", projection, "hartree/bohr")
+    check_positive("gap", gap, "hartree")
+    check_whole_number("max_iterations", max_iterations, at_most=LARGEST_COUNT)
+    chosen = np.array(sorted(check_atoms("atoms", atoms, sizes[0])), dtype=np.int64)
     _check(first.getSystem(), chosen)
     surfaces = _Surfaces((first, second), chosen)
     point = surfaces.evaluate(surfaces.start)
@@ -241,14 +255,15 @@ class _Surfaces:
             forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer)
             gradients.append(-np.array(forces)[self._atoms].ravel() / FORCE_AU_IN_OPENMM)
             self.evaluations += 1
+        if not (np.isfinite(values).all() and np.isfinite(gradients).all()):
+            raise NonFiniteError(
+                "an energy or a force is not finite; set positions of the first Context, near a crossing"
+            )
         return _Point(positions, np.array(values), np.array(gradients))
 
 
 def _check(system: openmm.System, atoms: IntArray) -> None:
-    """Raise SelectionError if there are no atoms, or some have constraints or are virtual sites."""
-    count = system.getNumParticles()
-    if not len(atoms) or atoms[0] < 0 or atoms[-1] >= count:
-        raise SelectionError(f"atoms that move are some of 0 to {count - 1}, got {atoms.tolist()[:5]}")
+    """Raise SelectionError if some atoms have constraints or are virtual sites."""
     chosen = set(atoms.tolist())
     bound = {a for k in range(system.getNumConstraints()) for a in system.getConstraintParameters(k)[:2]}
     bound |= {a for a in chosen if system.isVirtualSite(a)}

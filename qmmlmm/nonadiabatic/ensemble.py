@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, fields
@@ -20,7 +22,15 @@ from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, listed
 from qmmlmm.nonadiabatic.populations import Populations, populations, write_table
 from qmmlmm.nonadiabatic.surface_hopping import SurfaceHopping
-from qmmlmm.setting_checks import check_whole_number
+from qmmlmm.setting_checks import (
+    LARGEST_COUNT,
+    check_array,
+    check_callable,
+    check_instance,
+    check_items,
+    check_path,
+    check_whole_number,
+)
 from qmmlmm.units import FloatArray, IntArray
 
 RECORD_NAME = "ensemble.json"
@@ -32,18 +42,19 @@ class InitialCondition:
 
     Parameters
     ----------
-    positions : (n_particles, 3) float array, nm
-    velocities : (n_particles, 3) float array, nm/ps
+    positions : (n_particles, 3) Quantity or float array, nm
+        Stored without the unit.
+    velocities : (n_particles, 3) Quantity or float array, nm/ps
     state : int
         Electronic state.
     seed : int
         Seed of the random numbers that decide about hops.
-    box_vectors : (3, 3) float array, nm, optional
+    box_vectors : (3, 3) Quantity or float array, nm, optional
 
     Raises
     ------
     SettingError
-        If an array has the wrong shape, or state or seed are no whole numbers of zero or more.
+        If an array has the wrong shape or is not finite, or state or seed are no whole numbers of zero or more.
     """
 
     positions: FloatArray
@@ -53,17 +64,19 @@ class InitialCondition:
     box_vectors: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        shape = np.shape(self.positions)
-        if len(shape) != 2 or shape[1] != 3 or np.shape(self.velocities) != shape:
+        speed = unit.nanometer / unit.picosecond
+        positions = check_array("InitialCondition: positions", self.positions, (None, 3), unit.nanometer)
+        velocities = check_array("InitialCondition: velocities", self.velocities, (None, 3), speed)
+        if not len(positions) or len(positions) != len(velocities):
             raise SettingError(
-                f"InitialCondition: positions and velocities have the shape (n_particles, 3), got {shape} and "
-                f"{np.shape(self.velocities)}"
+                f"InitialCondition: positions and velocities have the shape (n_particles, 3), got {positions.shape} "
+                f"and {velocities.shape}"
             )
-        if self.box_vectors is not None and np.shape(self.box_vectors) != (3, 3):
-            raise SettingError(
-                f"InitialCondition: box_vectors have the shape (3, 3), got {np.shape(self.box_vectors)}; leave them "
-                "out without periodic boundaries"
-            )
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "velocities", velocities)
+        if self.box_vectors is not None:
+            box = check_array("InitialCondition: box_vectors", self.box_vectors, (3, 3), unit.nanometer)
+            object.__setattr__(self, "box_vectors", box)
         check_whole_number("InitialCondition: state", self.state, at_least=0)
         check_whole_number("InitialCondition: seed", self.seed, at_least=0)
 
@@ -120,7 +133,8 @@ class Ensemble:
     Raises
     ------
     SettingError
-        If a number of steps is no whole number of one or more.
+        If a number of steps is no whole number of one or more, there are no conditions, or an argument has another
+        type.
 
     Examples
     --------
@@ -139,8 +153,13 @@ class Ensemble:
     checkpoint_interval: int = 50
 
     def __post_init__(self) -> None:
-        check_whole_number("Ensemble: steps", self.steps, what="a number of steps")
-        check_whole_number("Ensemble: checkpoint_interval", self.checkpoint_interval, what="a number of steps")
+        check_path("Ensemble: directory", self.directory)
+        check_callable("Ensemble: create", self.create, "a function that returns a SurfaceHopping")
+        object.__setattr__(self, "conditions", check_items("Ensemble: conditions", self.conditions, InitialCondition))
+        for name in ("steps", "checkpoint_interval"):
+            check_whole_number(
+                f"Ensemble: {name}", vars(self)[name], at_most=LARGEST_COUNT, what="a whole number of steps"
+            )
 
     def run(self, executor: Executor | None = None) -> Populations:
         """Run all trajectories that are not complete, and return the populations of all.
@@ -152,13 +171,20 @@ class Ensemble:
 
         Raises
         ------
+        SettingError
+            If it is no executor.
         RunDirectoryError
-            If the directory holds another ensemble.
+            If the directory holds another ensemble, or a file in it is damaged.
         EvaluationError
             If trajectories failed. All others are run first and kept.
         """
+        if executor is not None:
+            check_instance("executor", executor, Executor, "a concurrent.futures.Executor")
         folder = Path(self.directory)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(f"{folder} cannot be the directory of an ensemble: {error}") from error
         self._check_record(folder)
         tasks = [
             (folder / f"{index:04d}", self.create, condition, self.steps, self.checkpoint_interval)
@@ -189,7 +215,7 @@ class Ensemble:
         Raises
         ------
         RunDirectoryError
-            If there is none.
+            If there is none, or a file is damaged.
         """
         folder = Path(self.directory)
         paths = [folder / f"{index:04d}" for index in range(len(self.conditions))]
@@ -209,9 +235,12 @@ class Ensemble:
 
         Raises
         ------
+        SettingError
+            If there is no such initial condition.
         RunDirectoryError
-            If it has not been started.
+            If it has not been started, or its file is damaged.
         """
+        check_whole_number("index", index, at_least=0, at_most=len(self.conditions) - 1, what="an index")
         path = Path(self.directory) / f"{index:04d}"
         if not path.with_suffix(".npz").exists():
             raise RunDirectoryError(f"{self.directory} holds nothing of trajectory {index} yet; call run")
@@ -226,12 +255,22 @@ class Ensemble:
         record = {"trajectories": len(self.conditions), "conditions": digest.hexdigest()}
         path = folder / RECORD_NAME
         if path.exists():
-            if json.loads(path.read_text(encoding="utf-8")) != record:
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise RunDirectoryError(
+                    f"{path} is damaged and does not say which trajectories this directory holds: {error}; if these "
+                    "are the same initial conditions, delete that file, else use another directory"
+                ) from error
+            if found != record:
                 raise RunDirectoryError(
                     f"{folder} holds trajectories from other initial conditions; use another directory"
                 )
             return
-        replace_file(path, (json.dumps(record) + "\n").encode())
+        try:
+            replace_file(path, (json.dumps(record) + "\n").encode())
+        except OSError as error:
+            raise RunDirectoryError(f"{path} cannot be written: {error}") from error
 
 
 def _keep_failure(failures: list[str], path: Path, call: Callable[[], object]) -> None:
@@ -245,14 +284,20 @@ def _run_trajectory(
     path: Path, create: Callable[[], SurfaceHopping], condition: InitialCondition, steps: int, interval: int
 ) -> None:
     """Run one trajectory from its start or from its last checkpoint."""
-    hopping = create()
+    hopping = check_instance("the result of create", create(), SurfaceHopping)
     context = hopping.simulation.context
     checkpoint = path.with_suffix(".chk")
     rows: dict[str, list[Any]] = {row.name: [] for row in fields(TrajectoryRecord)}
     if checkpoint.exists():
         hopping.load_checkpoint(checkpoint)
         # Rows are written before the checkpoint that they belong to.
-        rows = {name: list(values[: hopping.simulation.currentStep + 1]) for name, values in _read_rows(path).items()}
+        count = hopping.simulation.currentStep + 1
+        rows = {name: list(values[:count]) for name, values in _read_rows(path).items()}
+        if len(rows["times"]) < count:
+            raise RunDirectoryError(
+                f"{path.with_suffix('.npz')} has {len(rows['times'])} rows and its checkpoint is after step "
+                f"{count - 1}; delete both to run this trajectory again"
+            )
     else:
         if condition.box_vectors is not None:
             context.setPeriodicBoxVectors(*condition.box_vectors)
@@ -286,8 +331,20 @@ def _add_row(rows: dict[str, list[Any]], hopping: SurfaceHopping) -> None:
 
 
 def _read_rows(path: Path) -> dict[str, Any]:
-    with np.load(io.BytesIO(path.with_suffix(".npz").read_bytes())) as file:
-        return {name: file[name] for name in file.files}
+    """Return the rows of a trajectory; RunDirectoryError names a file that has none."""
+    record = path.with_suffix(".npz")
+    expected = {row.name for row in fields(TrajectoryRecord)}
+    try:
+        with np.load(io.BytesIO(record.read_bytes()), allow_pickle=False) as file:
+            rows = {name: file[name] for name in file.files}
+        if set(rows) != expected or len({len(values) for values in rows.values()}) != 1:
+            raise ValueError(f"it has no rows of {listed(sorted(expected))}")
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise RunDirectoryError(
+            f"{record} is no record of a trajectory: {error}; delete it and {path.with_suffix('.chk').name} to run "
+            "this trajectory again"
+        ) from error
+    return rows
 
 
 def _complete(path: Path, steps: int) -> bool:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from qmmlmm.errors import RunDirectoryError
 from qmmlmm.nonadiabatic.amplitudes import ComplexArray
 from qmmlmm.nonadiabatic.hop import Hop
 from qmmlmm.nonadiabatic.surfaces import SurfacePoint
+from qmmlmm.setting_checks import check_mapping
 from qmmlmm.units import FloatArray
 
 POINT, SURFACES, OWN, RECORD, CONTEXT = "point.", "surfaces.", "own.", "record", "context"
@@ -74,7 +76,24 @@ class HoppingMemory:
 
     @classmethod
     def from_arrays(cls, content: Mapping[str, FloatArray]) -> HoppingMemory:
-        """Return the memory whose arrays `to_arrays` returned."""
+        """Return the memory whose arrays `to_arrays` returned.
+
+        Raises
+        ------
+        RunDirectoryError
+            If it comes from something else, or is damaged.
+        """
+        check_mapping("memory", content, RunDirectoryError)
+        try:
+            return cls._from_arrays(content)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunDirectoryError(
+                f"this memory is not that of a surface-hopping trajectory, or it is damaged: {type(error).__name__}: "
+                f"{error}"
+            ) from error
+
+    @classmethod
+    def _from_arrays(cls, content: Mapping[str, FloatArray]) -> HoppingMemory:
 
         def part(prefix: str) -> dict[str, npt.NDArray[Any]]:
             return {name[len(prefix) :]: array for name, array in content.items() if name.startswith(prefix)}
@@ -94,11 +113,20 @@ class HoppingMemory:
 
 
 def write_checkpoint(path: str | os.PathLike[str], context: openmm.Context, memory: Memory) -> None:
-    """Write a file as a whole: the Context, and the memory of the trajectory."""
+    """Write a file as a whole: the Context, and the memory of the trajectory.
+
+    Raises
+    ------
+    RunDirectoryError
+        If it cannot be written.
+    """
     content: dict[str, Any] = {**memory, CONTEXT: np.frombuffer(context.createCheckpoint(), dtype=np.uint8)}
     buffer = io.BytesIO()
     np.savez(buffer, **content)
-    replace_file(Path(path), buffer.getvalue())
+    try:
+        replace_file(Path(path), buffer.getvalue())
+    except OSError as error:
+        raise RunDirectoryError(f"the checkpoint {path} cannot be written: {error}") from error
 
 
 def read_checkpoint(path: str | os.PathLike[str], context: openmm.Context) -> dict[str, FloatArray]:
@@ -107,12 +135,14 @@ def read_checkpoint(path: str | os.PathLike[str], context: openmm.Context) -> di
     Raises
     ------
     RunDirectoryError
-        If the file is damaged or does not fit the Context.
+        If there is no such file, it is damaged, or it does not fit the Context.
     """
     try:
         with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
         context.loadCheckpoint(content.pop(CONTEXT).tobytes())
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, openmm.OpenMMException) as error:
+    except FileNotFoundError as error:
+        raise RunDirectoryError(f"there is no checkpoint {path}") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, openmm.OpenMMException) as error:
         raise RunDirectoryError(f"{path} is no checkpoint that this Context can load: {error}") from error
     return content

@@ -8,6 +8,7 @@ from qmmlmm.setting_checks import check_choice, check_whole_number
 
 PROPAGATIONS = ("local diabatisation", "couplings")
 DECOHERENCES = ("energy", "none")
+MOST_SUBSTEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FewestSwitches:
     def __post_init__(self) -> None:
         check_choice("FewestSwitches: propagation", self.propagation, PROPAGATIONS)
         check_choice("FewestSwitches: decoherence", self.decoherence, DECOHERENCES)
-        check_whole_number("FewestSwitches: substeps", self.substeps)
+        check_whole_number("FewestSwitches: substeps", self.substeps, at_most=MOST_SUBSTEPS)
 
 
 @dataclass(frozen=True)

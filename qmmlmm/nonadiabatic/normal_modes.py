@@ -9,8 +9,9 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from qmmlmm.errors import SelectionError, listed
-from qmmlmm.setting_checks import check_not_negative, check_positive
+from qmmlmm.errors import NonFiniteError, SelectionError, listed
+from qmmlmm.nonadiabatic.nuclei import check_context
+from qmmlmm.setting_checks import check_atoms, check_instance, check_length, check_not_negative, check_quantity
 from qmmlmm.units import (
     GAS_CONSTANT,
     HARTREE_IN_KJ_PER_MOL,
@@ -19,10 +20,12 @@ from qmmlmm.units import (
     FloatArray,
     IntArray,
     Scalar,
-    in_unit,
 )
 
 FORCE = unit.kilojoule_per_mole / unit.nanometer
+LONGEST_STEP = 0.05
+"""Largest displacement of the central differences, nm."""
+
 LOWEST = 100.0
 """Wave number, 1/cm, below which a mode has no quantum distribution: translations, rotations, and soft or unstable
 directions of a geometry that is no minimum."""
@@ -75,8 +78,16 @@ class NormalModes:
             <Q^2> = hbar / (2 w) coth(hbar w / 2kT),    <P^2> = hbar w / 2 coth(hbar w / 2kT).
 
         Source: Wigner, Phys. Rev. 40, 749 (1932); Hillery et al., Phys. Rep. 106, 121 (1984).
+
+        Raises
+        ------
+        SettingError
+            If it is no generator, or a number is negative or not finite.
         """
-        kelvin = check_not_negative("temperature", in_unit(temperature, unit.kelvin), "K")
+        what = "a generator such as numpy.random.default_rng(1)"
+        check_instance("random", random, np.random.Generator, what)
+        kelvin = check_quantity("temperature", temperature, unit.kelvin, at_least=0.0)
+        check_not_negative("lowest", lowest, "1/cm")
         chosen = self.wave_numbers > lowest
         # A quantum in kJ/mol, and the frequency in 1/ps.
         quanta = self.wave_numbers[chosen] / HARTREE_IN_PER_CM * HARTREE_IN_KJ_PER_MOL
@@ -106,21 +117,21 @@ def normal_modes(context: openmm.Context, atoms: Iterable[int], step: Scalar = 0
     Raises
     ------
     SelectionError
-        If there are no atoms, or one has no mass.
+        If there are no atoms, they are no different indices, or one has no mass.
+    SettingError
+        If it is no Context with positions, or the step is out of range.
+    NonFiniteError
+        If forces are not finite numbers.
     """
-    chosen = np.array(sorted(set(int(a) for a in atoms)), dtype=np.int64)
+    check_context("context", context)
     system = context.getSystem()
-    if not len(chosen) or chosen[0] < 0 or chosen[-1] >= system.getNumParticles():
-        raise SelectionError(
-            f"atoms of normal modes are some of 0 to {system.getNumParticles() - 1}, "
-            f"got {listed(chosen.tolist()) or 'none'}"
-        )
+    chosen = np.array(sorted(check_atoms("atoms", atoms, system.getNumParticles())), dtype=np.int64)
     masses = np.array([system.getParticleMass(int(a)).value_in_unit(unit.dalton) for a in chosen])
     if not np.all(masses > 0.0):
         raise SelectionError(
             f"particles {listed(chosen[masses <= 0.0].tolist())} have no mass and no vibration; leave them out"
         )
-    width = check_positive("step", in_unit(step, unit.nanometer), "nm")
+    width = check_length("step", step, above=0.0, at_most=LONGEST_STEP)
     start = np.array(context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     hessian = np.empty((3 * len(chosen), 3 * len(chosen)))
     try:
@@ -135,6 +146,8 @@ def normal_modes(context: openmm.Context, atoms: Iterable[int], step: Scalar = 0
             hessian[row] = (found[1] - found[0]) / (2.0 * width)
     finally:
         context.setPositions(start)
+    if not np.isfinite(hessian).all():
+        raise NonFiniteError("forces of the Context are not finite; set its positions, to a minimum or near it")
     weights = np.repeat(np.sqrt(masses), 3)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T) / np.outer(weights, weights))
     # 1/ps to 1/cm through the energy of a quantum.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import openmm
 from openmm import app
 
 from qmmlmm.errors import SettingError
 from qmmlmm.nonadiabatic.velocity_verlet import VelocityVerletIntegrator
+from qmmlmm.setting_checks import check_instance
 from qmmlmm.units import FloatArray, IntArray
 
 
@@ -30,6 +32,22 @@ class StepStart:
     step: int
 
 
+def check_context(name: str, context: openmm.Context) -> openmm.Context:
+    """Return a Context with positions.
+
+    Raises
+    ------
+    SettingError
+        If it is no Context, or has no positions.
+    """
+    check_instance(name, context, openmm.Context, "an openmm.Context, such as simulation.context")
+    try:
+        context.getState(energy=True, groups=0)  # of no force, so that nothing is computed
+    except openmm.OpenMMException as error:
+        raise SettingError(f"{name} is a Context with positions: {error}") from error
+    return context
+
+
 class Nuclei:
     """The nuclei of a Simulation with a `VelocityVerletIntegrator`.
 
@@ -45,10 +63,11 @@ class Nuclei:
     Raises
     ------
     SettingError
-        If the Simulation has another integrator.
+        If it is no Simulation, or has another integrator.
     """
 
     def __init__(self, simulation: app.Simulation) -> None:
+        check_instance("simulation", simulation, app.Simulation, "an openmm.app.Simulation")
         integrator = simulation.integrator
         if not isinstance(integrator, VelocityVerletIntegrator):
             raise SettingError(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from qmmlmm.errors import OutputFileError
+from qmmlmm.setting_checks import check_path
 from qmmlmm.units import FloatArray, IntArray
 
 CONFIDENCE = 1.959964
@@ -39,7 +40,15 @@ class Populations:
     n_trajectories: int
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write a table with a row for each time; the header names the units."""
+        """Write a table with a row for each time; the header names the units.
+
+        Raises
+        ------
+        SettingError
+            If it is no path.
+        OutputFileError
+            If the file cannot be written.
+        """
         columns = ["Time (ps)"]
         for k in range(self.shares.shape[1]):
             columns += [f"Share {k}", f"Share {k} Lower", f"Share {k} Upper", f"Population {k}"]
@@ -59,7 +68,11 @@ def write_table(path: str | os.PathLike[str], columns: Sequence[str], rows: Iter
     """
     lines = ["#" + ",".join(f'"{column}"' for column in columns)]
     lines += [",".join(f"{value:.10g}" for value in row) for row in rows]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    file = check_path("path", path)
+    try:
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputFileError(f"the table {file} cannot be written: {error}") from error
 
 
 def wilson_band(counts: FloatArray, n: int, width: float = CONFIDENCE) -> tuple[FloatArray, FloatArray]:

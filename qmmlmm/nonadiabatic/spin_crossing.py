@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from openmm import unit
 
-from qmmlmm.errors import HamiltonianError
+from qmmlmm.errors import HamiltonianError, SettingError
 from qmmlmm.nonadiabatic.surfaces import SurfacePoint
+from qmmlmm.setting_checks import check_array
 from qmmlmm.units import (
     HARTREE_IN_KJ_PER_MOL,
     HARTREE_IN_PER_CM,
@@ -17,7 +18,6 @@ from qmmlmm.units import (
     IntArray,
     Scalar,
     Vectors,
-    in_unit,
 )
 
 SpinOrbit = unit.Quantity | float | FloatArray | Callable[[Mapping[str, Mapping[str, object]]], Vectors]
@@ -34,6 +34,13 @@ def landau_zener_flip(coupling: Scalar, rate: Vectors) -> FloatArray:
     rate : Quantity, float or float array, kJ/(mol ps)
         Rate at which the energies of both states cross, |d(E_1 - E_2)/dt|.
 
+    Raises
+    ------
+    SettingError
+        If the rate is no number, or zero.
+    HamiltonianError
+        If the coupling is no energy.
+
     Notes
     -----
     Zener, Proc. R. Soc. Lond. A 137, 696 (1932): 1 - exp(-2 pi V^2 / (hbar rate)); see `LandauZener`.
@@ -43,7 +50,9 @@ def landau_zener_flip(coupling: Scalar, rate: Vectors) -> FloatArray:
     >>> print(f"{landau_zener_flip(100 / unit.centimeter, 1000.0):.3f}")
     0.132
     """
-    speed = np.abs(in_unit(rate, unit.kilojoule_per_mole / unit.picosecond))
+    speed = np.abs(check_array("rate", rate, default=unit.kilojoule_per_mole / unit.picosecond))
+    if not (speed > 0.0).all():
+        raise SettingError(f"rate is not zero, got {rate!r}: energies that do not change do not cross")
     return np.asarray(-np.expm1(-2.0 * np.pi * _in_kj_per_mol(coupling) ** 2 / (HBAR_IN_OPENMM * speed)))[()]
 
 
@@ -109,13 +118,11 @@ def spin_orbit_matrix(given: Vectors, multiplicities: IntArray) -> FloatArray:
 def _in_kj_per_mol(given: Vectors) -> FloatArray:
     wave_number = unit.centimeter**-1
     try:
-        if not isinstance(given, unit.Quantity):
-            return np.asarray(given, dtype=np.float64)
-        if given.unit.is_compatible(wave_number):
-            found = np.asarray(given.value_in_unit(wave_number), dtype=float)
+        if isinstance(given, unit.Quantity) and given.unit.is_compatible(wave_number):
+            found = check_array("spin_orbit", given, default=wave_number)
             return found * (HARTREE_IN_KJ_PER_MOL / HARTREE_IN_PER_CM)
-        return np.asarray(given.value_in_unit(unit.kilojoule_per_mole), dtype=float)
-    except (TypeError, ValueError) as error:
+        return check_array("spin_orbit", given, default=unit.kilojoule_per_mole)
+    except SettingError as error:
         raise HamiltonianError(
             f"a spin-orbit coupling is an energy in kJ/mol, a Quantity, or a wave number such as "
             f"40 / unit.centimeter; got {given!r}"

@@ -19,7 +19,7 @@ from qmmlmm.nonadiabatic.nuclei import Nuclei, StepStart
 from qmmlmm.nonadiabatic.spin_crossing import flip_probabilities
 from qmmlmm.nonadiabatic.state_order import have_crossed, reordered, state_order
 from qmmlmm.nonadiabatic.surfaces import SurfacePoint, Surfaces
-from qmmlmm.setting_checks import check_choice, is_whole_number
+from qmmlmm.setting_checks import check_choice, check_path, check_steps, check_whole_number, is_whole_number
 from qmmlmm.units import FloatArray, IntArray
 
 
@@ -99,6 +99,8 @@ class SurfaceHopping:
         check_choice("frustrated", frustrated, ("keep", "reverse"))
         if isinstance(method, LandauZener) and rescale_along != "velocity":
             raise SettingError("LandauZener has only energies and no couplings: rescale_along is 'velocity'")
+        if isinstance(surfaces, type) or not isinstance(surfaces, Surfaces):
+            raise SettingError(f"surfaces are TermSurfaces(...) or CoefficientSurfaces(...), got {surfaces!r}")
         self.simulation = simulation
         self._nuclei = Nuclei(simulation)
         self._surfaces = surfaces
@@ -121,8 +123,9 @@ class SurfaceHopping:
         Raises
         ------
         SettingError
-            If there is no such state.
+            If there is no such state, or the seed is no whole number of zero or more.
         """
+        check_whole_number("seed", seed, at_least=0)
         count = self._surfaces.n_states
         if not is_whole_number(state) or not 0 <= state < count:
             raise SettingError(f"state {state!r} does not exist: there are states 0 to {count - 1}")
@@ -137,7 +140,14 @@ class SurfaceHopping:
         self._select(self.state)
 
     def step(self, steps: int) -> None:
-        """Advance by a number of steps, with reporters."""
+        """Advance by a number of steps, with reporters.
+
+        Raises
+        ------
+        SettingError
+            If it is no number of steps of zero or more.
+        """
+        check_steps("steps", steps)
         self.simulation.step(steps)
 
     @property
@@ -204,7 +214,7 @@ class SurfaceHopping:
         Raises
         ------
         RunDirectoryError
-            If it comes from another method or another number of states.
+            If it comes from another method or another number of states, or from something else.
         """
         found = HoppingMemory.from_arrays(memory)
         count = len(found.amplitudes)
@@ -225,7 +235,7 @@ class SurfaceHopping:
 
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write a file from which the trajectory continues as if it had not stopped: the Context and `memory`."""
-        write_checkpoint(path, self.simulation.context, self.memory())
+        write_checkpoint(check_path("path", path), self.simulation.context, self.memory())
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Continue from a file of `save_checkpoint` with the same System, surfaces and method.
@@ -235,7 +245,11 @@ class SurfaceHopping:
         RunDirectoryError
             If the file is damaged, or comes from another method or another number of states.
         """
-        self.recall(read_checkpoint(path, self.simulation.context))
+        memory = read_checkpoint(check_path("path", path), self.simulation.context)
+        try:
+            self.recall(memory)
+        except RunDirectoryError as error:
+            raise RunDirectoryError(f"{path}: {error}") from error
 
     def _check(self, point: SurfacePoint) -> None:
         """Raise SettingError if the surfaces do not give what the method needs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import openmm
 
@@ -38,6 +38,7 @@ class SurfacePoint:
     spin_orbit: FloatArray | None = None
 
 
+@runtime_checkable
 class Surfaces(Protocol):
     """Several electronic states, one of which moves the particles of a Context.
 

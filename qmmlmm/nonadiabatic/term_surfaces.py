@@ -11,6 +11,7 @@ from qmmlmm.errors import HamiltonianError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic.surfaces import SurfacePoint
+from qmmlmm.setting_checks import check_flag, check_instance
 from qmmlmm.units import HARTREE_IN_KJ_PER_MOL, FloatArray, IntArray
 
 
@@ -30,10 +31,15 @@ class TermSurfaces:
     Raises
     ------
     HamiltonianError
-        If the term has only one state, follows a state itself, or has a coefficient that depends on a parameter.
+        If the term has only one state, follows a state itself, has a coefficient that depends on a parameter, or has no
+        couplings where they are requested.
+    SettingError
+        If an argument has another type.
     """
 
     def __init__(self, mixed: MixedSystem, term: str, *, couplings: bool = False) -> None:
+        check_instance("mixed", mixed, MixedSystem)
+        check_flag("couplings", couplings)
         mixed_term = mixed.term(term)
         capabilities = mixed_term.term.potential.capabilities
         if capabilities.n_states < 2:
@@ -47,6 +53,10 @@ class TermSurfaces:
             )
         if mixed_term.term.weight.slopes:
             raise HamiltonianError(f"the coefficient of term {term!r} depends on a parameter; make it a number")
+        if couplings and not capabilities.couplings:
+            raise HamiltonianError(
+                f"term {term!r} has no derivative couplings, which only CASSCF has: leave couplings out"
+            )
         self._mixed = mixed
         self._term = term
         self._couplings = couplings

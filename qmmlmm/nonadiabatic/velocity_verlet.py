@@ -7,8 +7,11 @@ from typing import Protocol
 import openmm
 from openmm import unit
 
-from qmmlmm.setting_checks import check_positive
-from qmmlmm.units import Scalar, in_unit
+from qmmlmm.setting_checks import check_quantity, check_steps
+from qmmlmm.units import Scalar
+
+LONGEST_STEP = 0.1
+"""Largest step, ps: beyond it the number was given in femtoseconds."""
 
 
 class StepListener(Protocol):
@@ -38,7 +41,7 @@ class VelocityVerletIntegrator(openmm.CustomIntegrator):
     Raises
     ------
     SettingError
-        If the step is not a positive number.
+        If the step is not a positive number, or too long for one in picoseconds.
 
     Notes
     -----
@@ -49,7 +52,7 @@ class VelocityVerletIntegrator(openmm.CustomIntegrator):
     listener: StepListener | None
 
     def __init__(self, step_size: Scalar) -> None:
-        super().__init__(check_positive("step_size", in_unit(step_size, unit.picosecond), "ps"))
+        super().__init__(check_quantity("step_size", step_size, unit.picosecond, above=0.0, at_most=LONGEST_STEP))
         self.listener = None
         self.addPerDofVariable("x1", 0)
         self.addComputePerDof("v", "v+0.5*dt*f/m")
@@ -60,7 +63,14 @@ class VelocityVerletIntegrator(openmm.CustomIntegrator):
         self.addConstrainVelocities()
 
     def step(self, steps: int) -> None:
-        """Advance by a number of steps."""
+        """Advance by a number of steps.
+
+        Raises
+        ------
+        SettingError
+            If it is no number of steps of zero or more.
+        """
+        check_steps("steps", steps)
         if self.listener is None:
             super().step(steps)
             return

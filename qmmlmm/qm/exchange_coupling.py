@@ -13,6 +13,7 @@ from qmmlmm.errors import ConvergenceError, EvaluationError, RegionError, listed
 from qmmlmm.geometry import Geometry
 from qmmlmm.qm.potential import PySCFPotential
 from qmmlmm.qm.scf.convergence import ScfRecord, converge
+from qmmlmm.setting_checks import check_array, check_atoms, check_instance
 from qmmlmm.units import FloatArray
 
 LOCALISED = 0.75
@@ -82,6 +83,8 @@ def exchange_coupling(
 
     Raises
     ------
+    SettingError
+        If an argument has another type or shape.
     RegionError
         If there are fewer than two unpaired electrons, or atoms that are not in the region.
     EvaluationError
@@ -95,6 +98,11 @@ def exchange_coupling(
     eigenvectors of these atoms' Loewdin population. Swapping density blocks of atoms instead converges to the closed
     shell.
     """
+    check_instance("potential", potential, PySCFPotential)
+    check_instance("specification", specification, RegionSpecification)
+    positions = check_array("positions", positions, (len(specification.atomic_numbers), 3))
+    if external_field is not None:
+        check_instance("external_field", external_field, ExternalField)
     term = f"term {specification.name!r}"
     unpaired = specification.multiplicity - 1
     if unpaired < 2:
@@ -102,12 +110,7 @@ def exchange_coupling(
             f"{term}: an exchange coupling needs at least two unpaired electrons; give the multiplicity of the "
             f"high-spin state (3 for two electrons), got {specification.multiplicity}"
         )
-    wrong = [atom for atom in flipped_atoms if not 0 <= atom < len(specification.atomic_numbers)]
-    if wrong or not len(flipped_atoms):
-        raise RegionError(
-            f"{term}: flipped_atoms are indices from 0 to {len(specification.atomic_numbers) - 1} within the region, "
-            f"got {listed(flipped_atoms)}"
-        )
+    atoms = check_atoms(f"{term}: flipped_atoms", flipped_atoms, len(specification.atomic_numbers), error=RegionError)
     unrestricted = replace(potential, unrestricted=True, excited=None, state=0, follow_state=False)
     evaluator = unrestricted.create_evaluator(specification)
     high = evaluator.mean_field(Geometry(positions), external_field)
@@ -116,7 +119,7 @@ def exchange_coupling(
         return "nothing was saved"
 
     converge(high, [], f"{term}, high spin", save, ScfRecord())
-    kept, turned = _local_orbitals(high, unpaired, flipped_atoms, term)
+    kept, turned = _local_orbitals(high, unpaired, atoms, term)
     shared = _shared_orbitals(high)
     multiplicity = abs(kept.shape[1] - turned.shape[1]) + 1
     if kept.shape[1] < turned.shape[1]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import comb
 
 from qmmlmm.errors import PotentialError, nearest
-from qmmlmm.setting_checks import check_whole_number, is_number, is_whole_number
+from qmmlmm.setting_checks import as_float, check_whole_number, is_number, is_whole_number
 
 SPINS = ("singlet", "triplet")
 ACTIVE_SPACES = ("frontier", "natural")
@@ -44,7 +44,7 @@ class _LinearResponse:
     def __post_init__(self) -> None:
         name = type(self).__name__
         _check_count(name, self.n_states)
-        if self.spin is not None and self.spin not in SPINS:
+        if self.spin is not None and not (isinstance(self.spin, str) and self.spin in SPINS):
             raise PotentialError(
                 f"{name}: spin is 'singlet' or 'triplet', or not given, got {self.spin!r}."
                 f"{nearest(str(self.spin), list(SPINS))}"
@@ -109,7 +109,7 @@ class DeltaSCF:
             value = vars(self)[name]
             if not is_whole_number(value) or value < 0:
                 raise PotentialError(f"DeltaSCF: {name} counts orbitals from the gap, 0, 1, 2 ..., got {value!r}")
-        if self.spin not in ("up", "down"):
+        if not isinstance(self.spin, str) or self.spin not in ("up", "down"):
             raise PotentialError(
                 f"DeltaSCF: spin is 'up' or 'down', of the electron that is excited, got {self.spin!r}"
             )
@@ -180,10 +180,10 @@ class CASSCF:
             raise PotentialError(f"CASSCF: active is a text, or a tuple of numbers or of labels, got {active!r}")
         if isinstance(active[0], str):
             return
-        if len(active) != self.n_orbitals or len(set(active)) != len(active):
-            raise PotentialError(f"CASSCF: active names {self.n_orbitals} different orbitals, got {active!r}")
         if not all(is_whole_number(a) and int(a) >= 0 for a in active):
             raise PotentialError(f"CASSCF: active counts orbitals from 0, got {active!r}")
+        if len(active) != self.n_orbitals or len(set(active)) != len(active):
+            raise PotentialError(f"CASSCF: active names {self.n_orbitals} different orbitals, got {active!r}")
 
 
 def spin_states(n_electrons: int, n_orbitals: int, multiplicity: int) -> int:
@@ -206,7 +206,7 @@ TDDFT.__doc__ = f"{TDDFT.__doc__}\n{(_LinearResponse.__doc__ or '').partition(ch
 
 def _check_tolerance(method: str, conv_tol: object) -> None:
     """Raise PotentialError unless a tolerance is small enough for forces."""
-    if not is_number(conv_tol) or not 0.0 < conv_tol <= 1e-4:
+    if not is_number(conv_tol) or not 0.0 < as_float(conv_tol) <= 1e-4:
         raise PotentialError(f"{method}: conv_tol lies above 0 and is at most 1e-4, got {conv_tol!r}")
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qmmlmm.errors import MissingDependencyError, PotentialError
 from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, DeltaSCF
-from qmmlmm.setting_checks import check_choice, check_flag, check_whole_number, is_number, is_whole_number
+from qmmlmm.setting_checks import (
+    LARGEST_COUNT,
+    as_float,
+    check_choice,
+    check_flag,
+    check_path,
+    check_whole_number,
+    is_number,
+    is_whole_number,
+)
 
 MINIMUM_MEMORY = 1000
 """Smallest memory of a calculation, MB: PySCF works in blocks that shrink with the free memory, and very small ones
@@ -59,24 +69,27 @@ class PySCFSettings:
                 check_auxiliary_exchange(self.auxiliary_basis, self.method)
         for name, level in (("grid_level", self.grid_level), ("embedding_grid_level", self.embedding_grid_level)):
             check_whole_number(name, level, at_least=0, at_most=9, what="an integer", error=PotentialError)
-        if not is_number(self.conv_tol) or not 0.0 < self.conv_tol <= 1e-5:
+        if not is_number(self.conv_tol) or not 0.0 < as_float(self.conv_tol) <= 1e-5:
             raise PotentialError(
                 f"conv_tol lies above 0 and not above 1e-5 hartree, beyond which forces are no derivative "
                 f"of the energy; got {self.conv_tol!r}"
             )
-        check_whole_number("max_cycle", self.max_cycle, error=PotentialError)
+        check_whole_number("max_cycle", self.max_cycle, at_most=LARGEST_COUNT, error=PotentialError)
         check_choice("guess", self.guess, GUESSES, PotentialError)
-        if self.max_memory is not None and not (is_number(self.max_memory) and self.max_memory >= MINIMUM_MEMORY):
+        memory = self.max_memory
+        if memory is not None and not (is_number(memory) and MINIMUM_MEMORY <= as_float(memory) < math.inf):
             raise PotentialError(
                 f"max_memory is at least {MINIMUM_MEMORY} MB, because PySCF's gradients have been wrong "
-                f"without a message below that; got {self.max_memory!r}"
+                f"without a message below that; got {memory!r}"
             )
+        if self.failure_directory is not None:
+            check_path("failure_directory", self.failure_directory, PotentialError)
 
     def _check_state(self) -> None:
         """Raise PotentialError if the state does not exist or has no correct gradient."""
         excited = self.excited
         if excited is None:
-            if self.state != 0 or self.follow_state:
+            if check_whole_number("state", self.state, at_least=0, error=PotentialError) or self.follow_state:
                 raise PotentialError(
                     f"state={self.state!r}, follow_state={self.follow_state} without excited: give the method for "
                     "excited states, for example excited=TDA(n_states=3)"

@@ -16,7 +16,7 @@ from qmmlmm.qm.potential import PySCFPotential
 from qmmlmm.qm.scf.convergence import ScfRecord, converge
 from qmmlmm.qm.states.active_space import starting_orbitals
 from qmmlmm.qm.states.full_ci import SPIN_ERROR, full_ci
-from qmmlmm.setting_checks import is_whole_number
+from qmmlmm.setting_checks import check_array, check_instance, is_whole_number
 from qmmlmm.units import SPEED_OF_LIGHT, FloatArray
 
 FINEST_VECTORS = 1e-12  # hartree
@@ -78,6 +78,8 @@ def spin_orbit_coupling(
 
     Raises
     ------
+    SettingError
+        If an argument has another type or shape.
     PotentialError
         If there is no active space, it does not have these states, or the basis has core potentials.
     RegionError
@@ -97,6 +99,11 @@ def spin_orbit_coupling(
     Wigner-Eckart theorem one transition density, that of spin up less spin down between the singlet and the triplet
     with M = 0, gives all three components.
     """
+    check_instance("potential", potential, PySCFPotential)
+    check_instance("specification", specification, RegionSpecification)
+    positions = check_array("positions", positions, (len(specification.atomic_numbers), 3))
+    if external_field is not None:
+        check_instance("external_field", external_field, ExternalField)
     settings = potential.excited
     term = f"term {specification.name!r}"
     if not isinstance(settings, CASSCF):

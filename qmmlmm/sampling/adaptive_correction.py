@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import openmm
 from openmm import app, unit
 
-from qmmlmm.errors import HamiltonianError, SettingError, listed, nearest
+from qmmlmm.errors import RunDirectoryError, SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.setting_checks import check_whole_number
-from qmmlmm.units import FloatArray, Scalar, in_unit
+from qmmlmm.sampling.driven_parameter import check_driven_parameter
+from qmmlmm.setting_checks import (
+    LARGEST_COUNT,
+    check_mapping,
+    check_path,
+    check_quantity,
+    check_steps,
+    check_text,
+    check_whole_number,
+)
+from qmmlmm.units import FloatArray, Scalar
 
 COLUMNS = ("Step", "Uncertainty (kJ/mol/nm)", "Share of QM", "Level", "Work (kJ/mol)")
+
+LONGEST_RAMP = 100_000
+"""Largest number of steps of a change; its values are kept."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class AdaptiveCorrection:
     HamiltonianError
         If there is no such parameter or term.
     SettingError
-        If thresholds or counts are out of range.
+        If thresholds or counts are out of range, or an argument has another type.
 
     Notes
     -----
@@ -121,15 +131,12 @@ class AdaptiveCorrection:
         calm_steps: int = 100,
         record: str | os.PathLike[str] | None = None,
     ) -> None:
-        names = list(mixed.hamiltonian.parameters)
-        if parameter not in names:
-            raise HamiltonianError(
-                f"the Hamiltonian has no parameter {parameter!r}; it has {listed(names) or 'none'}."
-                f"{nearest(parameter, names)}"
-            )
+        check_driven_parameter(mixed, simulation, parameter)
+        check_text("term", term)
         per_length = unit.kilojoule_per_mole / unit.nanometer
-        self._upper, self._lower = float(in_unit(upper, per_length)), float(in_unit(lower, per_length))
-        if not 0 < self._lower < self._upper < math.inf:
+        self._upper = check_quantity("upper", upper, per_length)
+        self._lower = check_quantity("lower", lower, per_length)
+        if not 0 < self._lower < self._upper:
             raise SettingError(
                 f"thresholds are 0 < lower < upper, in kJ/(mol nm), got lower={lower!r} and upper={upper!r}"
             )
@@ -138,7 +145,9 @@ class AdaptiveCorrection:
             ("ramp_steps", ramp_steps),
             ("calm_steps", calm_steps),
         ):
-            check_whole_number(name, count, what="a whole number of steps")
+            check_whole_number(name, count, at_most=LARGEST_COUNT, what="a whole number of steps")
+        if ramp_steps > LONGEST_RAMP:
+            raise SettingError(f"ramp_steps is at most {LONGEST_RAMP}, got {ramp_steps}")
         context = simulation.context
         self.simulation = simulation
         self._mixed, self._context, self._parameter = mixed, context, parameter
@@ -147,7 +156,7 @@ class AdaptiveCorrection:
         self._position = int(np.abs(shares - context.getParameter(parameter)).argmin())
         self._rising = self._position > 0
         self._calm_since: int | None = None
-        self._record = None if record is None else Path(record)
+        self._record = None if record is None else check_path("record", record)
         self.work = 0.0 * unit.kilojoule_per_mole
         self.steps = 0
         self.steps_with_qm = 0
@@ -160,11 +169,18 @@ class AdaptiveCorrection:
     def step(self, steps: int) -> None:
         """Advance the Simulation by a number of steps, with its reporters.
 
+        Parameters
+        ----------
+        steps : int
+
         Raises
         ------
+        SettingError
+            If it is no number of steps of zero or more.
         EvaluationError
             If a term fails; also other exceptions of a term, in their original class.
         """
+        check_steps("steps", steps)
         done = 0
         try:
             while done < steps:
@@ -188,7 +204,16 @@ class AdaptiveCorrection:
         return {"counts": np.array(counts, dtype=float)}
 
     def recall(self, memory: Mapping[str, FloatArray]) -> None:
-        """Continue from what `memory` returned."""
+        """Continue from what `memory` returned.
+
+        Raises
+        ------
+        RunDirectoryError
+            If it comes from something else.
+        """
+        check_mapping("memory", memory, RunDirectoryError)
+        if "counts" not in memory or np.shape(memory["counts"]) != (6,):
+            raise RunDirectoryError("this memory is not of an AdaptiveCorrection: it has no six counts")
         position, rising, calm_since, work, steps, with_qm = memory["counts"]
         self._position, self._rising = int(position), bool(rising)
         self._calm_since = None if np.isnan(calm_since) else int(calm_since)

@@ -26,9 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import openmm
 
 from qmmlmm.errors import SettingError, listed
+from qmmlmm.setting_checks import check_atoms
 from qmmlmm.units import Scalar
 
 # Velocity of an isokinetic coordinate over its bound; a script may have set a larger one.
@@ -52,6 +54,8 @@ def isokinetic_particles(
     SettingError
         If one of them has a constraint or no mass, or if there is no temperature.
     """
+    if isinstance(chosen, np.bool_):
+        chosen = bool(chosen)
     if chosen is False:
         return ()
     if temperature is None:
@@ -69,10 +73,7 @@ def isokinetic_particles(
                 "without constraints on the atoms of the slow force"
             )
         return tuple(found)
-    given = sorted({int(k) for k in chosen})
-    unknown = [k for k in given if not 0 <= k < n]
-    if unknown or not given:
-        raise SettingError(f"isokinetic names particles from 0 to {n - 1}, got {listed(unknown) if given else 'none'}")
+    given = sorted(check_atoms("isokinetic", chosen, n, error=SettingError))
     for wrong, what in (([k for k in given if k in constrained], "constraints"), (set(given) - massive, "no mass")):
         if wrong:
             raise SettingError(

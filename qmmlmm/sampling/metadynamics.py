@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import openmm
 
-from qmmlmm.errors import LoopError
+from qmmlmm.errors import LoopError, SettingError
 from qmmlmm.geometry import Geometry
 from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
-from qmmlmm.setting_checks import check_flag, check_positive, check_whole_number, is_number
+from qmmlmm.setting_checks import (
+    LARGEST_COUNT,
+    as_float,
+    check_array,
+    check_flag,
+    check_instance,
+    check_items,
+    check_positive,
+    check_whole_number,
+    is_number,
+)
 from qmmlmm.units import GAS_CONSTANT, FloatArray
 
 POINTS_PER_WIDTH = 5
@@ -24,6 +34,9 @@ round-off takes a variable beyond them."""
 
 INSIDE = 1e-9
 """Share of a range by which a variable is kept inside it, for the same reason."""
+
+MOST_POINTS = 20_000
+"""Largest number of grid points along a variable; two variables have the square of a tenth at most."""
 
 HILLS_AT_ONCE = 4096
 """Number of hills that are added to the grid together; bounds the memory."""
@@ -54,14 +67,27 @@ class HillVariable:
     high: float | None = None
 
     def __post_init__(self) -> None:
+        kinds = Torsion | Distance | DistanceDifference
+        if not isinstance(self.variable, kinds):
+            raise LoopError(f"variable is a Torsion, Distance or DistanceDifference, got {self.variable!r}")
         check_positive("width of a hill", self.width, error=LoopError)
         if self.periodic:
             if self.low is not None or self.high is not None:
                 raise LoopError(f"a torsion is periodic: leave out low and high, got {self.low}, {self.high}")
             if self.width > 1.0:
                 raise LoopError(f"width of a hill along a torsion is in radians and at most 1, got {self.width!r}")
-        elif not is_number(self.low) or not is_number(self.high) or not -math.inf < self.low < self.high < math.inf:
+        elif (
+            not is_number(self.low)
+            or not is_number(self.high)
+            or not -math.inf < as_float(self.low) < as_float(self.high) < math.inf
+        ):
             raise LoopError(f"hills along a distance need low below high, in nm, got {self.low!r} and {self.high!r}")
+        low, high = self.edges
+        if POINTS_PER_WIDTH * (high - low) / self.width > MOST_POINTS:
+            raise LoopError(
+                f"width of a hill is {self.width!r} in a range from {low:g} to {high:g}, which needs a grid of more "
+                f"than {MOST_POINTS} points; take approximately the standard deviation of the variable in a well"
+            )
 
     @property
     def periodic(self) -> bool:
@@ -157,12 +183,19 @@ class Metadynamics:
     shared: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.variables, HillVariable):
+            check_items("variables", self.variables, HillVariable, empty=True, error=LoopError)
         if not 1 <= len(self.along) <= 2:
             raise LoopError(f"hills are along one or two variables, got {len(self.along)}")
+        points = math.prod(len(v.grid()) for v in self.along)
+        if len(self.along) == 2 and points > (MOST_POINTS / 10) ** 2:
+            raise LoopError(f"the widths of two variables need a grid of {points} points; take wider hills")
         check_positive("height of a hill", self.height, "kJ/mol", LoopError)
-        if not is_number(self.bias_factor) or not 1 < self.bias_factor < math.inf:
+        if not is_number(self.bias_factor) or not 1 < as_float(self.bias_factor) < math.inf:
             raise LoopError(f"bias_factor is a number above one, got {self.bias_factor!r}")
-        check_whole_number("interval", self.interval, what="a whole number of steps", error=LoopError)
+        check_whole_number(
+            "interval", self.interval, at_most=LARGEST_COUNT, what="a whole number of steps", error=LoopError
+        )
         check_flag("shared", self.shared, LoopError)
 
     @property
@@ -207,7 +240,18 @@ def mean_profile(profiles: Sequence[FloatArray], temperature: float) -> tuple[Fl
     profiles : sequence of (n,) or (n, m) float arrays, kJ/mol
         Free energies, each of which is shifted so that its probabilities sum to one. The error of a single one is NaN.
     temperature : float, K
+
+    Raises
+    ------
+    SettingError
+        If there is no profile, they differ in shape or are no finite numbers, or the temperature is not above zero.
     """
+    check_positive("temperature", temperature, "K")
+    if isinstance(profiles, str | bytes | Mapping) or not isinstance(profiles, Iterable):
+        raise SettingError(f"profiles are a list of arrays, got {profiles!r}")
+    profiles = [check_array("each of profiles", profile) for profile in profiles]
+    if not profiles or len({profile.shape for profile in profiles}) > 1 or not profiles[0].size:
+        raise SettingError(f"profiles have one shape, got {[profile.shape for profile in profiles]}")
     kt = GAS_CONSTANT * temperature
     normal = np.array([profile + kt * np.log(np.exp(-profile / kt).mean()) for profile in profiles])
     mean = normal.mean(axis=0)
@@ -226,9 +270,20 @@ class HillForce:
     temperature : float, K
     system : openmm.System
         System to which the force is added.
+
+    Raises
+    ------
+    SettingError
+        If an argument has another type, the temperature is not above zero, or the System has too few particles.
     """
 
     def __init__(self, settings: Metadynamics, temperature: float, system: openmm.System) -> None:
+        check_instance("settings", settings, Metadynamics)
+        check_positive("temperature", temperature, "K")
+        check_instance("system", system, openmm.System, "an openmm.System")
+        last = max(max(vars(v.variable).values()) for v in settings.along)
+        if last >= system.getNumParticles():
+            raise SettingError(f"hills act on particle {last}, and system has {system.getNumParticles()} particles")
         self.settings, self._temperature = settings, temperature
         self._bias = settings.bias([])
         periodic = system.usesPeriodicBoundaryConditions()

@@ -15,8 +15,13 @@ from qmmlmm.errors import HamiltonianError, SettingError, listed
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.sampling.isokinetic import isokinetic_impulse, isokinetic_particles, isokinetic_thermostat
 from qmmlmm.sampling.slow_terms import correction_terms, fast_multiples, multiple_of, named_terms
-from qmmlmm.setting_checks import check_not_negative, check_positive, check_whole_number
-from qmmlmm.units import GAS_CONSTANT, Scalar, in_unit
+from qmmlmm.setting_checks import check_instance, check_quantity, check_steps, check_whole_number
+from qmmlmm.units import GAS_CONSTANT, Scalar
+
+LONGEST_STEP = 0.1
+"""Largest outer step, ps: beyond it the number was given in femtoseconds."""
+
+MOST_INNER_STEPS = 1000
 
 
 class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
@@ -54,7 +59,8 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
     HamiltonianError
         If there is no slow term, or a slow one shares its force group with a fast one.
     SettingError
-        If a number is out of range, or an isokinetic particle has a constraint or no mass.
+        If a number is out of range, an argument has another type, or an isokinetic particle has a constraint or no
+        mass.
 
     Notes
     -----
@@ -119,8 +125,15 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         slow: Iterable[str] | None = None,
         isokinetic: bool | Iterable[int] = False,
     ) -> None:
-        outer = check_positive("step_size", in_unit(step_size, unit.picosecond), "ps")
-        check_whole_number("inner_steps", inner_steps, what="a whole number of inner steps in an outer one")
+        check_instance("mixed", mixed, MixedSystem)
+        outer = check_quantity("step_size", step_size, unit.picosecond, above=0.0, at_most=LONGEST_STEP)
+        check_whole_number(
+            "inner_steps", inner_steps, at_most=MOST_INNER_STEPS, what="a whole number of inner steps in an outer one"
+        )
+        kelvin = None
+        if temperature is not None:
+            kelvin = check_quantity("temperature", temperature, unit.kelvin, above=0.0)
+        rate = check_quantity("friction", friction, unit.picosecond**-1, at_least=0.0)
         names = correction_terms(mixed.hamiltonian) if slow is None else named_terms(mixed, slow)
         slow_groups = tuple(dict.fromkeys(mixed.force_group(name) for name in names))
         shared = [name for name in mixed.terms if mixed.force_group(name) in slow_groups and name not in names]
@@ -139,9 +152,7 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         self._checked = False
         self.isokinetic = isokinetic_particles(mixed.system, isokinetic, temperature)
         inner = f"(dt/{inner_steps})"
-        if temperature is not None:
-            kelvin = check_positive("temperature", in_unit(temperature, unit.kelvin), "K")
-            rate = check_not_negative("friction", in_unit(friction, unit.picosecond**-1), "1/ps")
+        if kelvin is not None:
             self.addGlobalVariable("kT", GAS_CONSTANT * kelvin)
             self.addGlobalVariable("friction", rate)
             self.addGlobalVariable("keep", 1.0)
@@ -202,10 +213,13 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
 
         Raises
         ------
+        SettingError
+            If it is no number of steps of zero or more.
         HamiltonianError
             If the System has a new force in a group that this integrator does not have, or one of two terms that are
             multiples of each other has another model.
         """
+        check_steps("steps", steps)
         for name, (fast, factor) in self._multiples.items():
             if multiple_of(self._mixed, name, fast) != factor:
                 raise HamiltonianError(
@@ -239,8 +253,9 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         Raises
         ------
         SettingError
-            If there are isokinetic particles, whose velocities do not give the kinetic energy.
+            If there are isokinetic particles, whose velocities do not give the kinetic energy, or it is no Context.
         """
+        check_instance("context", context, openmm.Context, "an openmm.Context")
         if self.isokinetic:
             raise SettingError(
                 f"{len(self.isokinetic)} particles are isokinetic: their velocities are bounded and do not give the "

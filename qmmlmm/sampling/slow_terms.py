@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
@@ -50,6 +50,8 @@ def named_terms(mixed: MixedSystem, names: Iterable[str]) -> tuple[str, ...]:
     HamiltonianError
         If there is no term of a name, or no name.
     """
+    if not isinstance(names, str) and (isinstance(names, Mapping) or not isinstance(names, Iterable)):
+        raise HamiltonianError(f"slow is a list of names of terms, got {names!r}; terms are: {listed(mixed.terms, 10)}")
     given: Sequence[str] = [names] if isinstance(names, str) else list(names)
     for name in given:
         mixed.term(name)

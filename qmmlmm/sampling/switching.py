@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from openmm import app, unit
 
-from qmmlmm.errors import HamiltonianError, listed, nearest
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.setting_checks import check_finite_number, check_whole_number
+from qmmlmm.sampling.driven_parameter import check_driven_parameter
+from qmmlmm.setting_checks import LARGEST_COUNT, check_finite_number, check_whole_number
 
 
 def switching_work(
@@ -46,7 +46,7 @@ def switching_work(
     HamiltonianError
         If there is no such parameter.
     SettingError
-        If a number is out of range.
+        If a number is out of range, or an argument has another type.
 
     Notes
     -----
@@ -54,16 +54,11 @@ def switching_work(
     evaluates all levels that the parameter mixes once. Sources: Jarzynski, Phys. Rev. Lett. 78, 2690 (1997); Crooks,
     Phys. Rev. E 61, 2361 (2000).
     """
-    names = list(mixed.hamiltonian.parameters)
-    if parameter not in names:
-        raise HamiltonianError(
-            f"the Hamiltonian has no parameter {parameter!r}; it has {listed(names) or 'none'}."
-            f"{nearest(parameter, names)}"
-        )
+    check_driven_parameter(mixed, simulation, parameter)
     for name, value in (("start", start), ("end", end)):
         check_finite_number(name, value)
     for name, count in (("steps", steps), ("steps_between", steps_between)):
-        check_whole_number(name, count)
+        check_whole_number(name, count, at_most=LARGEST_COUNT)
     context = simulation.context
     work = 0.0 * unit.kilojoule_per_mole
     context.setParameter(parameter, start)

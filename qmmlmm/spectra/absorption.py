@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qmmlmm.errors import TransitionsError
-from qmmlmm.setting_checks import check_choice, check_positive
+from qmmlmm.errors import SettingError, TransitionsError
+from qmmlmm.setting_checks import (
+    check_array,
+    check_choice,
+    check_instance,
+    check_path,
+    check_positive,
+    check_text,
+    check_whole_number,
+)
 from qmmlmm.spectra.transitions import Transitions
 from qmmlmm.time_series import statistical_inefficiency
 from qmmlmm.units import EV_IN_PER_CM, FloatArray
@@ -24,6 +32,9 @@ STRENGTH_OF_ABSORPTION = 4.3190e-9
 4 epsilon_0 m_e c^2 ln(10) / (N_A e^2), with vacuum's refractive index."""
 
 EMBEDDED_COLOUR, VACUUM_COLOUR = "#0072b2", "#8c8c8c"
+
+MOST_POINTS = 1_000_000
+"""Largest number of energies of a spectrum."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +86,16 @@ def mean_of(series: FloatArray) -> Mean:
     Raises
     ------
     TransitionsError
-        If there are fewer than two values.
+        If there are fewer than two values, or one is not finite.
 
     Notes
     -----
     The variance of the mean is that of the series times g/n, with the statistical inefficiency g.
     """
+    series = check_array("series", series, (None,), error=TransitionsError)
     n = len(series)
     if n < 2:
-        raise TransitionsError(f"an error bar needs two snapshots or more, got {n}")
+        raise TransitionsError(f"an error bar needs a series of two snapshots or more, got {n}")
     effective = max(1.0, n / statistical_inefficiency(series))
     spread = float(series.std(ddof=1))
     return Mean(float(series.mean()), spread / math.sqrt(effective), spread, effective)
@@ -107,7 +119,7 @@ def broadened(
     Raises
     ------
     SettingError
-        If the width is not positive, or the shape unknown.
+        If the width is not positive, the shape unknown, or an array has another shape or is not finite.
 
     Notes
     -----
@@ -115,6 +127,11 @@ def broadened(
     """
     check_positive("full_width", full_width, "eV")
     check_choice("shape", shape, ("gaussian", "lorentzian"))
+    grid = check_array("grid", grid, (None,))
+    if not len(grid):
+        raise SettingError("grid has no energy")
+    energies = check_array("energies", energies, (None, None))
+    strengths = check_array("strengths", strengths, energies.shape)
     away = grid - energies[..., None]
     if shape == "gaussian":
         sigma = full_width / math.sqrt(8.0 * math.log(2.0))
@@ -144,7 +161,16 @@ def spectrum_of(
 
 
 def usual_grid(transitions: Transitions, full_width: float, points: int = 400) -> FloatArray:
-    """Return energies from two widths below the lowest excitation to two above the highest, eV."""
+    """Return energies from two widths below the lowest excitation to two above the highest, eV.
+
+    Raises
+    ------
+    SettingError
+        If the width is not positive, there are fewer than two points, or an argument has another type.
+    """
+    check_instance("transitions", transitions, Transitions)
+    check_positive("full_width", full_width, "eV")
+    check_whole_number("points", points, at_least=2, at_most=MOST_POINTS)
     parts = [transitions.energies]
     if transitions.vacuum_energies is not None:
         parts.append(transitions.vacuum_energies)
@@ -153,15 +179,27 @@ def usual_grid(transitions: Transitions, full_width: float, points: int = 400) -
 
 
 def plot_spectra(transitions: Transitions, full_width: float = 0.3, ax: Axes | None = None) -> Axes:
-    """Draw the spectrum in the surroundings and, if known, that of the same geometries without them."""
-    if ax is None:
+    """Draw the spectrum in the surroundings and, if known, that of the same geometries without them.
+
+    Raises
+    ------
+    SettingError
+        If the width is not positive, or an argument has another type.
+    TransitionsError
+        If there are fewer than two snapshots.
+    """
+    from matplotlib.axes import Axes
+
+    grid = usual_grid(transitions, full_width)
+    if ax is not None:
+        check_instance("ax", ax, Axes, "Axes of matplotlib")
+    else:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.0, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
         ax = figure.subplots()
-    grid = usual_grid(transitions, full_width)
     sets = [("in its surroundings", EMBEDDED_COLOUR, transitions.energies, transitions.strengths)]
     if transitions.vacuum_energies is not None and transitions.vacuum_strengths is not None:
         bare = (transitions.vacuum_energies, transitions.vacuum_strengths)
@@ -183,7 +221,16 @@ def plot_spectra(transitions: Transitions, full_width: float = 0.3, ax: Axes | N
 
 
 def transition_table(transitions: Transitions) -> str:
-    """Return a Markdown table of the states: means over the snapshots with standard errors."""
+    """Return a Markdown table of the states: means over the snapshots with standard errors.
+
+    Raises
+    ------
+    SettingError
+        If it is no `Transitions`.
+    TransitionsError
+        If there are fewer than two snapshots.
+    """
+    check_instance("transitions", transitions, Transitions)
     known = transitions.vacuum_energies is not None
     lines = [
         "| state | energy, eV | spread, eV | oscillator strength |" + (" in vacuum, eV | shift, eV |" if known else ""),
@@ -215,10 +262,22 @@ def write_spectrum_report(
         Heading of the report.
     full_width : float, eV
         Full width of a line at half maximum.
+
+    Raises
+    ------
+    SettingError
+        If the width is not positive, or an argument has another type.
+    TransitionsError
+        If there are fewer than two snapshots, or the folder cannot be created.
     """
-    directory = Path(folder)
-    directory.mkdir(parents=True, exist_ok=True)
     grid = usual_grid(transitions, full_width)
+    check_text("title", title)
+    table = transition_table(transitions)
+    directory = check_path("folder", folder)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TransitionsError(f"the folder {directory} cannot be created: {error}") from error
     columns = [grid]
     names = ["energy_ev"]
     sets = {"": (transitions.energies, transitions.strengths)}
@@ -244,7 +303,7 @@ def write_spectrum_report(
     text += (
         "state. Means over the snapshots with standard errors; states are in the order of energy at each snapshot.\n\n"
     )
-    text += transition_table(transitions)
+    text += table
     if transitions.vacuum_energies is not None:
         text += "\nVacuum means the same geometries without surroundings: the shift is the direct effect of the "
         text += "surroundings on the excitation. Their effect on the geometry is in both columns.\n"

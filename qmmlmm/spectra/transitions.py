@@ -18,6 +18,7 @@ from qmmlmm.coupling.state_results import StateResults
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.errors import EvaluationError, TransitionsError
 from qmmlmm.geometry import Geometry
+from qmmlmm.setting_checks import check_array, check_callable, check_flag, check_instance, check_items, check_path
 from qmmlmm.units import HARTREE_IN_EV, FloatArray
 
 RECORD_VERSION = 1
@@ -35,12 +36,29 @@ class Transitions:
         Oscillator strengths.
     vacuum_energies, vacuum_strengths : (frames, states) float arrays, optional
         Values at the same geometries without surroundings.
+
+    Raises
+    ------
+    TransitionsError
+        If the arrays differ in shape, are empty, or are not finite.
     """
 
     energies: FloatArray
     strengths: FloatArray
     vacuum_energies: FloatArray | None = None
     vacuum_strengths: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        if (self.vacuum_energies is None) != (self.vacuum_strengths is None):
+            raise TransitionsError("vacuum_energies and vacuum_strengths are given both or not at all")
+        shape = None
+        for name, value in vars(self).items():
+            if value is not None or not name.startswith("vacuum"):
+                array = check_array(name, value, (None, None) if shape is None else shape, error=TransitionsError)
+                if not array.size:
+                    raise TransitionsError(f"{name} has no excitation: its shape is {array.shape}")
+                shape = array.shape
+                object.__setattr__(self, name, array)
 
     def shifts(self) -> FloatArray:
         """Return the shift of each excitation by the surroundings, (frames, states) eV.
@@ -84,14 +102,29 @@ def compute_transitions(
 
     Raises
     ------
+    SettingError
+        If an argument has another type, or a snapshot another number of particles.
     TransitionsError
-        If there are no frames, the potential has no excited states, or the record belongs to other settings.
+        If there are no frames, the potential has no excited states, or the record belongs to other settings or is
+        damaged.
     EvaluationError
         If a calculation fails; the message names the frame.
     """
-    geometries = list(frames)
+    check_instance("term", term, EvaluatedTerm, "an EvaluatedTerm, such as mixed.evaluated_term('dye/QM')")
+    geometries = list(check_items("frames", frames, Geometry, empty=True))
     if not geometries:
-        raise TransitionsError("there are no snapshots")
+        raise TransitionsError("there are no snapshots: frames is empty")
+    for index, geometry in enumerate(geometries):
+        check_array(f"positions of snapshot {index}", geometry.positions, (term.layout.n_particles, 3))
+        if term.layout.periodic and geometry.box is None:
+            raise TransitionsError(f"snapshot {index} has no box, and the System is periodic")
+    check_flag("vacuum", vacuum)
+    if executor is not None:
+        check_instance("executor", executor, Executor, "a concurrent.futures.Executor")
+    if record is not None:
+        check_path("record", record)
+    if progress is not None:
+        check_callable("progress", progress)
     done: dict[int, FloatArray] = {}
     names = [_digest(geometry) for geometry in geometries]
     journal = None if record is None else _Journal(Path(record), _identity(term, vacuum))
@@ -196,12 +229,15 @@ class _Journal:
         self._header = f"# transitions {RECORD_VERSION} {identity}\n"
         head = self._header + ",".join(COLUMNS) + "\n"
         # A process that was killed early may have written a part of the head.
-        if not path.exists() or (len(text := path.read_text(encoding="utf-8")) < len(head) and head.startswith(text)):
-            path.write_text(head, encoding="utf-8", newline="")
+        if not path.exists() or (len(text := self._text()) < len(head) and head.startswith(text)):
+            try:
+                path.write_text(head, encoding="utf-8", newline="")
+            except OSError as error:
+                raise TransitionsError(f"the record {path} cannot be written: {error}") from error
 
     def read(self, n_rows: int) -> dict[str, FloatArray]:
         """Return the complete frames, and remove incomplete ones from the file."""
-        text = self._path.read_text(encoding="utf-8")
+        text = self._text()
         lines = text.splitlines(keepends=True)
         if not lines or lines[0] != self._header:
             raise TransitionsError(
@@ -210,9 +246,20 @@ class _Journal:
             )
         found: dict[str, dict[tuple[int, int], tuple[float, float]]] = {}
         whole = [line for line in lines[2:] if line.endswith("\n")]
-        for frame, surroundings, state, energy, strength in csv.reader(whole):
-            found.setdefault(frame, {})[int(surroundings), int(state)] = (float(energy), float(strength))
+        for number, row in enumerate(csv.reader(whole), start=3):
+            try:
+                frame, surroundings, state, energy, strength = row
+                found.setdefault(frame, {})[int(surroundings), int(state)] = (float(energy), float(strength))
+            except ValueError as error:
+                raise TransitionsError(
+                    f"line {number} of {self._path} is damaged: {','.join(row)[:80]!r}; delete that line, and its "
+                    "snapshot is computed again"
+                ) from error
         states = max((state for rows in found.values() for _, state in rows), default=0)
+        expected = {(surroundings, state) for surroundings in range(2 - n_rows, 2) for state in range(1, states + 1)}
+        for frame, rows in found.items():
+            if not set(rows) <= expected:
+                raise TransitionsError(f"{self._path} is damaged: snapshot {frame} has states that do not exist")
         kept = {frame: rows for frame, rows in found.items() if len(rows) == n_rows * states}
         if len(kept) < len(found) or len(whole) < len(lines) - 2:
             part = self._path.with_name(self._path.name + ".part")
@@ -220,6 +267,12 @@ class _Journal:
             part.write_text(self._header + ",".join(COLUMNS) + "\n" + "".join(tables), encoding="utf-8", newline="")
             part.replace(self._path)
         return {frame: _table(rows, n_rows, states) for frame, rows in kept.items()}
+
+    def _text(self) -> str:
+        try:
+            return self._path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TransitionsError(f"{self._path} is no record of transitions: {error}") from error
 
     def add(self, frame: str, rows: FloatArray) -> None:
         """Write a frame to the disk."""

@@ -39,10 +39,11 @@ def test_without_the_option_all_charges_are_points():
     [
         ("broad", "smeared_charges is a width, got 'broad'; write 0.05"),
         (0.5 * unit.kelvin, "smeared_charges is a width, got .*K; write"),
-        (True, "above 0 and not above 2 angstrom, got True"),
+        (True, "smeared_charges is a width, got True; write"),
+        ("0.05", "smeared_charges is a width, got '0.05'; write"),
         (0.0, "above 0 and not above 2 angstrom, got 0.0.*For point charges leave it out"),
         (-0.05, "above 0"),
-        (float("nan"), "above 0"),
+        (float("nan"), "smeared_charges is a width, got nan"),
         (0.5, "not above 2 angstrom, got 0.5; a bare number is in nm"),
         ({}, "got no atoms; write {17: 0.05"),
         ({"CA": 0.05}, "got the keys 'CA'"),

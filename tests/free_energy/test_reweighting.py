@@ -138,7 +138,7 @@ def test_inefficiency_of_an_autoregressive_series():
     [
         ((np.zeros(5), 300.0), "ten energies or more"),
         ((np.zeros((20, 2)), 300.0), r"shape \(20, 2\)"),
-        ((np.append(np.zeros(20), np.nan), 300.0), "the first in frame 20"),
+        ((np.append(np.zeros(20), np.nan), 300.0), "differences is finite, but is not at 20"),
         ((np.zeros(20), 0.0), "temperature is a number above zero"),
     ],
 )

@@ -278,10 +278,10 @@ def test_what_does_not_go_together_is_refused():
         CoefficientSurfaces(several, ["t"])
     with pytest.raises(HamiltonianError, match="leave spin_orbit out"):
         CoefficientSurfaces(same, ["t"], spin_orbit=1.0)
-    for wrong in (-1.0, np.nan, [1.0, 2.0], [[0.0, 1.0], [2.0, 0.0]]):
+    for wrong in (-1.0, [1.0, 2.0], [[0.0, 1.0], [2.0, 0.0]]):
         with pytest.raises(HamiltonianError, match="symmetric matrix"):
             CoefficientSurfaces(several, ["t"], spin_orbit=wrong)
-    for wrong in ("strong", 1.0 * unit.kelvin):
+    for wrong in ("strong", True, np.nan, 1.0 * unit.kelvin):
         with pytest.raises(HamiltonianError, match="40 / unit.centimeter"):
             CoefficientSurfaces(several, ["t"], spin_orbit=wrong)
     simulation = simulation_of(several)

@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 
-from qmmlmm.errors import EvaluationError, HamiltonianError, RunDirectoryError, SelectionError
+from qmmlmm.errors import EvaluationError, HamiltonianError, RunDirectoryError, SelectionError, SettingError
 from qmmlmm.nonadiabatic import SurfaceHopping, TermSurfaces
 from qmmlmm.nonadiabatic.ensemble import Ensemble, InitialCondition
 from qmmlmm.nonadiabatic.normal_modes import normal_modes
@@ -144,8 +144,10 @@ def test_an_ensemble_goes_on_where_it_stopped_and_is_the_same_through_processes(
     assert np.ptp(course.total_energies) < KEPT
     assert course.energies.shape == (91, 2)
     assert (course.energies[:, 1] - course.energies[:, 0] > 2 * COUPLING * HARTREE_IN_KJ_PER_MOL - 1e-9).all()
-    with pytest.raises(RunDirectoryError, match="nothing of trajectory 3"):
+    with pytest.raises(SettingError, match="index is an index from 0 to 2, got 3"):
         longer.trajectory_record(3)
+    with pytest.raises(RunDirectoryError, match="nothing of trajectory 2"):
+        Ensemble(tmp_path / "new", create_hopping, conditions(3), steps=40).trajectory_record(2)
     with pytest.raises(RunDirectoryError, match="other initial conditions"):
         Ensemble(tmp_path / "run", create_hopping, conditions(2), steps=40).run()
 
@@ -159,7 +161,7 @@ def test_an_ensemble_runs_through_processes(tmp_path):
 
 
 def test_failed_trajectories_are_named_and_the_others_are_kept(tmp_path):
-    broken = [*conditions(2), InitialCondition(np.full((2, 3), np.nan), np.zeros((2, 3)), 1, seed=9)]
+    broken = [*conditions(2), InitialCondition(np.zeros((3, 3)), np.zeros((3, 3)), 1, seed=9)]
     ensemble = Ensemble(tmp_path, create_hopping, broken, steps=10)
     with pytest.raises(EvaluationError, match="1 of 3 trajectories failed: 0002"):
         ensemble.run()
@@ -200,7 +202,7 @@ def test_normal_modes_have_the_frequency_of_the_force_constant():
     assert modes.zero_point_energy._value == pytest.approx(
         0.5 * modes.wave_numbers[-1] / HARTREE_IN_PER_CM * HARTREE_IN_KJ_PER_MOL
     )
-    for atoms, message in (([], "0 to 1, got none"), ([0, 2], "0 to 1, got 0, 2")):
+    for atoms, message in (([], "atoms has no atom"), ([0, 2], "0 to 1, got 2"), ([0, 0], "an atom twice")):
         with pytest.raises(SelectionError, match=message):
             normal_modes(context, atoms)
 

@@ -55,5 +55,5 @@ def test_electrons_of_one_atom_cannot_be_told_apart():
 def test_a_low_spin_multiplicity_and_atoms_elsewhere_are_refused():
     with pytest.raises(RegionError, match="multiplicity of the high-spin state .3 for two electrons., got 1"):
         exchange_coupling(POTENTIAL, replace(CHAIN, multiplicity=1), [0], chain(1.625))
-    with pytest.raises(RegionError, match="indices from 0 to 2 within the region, got 3"):
+    with pytest.raises(RegionError, match="flipped_atoms has atom indices from 0 to 2, got 3"):
         exchange_coupling(POTENTIAL, CHAIN, [3], chain(1.625))

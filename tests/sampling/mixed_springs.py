@@ -9,10 +9,12 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from qmmlmm.mm.mixed_system import MixedSystem
+
 PARAMETER = "lambda_qm"
 
 
-class MixedSprings:
+class MixedSprings(MixedSystem):
     """Has what switching, adaptive corrections and run directories ask of a MixedSystem.
 
     Parameters
@@ -23,12 +25,11 @@ class MixedSprings:
     """
 
     def __init__(self, first: float, second: float, shift: float) -> None:
-        self.hamiltonian = SimpleNamespace(parameters={PARAMETER: 0.0})
+        hamiltonian = SimpleNamespace(parameters={PARAMETER: 0.0})
+        super().__init__(app.Topology(), openmm.System(), hamiltonian, {}, ())
         self.derivatives = 0
-        self.topology = app.Topology()
         residue = self.topology.addResidue("PAR", self.topology.addChain())
         self.topology.addAtom("P", app.element.helium, residue)
-        self.system = openmm.System()
         self.system.addParticle(4.0)
         self.energy = (
             f"(1-{PARAMETER})*0.5*{first}*(x1^2+y1^2+z1^2)+{PARAMETER}*0.5*{second}*((x1-{shift})^2+y1^2+z1^2)"

@@ -169,7 +169,7 @@ def test_a_sampler_moves_the_simulation_of_its_run(tmp_path):
     [
         ({"parameter": "lambda_q"}, HamiltonianError, "no parameter 'lambda_q'.*Nearest names: lambda_qm"),
         ({"lower": 60.0}, SettingError, "0 < lower < upper"),
-        ({"upper": float("nan")}, SettingError, "0 < lower < upper"),
+        ({"upper": float("nan")}, SettingError, "upper is a finite number"),
         ({"ramp_steps": 0}, SettingError, "ramp_steps is a whole number of steps of 1 or more, got 0"),
         ({"check_interval": 2.0}, SettingError, "check_interval is a whole number of steps"),
     ],

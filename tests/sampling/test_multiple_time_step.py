@@ -360,9 +360,9 @@ def test_isokinetic_is_refused_where_it_cannot_be_right():
         make([0, 1, 2])
     with pytest.raises(SettingError, match="isokinetic particles 3 have no mass"):
         make([2, 3])
-    with pytest.raises(SettingError, match="names particles from 0 to 3, got 4"):
+    with pytest.raises(SettingError, match="isokinetic has atom indices from 0 to 3, got 4"):
         make([4])
-    with pytest.raises(SettingError, match="got none"):
+    with pytest.raises(SettingError, match="isokinetic has no atom"):
         make([])
     with pytest.raises(SettingError, match="isokinetic needs a temperature"):
         make(True, None)
@@ -548,7 +548,7 @@ def test_correction_terms():
         ((300.0, 1.0, 0.004, 2.0), SettingError, "inner_steps is a whole number"),
         ((300.0, 1.0, -0.004, 2), SettingError, "step_size is a number above zero"),
         ((0.0, 1.0, 0.004, 2), SettingError, "temperature is a number above zero"),
-        ((300.0, -1.0, 0.004, 2), SettingError, "friction is zero or a number above, in 1/ps, got -1"),
+        ((300.0, -1.0, 0.004, 2), SettingError, "friction is zero or a number above, in /picosecond, got -1"),
     ],
 )
 def test_wrong_numbers_are_refused(arguments, error, text):

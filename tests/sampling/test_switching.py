@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import openmm
 import pytest
-from openmm import unit
+from openmm import app, unit
 
 from qmmlmm.errors import HamiltonianError, SettingError
 from qmmlmm.free_energy.reweighting import bennett_acceptance_ratio
@@ -78,3 +78,12 @@ def test_wrong_arguments_are_refused(change, error, text):
     arguments = {"parameter": "lambda_qm", "start": 0.0, "end": 1.0, "steps": 5} | change
     with pytest.raises(error, match=text):
         switching_work(mixed, simulation, **arguments)
+
+
+def test_a_simulation_of_another_system_is_refused():
+    mixed = MixedSprings(FIRST, SECOND, SHIFT)
+    system = openmm.System()
+    system.addParticle(4.0)
+    other = app.Simulation(mixed.topology, system, openmm.VerletIntegrator(0.001))
+    with pytest.raises(HamiltonianError, match="the simulation has no parameter 'lambda_qm': it runs another System"):
+        switching_work(mixed, other, "lambda_qm", 0.0, 1.0, 5)

@@ -1,0 +1,906 @@
+"""Valid arguments of public callables, from which each test changes one, and the objects that they need."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+import qmmlmm
+from qmmlmm import Hamiltonian, OpenMMPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, tables
+from qmmlmm.coupling import Capabilities, ExternalField, RegionSpecification
+from qmmlmm.coupling.coefficient import parse_coefficient
+from qmmlmm.free_energy import Reweighting, bennett_acceptance_ratio, multistate_free_energies, reweight
+from qmmlmm.geometry import Geometry
+from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.nonadiabatic import (
+    CoefficientSurfaces,
+    Ensemble,
+    FewestSwitches,
+    InitialCondition,
+    NormalModes,
+    Populations,
+    SurfaceHopping,
+    TermSurfaces,
+    TrajectoryRecord,
+    VelocityVerletIntegrator,
+    crossing_point,
+    normal_modes,
+)
+from qmmlmm.nonadiabatic.populations import populations
+from qmmlmm.nonadiabatic.spin_crossing import landau_zener_flip
+from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF
+from qmmlmm.qm.exchange_coupling import exchange_coupling
+from qmmlmm.qm.spin_orbit import spin_orbit_coupling
+from qmmlmm.sampling import (
+    AdaptiveCorrection,
+    Distance,
+    DistanceDifference,
+    HillVariable,
+    Metadynamics,
+    MultipleTimeStepIntegrator,
+    Torsion,
+    switching_work,
+)
+from qmmlmm.sampling.metadynamics import HillForce, mean_profile
+from qmmlmm.spectra import Transitions, absorption, compute_transitions, read_snapshots, write_spectrum_report
+from tests.nonadiabatic.vibronic import VibronicPotential, create_hopping, molecule, simulation_of, vibronic_system
+from tests.sampling.mixed_springs import MixedSprings
+from tests.sampling.named_forces import mixed_of_forces
+from tests.toy_potentials import EvaluatedSprings, SettingsOnly, fixed_in_openmm
+from tests.toy_systems import molecule_among_ions
+
+CO = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.12]])
+
+
+class Springs(MixedSprings):
+    """With an uncertainty, as a committee has."""
+
+    def force_uncertainty(self, context, name):
+        return np.array([1.0]) * unit.kilojoule_per_mole / unit.nanometer
+
+
+class Objects:
+    """Objects that arguments need, each made at its first use, with their files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def case(self):
+        return molecule_among_ions(periodic=True)
+
+    @cached_property
+    def region(self):
+        return Region("mol", [0, 1, 2])
+
+    @cached_property
+    def hamiltonian(self):
+        return Hamiltonian([Term(fixed_in_openmm([0.3, -0.6, 0.3]), self.region, embedding="electrostatic")])
+
+    @cached_property
+    def mixed(self):
+        return create_mixed_system(self.case.topology, self.case.system, self.hamiltonian)
+
+    @cached_property
+    def context(self):
+        context = openmm.Context(
+            self.mixed.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference")
+        )
+        context.setPositions(self.case.positions)
+        return context
+
+    @cached_property
+    def springs(self):
+        return Springs(400.0, 700.0, 0.04)
+
+    @cached_property
+    def springs_simulation(self):
+        return self.springs.simulation(openmm.VerletIntegrator(0.0005))
+
+    @cached_property
+    def forces(self):
+        """A MixedSystem with a fast and a slow Force on three particles."""
+        system = openmm.System()
+        for group, name in enumerate(("fast", "slow")):
+            force = openmm.CustomExternalForce("100*(x^2+y^2+z^2)")
+            force.setName(name)
+            force.setForceGroup(group)
+            for k in range(3):
+                if not group:
+                    system.addParticle(12.0)
+                force.addParticle(k)
+            system.addForce(force)
+        return mixed_of_forces(system, ["fast", "slow"])
+
+    @cached_property
+    def vibronic(self):
+        return vibronic_system()
+
+    def vibronic_simulation(self, mixed=None):
+        simulation = simulation_of(mixed or self.vibronic)
+        simulation.context.setPositions(CO)
+        simulation.context.setVelocities(np.zeros((2, 3)))
+        return simulation
+
+    @cached_property
+    def surfaces(self):
+        return TermSurfaces(self.vibronic, "co/QM")
+
+    @cached_property
+    def hopping(self):
+        return SurfaceHopping(self.vibronic_simulation(), self.surfaces, 1)
+
+    @cached_property
+    def two_terms(self):
+        topology, system = molecule()
+        region = Region("co", (0, 1))
+        terms = [
+            Term(VibronicPotential(0), region, embedding="mechanical", coefficient="1-s1", name="co/S0"),
+            Term(VibronicPotential(1), region, embedding="mechanical", coefficient="s1", name="co/S1", multiplicity=3),
+        ]
+        return create_mixed_system(topology, system, Hamiltonian(terms, parameters={"s1": 1.0}))
+
+    @cached_property
+    def modes(self):
+        return normal_modes(self.vibronic_simulation().context, [0, 1])
+
+    @cached_property
+    def weights(self):
+        return reweight(np.random.default_rng(1).normal(size=400), 300.0)
+
+    @cached_property
+    def condition(self):
+        return InitialCondition(CO, np.zeros((2, 3)), 1, 5)
+
+    @cached_property
+    def ensemble(self):
+        found = Ensemble(self.folder / "ensemble", create_hopping, [self.condition], steps=2)
+        found.run()
+        return found
+
+    @cached_property
+    def trajectory(self):
+        states = np.array([1, 1, 0])
+        energies = np.array([[0.0, 2.0], [0.1, 1.5], [0.2, 1.0]])
+        return TrajectoryRecord(0.001 * np.arange(3), states, np.eye(2)[states], energies, np.full(3, -7.0))
+
+    @cached_property
+    def populations(self):
+        record = self.trajectory
+        return populations(record.times, record.states[None], record.squares[None])
+
+    @cached_property
+    def transitions(self):
+        energies = 3.0 + 0.1 * np.random.default_rng(1).normal(size=(20, 2))
+        return Transitions(energies, np.full((20, 2), 0.1), energies + 0.1, np.full((20, 2), 0.1))
+
+    @cached_property
+    def energies(self):
+        header = (
+            '#"Step","Time (ps)","MM (kJ/mol)","site/ML (kJ/mol)","site/QM (kJ/mol)","site/-ML (kJ/mol)",'
+            '"Potential Energy (kJ/mol)","Kinetic Energy (kJ/mol)","Temperature (K)"\n'
+        )
+        rows = "10,0.01,-300.5,-80.25,-81.5,80.25,-382,50,300\n20,0.02,-301,-80,-81,80,-382,51,301\n"
+        path = self.folder / "energies.csv"
+        path.write_text(header + rows, encoding="utf-8")
+        return tables.read_energies(path)
+
+    @cached_property
+    def energies_path(self):
+        assert len(self.energies)
+        return self.folder / "energies.csv"
+
+    @cached_property
+    def interactions(self):
+        return interaction.residue_interactions(self.mixed, self.context, group_solvent=False)
+
+    @cached_property
+    def trajectory_path(self):
+        path = self.folder / "trajectory.dcd"
+        with path.open("wb") as file:
+            dcd = app.DCDFile(file, self.vibronic.topology, 0.001)
+            for _ in range(3):
+                dcd.writeModel(CO * unit.nanometer)
+        return path
+
+    @cached_property
+    def specification(self):
+        return RegionSpecification("water", np.array([8, 1, 1]), 0, 1)
+
+    @cached_property
+    def region_system(self):
+        return fixed_in_openmm([0.3, -0.6, 0.3]).system
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A public callable.
+
+    Parameters
+    ----------
+    target : callable
+        Its signature is what cases are generated from; of a method the first parameter is left out.
+    valid : callable
+        Valid arguments, from the objects.
+    owner : callable, optional
+        The object whose method it is.
+    accepts : mapping
+        Labels of values that are right for a parameter after all.
+    says : mapping
+        What a message may call a parameter besides its name: another word, or the other of a pair that does not fit.
+    runs : bool
+        Whether the valid arguments are tried too; not where that takes seconds.
+    """
+
+    target: Callable[..., object]
+    valid: Callable[[Objects], dict[str, object]]
+    owner: Callable[[Objects], object] | None = None
+    accepts: Mapping[str, set[str]] = field(default_factory=lambda: MappingProxyType({}))
+    says: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    runs: bool = True
+
+
+SIGNED = {"zero", "minus one"}
+NOT_NEGATIVE = {"zero"}
+STEPS = {"steps": {"zero"}}
+
+
+def _two_states(o: Objects) -> list[np.ndarray]:
+    rng = np.random.default_rng(2)
+    return [rng.normal(size=(50, 2)), rng.normal(size=(50, 2))]
+
+
+ENTRIES: dict[str, Entry] = {
+    # --- coupling ---
+    "Region": Entry(
+        Region,
+        lambda o: {
+            "name": "mol",
+            "atoms": [0, 1, 2],
+            "charge": 0,
+            "multiplicity": 1,
+            "link_rule": "ratio",
+            "link_ratios": {(0, 5): 0.7},
+            "link_distances": {(1, 6): 0.109},
+        },
+        accepts={"atoms": {"beyond the last"}, "charge": SIGNED},
+        says={"atoms": "atom"},
+    ),
+    "Term": Entry(
+        Term,
+        lambda o: {
+            "potential": fixed_in_openmm([0.3, -0.6, 0.3]),
+            "region": o.region,
+            "coefficient": 1.0,
+            "embedding": "electrostatic",
+            "boundary_charges": "rcd",
+            "smeared_charges": 0.05,
+            "force_group": 3,
+            "name": "mol/FIX",
+            "multiplicity": 1,
+        },
+        accepts={"force_group": {"zero"}, "coefficient": {"minus one", "text"}},
+    ),
+    "Hamiltonian": Entry(
+        Hamiltonian,
+        lambda o: {
+            "terms": [
+                Term(SettingsOnly("FF"), o.region, embedding="mechanical", coefficient="1-l"),
+                Term(SettingsOnly("QM"), o.region, embedding="mechanical", coefficient="l"),
+            ],
+            "parameters": {"l": 0.0},
+        },
+        says={"terms": "Term"},
+    ),
+    "Hamiltonian.parent": Entry(Hamiltonian.parent, lambda o: {"region": o.region}, lambda o: o.hamiltonian),
+    "Hamiltonian.embedding": Entry(Hamiltonian.embedding, lambda o: {"region": o.region}, lambda o: o.hamiltonian),
+    "Hamiltonian.long_range": Entry(Hamiltonian.long_range, lambda o: {"region": o.region}, lambda o: o.hamiltonian),
+    "parse_coefficient": Entry(
+        parse_coefficient,
+        lambda o: {"given": 1.0},
+        accepts={"given": {"minus one", "text"}},
+        says={"given": "coefficient"},
+    ),
+    "Capabilities": Entry(
+        Capabilities,
+        lambda o: {
+            "embeddings": frozenset({"mechanical"}),
+            "n_states": 2,
+            "state": 0,
+            "follows_state": False,
+            "long_range": False,
+            "smeared_charges": False,
+            "couplings": False,
+            "charge_energies": False,
+            "splitting": 0.3,
+            "mesh_order": 5,
+        },
+        accepts={"state": NOT_NEGATIVE},
+    ),
+    "RegionSpecification": Entry(
+        RegionSpecification,
+        lambda o: {"name": "water", "atomic_numbers": np.array([8, 1, 1]), "charge": 0, "multiplicity": 1},
+        # Whether a potential can treat a charge, a multiplicity or no atoms is said by its check.
+        accepts={"charge": {*SIGNED, "huge"}, "multiplicity": {*SIGNED, "huge"}, "atomic_numbers": {"empty"}},
+    ),
+    "check_potential": Entry(
+        qmmlmm.check_potential,
+        lambda o: {
+            "potential": EvaluatedSprings(np.zeros(3)),
+            "atomic_numbers": [8, 1, 1],
+            "positions": np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.0, 0.1, 0.02]]),
+            "charge": 0,
+            "multiplicity": 1,
+            "tolerance": 1e-5,
+            "stream": io.StringIO(),
+        },
+        accepts={"charge": SIGNED, "atomic_numbers": {"None"}},
+        runs=False,
+    ),
+    # --- mm ---
+    "create_mixed_system": Entry(
+        create_mixed_system,
+        lambda o: {
+            "topology": o.case.topology,
+            "system": o.case.system,
+            "hamiltonian": o.hamiltonian,
+            "remove_constraints": True,
+            "ml_backend": "auto",
+            "ml_precision": "double",
+        },
+    ),
+    "select": Entry(
+        qmmlmm.select,
+        lambda o: {
+            "topology": o.case.topology,
+            "selection": "within 0.3 nm of resname MOL",
+            "positions": o.case.positions,
+            "box_vectors": o.case.box,
+            "whole_residues": False,
+        },
+    ),
+    "suggest_charge": Entry(qmmlmm.suggest_charge, lambda o: {"system": o.case.system, "atoms": [0, 1, 2]}),
+    "OpenMMPotential": Entry(
+        OpenMMPotential,
+        lambda o: {"system": o.region_system, "level": "MM", "platform": "Reference"},
+    ),
+    "MixedSystem.term": Entry(MixedSystem.term, lambda o: {"name": "mol/MM"}, lambda o: o.mixed, says={"name": "term"}),
+    "MixedSystem.force": Entry(
+        MixedSystem.force, lambda o: {"name": "mol/MM"}, lambda o: o.mixed, says={"name": "term"}
+    ),
+    "MixedSystem.force_group": Entry(
+        MixedSystem.force_group, lambda o: {"name": "mol/MM"}, lambda o: o.mixed, says={"name": "term"}
+    ),
+    "MixedSystem.evaluated_term": Entry(
+        MixedSystem.evaluated_term, lambda o: {"name": "mol/MM"}, lambda o: o.mixed, says={"name": "term"}
+    ),
+    "MixedSystem.results": Entry(
+        MixedSystem.results, lambda o: {"name": "mol/MM"}, lambda o: o.mixed, says={"name": "term"}
+    ),
+    "MixedSystem.term_energies": Entry(MixedSystem.term_energies, lambda o: {"context": o.context}, lambda o: o.mixed),
+    "MixedSystem.parameter_derivatives": Entry(
+        MixedSystem.parameter_derivatives, lambda o: {"context": o.context}, lambda o: o.mixed
+    ),
+    "MixedSystem.evaluation_times": Entry(
+        MixedSystem.evaluation_times, lambda o: {"context": o.context, "repeats": 1}, lambda o: o.mixed
+    ),
+    "MixedSystem.select_state": Entry(
+        MixedSystem.select_state,
+        lambda o: {"context": o.vibronic_simulation().context, "name": "co/QM", "state": 0},
+        lambda o: o.vibronic,
+        accepts={"state": NOT_NEGATIVE},
+        says={"name": "term"},
+    ),
+    "MixedSystem.recall": Entry(
+        MixedSystem.recall,
+        lambda o: {"name": "co/QM", "memory": {}},
+        lambda o: o.vibronic,
+        accepts={"memory": {"mapping"}},
+        says={"name": "term"},
+    ),
+    # --- qm ---
+    "PySCFPotential": Entry(
+        PySCFPotential,
+        lambda o: {
+            "method": "hf",
+            "basis": "sto-3g",
+            "density_fit": False,
+            "auxiliary_basis": None,
+            "grid_level": 3,
+            "embedding_grid_level": 2,
+            "conv_tol": 1e-9,
+            "max_cycle": 100,
+            "guess": "fresh",
+            "unrestricted": False,
+            "excited": TDA(3),
+            "state": 1,
+            "follow_state": False,
+            "max_memory": 2000,
+            "failure_directory": o.folder,
+        },
+        accepts={
+            "grid_level": NOT_NEGATIVE,
+            "embedding_grid_level": NOT_NEGATIVE,
+            "state": NOT_NEGATIVE,
+            "max_memory": {"huge"},
+        },
+    ),
+    **{
+        kind.__name__: Entry(
+            kind,
+            lambda o: {"n_states": 3, "spin": "singlet", "conv_tol": 1e-6, "max_cycle": 50},
+            accepts={"n_states": {"huge"}, "max_cycle": {"huge"}},
+        )
+        for kind in (TDA, TDDFT)
+    },
+    "DeltaSCF": Entry(
+        DeltaSCF,
+        lambda o: {"hole": 0, "particle": 0, "spin": "up", "conv_tol": 1e-6},
+        accepts={"hole": {"zero", "huge"}, "particle": {"zero", "huge"}},
+    ),
+    "CASSCF": Entry(
+        CASSCF,
+        lambda o: {
+            "n_states": 2,
+            "n_electrons": 2,
+            "n_orbitals": 2,
+            "active": "frontier",
+            "conv_tol": 1e-6,
+            "max_cycle": 50,
+        },
+        accepts={"n_states": {"huge"}, "n_orbitals": {"huge"}, "max_cycle": {"huge"}},
+        says={"n_electrons": "electrons"},
+    ),
+    "exchange_coupling": Entry(
+        exchange_coupling,
+        lambda o: {
+            "potential": PySCFPotential("hf", "sto-3g"),
+            "specification": RegionSpecification("O and He", np.array([8, 2]), 0, 3),
+            "flipped_atoms": [0],
+            "positions": np.array([[0.0, 0.0, 0.0], [4.0, 0.0, 0.0]]),
+            "external_field": ExternalField(np.zeros((1, 3)) + 9.0, np.ones(1), np.zeros(1)),
+        },
+        runs=False,
+    ),
+    "spin_orbit_coupling": Entry(
+        spin_orbit_coupling,
+        lambda o: {
+            "potential": PySCFPotential("hf", "sto-3g", excited=CASSCF(2, 2, 2)),
+            "specification": RegionSpecification("pair", np.array([1, 1]), 0, 1),
+            "positions": np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]),
+            "external_field": ExternalField(np.zeros((1, 3)) + 9.0, np.ones(1), np.zeros(1)),
+            "n_singlets": 1,
+            "n_triplets": 1,
+        },
+        runs=False,
+    ),
+    # --- sampling ---
+    **{
+        kind.__name__: Entry(
+            kind,
+            lambda o, names=names: {name: k for k, name in enumerate(names, start=1)},
+            accepts=dict.fromkeys(names, NOT_NEGATIVE),
+        )
+        for kind, names in (
+            (Distance, ("first", "second")),
+            (DistanceDifference, ("donor", "proton", "acceptor")),
+            (Torsion, ("first", "second", "third", "fourth")),
+        )
+    },
+    **{
+        f"{type(variable).__name__}.{method}": Entry(
+            vars(type(variable))[method],
+            lambda o, arguments=arguments: dict(arguments),
+            lambda o, variable=variable: variable,
+        )
+        for variable in (Distance(0, 1), DistanceDifference(0, 1, 2), Torsion(0, 1, 2, 3))
+        for method, arguments in (
+            ("umbrella", {"name": "bias", "periodic": False}),
+            ("value_force", {"periodic": True}),
+            ("__call__", {"geometry": Geometry(np.random.default_rng(1).normal(size=(4, 3)))}),
+        )
+    },
+    "HillVariable": Entry(
+        HillVariable,
+        lambda o: {"variable": Distance(0, 1), "width": 0.01, "low": 0.1, "high": 0.4},
+        accepts={"low": SIGNED},
+    ),
+    "Metadynamics": Entry(
+        Metadynamics,
+        lambda o: {
+            "variables": [HillVariable(Torsion(0, 1, 2, 3), 0.3)],
+            "height": 1.0,
+            "bias_factor": 5.0,
+            "interval": 10,
+            "shared": False,
+        },
+        accepts={"variables": {"one object"}},
+    ),
+    "HillForce": Entry(
+        HillForce,
+        lambda o: {
+            "settings": Metadynamics(HillVariable(Distance(0, 1), 0.01, 0.1, 0.4), 1.0, 5.0, 10),
+            "temperature": 300.0,
+            "system": openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(o.forces.system)),
+        },
+    ),
+    "mean_profile": Entry(
+        mean_profile,
+        lambda o: {"profiles": [np.arange(4.0), np.arange(4.0)], "temperature": 300.0},
+        accepts={"profiles": {"one object"}},
+    ),
+    "MultipleTimeStepIntegrator": Entry(
+        MultipleTimeStepIntegrator,
+        lambda o: {
+            "mixed": o.forces,
+            "temperature": 300.0,
+            "friction": 1.0,
+            "step_size": 0.004,
+            "inner_steps": 2,
+            "slow": ["slow"],
+            "isokinetic": [0],
+        },
+        accepts={"friction": NOT_NEGATIVE},
+        says={"slow": "term"},
+    ),
+    "MultipleTimeStepIntegrator.step": Entry(
+        MultipleTimeStepIntegrator.step,
+        lambda o: {"steps": 1},
+        lambda o: MultipleTimeStepIntegrator(o.forces, 300.0, 1.0, 0.004, 2, slow=["slow"]),
+        accepts=STEPS,
+        runs=False,
+    ),
+    "MultipleTimeStepIntegrator.kinetic_energy": Entry(
+        MultipleTimeStepIntegrator.kinetic_energy,
+        lambda o: {"context": o.context},
+        lambda o: MultipleTimeStepIntegrator(o.forces, 300.0, 1.0, 0.004, 2, slow=["slow"]),
+        runs=False,
+    ),
+    "AdaptiveCorrection": Entry(
+        AdaptiveCorrection,
+        lambda o: {
+            "mixed": o.springs,
+            "simulation": o.springs_simulation,
+            "term": "site/ML",
+            "upper": 60.0,
+            "lower": 40.0,
+            "parameter": "lambda_qm",
+            "check_interval": 10,
+            "ramp_steps": 20,
+            "calm_steps": 100,
+            "record": o.folder / "levels.csv",
+        },
+    ),
+    "AdaptiveCorrection.step": Entry(
+        AdaptiveCorrection.step,
+        lambda o: {"steps": 2},
+        lambda o: AdaptiveCorrection(o.springs, o.springs_simulation, "site/ML", upper=60.0, lower=40.0),
+        accepts=STEPS,
+    ),
+    "AdaptiveCorrection.recall": Entry(
+        AdaptiveCorrection.recall,
+        lambda o: {"memory": {"counts": np.zeros(6)}},
+        lambda o: AdaptiveCorrection(o.springs, o.springs_simulation, "site/ML", upper=60.0, lower=40.0),
+    ),
+    "switching_work": Entry(
+        switching_work,
+        lambda o: {
+            "mixed": o.springs,
+            "simulation": o.springs_simulation,
+            "parameter": "lambda_qm",
+            "start": 0.0,
+            "end": 1.0,
+            "steps": 2,
+            "steps_between": 1,
+        },
+        accepts={"start": SIGNED, "end": SIGNED},
+    ),
+    # --- nonadiabatic ---
+    "FewestSwitches": Entry(
+        FewestSwitches,
+        lambda o: {"propagation": "couplings", "substeps": 20, "decoherence": "none"},
+    ),
+    "VelocityVerletIntegrator": Entry(VelocityVerletIntegrator, lambda o: {"step_size": 0.0005}),
+    "VelocityVerletIntegrator.step": Entry(
+        VelocityVerletIntegrator.step,
+        lambda o: {"steps": 1},
+        lambda o: VelocityVerletIntegrator(0.0005),
+        accepts=STEPS,
+        runs=False,
+    ),
+    "TermSurfaces": Entry(TermSurfaces, lambda o: {"mixed": o.vibronic, "term": "co/QM", "couplings": False}),
+    "CoefficientSurfaces": Entry(
+        CoefficientSurfaces,
+        lambda o: {"mixed": o.two_terms, "parameters": ["s1"], "spin_orbit": 1.0},
+        accepts={"spin_orbit": {"number", "class"}},
+        says={"spin_orbit": "spin-orbit"},
+    ),
+    "landau_zener_flip": Entry(
+        landau_zener_flip,
+        lambda o: {"coupling": 1.0, "rate": 100.0},
+        accepts={"coupling": {*SIGNED, "array", "list"}, "rate": {"number", "empty"}},
+    ),
+    "SurfaceHopping": Entry(
+        SurfaceHopping,
+        lambda o: {
+            "simulation": o.vibronic_simulation(),
+            "surfaces": o.surfaces,
+            "state": 1,
+            "method": FewestSwitches(),
+            "rescale_along": "velocity",
+            "frustrated": "keep",
+            "seed": 3,
+        },
+        accepts={"state": NOT_NEGATIVE, "seed": {"zero", "huge"}},
+    ),
+    "SurfaceHopping.reset": Entry(
+        SurfaceHopping.reset,
+        lambda o: {"state": 1, "seed": 3},
+        lambda o: o.hopping,
+        accepts={"state": NOT_NEGATIVE, "seed": {"zero", "huge"}},
+    ),
+    "SurfaceHopping.step": Entry(SurfaceHopping.step, lambda o: {"steps": 1}, lambda o: o.hopping, accepts=STEPS),
+    "SurfaceHopping.recall": Entry(
+        SurfaceHopping.recall, lambda o: {"memory": o.hopping.memory()}, lambda o: o.hopping
+    ),
+    "SurfaceHopping.save_checkpoint": Entry(
+        SurfaceHopping.save_checkpoint, lambda o: {"path": o.folder / "saved.chk"}, lambda o: o.hopping
+    ),
+    "SurfaceHopping.load_checkpoint": Entry(
+        SurfaceHopping.load_checkpoint,
+        lambda o: {"path": o.folder / "saved.chk"},
+        lambda o: o.hopping,
+        runs=False,
+    ),
+    "InitialCondition": Entry(
+        InitialCondition,
+        lambda o: {
+            "positions": CO,
+            "velocities": np.zeros((2, 3)),
+            "state": 1,
+            "seed": 5,
+            "box_vectors": np.eye(3),
+        },
+        accepts={"state": {"zero", "huge"}, "seed": {"zero", "huge"}},
+    ),
+    "Ensemble": Entry(
+        Ensemble,
+        lambda o: {
+            "directory": o.folder / "ensemble",
+            "create": create_hopping,
+            "conditions": [o.condition],
+            "steps": 2,
+            "checkpoint_interval": 1,
+        },
+    ),
+    "Ensemble.run": Entry(
+        Ensemble.run, lambda o: {"executor": ThreadPoolExecutor(1)}, lambda o: o.ensemble, runs=False
+    ),
+    "Ensemble.trajectory_record": Entry(
+        Ensemble.trajectory_record, lambda o: {"index": 0}, lambda o: o.ensemble, accepts={"index": NOT_NEGATIVE}
+    ),
+    "normal_modes": Entry(
+        normal_modes,
+        lambda o: {"context": o.vibronic_simulation().context, "atoms": [0, 1], "step": 0.0005},
+    ),
+    "NormalModes.wigner_sample": Entry(
+        NormalModes.wigner_sample,
+        lambda o: {"random": np.random.default_rng(1), "temperature": 300.0, "lowest": 100.0},
+        lambda o: o.modes,
+        accepts={"temperature": NOT_NEGATIVE, "lowest": NOT_NEGATIVE},
+    ),
+    "crossing_point": Entry(
+        crossing_point,
+        lambda o: {
+            "first": o.vibronic_simulation().context,
+            "second": o.vibronic_simulation().context,
+            "atoms": [0, 1],
+            "projection": 1e-3,
+            "gap": 1e-4,
+            "max_iterations": 5,
+        },
+        runs=False,
+    ),
+    "Populations.write_csv": Entry(
+        Populations.write_csv, lambda o: {"path": o.folder / "shares.csv"}, lambda o: o.populations
+    ),
+    "TrajectoryRecord.write_csv": Entry(
+        TrajectoryRecord.write_csv, lambda o: {"path": o.folder / "record.csv"}, lambda o: o.trajectory
+    ),
+    # --- free_energy ---
+    "reweight": Entry(
+        reweight,
+        lambda o: {"differences": np.random.default_rng(1).normal(size=400), "temperature": 300.0},
+    ),
+    "Reweighting.mean": Entry(Reweighting.mean, lambda o: {"values": np.arange(400.0)}, lambda o: o.weights),
+    "Reweighting.histogram": Entry(
+        Reweighting.histogram,
+        lambda o: {"values": np.arange(400.0), "edges": np.array([0.0, 200.0, 400.0])},
+        lambda o: o.weights,
+    ),
+    "bennett_acceptance_ratio": Entry(
+        bennett_acceptance_ratio,
+        lambda o: {
+            "forward": np.random.default_rng(1).normal(size=100),
+            "reverse": np.random.default_rng(2).normal(size=100),
+            "temperature": 300.0,
+        },
+    ),
+    "multistate_free_energies": Entry(
+        multistate_free_energies, lambda o: {"energies": _two_states(o), "temperature": 300.0}
+    ),
+    # --- spectra ---
+    "Transitions": Entry(
+        Transitions,
+        lambda o: {
+            "energies": np.full((3, 2), 3.0),
+            "strengths": np.full((3, 2), 0.1),
+            "vacuum_energies": np.full((3, 2), 3.0),
+            "vacuum_strengths": np.full((3, 2), 0.1),
+        },
+    ),
+    "compute_transitions": Entry(
+        compute_transitions,
+        lambda o: {
+            "term": o.vibronic.evaluated_term("co/QM"),
+            "frames": [Geometry(CO)],
+            "vacuum": True,
+            "executor": ThreadPoolExecutor(1),
+            "record": o.folder / "transitions.csv",
+            "progress": print,
+        },
+        runs=False,
+    ),
+    "read_snapshots": Entry(
+        read_snapshots,
+        lambda o: {"path": o.trajectory_path, "topology": o.vibronic.topology, "n": 2, "first": 0},
+        accepts={"first": NOT_NEGATIVE},
+    ),
+    "write_spectrum_report": Entry(
+        write_spectrum_report,
+        lambda o: {"folder": o.folder / "report", "transitions": o.transitions, "title": "Dye", "full_width": 0.3},
+    ),
+    "mean_of": Entry(absorption.mean_of, lambda o: {"series": np.arange(5.0)}),
+    **{
+        function.__name__: Entry(
+            function,
+            lambda o: {
+                "energies": o.transitions.energies,
+                "strengths": o.transitions.strengths,
+                "grid": np.linspace(2.0, 4.0, 9),
+                "full_width": 0.3,
+                "shape": "gaussian",
+            },
+        )
+        for function in (absorption.broadened, absorption.spectrum_of)
+    },
+    "usual_grid": Entry(
+        absorption.usual_grid, lambda o: {"transitions": o.transitions, "full_width": 0.3, "points": 50}
+    ),
+    "plot_spectra": Entry(
+        absorption.plot_spectra, lambda o: {"transitions": o.transitions, "full_width": 0.3, "ax": _axes()}
+    ),
+    "transition_table": Entry(absorption.transition_table, lambda o: {"transitions": o.transitions}),
+    # --- analysis ---
+    "read_energies": Entry(tables.read_energies, lambda o: {"path": o.energies_path}),
+    "EnergyTable.difference": Entry(tables.EnergyTable.difference, lambda o: {"region": "site"}, lambda o: o.energies),
+    "plot_term_energies": Entry(plots.plot_term_energies, lambda o: {"table": o.energies, "ax": _axes()}),
+    "plot_difference": Entry(
+        plots.plot_difference,
+        lambda o: {"time": np.arange(5.0), "difference": np.arange(5.0), "ax": _axes()},
+    ),
+    "save_run_figure": Entry(
+        plots.save_run_figure, lambda o: {"table": o.energies, "path": o.folder / "run.png"}, runs=False
+    ),
+    "plot_states": Entry(hopping_figure.plot_states, lambda o: {"record": o.trajectory, "ax": _axes()}),
+    "plot_total_energy": Entry(hopping_figure.plot_total_energy, lambda o: {"records": [o.trajectory], "ax": _axes()}),
+    "plot_state_populations": Entry(
+        hopping_figure.plot_state_populations,
+        lambda o: {"populations": o.populations, "ax": _axes(), "dashed": False, "label": "both"},
+        accepts={"label": {"empty"}},
+    ),
+    "energy_drift": Entry(hopping_figure.energy_drift, lambda o: {"record": o.trajectory}),
+    "save_hopping_figure": Entry(
+        hopping_figure.save_hopping_figure,
+        lambda o: {
+            "records": [o.trajectory],
+            "populations": o.populations,
+            "path": o.folder / "hopping.png",
+            "title": "CO",
+            "shown": 0,
+        },
+        accepts={"shown": NOT_NEGATIVE},
+        runs=False,
+    ),
+    "residue_interactions": Entry(
+        interaction.residue_interactions,
+        lambda o: {
+            "mixed": o.mixed,
+            "context": o.context,
+            "term": "mol/MM",
+            "potential": fixed_in_openmm([0.3, -0.6, 0.3]),
+            "lennard_jones": True,
+            "group_solvent": True,
+        },
+    ),
+    "boundary_charges": Entry(
+        interaction.boundary_charges, lambda o: {"mixed": o.mixed, "system": o.case.system, "term": "mol/MM"}
+    ),
+    "plot_interactions": Entry(
+        interaction.plot_interactions,
+        lambda o: {"table": o.interactions, "ax": _axes(), "count": 5},
+        accepts={"count": {"huge"}},
+    ),
+    "save_interaction_figure": Entry(
+        interaction.save_interaction_figure,
+        lambda o: {"table": o.interactions, "path": o.folder / "residues.png", "count": 5},
+        accepts={"count": {"huge"}},
+        runs=False,
+    ),
+    "InteractionTable.strongest": Entry(
+        interaction.InteractionTable.strongest,
+        lambda o: {"count": 2},
+        lambda o: o.interactions,
+        accepts={"count": {"huge"}},
+    ),
+    "InteractionTable.write_csv": Entry(
+        interaction.InteractionTable.write_csv, lambda o: {"path": o.folder / "table.csv"}, lambda o: o.interactions
+    ),
+    "plot_parity": Entry(
+        model_quality.plot_parity,
+        lambda o: {"computed": np.arange(4.0), "predicted": np.arange(4.0), "label": "energy", "ax": _axes()},
+        accepts={"computed": {"number"}},
+        says={"computed": "predicted"},
+    ),
+    "plot_calibration": Entry(
+        model_quality.plot_calibration,
+        lambda o: {"spread": 1.0 + np.arange(9.0), "error": np.arange(9.0) ** 2 + 1.0, "scale": 1.5, "ax": _axes()},
+        says={"spread": "error"},
+    ),
+    "plot_learning_curve": Entry(
+        model_quality.plot_learning_curve,
+        lambda o: {"sizes": [10, 20], "errors": np.array([3.0, 2.0]), "label": "error", "ax": _axes()},
+        accepts={"sizes": {"beyond the last", "twice"}},
+        says={"sizes": "errors"},
+    ),
+    "report_figure": Entry(model_quality.report_figure, lambda o: {"columns": 2}),
+    "plot_error_against_labels": Entry(
+        loop_figures.plot_error_against_labels,
+        lambda o: {"labels": [10, 20], "errors": [3.0, 2.0], "limits": [4.0, 3.0], "bound": 2.5, "ax": _axes()},
+        # A limit is infinite where too few labels say nothing.
+        accepts={"limits": {"nan", "infinity"}, "labels": {"twice", "fraction", "negative", "beyond the last"}},
+        says={"labels": "errors"},
+    ),
+    "plot_uncertainty_along": Entry(
+        loop_figures.plot_uncertainty_along,
+        lambda o: {
+            "times": np.arange(4.0),
+            "uncertainties": np.arange(4.0) + 1.0,
+            "walkers": [0, 0, 1, 1],
+            "threshold": 2.0,
+            "ax": _axes(),
+        },
+        accepts={"uncertainties": {"nan", "infinity"}},
+        says={"times": "uncertainties"},
+    ),
+    "plot_labels_along": Entry(
+        loop_figures.plot_labels_along,
+        lambda o: {"rounds": {"start": [1, 2]}, "values": {"start": [0.1, 0.2]}, "name": "r, nm", "ax": _axes()},
+    ),
+}
+
+
+def _axes():
+    from matplotlib.figure import Figure
+
+    return Figure().subplots()
