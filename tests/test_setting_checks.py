@@ -12,11 +12,13 @@ from qmmlmm.setting_checks import (
     check_atoms,
     check_between,
     check_choice,
+    check_count,
     check_finite_number,
     check_flag,
     check_instance,
     check_mapping,
     check_not_negative,
+    check_number,
     check_path,
     check_positive,
     check_quantity,
@@ -160,8 +162,8 @@ def test_quantities_and_bare_numbers(value):
         (None, "t is a finite number, in picosecond"),
         (math.nan * unit.picosecond, "t is a finite number, in picosecond"),
         (unit.Quantity([1.0, 2.0], unit.picosecond), "t is a finite number, in picosecond"),
-        (0.0, "t is above 0 picosecond, got 0"),
-        (-1.0 * unit.picosecond, "t is above 0 picosecond, got "),
+        (0.0, "t is a number above zero, in picosecond, got 0"),
+        (-1.0 * unit.picosecond, "t is a number above zero, in picosecond, got "),
     ],
 )
 def test_what_is_no_positive_time_is_refused(value, message):
@@ -171,7 +173,7 @@ def test_what_is_no_positive_time_is_refused(value, message):
 
 def test_a_limit_that_may_be_equalled():
     assert check_quantity("t", 0, unit.picosecond, at_least=0.0) == 0.0
-    with pytest.raises(SettingError, match="t is 0 picosecond or more, got -1"):
+    with pytest.raises(SettingError, match="t is zero or a number above, in picosecond, got -1"):
         check_quantity("t", -1, unit.picosecond, at_least=0.0)
 
 
@@ -280,3 +282,28 @@ def test_an_instance_of_a_class():
         check_instance("x", "a", float)
     with pytest.raises(SettingError, match="x is a real number, got the class float itself"):
         check_instance("x", float, float, "a real number")
+
+
+@pytest.mark.parametrize("value", [1, 2.0, np.float32(1.5), np.int64(2)])
+def test_a_number_within_limits_is_a_float(value):
+    found = check_number("x", value, above=0.0, at_least=1.0, below=3.0, at_most=2.0)
+    assert found == value
+    assert type(found) is float
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, *NOT_FINITE, 10**400, 0.0, 0.5, 2.5, 3.0])
+def test_a_number_beyond_a_limit_is_refused_with_all_limits(value):
+    with pytest.raises(SettingError, match="^x is a finite number above 0 and at least 1 and at most 2, in nm, got "):
+        check_number("x", value, above=0.0, at_least=1.0, at_most=2.0, unit_name="nm")
+    with pytest.raises(SettingError, match="^x is a finite number above 3, got 3"):
+        check_number("x", 3.0, above=3.0)
+    with pytest.raises(HamiltonianError, match="^x is a finite number below 3, got 3"):
+        check_number("x", 3.0, below=3.0, error=HamiltonianError)
+
+
+def test_a_count_is_a_whole_number_of_32_bits():
+    assert check_count("x", np.int64(2**31 - 1)) == 2**31 - 1
+    assert check_count("x", 0, at_least=0) == 0
+    for value, message in ((0, "of 1 or more, got 0"), (True, "got True"), (2**31, "from 1 to 2147483647")):
+        with pytest.raises(SettingError, match=f"^x is a whole number .*{message}"):
+            check_count("x", value)
