@@ -53,9 +53,11 @@ def multiplicity_fault(atomic_numbers: Iterable[int], charge: int, multiplicity:
     atomic_numbers : iterable of int
     charge, multiplicity : int
     """
-    electrons = sum(int(z) for z in atomic_numbers) - charge
-    if electrons < 0:
-        return f"charge {charge} is more than the nuclei have"
+    protons = sum(int(z) for z in atomic_numbers)
+    electrons = protons - charge
+    # No molecule has more than that: the hydride ion has twice as many electrons as protons.
+    if not 0 <= electrons <= 2 * protons:
+        return f"charge {charge} leaves {electrons} electrons of {protons} protons"
     if multiplicity < 1 or multiplicity > electrons + 1 or (electrons - multiplicity) % 2 == 0:
         kind = "an even" if electrons % 2 else "an odd"
         highest = f"{kind} multiplicity up to {electrons + 1}"

@@ -286,7 +286,11 @@ def read_system(table: Table, folder: Path) -> tuple[app.Topology, openmm.System
         method |= {"nonbondedMethod": app.PME, "nonbondedCutoff": cutoff * unit.nanometer}
     if "prmtop" in table:
         return read_amber(folder / table.text("prmtop"), folder / table.text("coordinates"), method)
-    pdb = _read(table, "pdb", folder, app.PDBFile)
+    path = folder / table.text("pdb")
+    if not path.is_file():
+        raise InputFileError(f"[system] pdb: there is no file {str(path)!r}")
+    with path.open(encoding="utf-8") as file:
+        pdb = _made_by_openmm(f"pdb {str(path)!r}", lambda: app.PDBFile(file))
     names = table.texts("force_field")
     table.check("force_field", bool(names), "is a list of files of OpenMM's ForceField")
     force_field = _made_by_openmm(f"force_field {listed(names)}", lambda: app.ForceField(*names))
@@ -297,14 +301,6 @@ def read_system(table: Table, folder: Path) -> tuple[app.Topology, openmm.System
         )
     system = _made_by_openmm("the pdb", lambda: force_field.createSystem(pdb.topology, **method))
     return pdb.topology, system, pdb.positions
-
-
-def _read(table: Table, key: str, folder: Path, reader: Callable[[str], Any]) -> Any:
-    """Return what a reader of OpenMM makes of a file."""
-    path = folder / table.text(key)
-    if not path.is_file():
-        raise InputFileError(f"[system] {key}: there is no file {str(path)!r}")
-    return _made_by_openmm(f"{key} {str(path)!r}", lambda: reader(str(path)))
 
 
 def _made_by_openmm(what: str, make: Callable[[], Any]) -> Any:

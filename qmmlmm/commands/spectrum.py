@@ -96,6 +96,10 @@ def _compute(file: Path, *, quiet: bool) -> int:
     content = read_toml(file, TOP)
     folder = file.parent
     settings = content.optional_table("spectrum").build(SpectrumSettings)
+    path = folder / content.text("trajectory")
+    output = folder / content.text("directory", file.stem + "_run")
+    if output.exists() and not output.is_dir():
+        raise InputFileError(f"directory {str(output)!r} is a file; name a folder")
     states = content.table("states")
     kind = states.text("kind", "TDA")
     if kind not in STATES:
@@ -111,11 +115,7 @@ def _compute(file: Path, *, quiet: bool) -> int:
     with content.place():
         term = Term(potential, region, embedding=embedding)
         mixed = create_mixed_system(topology, system, Hamiltonian([term]))
-    path = folder / content.text("trajectory")
     frames = read_snapshots(path, topology, settings.frames, settings.first)
-    output = folder / content.text("directory", file.stem + "_run")
-    if output.exists() and not output.is_dir():
-        raise InputFileError(f"directory {str(output)!r} is a file; name a folder")
     output.mkdir(parents=True, exist_ok=True)
     with (
         _executor(settings.workers) as executor,

@@ -191,4 +191,7 @@ def check_platform(name: object, properties: Mapping[str, str] | None) -> dict[s
             )
         if not isinstance(value, str):
             raise LoopError(f'platform_properties: {key} is a text, such as "1", got {value!r}')
+        # OpenMM reads any other text as the default.
+        if key == "Threads" and not (value.isdecimal() and int(value) > 0):
+            raise LoopError(f'platform_properties: Threads is a number of threads, such as "1", got {value!r}')
     return given  # type: ignore[return-value]
