@@ -66,7 +66,7 @@ class RunDirectoryError(QmmlmmError, ValueError):
 
 
 class OutputFileError(QmmlmmError, ValueError):
-    """An existing output file that cannot be continued."""
+    """An output file that cannot be written or continued."""
 
 
 class MissingDependencyError(QmmlmmError, ImportError):
@@ -106,6 +106,15 @@ def listed(items: Iterable[object], limit: int = 5) -> str:
     texts = [str(item) for item in items]
     more = f", ... ({len(texts)} in all)" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Return an object as text for a message, cut to `limit` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integers of more than some thousand digits
+        return "an integer of thousands of digits"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

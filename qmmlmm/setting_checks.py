@@ -11,7 +11,7 @@ from typing import TypeGuard, TypeVar
 import numpy as np
 from openmm import unit
 
-from qmmlmm.errors import QmmlmmError, SelectionError, SettingError, listed, nearest
+from qmmlmm.errors import QmmlmmError, SelectionError, SettingError, listed, nearest, shown
 from qmmlmm.units import FloatArray
 
 _Class = TypeVar("_Class")
@@ -66,7 +66,7 @@ def check_whole_number(
         # The largest integer of OpenMM is worth a word only where it was exceeded.
         open_above = at_most is None or (at_most == LARGEST_COUNT and not (is_whole_number(value) and value > at_most))
         limits = f"of {at_least} or more" if open_above else f"from {at_least} to {at_most}"
-        raise error(f"{name} is {what} {limits}, got {value!r}")
+        raise error(f"{name} is {what} {limits}, got {shown(value)}")
     return int(value)
 
 
@@ -80,28 +80,28 @@ def check_steps(name: str, value: object, error: type[QmmlmmError] = SettingErro
 def check_positive(name: str, value: object, unit_name: str = "", error: type[QmmlmmError] = SettingError) -> float:
     """Return a finite number above zero."""
     if not is_number(value) or not 0.0 < as_float(value) < math.inf:
-        raise error(f"{name} is a number above zero{_in(unit_name)}, got {value!r}")
+        raise error(f"{name} is a number above zero{_in(unit_name)}, got {shown(value)}")
     return float(value)
 
 
 def check_not_negative(name: str, value: object, unit_name: str = "", error: type[QmmlmmError] = SettingError) -> float:
     """Return a finite number that is zero or above."""
     if not is_number(value) or not 0.0 <= as_float(value) < math.inf:
-        raise error(f"{name} is zero or a number above{_in(unit_name)}, got {value!r}")
+        raise error(f"{name} is zero or a number above{_in(unit_name)}, got {shown(value)}")
     return float(value)
 
 
 def check_finite_number(name: str, value: object, error: type[QmmlmmError] = SettingError) -> float:
     """Return a finite number of either sign."""
     if not is_number(value) or not math.isfinite(as_float(value)):
-        raise error(f"{name} is a finite number, got {value!r}")
+        raise error(f"{name} is a finite number, got {shown(value)}")
     return float(value)
 
 
 def check_between(name: str, value: object, low: float, high: float, error: type[QmmlmmError] = SettingError) -> float:
     """Return a number that lies between two others, both excluded."""
     if not is_number(value) or not low < as_float(value) < high:
-        raise error(f"{name} lies between {low:g} and {high:g}, got {value!r}")
+        raise error(f"{name} lies between {low:g} and {high:g}, got {shown(value)}")
     return float(value)
 
 
@@ -141,14 +141,16 @@ def check_number(
     if not math.isfinite(number) or not (above < number < below and at_least <= number <= at_most):
         limits = {"above": above, "at least": at_least, "below": below, "at most": at_most}
         words = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
-        raise error(f"{name} is a finite number{' ' * bool(words)}{' and '.join(words)}{_in(unit_name)}, got {value!r}")
+        raise error(
+            f"{name} is a finite number{' ' * bool(words)}{' and '.join(words)}{_in(unit_name)}, got {shown(value)}"
+        )
     return number
 
 
 def check_flag(name: str, value: object, error: type[QmmlmmError] = SettingError) -> bool:
     """Return a bool; numbers and texts are not accepted."""
     if not isinstance(value, bool | np.bool_):
-        raise error(f"{name} is True or False, got {value!r}")
+        raise error(f"{name} is True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -156,7 +158,7 @@ def check_choice(name: str, value: object, choices: Iterable[str], error: type[Q
     """Return a text that is one of the choices."""
     valid = tuple(choices)
     if not isinstance(value, str) or value not in valid:
-        raise error(f"{name} is one of {', '.join(map(repr, valid))}, got {value!r}.{nearest(str(value), valid)}")
+        raise error(f"{name} is one of {', '.join(map(repr, valid))}, got {shown(value)}.{nearest(str(value), valid)}")
     return value
 
 
@@ -209,22 +211,22 @@ def check_quantity(
     number = value
     if isinstance(value, unit.Quantity):
         if not value.unit.is_compatible(default):
-            raise error(f"{name} has a unit like {default.get_name()}, got {value!r}")
+            raise error(f"{name} has a unit like {default.get_name()}, got {shown(value)}")
         try:
             number = value.value_in_unit(default)
         except TypeError:  # a text with a unit
             number = None
     if not is_number(number) or not math.isfinite(as_float(number)):
-        raise error(f"{name} is a finite number, in {default.get_name()}, or a Quantity, got {value!r}")
+        raise error(f"{name} is a finite number, in {default.get_name()}, or a Quantity, got {shown(value)}")
     if above is not None and not float(number) > above:
         limit = "zero" if above == 0.0 else f"{above:g}"
-        raise error(f"{name} is a number above {limit}, in {default.get_name()}, got {value!r}")
+        raise error(f"{name} is a number above {limit}, in {default.get_name()}, got {shown(value)}")
     if at_least is not None and not float(number) >= at_least:
         limit = "zero" if at_least == 0.0 else f"{at_least:g}"
-        raise error(f"{name} is {limit} or a number above, in {default.get_name()}, got {value!r}")
+        raise error(f"{name} is {limit} or a number above, in {default.get_name()}, got {shown(value)}")
     if at_most is not None and not float(number) <= at_most:
         raise error(
-            f"{name} is at most {at_most:g} {default.get_name()}, got {value!r}; a number without a unit is in "
+            f"{name} is at most {at_most:g} {default.get_name()}, got {shown(value)}; a number without a unit is in "
             f"{default.get_name()}"
         )
     return float(number)
@@ -263,7 +265,7 @@ def check_array(
             raise TypeError
         array = np.array(array, dtype=float)
     except (TypeError, ValueError):
-        raise error(f"{name} is an array of numbers, got {_short(value)}") from None
+        raise error(f"{name} is an array of numbers, got {shown(value)}") from None
     if shape is not None and (
         array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True))
     ):
@@ -306,11 +308,11 @@ def check_atoms(
     except TypeError:
         given = None
     if given is None:
-        raise error(f"{name} is a list of atom indices, got {_short(value)}")
+        raise error(f"{name} is a list of atom indices, got {shown(value)}")
     for atom in given:
         if not is_whole_number(atom) or atom < 0 or (n_atoms is not None and atom >= n_atoms):
             limits = "of 0 or more" if n_atoms is None else f"from 0 to {n_atoms - 1}"
-            raise error(f"{name} has atom indices {limits}, got {atom!r}")
+            raise error(f"{name} has atom indices {limits}, got {shown(atom)}")
     atoms = tuple(int(atom) for atom in given)
     if len(set(atoms)) < len(atoms):
         twice = sorted({atom for atom in atoms if atoms.count(atom) > 1})
@@ -325,16 +327,16 @@ def check_atoms(
 def check_text(name: str, value: object, error: type[QmmlmmError] = SettingError) -> str:
     """Return a text that is not blank and has no control characters, so that it can stand in a table or a file name."""
     if not isinstance(value, str) or not value.strip():
-        raise error(f"{name} is a text, got {value!r}")
+        raise error(f"{name} is a text, got {shown(value)}")
     if not value.isprintable():
-        raise error(f"{name} has a line break or another control character: {value!r}")
+        raise error(f"{name} has a line break or another control character: {shown(value)}")
     return value
 
 
 def check_names(name: str, value: object, error: type[QmmlmmError] = SettingError) -> tuple[str, ...]:
     """Return different texts, at least one; a single text is no list of texts."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise error(f"{name} is a list of names, got {_short(value)}")
+        raise error(f"{name} is a list of names, got {shown(value)}")
     names = tuple(check_text(f"each of {name}", text, error) for text in value)
     if not names or len(set(names)) < len(names):
         raise error(f"{name} has one or more different names, got {listed(names) or 'none'}")
@@ -344,17 +346,17 @@ def check_names(name: str, value: object, error: type[QmmlmmError] = SettingErro
 def check_path(name: str, value: object, error: type[QmmlmmError] = SettingError) -> Path:
     """Return a path; bytes, an empty text and a text with a NUL character are not accepted."""
     if not isinstance(value, str | os.PathLike):
-        raise error(f"{name} is a path, got {value!r}")
+        raise error(f"{name} is a path, got {shown(value)}")
     text = os.fspath(value)
     if not isinstance(text, str) or not text or "\0" in text:
-        raise error(f"{name} is a path, got {value!r}")
+        raise error(f"{name} is a path, got {shown(value)}")
     return Path(text)
 
 
 def check_mapping(name: str, value: object, error: type[QmmlmmError] = SettingError) -> Mapping[str, object]:
     """Return a mapping whose keys are texts."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise error(f"{name} maps names to values, got {_short(value)}")
+        raise error(f"{name} maps names to values, got {shown(value)}")
     return value
 
 
@@ -363,7 +365,7 @@ def check_instance(
 ) -> _Class:
     """Return an object of a class; the class itself, given for its instance, is named in the message."""
     if not isinstance(value, kind):
-        given = f"the class {value.__name__} itself" if isinstance(value, type) else _short(value)
+        given = f"the class {value.__name__} itself" if isinstance(value, type) else shown(value)
         raise error(f"{name} is {what or f'an instance of {kind.__name__}'}, got {given}")
     return value
 
@@ -373,7 +375,7 @@ def check_items(
 ) -> tuple[_Class, ...]:
     """Return objects of one class, at least one unless none is accepted."""
     if isinstance(value, str | bytes | Mapping | kind) or not isinstance(value, Iterable):
-        raise error(f"{name} is a list of {kind.__name__} objects, got {_short(value)}")
+        raise error(f"{name} is a list of {kind.__name__} objects, got {shown(value)}")
     items = tuple(check_instance(f"each of {name}", item, kind, error=error) for item in value)
     if not items and not empty:
         raise error(f"{name} has one {kind.__name__} or more, got none")
@@ -385,7 +387,7 @@ def check_callable(
 ) -> _Callable:
     """Return a function or another object that can be called."""
     if not callable(value):
-        raise error(f"{name} is {what}, got {_short(value)}")
+        raise error(f"{name} is {what}, got {shown(value)}")
     return value
 
 
@@ -395,21 +397,16 @@ def _without_unit(name: str, value: object, default: unit.Unit | None, error: ty
     if not any(isinstance(part, unit.Quantity) for part in parts):
         return value
     if default is None:
-        raise error(f"{name} has no unit, got {_short(value)}")
+        raise error(f"{name} has no unit, got {shown(value)}")
     bare = []
     for part in parts:
         if not isinstance(part, unit.Quantity) or not part.unit.is_compatible(default):
-            raise error(f"{name} has a unit like {default.get_name()}, got {_short(value)}")
+            raise error(f"{name} has a unit like {default.get_name()}, got {shown(value)}")
         try:
             bare.append(part.value_in_unit(default))
         except TypeError:  # a text with a unit
-            raise error(f"{name} is an array of numbers, got {_short(value)}") from None
+            raise error(f"{name} is an array of numbers, got {shown(value)}") from None
     return bare if isinstance(value, list | tuple) else bare[0]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _in(unit_name: str) -> str:

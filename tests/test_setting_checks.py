@@ -8,21 +8,27 @@ from openmm import unit
 
 from qmmlmm.errors import HamiltonianError, SelectionError, SettingError
 from qmmlmm.setting_checks import (
+    as_float,
     check_array,
     check_atoms,
     check_between,
+    check_callable,
     check_choice,
     check_count,
     check_finite_number,
     check_flag,
     check_instance,
+    check_items,
+    check_length,
     check_mapping,
+    check_names,
     check_not_negative,
     check_number,
     check_path,
     check_positive,
     check_quantity,
     check_seed,
+    check_steps,
     check_text,
     check_whole_number,
     is_number,
@@ -162,6 +168,8 @@ def test_quantities_and_bare_numbers(value):
         (None, "t is a finite number, in picosecond"),
         (math.nan * unit.picosecond, "t is a finite number, in picosecond"),
         (unit.Quantity([1.0, 2.0], unit.picosecond), "t is a finite number, in picosecond"),
+        (unit.Quantity("x", unit.picosecond), "t is a finite number, in picosecond"),
+        (10**400, "t is a finite number, in picosecond"),
         (0.0, "t is a number above zero, in picosecond, got 0"),
         (-1.0 * unit.picosecond, "t is a number above zero, in picosecond, got "),
     ],
@@ -175,6 +183,78 @@ def test_a_limit_that_may_be_equalled():
     assert check_quantity("t", 0, unit.picosecond, at_least=0.0) == 0.0
     with pytest.raises(SettingError, match="t is zero or a number above, in picosecond, got -1"):
         check_quantity("t", -1, unit.picosecond, at_least=0.0)
+    assert check_quantity("t", 0.1, unit.picosecond, at_most=0.1) == 0.1
+    with pytest.raises(SettingError, match="t is at most 0.1 picosecond, got 4; a number without a unit is in"):
+        check_quantity("t", 4, unit.picosecond, at_most=0.1)
+    for keyword, text in (("above", "a number above 2, in"), ("at_least", "2 or a number above, in")):
+        with pytest.raises(SettingError, match=f"t is {text} picosecond, got 1"):
+            check_quantity("t", 1, unit.picosecond, **{keyword: 2.0})
+
+
+def test_integers_that_no_float_holds_are_infinite():
+    assert as_float(10**400) == math.inf
+    assert as_float(-(10**400)) == -math.inf
+    assert as_float(np.int64(3)) == 3.0
+    for check in (check_positive, check_not_negative, check_finite_number):
+        with pytest.raises(SettingError, match="^x is "):
+            check("x", 10**400)
+
+
+def test_a_length_is_in_nanometres():
+    assert check_length("d", 1.0 * unit.angstrom) == pytest.approx(0.1)
+    assert check_length("d", 0.1) == 0.1
+    with pytest.raises(SettingError, match="d has a unit like nanometer"):
+        check_length("d", 1.0 * unit.picosecond)
+    with pytest.raises(SettingError, match="d is at most 0.2 nanometer, got 1.5"):
+        check_length("d", 1.5, at_most=0.2)
+
+
+def test_numbers_of_steps_are_those_of_openmm():
+    assert check_steps("steps", np.int64(0)) == 0
+    for value in (-1, 1.5, True, None, math.nan, "1"):
+        with pytest.raises(SettingError, match="^steps is a whole number of steps of 0 or more, got "):
+            check_steps("steps", value)
+    with pytest.raises(SettingError, match="^steps is a whole number of steps from 0 to 2147483647, got 2147483648"):
+        check_steps("steps", 2**31)
+
+
+def test_numbers_that_are_not_finite_are_accepted_on_request():
+    np.testing.assert_array_equal(check_array("x", [1.0, math.inf], finite=False), [1.0, math.inf])
+    with pytest.raises(SettingError, match="x is finite, but is not at 1"):
+        check_array("x", [1.0, math.inf])
+    with pytest.raises(SettingError, match="x is an array of numbers"):
+        check_array("x", unit.Quantity("a", unit.nanometer), default=unit.nanometer)
+
+
+def test_lists_of_names():
+    assert check_names("terms", ("a", "b")) == ("a", "b")
+    for value in (None, 5, "ab", {"a": 1}):
+        with pytest.raises(SettingError, match="^terms is a list of names, got "):
+            check_names("terms", value)
+    for value in ([], ["a", "a"]):
+        with pytest.raises(SettingError, match="^terms has one or more different names, got "):
+            check_names("terms", value)
+    for value in ([5], [" "]):
+        with pytest.raises(SettingError, match="^each of terms is a text, got "):
+            check_names("terms", value)
+
+
+def test_lists_of_objects():
+    assert check_items("values", (item for item in [1.0, 2.0]), float) == (1.0, 2.0)
+    assert check_items("values", [], float, empty=True) == ()
+    for value in (None, 5, "ab", {"a": 1}, 1.0):
+        with pytest.raises(SettingError, match="^values is a list of float objects, got "):
+            check_items("values", value, float)
+    with pytest.raises(SettingError, match="^each of values is an instance of float, got None"):
+        check_items("values", [1.0, None], float)
+    with pytest.raises(SettingError, match="^values has one float or more, got none"):
+        check_items("values", [], float)
+
+
+def test_functions():
+    assert check_callable("f", len) is len
+    with pytest.raises(SettingError, match="^f is a function, got 5"):
+        check_callable("f", 5)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,9 @@ def result_fault(
         inputs = ModelInputs(specification, state)(sites)
         if electrostatic:
             far = torch.full((1, 3), 1000.0, dtype=torch.float64)
-            inputs |= {"potential": sites.new_zeros(len(sites)), "field": torch.zeros_like(sites)}
-            inputs |= {"near_positions": far, "near_charges": far.new_zeros(1)}
+            around = {"potential": sites.new_zeros(len(sites)), "field": torch.zeros_like(sites)}
+            inputs |= {key: tensor.detach().requires_grad_(True) for key, tensor in around.items()}
+            inputs |= {"near_positions": far.requires_grad_(True), "near_charges": far.new_zeros(1)}
         try:
             result = module(inputs)
         except RuntimeError:
@@ -50,7 +51,7 @@ def result_fault(
         return f"returns an energy of shape {tuple(energy.shape)}; it is one number, in hartree"
     if not energy.requires_grad:
         return (
-            "returns an energy that does not depend on positions for autograd, so that there are no forces; leave out "
-            "detach, item, no_grad and NumPy"
+            "returns an energy that depends neither on positions nor on the potential for autograd, so that there are no "
+            "forces; leave out detach, item, no_grad and NumPy"
         )
     return ""

@@ -418,7 +418,7 @@ class Training:
         state = read_checkpoint(path, self.device, self._identity())
         try:
             self._restore(state)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise TrainingError(f"the checkpoint {str(path)!r} is damaged ({error}); {ADVICE}") from error
 
     def _restore(self, state: Mapping[str, Any]) -> None:

@@ -335,8 +335,7 @@ def test_any_change_of_a_file_is_read_or_refused(tmp_path, data):
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text)))
         cut = data.draw(st.integers(0, 30))
-        new = data.draw(
-            st.binary(max_size=4) | st.sampled_from(PIECES))
+        new = data.draw(st.binary(max_size=4) | st.sampled_from(PIECES))
         text = text[:at] + new + text[at + cut :]
     path.write_bytes(text)
     with contextlib.suppress(DataSetError), warnings.catch_warnings():
