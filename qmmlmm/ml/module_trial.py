@@ -51,7 +51,7 @@ def result_fault(
         return f"returns an energy of shape {tuple(energy.shape)}; it is one number, in hartree"
     if not energy.requires_grad:
         return (
-            "returns an energy that depends neither on positions nor on the potential for autograd, so that there are no "
-            "forces; leave out detach, item, no_grad and NumPy"
+            "returns an energy that depends neither on positions nor on the potential for autograd, so that there are "
+            "no forces; leave out detach, item, no_grad and NumPy"
         )
     return ""

@@ -230,7 +230,7 @@ def test_elements_are_those_of_the_periodic_table(elements):
 
 @pytest.mark.parametrize(("embeddings", "named"), [(["electronic"], "electronic"), ([], "none")])
 def test_embeddings_are_those_that_exist(embeddings, named):
-    with pytest.raises(PotentialError, match=f"embeddings are among 'mechanical', 'electrostatic', got '? {named}"):
+    with pytest.raises(PotentialError, match=f"embeddings are among 'mechanical', 'electrostatic', got '?{named}"):
         MLPotential(Contract(), elements=[1], embeddings=embeddings)
 
 
