@@ -163,7 +163,10 @@ class Table:
             if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
                 raise InputFileError(f"{self._where} lacks {field.name!r}")
         with self.place():
-            return kind(**values)
+            try:
+                return kind(**values)
+            except TypeError as error:
+                raise InputFileError(f"{self._where} {error}") from error
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -172,8 +175,8 @@ class Table:
             yield
         except (InputFileError, MissingDependencyError):
             raise
-        except (TypeError, QmmlmmError) as error:
-            raise InputFileError(f"{self._where} {error}") from error
+        except QmmlmmError as error:
+            raise InputFileError(f"{self._where} {error}" if self.name else str(error)) from error
 
     @property
     def _where(self) -> str:
