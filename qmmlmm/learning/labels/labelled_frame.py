@@ -108,15 +108,23 @@ class LabelledFrame:
             "vacuum_energy": (),
         }  # fmt: skip
         for key, shape in shapes.items():
-            _check(where, key, vars(self)[key], shape)
+            value = vars(self)[key]
+            if value is not None or key in ("positions", "forces", "energy"):
+                array = _checked(where, key, value, shape)
+                object.__setattr__(self, key, array if shape else float(array))
         if self.near is not None:
             if not isinstance(self.near, NearCharges):
                 raise DataSetError(f"{where}: near is a NearCharges, got {type(self.near).__name__}")
             if self.potential is None:
                 raise DataSetError(f"{where} has near charges but no potential of the surroundings")
             k = np.size(self.near.charges)
-            for key, shape in {"positions": (k, 3), "charges": (k,), "forces": (k, 3), "widths": (k,)}.items():
-                _check(where, f"near.{key}", vars(self.near)[key], shape)
+            near = {"positions": (k, 3), "charges": (k,), "forces": (k, 3), "widths": (k,)}
+            arrays = {
+                key: _checked(where, f"near.{key}", vars(self.near)[key], shape)
+                for key, shape in near.items()
+                if key != "widths" or self.near.widths is not None
+            }
+            object.__setattr__(self, "near", NearCharges(**arrays))
         distance = np.linalg.norm(self.positions[:, None] - self.positions[None], axis=-1) + np.eye(n)
         if distance.min() < 1e-3:
             a, b = np.unravel_index(int(distance.argmin()), distance.shape)
@@ -129,11 +137,15 @@ class LabelledFrame:
 
     def _check_numbers(self, where: str) -> int:
         """Check the integers; return the number of atoms."""
-        numbers = np.asarray(self.atomic_numbers)
+        try:
+            numbers = np.asarray(self.atomic_numbers)
+        except ValueError as error:
+            raise DataSetError(f"{where}: atomic numbers are a list of integers") from error
         if numbers.ndim != 1 or not numbers.size:
             raise DataSetError(f"{where} has no atoms, or its atomic numbers are no list of integers")
         if numbers.dtype.kind not in "iu" or numbers.min() < 1 or numbers.max() > len(SYMBOLS):
             raise DataSetError(f"{where}: atomic numbers are integers from 1 to 118, got {listed(numbers)}")
+        object.__setattr__(self, "atomic_numbers", numbers)
         for name, low, high in (("charge", -1000, 1000), ("multiplicity", 1, 1000), ("electronic_state", 0, 1000)):
             value = vars(self)[name]
             checked = check_whole_number(f"{where}: {name}", value, at_least=low, at_most=high, error=DataSetError)
@@ -179,12 +191,12 @@ def _is_line(text: object) -> TypeGuard[str]:
     return isinstance(text, str) and bool(text) and text.isascii() and text.isprintable()
 
 
-def _check(where: str, key: str, value: object, shape: tuple[int, ...]) -> None:
-    if value is None:
-        return
+def _checked(where: str, key: str, value: object, shape: tuple[int, ...]) -> FloatArray:
+    """Return finite numbers as an array of a shape."""
     try:
         array = np.asarray(value)
-        np.isfinite(array)
+        if array.dtype.kind not in "iuf":
+            raise TypeError
     except (TypeError, ValueError):
         raise DataSetError(f"{where}: {key} is no array of numbers, got {type(value).__name__}") from None
     if array.shape != shape:
@@ -192,6 +204,7 @@ def _check(where: str, key: str, value: object, shape: tuple[int, ...]) -> None:
     if not np.isfinite(array).all():
         atoms = listed(sorted({int(index[0]) for index in np.argwhere(~np.isfinite(array))})) if shape else ""
         raise DataSetError(f"{where}: {key} is not a finite number{f' at {atoms}' if atoms else ''}; label it again")
+    return np.asarray(array, dtype=float)
 
 
 def check_together(frames: list[LabelledFrame]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qmmlmm.errors import QmmlmmWarning
-from qmmlmm.learning import DataSetError, append_frames, read_frames
+from qmmlmm.learning import DataSetError, NearCharges, append_frames, read_frames
 from qmmlmm.learning.labels.data_set import format_frame
 from qmmlmm.units import ANGSTROM_IN_BOHR, HARTREE_IN_EV
 from tests.learning.teacher import Teacher
@@ -313,15 +313,23 @@ def test_what_is_no_frame_is_not_written(tmp_path, frames):
         ({"multiplicity": 2}, "10 electrons .charge 0. have an odd multiplicity up to 11, got 2"),
         ({"charge": 20, "multiplicity": 1}, "charge 20 leaves -10 electrons of 10 protons"),
         *(({"energy": value}, "energy") for value in ("x", None, math.nan, math.inf, [1.0])),
-        *(({"forces": value}, "forces") for value in ("x", np.zeros((3, 2)), np.full((3, 3), math.nan))),
+        *(({"forces": value}, "forces") for value in ("x", None, np.zeros((3, 2)), np.full((3, 3), math.nan))),
+        *(({"positions": value}, "positions") for value in ("x", None, np.zeros((3, 2)), np.zeros((3, 3), dtype=bool))),
+        ({"near": NearCharges("x", [1.0], np.zeros((1, 3)))}, r"near\.positions is no array of numbers"),
+        ({"near": NearCharges(np.zeros((1, 3)), [1.0], None)}, r"near\.forces is no array of numbers"),
         *(({"near": value}, "near is a NearCharges") for value in (5, "x", [])),
     ],
 )
 def test_a_wrong_value_in_a_frame_is_refused(make_frame, changes, message):
-    if changes.get("energy", 0.0) is None:
-        changes = {"energy": "none"}
     with pytest.raises(DataSetError, match=message):
         make_frame(**changes)
+
+
+def test_lists_become_arrays(make_frame):
+    frame = make_frame(forces=[[0, 0, 1]] * 3, atomic_numbers=[8, 1, 1], energy=np.float64(-1.0), dipole=[0, 0, 1])
+    assert frame.forces.dtype == frame.dipole.dtype == float
+    assert type(frame.energy) is float
+    assert frame.atomic_numbers.tolist() == [8, 1, 1]
 
 
 PIECES = [b"\n", b" ", b"=", b'"', b"nan", b"1e999", b"\x0c", b"-"]
