@@ -292,7 +292,6 @@ VALUES = st.recursive(
 PLACES = [case[-3] for case in CASES if case[-3][0] != "data"]
 
 
-@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(sorted(set(PLACES))), value=VALUES)
 def test_any_value_at_any_place_is_read_or_refused(folder, place, value):
