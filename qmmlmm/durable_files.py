@@ -71,6 +71,29 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+SEAL = b"qmmlmm-sha256:"
+
+
+def sealed(data: bytes) -> bytes:
+    """Return data with their SHA-256 at the end, for `unsealed`. Most readers of binary formats ignore it."""
+    return data + SEAL + hashlib.sha256(data).digest()
+
+
+def unsealed(content: bytes) -> bytes:
+    """Return the data that were `sealed`.
+
+    Raises
+    ------
+    ValueError
+        If they have another checksum.
+    """
+    length = len(SEAL) + hashlib.sha256().digest_size
+    data, seal = content[:-length], content[-length:]
+    if seal != SEAL + hashlib.sha256(data).digest():
+        raise ValueError("the file is damaged or was cut short")
+    return data
+
+
 def checksum(data: bytes | str) -> str:
     """Return the SHA-256 of bytes or of a text."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()

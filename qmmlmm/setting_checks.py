@@ -105,6 +105,48 @@ def check_between(name: str, value: object, low: float, high: float, error: type
     return float(value)
 
 
+def check_count(name: str, value: object, *, at_least: int = 1, error: type[QmmlmmError] = SettingError) -> int:
+    """Return a number of things that 32 bits hold, as OpenMM and the kernel require."""
+    return check_whole_number(name, value, at_least=at_least, at_most=LARGEST_COUNT, error=error)
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+    at_most: float = math.inf,
+    unit_name: str = "",
+    error: type[QmmlmmError] = SettingError,
+) -> float:
+    """Return a finite number within limits.
+
+    Parameters
+    ----------
+    name : str
+        Name of the setting, for the message.
+    value : object
+    above, at_least : float
+        Lower limit, without or with the limit itself.
+    below, at_most : float
+        Upper limit, without or with the limit itself.
+    unit_name : str
+        Unit of the number, for the message.
+    error : type
+        Class of the exception.
+    """
+    number = as_float(value) if is_number(value) else math.nan
+    if not math.isfinite(number) or not (above < number < below and at_least <= number <= at_most):
+        limits = {"above": above, "at least": at_least, "below": below, "at most": at_most}
+        words = [f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
+        raise error(
+            f"{name} is a finite number{' ' * bool(words)}{' and '.join(words)}{_in(unit_name)}, got {shown(value)}"
+        )
+    return number
+
+
 def check_flag(name: str, value: object, error: type[QmmlmmError] = SettingError) -> bool:
     """Return a bool; numbers and texts are not accepted."""
     if not isinstance(value, bool | np.bool_):

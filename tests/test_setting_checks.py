@@ -14,6 +14,7 @@ from qmmlmm.setting_checks import (
     check_between,
     check_callable,
     check_choice,
+    check_count,
     check_finite_number,
     check_flag,
     check_instance,
@@ -22,6 +23,7 @@ from qmmlmm.setting_checks import (
     check_mapping,
     check_names,
     check_not_negative,
+    check_number,
     check_path,
     check_positive,
     check_quantity,
@@ -360,3 +362,28 @@ def test_an_instance_of_a_class():
         check_instance("x", "a", float)
     with pytest.raises(SettingError, match="x is a real number, got the class float itself"):
         check_instance("x", float, float, "a real number")
+
+
+@pytest.mark.parametrize("value", [1, 2.0, np.float32(1.5), np.int64(2)])
+def test_a_number_within_limits_is_a_float(value):
+    found = check_number("x", value, above=0.0, at_least=1.0, below=3.0, at_most=2.0)
+    assert found == value
+    assert type(found) is float
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, *NOT_FINITE, 10**400, 0.0, 0.5, 2.5, 3.0])
+def test_a_number_beyond_a_limit_is_refused_with_all_limits(value):
+    with pytest.raises(SettingError, match="^x is a finite number above 0 and at least 1 and at most 2, in nm, got "):
+        check_number("x", value, above=0.0, at_least=1.0, at_most=2.0, unit_name="nm")
+    with pytest.raises(SettingError, match="^x is a finite number above 3, got 3"):
+        check_number("x", 3.0, above=3.0)
+    with pytest.raises(HamiltonianError, match="^x is a finite number below 3, got 3"):
+        check_number("x", 3.0, below=3.0, error=HamiltonianError)
+
+
+def test_a_count_is_a_whole_number_of_32_bits():
+    assert check_count("x", np.int64(2**31 - 1)) == 2**31 - 1
+    assert check_count("x", 0, at_least=0) == 0
+    for value, message in ((0, "of 1 or more, got 0"), (True, "got True"), (2**31, "from 1 to 2147483647")):
+        with pytest.raises(SettingError, match=f"^x is a whole number .*{message}"):
+            check_count("x", value)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import openmm
 from openmm import app, unit
 
+from qmmlmm.commands.amber_files import read_amber
 from qmmlmm.coupling.region import Region
-from qmmlmm.errors import InputFileError, SettingError, listed, nearest
+from qmmlmm.errors import InputFileError, MissingDependencyError, QmmlmmError, listed, nearest
+from qmmlmm.mm.electrostatics import suggest_charge
 from qmmlmm.mm.selection import select
 from qmmlmm.setting_checks import (
     check_choice,
@@ -55,6 +59,10 @@ class Table:
         """Return the keys."""
         return iter(self._content)
 
+    def is_word(self, key: str, word: str) -> bool:
+        """Return whether the value of a key is a text that stands for something else, such as "none"."""
+        return self._content.get(key) == word
+
     def check_keys(self, known: Iterable[str]) -> None:
         """Raise InputFileError for a key that is not known."""
         names = list(known)
@@ -96,6 +104,19 @@ class Table:
         label = self._label(key)
         return [check_whole_number(label, value, at_least=0, error=InputFileError) for value in self._list(key)]
 
+    def check(self, key: str, allowed: bool, what: str) -> None:
+        """Raise InputFileError for a value that is not allowed.
+
+        Parameters
+        ----------
+        key : str
+        allowed : bool
+        what : str
+            What the value is, such as "is positive".
+        """
+        if not allowed:
+            raise InputFileError(f"{self._label(key)} {what}, got {self._content.get(key)!r}")
+
     def table(self, key: str) -> Table:
         """Return a table that is required."""
         return self._checked_table(key, self._value(key, None))
@@ -106,6 +127,8 @@ class Table:
 
     def tables(self, key: str) -> list[Table]:
         """Return the tables of a list, ``[[key]]`` in the file; none if it is missing."""
+        if isinstance(self._content.get(key), dict):
+            raise InputFileError(f"{self._label(key)} is a list of tables: write [[{key}]], not [{key}]")
         return [self._checked_table(key, value) for value in self._list(key, [])]
 
     def part(self, *keys: str) -> Table:
@@ -116,7 +139,12 @@ class Table:
         """Return the table without some of its keys."""
         return Table(self.name, {key: value for key, value in self._content.items() if key not in keys})
 
-    def build(self, kind: Callable[..., Record], defaults: Mapping[str, object] | None = None) -> Record:
+    def build(
+        self,
+        kind: Callable[..., Record],
+        defaults: Mapping[str, object] | None = None,
+        optional: Iterable[str] = (),
+    ) -> Record:
         """Return a dataclass whose fields are the keys of the table.
 
         Parameters
@@ -124,17 +152,31 @@ class Table:
         kind : type
         defaults : mapping of str to object, optional
             Values of fields that the table does not set.
+        optional : iterable of str
+            Fields for which "none" stands for None.
         """
         known = [field for field in fields(kind) if field.init]  # type: ignore[arg-type]
         self.check_keys(field.name for field in known)
         values = {**(defaults or {}), **self._content}
+        values.update((name, None) for name in optional if self.is_word(name, "none"))
         for field in known:
             if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
                 raise InputFileError(f"{self._where} lacks {field.name!r}")
+        with self.place():
+            try:
+                return kind(**values)
+            except TypeError as error:
+                raise InputFileError(f"{self._where} {error}") from error
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Return a context in which the table is named in errors."""
         try:
-            return kind(**values)
-        except (TypeError, SettingError) as error:
-            raise InputFileError(f"[{self.name}] {error}") from error
+            yield
+        except (InputFileError, MissingDependencyError):
+            raise
+        except QmmlmmError as error:
+            raise InputFileError(f"{self._where} {error}" if self.name else str(error)) from error
 
     @property
     def _where(self) -> str:
@@ -180,15 +222,45 @@ def read_toml(path: Path, known: Iterable[str]) -> Table:
     Raises
     ------
     InputFileError
-        If it is not TOML or has another key.
+        If there is no such file, it is not TOML or has another key.
     """
+    if not path.is_file():
+        raise InputFileError(f"there is no file {str(path)!r}; the working directory is {os.getcwd()!r}")
     try:
-        with path.open("rb") as file:
-            content = Table("", tomllib.load(file))
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputFileError(f"{path} is not text in UTF-8 (byte {error.start}); save it in this encoding") from error
+    except RecursionError as error:
+        raise InputFileError(f"{path} is not valid TOML: its lists are nested too deeply") from error
+    except ValueError as error:
         raise InputFileError(f"{path} is not valid TOML: {error}") from error
+    _check_integers(values, "the file")
+    content = Table("", values)
     content.check_keys(known)
     return content
+
+
+def _check_integers(value: object, place: str) -> None:
+    """Raise InputFileError for an integer that 64 bits do not hold, which TOML does not have."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            _check_integers(entry, str(key))
+    elif isinstance(value, list):
+        for entry in value:
+            _check_integers(entry, place)
+    elif isinstance(value, int) and value.bit_length() > 63:
+        raise InputFileError(f"{place} has an integer of more than 64 bits")
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Return a context in which errors of an input file name it."""
+    try:
+        yield
+    except InputFileError as error:
+        if str(path) in str(error):
+            raise
+        raise InputFileError(f"{path}: {error}") from error
 
 
 def read_system(table: Table, folder: Path) -> tuple[app.Topology, openmm.System, unit.Quantity]:
@@ -205,7 +277,7 @@ def read_system(table: Table, folder: Path) -> tuple[app.Topology, openmm.System
     Raises
     ------
     InputFileError
-        If a key is unknown or missing, or has a wrong value.
+        If a key is unknown or missing, or has a wrong value, or OpenMM refuses a file.
     """
     table.check_keys(("prmtop", "coordinates", "pdb", "force_field", "cutoff", "constraints", "no_box"))
     constraints = CONSTRAINTS[
@@ -216,23 +288,69 @@ def read_system(table: Table, folder: Path) -> tuple[app.Topology, openmm.System
         cutoff = check_positive("[system] cutoff", table.number("cutoff", 0.9), "nm", error=InputFileError)
         method |= {"nonbondedMethod": app.PME, "nonbondedCutoff": cutoff * unit.nanometer}
     if "prmtop" in table:
-        coordinates = app.AmberInpcrdFile(str(folder / table.text("coordinates")))
-        prmtop = app.AmberPrmtopFile(str(folder / table.text("prmtop")), periodicBoxVectors=coordinates.boxVectors)
-        return prmtop.topology, prmtop.createSystem(**method), coordinates.positions
-    pdb = app.PDBFile(str(folder / table.text("pdb")))
-    force_field = app.ForceField(*table.texts("force_field"))
-    return pdb.topology, force_field.createSystem(pdb.topology, **method), pdb.positions
+        return read_amber(folder / table.text("prmtop"), folder / table.text("coordinates"), method)
+    path = folder / table.text("pdb")
+    if not path.is_file():
+        raise InputFileError(f"[system] pdb: there is no file {str(path)!r}")
+    with path.open(encoding="utf-8") as file:
+        pdb = _made_by_openmm(f"pdb {str(path)!r}", lambda: app.PDBFile(file))
+    names = table.texts("force_field")
+    table.check("force_field", bool(names), "is a list of files of OpenMM's ForceField")
+    force_field = _made_by_openmm(f"force_field {listed(names)}", lambda: app.ForceField(*names))
+    if method["nonbondedMethod"] is app.PME and pdb.topology.getPeriodicBoxVectors() is None:
+        raise InputFileError(
+            "[system] the pdb has no box (CRYST1): add no_box = true for a system without one, or take a file that "
+            "has it"
+        )
+    system = _made_by_openmm("the pdb", lambda: force_field.createSystem(pdb.topology, **method))
+    return pdb.topology, system, pdb.positions
 
 
-def read_region(table: Table, topology: app.Topology) -> Region:
+def _made_by_openmm(what: str, make: Callable[[], Any]) -> Any:
+    """Return what OpenMM makes, with its own errors as errors of the input file."""
+    try:
+        return make()
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise InputFileError(f"[system] OpenMM cannot use {what}: {reason}") from error
+
+
+def read_region(table: Table, topology: app.Topology, system: openmm.System) -> Region:
     """Return the region that a table [region] describes by ``select``, ``name``, ``charge`` and ``multiplicity``.
+
+    Parameters
+    ----------
+    table : Table
+        ``charge = "auto"`` takes that of the force field, see `suggest_charge`.
+    topology : openmm.app.Topology
+    system : openmm.System
+        System of the force field.
 
     Raises
     ------
     InputFileError
-        If a key is unknown, or ``select`` is missing.
+        If a key is unknown, missing or has a wrong value.
     """
     table.check_keys(("name", "select", "charge", "multiplicity"))
-    atoms = select(topology, table.text("select"))
-    charge, multiplicity = table.whole_number("charge", 0), table.whole_number("multiplicity", 1)
-    return Region(table.text("name", "region"), atoms, charge, multiplicity)
+    with table.place():
+        atoms = select(topology, table.text("select"))
+        return Region(
+            table.text("name", "region"), atoms, _charge(table, system, atoms), table.whole_number("multiplicity", 1)
+        )
+
+
+def _charge(table: Table, system: openmm.System, atoms: tuple[int, ...]) -> int:
+    """Return the charge of a region."""
+    automatic = table.is_word("charge", "auto")
+    if "charge" in table and not automatic:
+        return table.whole_number("charge")
+    try:
+        charge = suggest_charge(system, atoms)
+    except QmmlmmError as error:
+        raise InputFileError(f"[region] charge: {error}") from error
+    if not automatic:
+        raise InputFileError(
+            f"[region] lacks 'charge'; the force field gives these {len(atoms)} atoms {charge:+d}: write "
+            f'charge = {charge} if that is right, or charge = "auto"'
+        )
+    return charge

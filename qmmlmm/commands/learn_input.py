@@ -9,9 +9,10 @@ from pathlib import Path
 
 import openmm
 
-from qmmlmm.commands.input_file import Table, read_region, read_system, read_toml
+from qmmlmm.commands.input_file import Table, read_region, read_system, read_toml, reading
 from qmmlmm.coupling.hamiltonian import Term
-from qmmlmm.errors import InputFileError, MissingDependencyError, listed
+from qmmlmm.coupling.potential import EMBEDDINGS
+from qmmlmm.errors import InputFileError, LoopError, MissingDependencyError, listed
 from qmmlmm.learning.labels.data_set import read_frames
 from qmmlmm.learning.labels.label_queue import LabelSettings
 from qmmlmm.learning.labels.label_task import JobLimits
@@ -22,6 +23,7 @@ from qmmlmm.ml.response_network import ResponseSettings
 from qmmlmm.qm import PySCFPotential
 from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
 from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
+from qmmlmm.setting_checks import check_choice, check_path, check_text
 
 TOP = ("directory", "system", "region", "qm", "loop", "network", "training", "labels", "variable", "umbrella",
        "metadynamics", "walker", "embedding", "method", "model", "data", "platform")  # fmt: skip
@@ -42,40 +44,52 @@ def read_loop(path: Path) -> LearningLoop:
     InputFileError
         If a key is unknown or missing, or has a wrong value.
     """
+    path = check_path("the input file", path, InputFileError)
+    with reading(path):
+        return _read_loop(path)
+
+
+def _read_loop(path: Path) -> LearningLoop:
     content = read_toml(path, TOP)
     folder = path.parent
+    settings = content.optional_table("loop").build(LoopSettings, optional=("bond_limit",))
+    network = content.optional_table("network").build(ResponseSettings)
+    training = content.optional_table("training").build(TrainingSettings, {"steps": 2000})
+    embedding = check_choice("embedding", content.text("embedding", "electrostatic"), EMBEDDINGS, error=InputFileError)
+    potential = content.table("qm").build(PySCFPotential)
     topology, system, positions = read_system(content.table("system"), folder)
-    region = read_region(content.table("region"), topology)
-    embedding = content.text("embedding", "electrostatic")
-    term = Term(content.table("qm").build(PySCFPotential), region, embedding=embedding)
-    variables = _read_variables(content)
+    region = read_region(content.table("region"), topology, system)
+    with content.place():
+        term = Term(potential, region, embedding=embedding)
+    variables = _read_variables(content, system.getNumParticles())
     biases, walkers = _read_walkers(content, variables, system.usesPeriodicBoundaryConditions())
     labels = content.optional_table("labels")
     labels.check_keys(("workers", "attempts", "threads", "memory", "seconds", "dask"))
     limits = labels.part("threads", "memory", "seconds").build(JobLimits)
-    return LearningLoop(
-        folder / content.text("directory", path.stem + "_run"),
-        topology,
-        system,
-        term,
-        positions,
-        settings=content.optional_table("loop").build(LoopSettings),
-        walkers=walkers,
-        biases=biases,
-        variables=variables,
-        metadynamics=_read_metadynamics(content, variables),
-        network=content.optional_table("network").build(ResponseSettings),
-        training=content.optional_table("training").build(TrainingSettings, {"steps": 2000}),
-        labelling=labels.part("workers", "attempts").build(LabelSettings, {"limits": limits}),
-        executor=_dask(labels.text("dask")) if "dask" in labels else None,
-        method=content.text("method") if "method" in content else None,
-        model=folder / content.text("model") if "model" in content else None,
-        labels=[frame for name in content.texts("data", []) for frame in read_frames(folder / name)],
-        platform=content.text("platform", "CPU"),
-    )
+    with content.place():
+        return LearningLoop(
+            folder / content.text("directory", path.stem + "_run"),
+            topology,
+            system,
+            term,
+            positions,
+            settings=settings,
+            walkers=walkers,
+            biases=biases,
+            variables=variables,
+            metadynamics=_read_metadynamics(content, variables),
+            network=network,
+            training=training,
+            labelling=labels.part("workers", "attempts").build(LabelSettings, {"limits": limits}),
+            executor=_dask(labels.text("dask")) if "dask" in labels else None,
+            method=content.text("method") if "method" in content else None,
+            model=folder / content.text("model") if "model" in content else None,
+            labels=[frame for name in content.texts("data", []) for frame in read_frames(folder / name)],
+            platform=content.text("platform", "CPU"),
+        )
 
 
-def _read_variables(content: Table) -> dict[str, Variable]:
+def _read_variables(content: Table, n_particles: int) -> dict[str, Variable]:
     """Return the variables of all [[variable]] by name."""
     found: dict[str, Variable] = {}
     for table in content.tables("variable"):
@@ -87,9 +101,15 @@ def _read_variables(content: Table) -> dict[str, Variable]:
         count = len(fields(kind))
         if len(atoms) != count:
             raise InputFileError(f"variable: a {kinds[0]} has {count} atoms, got {atoms}")
+        beyond = [atom for atom in atoms if atom >= n_particles]
+        if beyond:
+            raise InputFileError(
+                f"variable {name!r}: the System has the particles 0 to {n_particles - 1}, got {listed(beyond)}"
+            )
         if name in found:
             raise InputFileError(f"two variables have the name {name!r}; give each its own")
-        found[name] = kind(*atoms)
+        with table.place():
+            found[check_text("name", name)] = kind(*atoms)
     return found
 
 
@@ -106,6 +126,8 @@ def _read_walkers(
     umbrella.check_keys(("variable", "centres", "force_constant"))
     variable = _variable_of(umbrella, variables)
     constant = umbrella.number("force_constant")
+    umbrella.check("force_constant", constant > 0.0, "is above zero")
+    umbrella.check("centres", bool(umbrella.numbers("centres")), "has one number or more")
     key = "umbrella"
     walkers = [Walker({f"{key}_centre": centre, f"{key}_k": constant}) for centre in umbrella.numbers("centres")]
     return [variable.umbrella(key, periodic)], walkers
@@ -131,7 +153,8 @@ def _read_metadynamics(content: Table, variables: Mapping[str, Variable]) -> Met
 def _read_hill_variable(table: Table, variables: Mapping[str, Variable]) -> HillVariable:
     table.check_keys(("variable", "width", "low", "high"))
     low, high = (table.number(end) if end in table else None for end in ("low", "high"))
-    return HillVariable(_variable_of(table, variables), table.number("width"), low, high)
+    with table.place():
+        return HillVariable(_variable_of(table, variables), table.number("width"), low, high)
 
 
 def _variable_of(table: Table, variables: Mapping[str, Variable]) -> Variable:
@@ -143,7 +166,10 @@ def _variable_of(table: Table, variables: Mapping[str, Variable]) -> Variable:
 
 
 def _dask(address: str) -> Callable[[], Executor]:
-    """Return a function that connects to a scheduler of Dask."""
+    """Return a function that connects to a scheduler of Dask.
+
+    Its messages are pickles, which run code when they are read: the scheduler needs TLS or a private network.
+    """
 
     def connect() -> Executor:
         try:
@@ -152,7 +178,13 @@ def _dask(address: str) -> Callable[[], Executor]:
             raise MissingDependencyError(
                 f"labels: dask = {address!r} needs the package distributed: pip install 'qmmlmm[dask]'"
             ) from error
-        executor: Executor = Client(address).get_executor()
+        try:
+            executor: Executor = Client(address).get_executor()
+        except Exception as error:
+            raise LoopError(
+                f"[labels] dask = {address!r}: no scheduler of Dask answers there ({type(error).__name__}: {error}); "
+                'write the address that it prints, such as "tcp://head:8786"'
+            ) from error
         return executor
 
     return connect

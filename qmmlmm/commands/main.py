@@ -3,22 +3,65 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Sequence
 
+import openmm
+import torch
+
 from qmmlmm.commands import learn, spectrum, train
-from qmmlmm.errors import QmmlmmError
+from qmmlmm.errors import QmmlmmError, TerminatedError
+from qmmlmm.runs.termination import raise_terminated
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+EXPECTED = (QmmlmmError, OSError, KeyboardInterrupt, openmm.OpenMMException, torch.OutOfMemoryError)
+"""Exceptions that a user can cause. Others are faults of qmmlmm, and have a traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="qmmlmm", description="QM/ML/MM simulations in one OpenMM System.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (train, learn, spectrum):
-        command.add_command(commands)
-    options = parser.parse_args(arguments)
+    """Run the command; return its exit status.
+
+    What a user can cause is a message on standard error, with ``--debug`` also a traceback. SIGTERM, which batch
+    systems send, stops a command like Ctrl-C.
+    """
+    options = _parser().parse_args(arguments, argparse.Namespace(debug=False))
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, raise_terminated)
     try:
         return int(options.run(options))
-    except (QmmlmmError, OSError) as error:
-        sys.stderr.write(f"qmmlmm: error: {error}\n")
-        return 1
+    except EXPECTED as error:
+        if options.debug:
+            traceback.print_exc()
+        sys.stderr.write(f"qmmlmm: {_message(error)}\n")
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+    finally:
+        if signal.getsignal(signal.SIGTERM) is raise_terminated:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    # Either before or after the name of the command; without a default, so that the second does not undo the first.
+    debug = argparse.ArgumentParser(add_help=False)
+    debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of errors")
+    parser = argparse.ArgumentParser(
+        prog="qmmlmm", description="QM/ML/MM simulations in one OpenMM System.", parents=[debug]
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in (train, learn, spectrum):
+        command.add_command(commands, [debug])
+    return parser
+
+
+def _message(error: BaseException) -> str:
+    """Return what happened, and what to do."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command continues where this one stopped"
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"error: the memory of the device is full ({error}); take a smaller batch or a smaller network"
+    if isinstance(error, openmm.OpenMMException):
+        return f"error: OpenMM: {error}; --debug shows where"
+    return str(error) if isinstance(error, TerminatedError) else f"error: {error}"

@@ -5,27 +5,31 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
 
-from qmmlmm.commands.input_file import read_region, read_system, read_toml
+from qmmlmm.commands.input_file import read_region, read_system, read_toml, reading
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
-from qmmlmm.errors import InputFileError
+from qmmlmm.coupling.potential import EMBEDDINGS
+from qmmlmm.errors import EvaluationError, InputFileError
 from qmmlmm.mm.creation import create_mixed_system
 from qmmlmm.qm import TDA, TDDFT, PySCFPotential
-from qmmlmm.setting_checks import check_flag, check_positive, check_whole_number
+from qmmlmm.setting_checks import check_choice, check_count, check_flag, check_number
 from qmmlmm.spectra.absorption import write_spectrum_report
 from qmmlmm.spectra.snapshots import read_snapshots
 from qmmlmm.spectra.transitions import compute_transitions
 
 TOP = ("directory", "system", "trajectory", "region", "qm", "states", "spectrum", "embedding")
 STATES = {"TDA": TDA, "TDDFT": TDDFT}
+LARGEST_WIDTH = 10.0
+"""Largest width of a line, eV; a larger one is a number in another unit."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -59,26 +63,43 @@ class SpectrumSettings:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        check_whole_number("frames", self.frames)
-        check_whole_number("first", self.first, at_least=0)
-        check_positive("full_width", self.full_width, "eV")
-        check_flag("vacuum", self.vacuum)
-        check_whole_number("workers", self.workers)
+        width = check_number("full_width", self.full_width, above=0.0, at_most=LARGEST_WIDTH, unit_name="eV")
+        checked = {
+            "frames": check_count("frames", self.frames),
+            "first": check_count("first", self.first, at_least=0),
+            "full_width": width,
+            "vacuum": check_flag("vacuum", self.vacuum),
+            "workers": check_count("workers", self.workers),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: Sequence[argparse.ArgumentParser]
+) -> None:
     """Add ``spectrum`` to the command ``qmmlmm``."""
-    parser = commands.add_parser("spectrum", help="absorption spectrum of a region from snapshots of a trajectory")
+    parser = commands.add_parser(
+        "spectrum", help="absorption spectrum of a region from snapshots of a trajectory", parents=parents
+    )
     parser.set_defaults(run=_run)
     parser.add_argument("file", type=Path, help="description, TOML; continues a calculation that was stopped")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def _run(options: argparse.Namespace) -> int:
-    content = read_toml(options.file, TOP)
-    folder = options.file.parent
+    with reading(options.file):
+        return _compute(options.file, quiet=options.quiet)
+
+
+def _compute(file: Path, *, quiet: bool) -> int:
+    content = read_toml(file, TOP)
+    folder = file.parent
     settings = content.optional_table("spectrum").build(SpectrumSettings)
-    topology, system, _ = read_system(content.table("system"), folder)
+    path = folder / content.text("trajectory")
+    output = folder / content.text("directory", file.stem + "_run")
+    if output.exists() and not output.is_dir():
+        raise InputFileError(f"directory {str(output)!r} is a file; name a folder")
     states = content.table("states")
     kind = states.text("kind", "TDA")
     if kind not in STATES:
@@ -88,16 +109,17 @@ def _run(options: argparse.Namespace) -> int:
     qm.check_keys(("method", "basis", "grid_level", "embedding_grid_level", "conv_tol", "max_cycle", "max_memory"))
     # No forces are needed, and those of the ground state are the cheapest. A fresh guess makes snapshots independent.
     potential = qm.build(PySCFPotential, {"excited": excited, "state": 0, "guess": "fresh"})
-    region = read_region(content.table("region"), topology)
-    term = Term(potential, region, embedding=content.text("embedding", "electrostatic"))
-    mixed = create_mixed_system(topology, system, Hamiltonian([term]))
-    path = folder / content.text("trajectory")
+    embedding = check_choice("embedding", content.text("embedding", "electrostatic"), EMBEDDINGS, error=InputFileError)
+    topology, system, _ = read_system(content.table("system"), folder)
+    region = read_region(content.table("region"), topology, system)
+    with content.place():
+        term = Term(potential, region, embedding=embedding)
+        mixed = create_mixed_system(topology, system, Hamiltonian([term]))
     frames = read_snapshots(path, topology, settings.frames, settings.first)
-    output = folder / content.text("directory", options.file.stem + "_run")
     output.mkdir(parents=True, exist_ok=True)
     with (
         _executor(settings.workers) as executor,
-        tqdm(total=len(frames), disable=options.quiet, desc="snapshots") as bar,
+        tqdm(total=len(frames), disable=quiet, desc="snapshots") as bar,
     ):
         transitions = compute_transitions(
             mixed.evaluated_term(f"{region.name}/{potential.level}"),
@@ -113,6 +135,11 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ignore_interrupts() -> None:
+    """Let Ctrl-C end the main process, which then ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def _executor(workers: int) -> Iterator[Executor | None]:
     if workers == 1:
@@ -122,8 +149,17 @@ def _executor(workers: int) -> Iterator[Executor | None]:
     # The processes inherit the environment.
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-            yield executor
+        with ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupts) as executor:
+            try:
+                yield executor
+            except BrokenExecutor as error:
+                raise EvaluationError(
+                    f"a process of the {workers} workers died ({error}), most likely because memory is short; run "
+                    "again with fewer workers: snapshots that are in transitions.csv are kept"
+                ) from error
+            except BaseException:
+                executor.shutdown(cancel_futures=True)
+                raise
     finally:
         for name, value in before.items():
             if value is None:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from qmmlmm.errors import DataSetError, SettingError
 from qmmlmm.learning.labels.data_set import read_frames
-from qmmlmm.learning.training.fit import learning_curve, split_frames
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
+from qmmlmm.learning.training.device import check_device
+from qmmlmm.learning.training.fit import check_curve, learning_curve, split_frames
+from qmmlmm.learning.training.frame_tensors import conditions_of, frame_tensors
 from qmmlmm.learning.training.report import write_report
-from qmmlmm.learning.training.trainer import Training, TrainingSettings, create_model
+from qmmlmm.learning.training.trainer import Training, TrainingSettings, check_members, create_model
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import save_network
 from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.setting_checks import check_count, check_number
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: Sequence[argparse.ArgumentParser]
+) -> None:
     """Add ``train`` to the command ``qmmlmm``."""
-    train = commands.add_parser("train", help="train a potential of a region on a data set")
+    train = commands.add_parser("train", help="train a potential of a region on a data set", parents=parents)
     train.set_defaults(run=_run)
     train.add_argument("data", type=Path, nargs="+", help="data sets, extended XYZ (.xyz or .xyz.gz)")
     train.add_argument("--output", type=Path, default=Path("model_run"), help="folder for model, checkpoint and report")
@@ -53,8 +61,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _run(options: argparse.Namespace) -> int:
-    torch.set_num_threads(options.threads)
-    frames = [frame for path in options.data for frame in read_frames(path)]
+    # All arguments are checked before the first file is read.
     network = ResponseSettings(
         features=options.features,
         layers=options.layers,
@@ -69,24 +76,34 @@ def _run(options: argparse.Namespace) -> int:
         learning_rate=options.learning_rate,
         seed=options.seed,
     )
-    kept, validation = split_frames(frames, options.validation, options.seed)
-    test = read_frames(options.test) if options.test is not None else validation
-    options.output.mkdir(parents=True, exist_ok=True)
-    model = create_model(kept, network, options.members, options.seed)
-    trained = Training(model, kept, validation, settings, options.device).run(options.output / "checkpoint.pt")
-    region_potential(trained.model).save(options.output / "model.pt")
-    save_network(trained.model, options.output / "network.pt")
+    members = check_members(options.members)
+    fraction = check_number("--validation", options.validation, above=0.0, at_most=0.5)
+    torch.set_num_threads(check_count("--threads", options.threads))
+    device = check_device(options.device)
+    output: Path = options.output
+    if output.exists() and not output.is_dir():
+        raise SettingError(f"--output {str(output)!r} is a file; name a folder")
+    frames = [frame for path in options.data for frame in read_frames(path)]
+    check_together(frames)
+    kept, validation = split_frames(frames, fraction, settings.seed)
+    test = validation if options.test is None else _test_frames(options.test, kept)
+    check_curve(kept, test, options.learning_curve)
+    output.mkdir(parents=True, exist_ok=True)
+    model = create_model(kept, network, members, settings.seed)
+    trained = Training(model, kept, validation, settings, device).run(output / "checkpoint.pt")
+    region_potential(trained.model).save(output / "model.pt")
+    save_network(trained.model, output / "network.pt")
     curve = learning_curve(
         kept,
         test,
         options.learning_curve,
         network=network,
         training=settings,
-        members=options.members,
-        device=options.device,
+        members=members,
+        device=device,
     )
     report = write_report(
-        options.output,
+        output,
         trained,
         test,
         training_names=[frame.name for frame in kept],
@@ -97,3 +114,14 @@ def _run(options: argparse.Namespace) -> int:
     )
     sys.stdout.write(report.read_text(encoding="utf-8"))
     return 0
+
+
+def _test_frames(path: Path, train: list[LabelledFrame]) -> list[LabelledFrame]:
+    """Return frames for the report, which are of the region, the method and the surfaces of the training."""
+    test = read_frames(path)
+    try:
+        check_together([train[0], *test])
+        frame_tensors(test, conditions_of(train))
+    except DataSetError as error:
+        raise DataSetError(f"--test {str(path)!r} does not belong to the data (frame 0 here): {error}") from error
+    return test

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, EvaluatedPotential, RegionSpecification
+from qmmlmm.elements import check_elements
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
-from qmmlmm.errors import PotentialError, listed
+from qmmlmm.errors import PotentialError, listed, nearest
 from qmmlmm.ml.model_file import ModelFile, read_model_file, write_model_file
+from qmmlmm.ml.module_trial import result_fault
 from qmmlmm.ml.network_file import create_network, network_of, network_settings, network_weights
 from qmmlmm.ml.recorded_network import RecordedNetwork
-from qmmlmm.ml.response_network import ResponseNetwork
-from qmmlmm.setting_checks import check_flag, is_whole_number
+from qmmlmm.ml.response_network import ResponseNetwork, check_conditions
+from qmmlmm.setting_checks import check_flag, check_whole_number, is_whole_number
 
 SETTINGS = ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state")
 
@@ -79,11 +81,11 @@ class MLPotential(EvaluatedPotential):
         The energy is differentiated by autograd, so every operation on positions, potential and field has to be
         differentiable. TorchForce freezes the module, which drops `detach`; use ``torch.no_grad`` instead. Energies
         are absolute if the potential is to be corrected by a QM term.
-    elements : iterable of int, optional
-        Atomic numbers of the model's elements.
-    atomic_numbers : iterable of int, optional
-        Atomic numbers of a model of one molecule, in order, link hydrogens last. Exactly one of `elements` and
-        `atomic_numbers` is given.
+    elements : iterable of int or str, optional
+        Atomic numbers or symbols of the model's elements.
+    atomic_numbers : iterable of int or str, optional
+        Atomic numbers or symbols of a model of one molecule, in order, link hydrogens last. Exactly one of `elements`
+        and `atomic_numbers` is given.
     embeddings : iterable of {"mechanical", "electrostatic"}
         Embeddings that the model supports. A model of the form ``forward(positions)`` is mechanical; one of the form
         ``forward(positions, potential, field)`` gets zeros for the last two with mechanical embedding.
@@ -98,7 +100,8 @@ class MLPotential(EvaluatedPotential):
     Raises
     ------
     PotentialError
-        If the module cannot be turned into TorchScript, or the arguments do not fit together.
+        If the module cannot be turned into TorchScript, or an argument has the wrong type, is out of range or does not
+        go with another.
     """
 
     level = "ML"
@@ -107,8 +110,8 @@ class MLPotential(EvaluatedPotential):
         self,
         module: torch.nn.Module,
         *,
-        elements: Iterable[int] | None = None,
-        atomic_numbers: Iterable[int] | None = None,
+        elements: Iterable[int | str] | None = None,
+        atomic_numbers: Iterable[int | str] | None = None,
         embeddings: Iterable[str] = ("mechanical",),
         charge: int | None = 0,
         multiplicity: int | None = 1,
@@ -120,25 +123,15 @@ class MLPotential(EvaluatedPotential):
                 "give either elements=[...], for a model that takes any molecule of these, or atomic_numbers=[...], "
                 "for a model of one molecule"
             )
-        self.atomic_numbers = None if atomic_numbers is None else tuple(int(z) for z in atomic_numbers)
-        self.elements = frozenset(int(z) for z in (elements if elements is not None else self.atomic_numbers or ()))
-        self.embeddings = frozenset(embeddings)
-        self.conditions = None if conditions is None else _checked_conditions(conditions)
-        for name, value in (("charge", charge), ("multiplicity", multiplicity)):
-            if value is not None and not is_whole_number(value):
-                raise PotentialError(
-                    f"{name} is an integer, or None for a model that takes it as an input, got {value!r}"
-                )
+        self.atomic_numbers = None if atomic_numbers is None else check_elements("atomic_numbers", atomic_numbers)
+        self.elements = frozenset(self.atomic_numbers or check_elements("elements", elements))
+        self.embeddings = _checked_embeddings(embeddings)
+        self.conditions = None if conditions is None else tuple(sorted(check_conditions(conditions)))
+        charge = _checked_input("charge", charge, -1000)
+        multiplicity = _checked_input("multiplicity", multiplicity, 1)
         self.charge = charge if self.conditions is None else None
         self.multiplicity = multiplicity if self.conditions is None else None
         self.state = _checked_state(state, self.conditions)
-        if not self.elements or any(not 1 <= z <= 118 for z in self.elements):
-            raise PotentialError(f"atomic numbers are 1 to 118, got {listed(sorted(self.elements)) or 'none'}")
-        unknown = self.embeddings - set(EMBEDDINGS)
-        if unknown or not self.embeddings:
-            raise PotentialError(
-                f"embeddings are among {', '.join(EMBEDDINGS)}, got {listed(sorted(unknown)) or 'none'}"
-            )
         self.network = _frozen(module) if isinstance(module, ResponseNetwork) else None
         # Recording a network takes seconds, so that it waits until a simulation needs it.
         self._module = _scripted(module) if self.network is None else None
@@ -174,7 +167,10 @@ class MLPotential(EvaluatedPotential):
         return f"MLPotential(elements={sorted(self.elements)}, fingerprint={self.fingerprint()!r}{state})"
 
     def check(self, specification: RegionSpecification) -> None:
-        """Raise PotentialError if the model does not know this region's atoms, charge, multiplicity or state."""
+        """Raise PotentialError if the model does not know this region's atoms, charge, multiplicity or state.
+
+        A module of your own is called once, to see that it returns one energy that depends on positions.
+        """
         numbers = [int(z) for z in specification.atomic_numbers]
         unknown = sorted(set(numbers) - self.elements)
         if unknown:
@@ -203,6 +199,10 @@ class MLPotential(EvaluatedPotential):
                 f"{condition}; it knows {listed(self.conditions, 20)}. Change the Region or the potential's state, or "
                 "train with labels of this surface"
             )
+        if self.network is None:
+            fault = result_fault(self.module, specification, self.state, "electrostatic" in self.embeddings)
+            if fault:
+                raise PotentialError(f"term {specification.name!r}: the ML model {fault}")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -349,18 +349,29 @@ def _module_of(content: ModelFile, path: str | os.PathLike[str], trust_code: boo
         raise PotentialError(f"{os.fspath(path)!r} cannot be read by torch {torch.__version__}: {error}") from error
 
 
-def _checked_conditions(conditions: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
-    given = [tuple(condition) for condition in conditions]
-    if not given or any(len(row) != 3 or any(int(x) != x for x in row) for row in given):
-        raise PotentialError(
-            f"conditions are triples of integers (charge, multiplicity, state), got {listed(given) or 'none'}"
-        )
-    return tuple(sorted((int(charge), int(multiplicity), int(state)) for charge, multiplicity, state in given))
+def _checked_embeddings(embeddings: object) -> frozenset[str]:
+    choices = ", ".join(map(repr, EMBEDDINGS))
+    if isinstance(embeddings, str) or not isinstance(embeddings, Iterable):
+        raise PotentialError(f"embeddings is a list of {choices}, got {embeddings!r}")
+    found = list(embeddings)
+    for name in found:
+        if not isinstance(name, str) or name not in EMBEDDINGS:
+            raise PotentialError(f"embeddings are among {choices}, got {name!r}.{nearest(str(name), EMBEDDINGS)}")
+    if not found:
+        raise PotentialError(f"embeddings are among {choices}, got none")
+    return frozenset(found)
+
+
+def _checked_input(name: str, value: object, at_least: int) -> int | None:
+    what = "None for a model that takes it as an input, or an integer"
+    if value is None:
+        return None
+    return check_whole_number(name, value, at_least=at_least, at_most=1000, what=what, error=PotentialError)
 
 
 def _checked_state(state: int, conditions: tuple[tuple[int, int, int], ...] | None) -> int:
     known = {0} if conditions is None else {condition[2] for condition in conditions}
-    if isinstance(state, bool) or state not in known:
+    if not is_whole_number(state) or state not in known:
         advice = "" if conditions is not None else "; a model of several states is given conditions=[...]"
         raise PotentialError(f"the ML model has the electronic states {listed(sorted(known))}, got {state!r}{advice}")
     return int(state)

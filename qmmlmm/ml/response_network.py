@@ -14,16 +14,34 @@ from typing import Dict, Tuple  # noqa: UP035  (TorchScript reads these)
 import torch
 from torch import Tensor
 
+from qmmlmm.elements import check_elements
 from qmmlmm.errors import PotentialError, SettingError
 from qmmlmm.ml.bonded_polynomial import BondedPolynomial
 from qmmlmm.ml.damped_multipoles import field_at_atoms, own_distance, pair_energy, pair_geometry
-from qmmlmm.ml.dispersion import DispersionTail
+from qmmlmm.ml.dispersion import SUFFIX, DispersionTail
 from qmmlmm.ml.member_layers import MemberLinear, PairFilter, two_layers
 from qmmlmm.ml.near_moments import N_MOMENTS, NearMoments
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
 from qmmlmm.ml.tensor_features import TensorFeatures
-from qmmlmm.setting_checks import check_flag, check_not_negative, check_positive, check_whole_number
+from qmmlmm.setting_checks import (
+    check_atoms,
+    check_flag,
+    check_instance,
+    check_number,
+    check_text,
+    check_whole_number,
+    is_whole_number,
+)
 from qmmlmm.units import ANGSTROM_IN_BOHR
+
+LARGEST_SIZE = 4096
+"""Largest number of features, functions or layers."""
+
+LARGEST_CUTOFF = 50.0
+"""Largest cutoff, angstrom; a larger one is a mistake in the unit."""
+
+FIRST_CENTRE = 0.7
+"""Centre of the first radial function, angstrom."""
 
 Condition = tuple[int, int, int]
 """Total charge, multiplicity, electronic state."""
@@ -66,7 +84,7 @@ class ResponseSettings:
     Raises
     ------
     SettingError
-        If a value is out of range.
+        If a value has the wrong type or is out of range.
     """
 
     features: int = 48
@@ -82,16 +100,23 @@ class ResponseSettings:
     tensor_features: int = 16
 
     def __post_init__(self) -> None:
+        checked: dict[str, object] = {}
         for name in ("features", "layers", "radial_functions", "near_functions"):
-            check_whole_number(name, vars(self)[name])
+            checked[name] = check_whole_number(name, vars(self)[name], at_most=LARGEST_SIZE)
         for name in ("near_features", "tensor_features"):
-            check_whole_number(name, vars(self)[name], at_least=0)
-        check_positive("cutoff", self.cutoff, "angstrom")
-        check_not_negative("near_cutoff", self.near_cutoff, "angstrom")
-        check_flag("long_range", self.long_range)
-        check_flag("response", self.response)
-        if self.dispersion is not None and not isinstance(self.dispersion, str):
-            raise SettingError(f"dispersion is a functional such as 'b3lyp-d3bj', or None, got {self.dispersion!r}")
+            checked[name] = check_whole_number(name, vars(self)[name], at_least=0, at_most=LARGEST_SIZE)
+        checked["cutoff"] = check_number(
+            "cutoff", self.cutoff, above=FIRST_CENTRE, at_most=LARGEST_CUTOFF, unit_name="angstrom"
+        )
+        checked["near_cutoff"] = check_number(
+            "near_cutoff", self.near_cutoff, at_least=0.0, at_most=LARGEST_CUTOFF, unit_name="angstrom"
+        )
+        for name in ("long_range", "response"):
+            checked[name] = check_flag(name, vars(self)[name])
+        if self.dispersion is not None and not check_text("dispersion", self.dispersion).endswith(SUFFIX):
+            raise SettingError(f"dispersion is a functional with {SUFFIX!r}, or None, got {self.dispersion!r}")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 CHARGE_DAMPING = 0.6 / ANGSTROM_IN_BOHR
@@ -119,6 +144,31 @@ def find_condition(conditions: Tensor, charge: Tensor, multiplicity: Tensor, sta
             "PotentialError: the model was not trained for this charge, multiplicity and electronic state"
         )
     return torch.argmax(same.to(torch.int64))
+
+
+def check_conditions(conditions: object) -> list[Condition]:
+    """Return different triples of charge, multiplicity and electronic state, in the given order.
+
+    Raises
+    ------
+    PotentialError
+        If they are none, or a multiplicity or a state cannot be.
+    """
+    wanted = "conditions is a list of different triples of integers (charge, multiplicity, state)"
+    if isinstance(conditions, str) or not isinstance(conditions, Iterable):
+        raise PotentialError(f"{wanted}, got {conditions!r}")
+    rows: list[Condition] = []
+    for row in conditions:
+        if not isinstance(row, Sequence) or len(row) != 3 or not all(is_whole_number(value) for value in row):
+            raise PotentialError(f"{wanted}, got {row!r}")
+        charge, multiplicity, state = (int(value) for value in row)
+        check_whole_number("conditions: charge", charge, at_least=-1000, at_most=1000, error=PotentialError)
+        check_whole_number("conditions: multiplicity, 2S + 1,", multiplicity, at_most=1000, error=PotentialError)
+        check_whole_number("conditions: state", state, at_least=0, at_most=1000, error=PotentialError)
+        rows.append((charge, multiplicity, state))
+    if not rows or len(set(rows)) < len(rows):
+        raise PotentialError(f"{wanted}, got {rows}")
+    return rows
 
 
 class ResponseNetwork(torch.nn.Module):
@@ -172,14 +222,16 @@ class ResponseNetwork(torch.nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        if members < 1:
-            raise PotentialError(f"a committee has one member or more, got {members}")
-        if not conditions or len(set(conditions)) != len(conditions):
-            raise PotentialError(f"conditions are different triples of integers, got {list(conditions)}")
-        bonds = list(bonds)
+        members = check_whole_number("members", members, what="a number of committee members", error=PotentialError)
+        conditions = check_conditions(conditions)
+        settings = check_instance("settings", settings, ResponseSettings, error=PotentialError)
+        self.atomic_numbers = list(check_elements("atomic_numbers", atomic_numbers))
+        atomic_numbers = self.atomic_numbers
+        n = len(atomic_numbers)
+        pairs = [check_atoms("bonds", pair, n, count=2, error=PotentialError) for pair in bonds]
+        bonds = [(i, j) for i, j in pairs]
         self.settings = settings
         self.bonds = bonds
-        self.atomic_numbers = [int(number) for number in atomic_numbers]
         self.members = members
         self.features = settings.features
         self.cutoff = settings.cutoff
@@ -194,9 +246,11 @@ class ResponseNetwork(torch.nn.Module):
         elements = sorted(set(atomic_numbers))
         width = settings.features
         self.register_buffer("kinds", torch.tensor([elements.index(z) for z in atomic_numbers]))
-        self.register_buffer("centers", torch.linspace(0.7, settings.cutoff, settings.radial_functions, dtype=dtype))
+        self.register_buffer(
+            "centers", torch.linspace(FIRST_CENTRE, settings.cutoff, settings.radial_functions, dtype=dtype)
+        )
         self.register_buffer("apart", own_distance(len(atomic_numbers)), persistent=False)
-        self.width = (settings.cutoff - 0.7) / settings.radial_functions
+        self.width = (settings.cutoff - FIRST_CENTRE) / settings.radial_functions
         self.near = NearMoments(max(self.near_cutoff, 2.0), settings.near_functions, dtype)
         # From the squares of the moments 1, u_x, ..., u_z u_z to the norms of monopole, dipole, traceless quadrupole.
         norms = torch.zeros(3, N_MOMENTS, dtype=dtype)

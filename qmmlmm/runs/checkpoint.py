@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -17,7 +16,7 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm.coupling.potential import Memory
-from qmmlmm.durable_files import checksum, replace_file, write_beside
+from qmmlmm.durable_files import checksum, replace_file, sealed, unsealed, write_beside
 from qmmlmm.errors import QmmlmmWarning, RunDirectoryError, listed
 from qmmlmm.runs.reporters import check_finite
 from qmmlmm.units import FloatArray
@@ -28,9 +27,6 @@ PROGRESS_NAME = "progress.json"
 MEMORY_NAME = "memory.npz"
 PREVIOUS = ".previous"
 
-# OpenMM loads a checkpoint that was cut short without an error, with zeros for the missing numbers. So the file ends
-# with a checksum, which OpenMM's loadCheckpoint ignores.
-SEAL = b"qmmlmm-sha256:"
 # An XML file ends with its checksum in a comment, which OpenMM ignores.
 XML_SEAL = re.compile(r"\n<!-- qmmlmm-sha256: ([0-9a-f]{64}) -->\n\Z")
 
@@ -67,7 +63,8 @@ def save_checkpoint(simulation: app.Simulation, folder: Path, memory: Mapping[st
     }
     xml = openmm.XmlSerializer.serialize(state)
     sealed_xml = f"{xml}\n<!-- qmmlmm-sha256: {checksum(xml)} -->\n".encode()
-    contents = [(CHECKPOINT_NAME, data + SEAL + hashlib.sha256(data).digest()), (STATE_NAME, sealed_xml)]
+    # OpenMM loads a checkpoint that was cut short without an error, with zeros for the missing numbers.
+    contents = [(CHECKPOINT_NAME, sealed(data)), (STATE_NAME, sealed_xml)]
     if memory:
         # First: after a kill at any moment there is the memory of the remaining checkpoint.
         contents.insert(0, (MEMORY_NAME, _packed(memory, simulation.currentStep)))
@@ -105,7 +102,7 @@ def load_checkpoint(simulation: app.Simulation, folder: Path) -> str:
             continue
         try:
             if name.startswith(CHECKPOINT_NAME):
-                simulation.context.loadCheckpoint(_unsealed(path.read_bytes()))
+                simulation.context.loadCheckpoint(unsealed(path.read_bytes()))
             else:
                 state = openmm.XmlSerializer.deserialize(_unsealed_xml(path.read_text(encoding="utf-8")))
                 simulation.context.setState(state)
@@ -204,14 +201,6 @@ def _candidates() -> tuple[str, ...]:
     # The previous checkpoint is before the State: a kill during saving leaves this one, which continues the same
     # trajectory.
     return (CHECKPOINT_NAME, CHECKPOINT_NAME + PREVIOUS, STATE_NAME, STATE_NAME + PREVIOUS)
-
-
-def _unsealed(content: bytes) -> bytes:
-    length = len(SEAL) + hashlib.sha256().digest_size
-    data, seal = content[:-length], content[-length:]
-    if seal != SEAL + hashlib.sha256(data).digest():
-        raise RunDirectoryError("the file is damaged or was cut short")
-    return data
 
 
 def _unsealed_xml(content: str) -> str:

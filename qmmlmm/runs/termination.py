@@ -17,6 +17,11 @@ from qmmlmm.runs.reporters import NextReport
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
+def raise_terminated(number: int, frame: FrameType | None) -> None:
+    """Raise TerminatedError: a handler of SIGTERM for work that can be killed at any moment and continued."""
+    raise TerminatedError("stopped by SIGTERM; the same command continues where this one stopped")
+
+
 class TerminationSignal:
     """Context in which SIGTERM sets a flag instead of ending the process.
 
@@ -27,20 +32,21 @@ class TerminationSignal:
 
     def __init__(self) -> None:
         self.received = False
-        self._installed = False
+        self._before: object = None
 
     def __enter__(self) -> TerminationSignal:
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        before = signal.getsignal(signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread() and before in (signal.SIG_DFL, raise_terminated):
+            self._before = before
             signal.signal(signal.SIGTERM, self._receive)
-            self._installed = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._installed:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._installed = False
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, raise_terminated if self._before is raise_terminated else signal.SIG_DFL)
+            self._before = None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = True

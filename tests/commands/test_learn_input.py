@@ -27,6 +27,7 @@ no_box = true
 [region]
 name = "water"
 select = "resid 0"
+charge = 0
 
 [qm]
 method = "hf"

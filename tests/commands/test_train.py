@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import importlib
 import tomllib
 from pathlib import Path
@@ -100,3 +101,87 @@ def test_calibration_finds_the_factor_between_spread_and_error():
     assert abs(noise.correlation("atom")) < 0.1
     with pytest.raises(ValueError, match="per is one of 'frame', 'atom'"):
         noise.correlation("molecule")
+
+
+BAD_OPTIONS = [
+    ("--steps", "0", "steps is a whole number of 1 or more, got 0"),
+    ("--steps", "-5", "steps is a whole number"),
+    ("--batch-size", "0", "batch_size is a whole number of 1 or more"),
+    ("--learning-rate", "0", "learning_rate is a finite number above 0"),
+    ("--learning-rate", "nan", "learning_rate is a finite number above 0"),
+    ("--features", "-4", "features is a whole number from 1 to 4096"),
+    ("--layers", "0", "layers is a whole number from 1"),
+    ("--cutoff", "0", "cutoff is a finite number above 0.7"),
+    ("--cutoff", "inf", "cutoff is a finite number above 0.7"),
+    ("--near-cutoff", "-1", "near_cutoff is a finite number at least 0"),
+    ("--near-cutoff", "1e9", "near_cutoff is a finite number at least 0 and at most 50, in angstrom"),
+    ("--dispersion", "b3lyp", "dispersion is a functional with '-d3bj'"),
+    ("--dispersion", "no-such-d3bj", "no-such"),
+    ("--validation", "0", "--validation is a finite number above 0 and at most 0.5, got 0"),
+    ("--validation", "1", "--validation is a finite number"),
+    ("--validation", "nan", "--validation is a finite number"),
+    ("--members", "0", "members is a whole number"),
+    ("--seed", "-1", "seed is a whole number"),
+    ("--seed", "99999999999", "seed is a whole number"),
+    ("--device", "foo", "device 'foo' cannot be used here"),
+    ("--device", "cuda:99", "device 'cuda:99' cannot be used here"),
+    ("--threads", "0", "--threads is a whole number of 1 or more"),
+    ("--threads", "-1", "--threads is a whole number of 1 or more"),
+    ("--learning-curve", "0", "a learning curve of 7 frames has sizes from 4"),
+    ("--learning-curve", "99", "a learning curve of 7 frames has sizes from 4"),
+    ("--output", "train.xyz", "--output 'train.xyz' is a file; name a folder"),
+    ("--test", "none.xyz", "no data set 'none.xyz'"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    append_frames(folder / "train.xyz", Teacher(np.random.default_rng(11)).frames(8))
+    return folder
+
+
+@pytest.mark.parametrize(("option", "value", "message"), BAD_OPTIONS)
+def test_a_wrong_option_is_refused_before_the_training(data, monkeypatch, capsys, option, value, message):
+    monkeypatch.chdir(data)
+    assert main(["train", "train.xyz", option, value]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (data / "model_run" / "checkpoint.pt").exists()
+
+
+def frames_in(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("C ", "Si ", "another region"),
+        ("formula", "b3lyp", "energies of two methods"),
+        ("multiplicity=1", "multiplicity=3", "the model is for (charge, multiplicity, electronic state) [(0, 1, 0)]"),
+        (
+            "multiplicity=1",
+            "multiplicity=0",
+            "'test.xyz', frame at line 1: frame 't-0': multiplicity is a whole number",
+        ),
+        ("multiplicity=1", "multiplicity=2", "16 electrons (charge 0) have an odd multiplicity"),
+    ],
+)
+def test_a_test_set_of_something_else_is_refused_before_the_training(data, monkeypatch, capsys, old, new, message):
+    monkeypatch.chdir(data)
+    test = data / "test.xyz"
+    test.write_bytes((data / "train.xyz").read_bytes())
+    frames_in(test, old, new)
+    assert main(["train", "train.xyz", "--test", "test.xyz"]) == 1
+    assert message in capsys.readouterr().err
+    assert not (data / "model_run" / "checkpoint.pt").exists()
+
+
+def test_a_cut_file_of_gzip_is_refused(data, monkeypatch, capsys):
+    monkeypatch.chdir(data)
+    packed = gzip.compress((data / "train.xyz").read_bytes())
+    (data / "cut.xyz.gz").write_bytes(packed[: len(packed) // 2])
+    assert main(["train", "cut.xyz.gz"]) == 1
+    assert "'cut.xyz.gz' is cut or damaged" in capsys.readouterr().err

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Dict  # noqa: UP035  (TorchScript reads it)
 
 import numpy as np
 import pytest
@@ -207,8 +209,8 @@ def test_another_multiplicity_is_refused():
     [
         ({"state": 1}, r"has the electronic states 0, got 1; a model of several states is given conditions="),
         ({"state": 2, "conditions": [(0, 1, 0), (0, 1, 1)]}, "has the electronic states 0, 1, got 2"),
-        ({"conditions": []}, "conditions are triples of integers .*, got none"),
-        ({"conditions": [(0, 1)]}, r"conditions are triples of integers .*, got \(0, 1\)"),
+        ({"conditions": []}, "conditions is a list of different triples of integers .*, got"),
+        ({"conditions": [(0, 1)]}, r"conditions is a list of different triples of integers .*, got \(0, 1\)"),
     ],
 )
 def test_states_are_those_that_the_model_has(arguments, message):
@@ -224,13 +226,13 @@ def test_elements_or_one_molecule_has_to_be_given(given):
 
 @pytest.mark.parametrize("elements", [[], [0, 1], [119]])
 def test_elements_are_those_of_the_periodic_table(elements):
-    with pytest.raises(PotentialError, match="atomic numbers are 1 to 118, got"):
+    with pytest.raises(PotentialError, match="elements: atomic numbers are 1 to 118|one atomic number or more"):
         MLPotential(Springs(), elements=elements)
 
 
 @pytest.mark.parametrize(("embeddings", "named"), [(["electronic"], "electronic"), ([], "none")])
 def test_embeddings_are_those_that_exist(embeddings, named):
-    with pytest.raises(PotentialError, match=f"embeddings are among mechanical, electrostatic, got {named}"):
+    with pytest.raises(PotentialError, match=f"embeddings are among 'mechanical', 'electrostatic', got '?{named}"):
         MLPotential(Contract(), elements=[1], embeddings=embeddings)
 
 
@@ -408,3 +410,80 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         potential.save(tmp_path / "no" / "model.pt")
     with pytest.raises(PotentialError, match=r"cannot be written: Is a directory|cannot be written"):
         potential.save(tmp_path)
+
+
+# Wrong arguments.
+
+
+def test_elements_are_numbers_or_symbols():
+    potential = MLPotential(Springs(), elements=["C", 1, np.int64(8), torch.tensor(7)])
+    assert potential.elements == {1, 6, 7, 8}
+    assert MLPotential(Springs(), atomic_numbers=["O", "H", "H"]).atomic_numbers == (8, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        *(({"elements": v}, "elements is a list of atomic numbers or symbols") for v in (5, "C", b"C", {6: 1}, True)),
+        ({"elements": []}, "elements has one atomic number or more, got none"),
+        *(({"elements": [v]}, "elements: atomic numbers are 1 to 118") for v in (0, 119, -1, 6.5, True, None, [6])),
+        ({"elements": ["c"]}, "elements: 'c' is no symbol of an element.*Nearest names: C"),
+        ({"elements": ["Carbon"]}, "elements: 'Carbon' is no symbol"),
+        ({"elements": None, "atomic_numbers": [1.5]}, "atomic_numbers: atomic numbers are 1 to 118"),
+        ({"elements": [6], "atomic_numbers": [6]}, "give either elements"),
+        *(({"embeddings": v}, "embeddings is a list of 'mechanical'") for v in (None, 5, "mechanical", True)),
+        *(({"embeddings": [v]}, "embeddings are among") for v in (None, 5, "electric", ["mechanical"])),
+        ({"embeddings": []}, "embeddings are among .*, got none"),
+        *(({"charge": v}, "charge is None .* or an integer from -1000") for v in (0.5, True, "0", [], math.nan, 10**9)),
+        *(({"multiplicity": v}, "multiplicity is None .* from 1") for v in (0, -1, 1.5, True, "1", math.nan)),
+        *(({"conditions": v}, "conditions is a list of different triples") for v in (5, "x", [], [5], [(0, 1)], True)),
+        *(
+            ({"conditions": [v]}, "conditions is a list of .* triples")
+            for v in ((0, 1.0, 0), (0, "1", 0), (0, True, 0))
+        ),
+        ({"conditions": [(0, 1, 0), (0, 1, 0)]}, "conditions is a list of different triples"),
+        ({"conditions": [(0, 0, 0)]}, "conditions: multiplicity"),
+        ({"conditions": [(0, 1, -1)]}, "conditions: state is a whole number"),
+        *(({"state": v}, "electronic states 0, got") for v in (1, -1, 0.0, True, "0", None, math.nan)),
+        *(({"module": v}, r"wraps a torch\.nn\.Module") for v in (None, 5, "model.pt", Springs)),
+    ],
+)
+def test_a_wrong_argument_is_refused(arguments, message):
+    given = {"module": Springs(), "elements": [6], **arguments}
+    with pytest.raises(PotentialError, match=message):
+        MLPotential(given.pop("module"), **given)
+
+
+class Constant(torch.nn.Module):
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        return torch.ones(1).sum()
+
+
+class Detached(torch.nn.Module):
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        return positions.detach().sum()
+
+
+class PerAtom(torch.nn.Module):
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        return positions.sum(1)
+
+
+class Unnamed(torch.nn.Module):
+    def forward(self, inputs: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:  # noqa: UP006
+        return {"E": inputs["positions"].sum()}
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Constant(), "returns an energy that depends neither on positions nor"),
+        (Detached(), "returns an energy that depends neither on positions nor"),
+        (PerAtom(), r"returns an energy of shape \(3,\); it is one number"),
+        (Unnamed(), 'returns no "energy"'),
+    ],
+)
+def test_a_result_without_an_energy_or_forces_is_refused_for_its_region(module, message):
+    potential = MLPotential(module, elements=["O", "H"])
+    with pytest.raises(PotentialError, match=f"^term 'water/ML': the ML model {message}"):
+        potential.check(RegionSpecification("water/ML", np.array([8, 1, 1]), 0, 1))

@@ -579,6 +579,10 @@ def test_a_seed_of_numpy_is_recorded(argon, tmp_path):
 # SIGTERM.
 
 
+def steps_of_checkpoint(path):
+    return json.loads((path / "progress.json").read_text())["step"]
+
+
 def test_sigterm_saves_a_checkpoint_and_the_run_goes_on_from_there(argon, tmp_path):
     arguments = [sys.executable, "-W", "error", "-m", "tests.runs.killable_run"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -587,14 +591,15 @@ def test_sigterm_saves_a_checkpoint_and_the_run_goes_on_from_there(argon, tmp_pa
         [*arguments, str(cut), "dcd"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "running\n"
+    while not steps_of_checkpoint(cut):  # the first checkpoint within the run
+        time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     (line,) = errors.splitlines()  # the message and no traceback
     found = re.fullmatch(r"stopped by SIGTERM at step (\d+), which the checkpoint has; start the same script .*", line)
     assert found
-    step = json.loads((cut / "progress.json").read_text())["step"]
-    assert step == int(found[1]) < TOTAL_STEPS
+    assert steps_of_checkpoint(cut) == int(found[1]) < TOTAL_STEPS
     subprocess.run([*arguments, str(cut), "dcd"], env=environment(), check=True, capture_output=True)
     assert steps_in(cut) == steps_in(whole)
     np.testing.assert_array_equal(frames_in(cut).xyz, frames_in(whole).xyz)

@@ -15,6 +15,7 @@ import gzip
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from openmm.app import Element
 
 from qmmlmm.errors import DataSetError, QmmlmmWarning, listed
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges, check_together
+from qmmlmm.setting_checks import check_items, check_path
 from qmmlmm.units import ANGSTROM_IN_BOHR, HARTREE_IN_EV, FloatArray
 
 UNITS = "angstrom eV e"
@@ -64,6 +66,7 @@ _KEYS = {
 }
 _NEAR = {"positions": (_LENGTH, 3, 5), "charges": (1.0, 1, 5), "forces": (_FORCE, 3, 5)}
 _INTEGERS = ("charge", "multiplicity", "electronic_state")
+_OTHER_KEYS = ("near_charges", "near_widths", "Properties", "method", "units", "qmmlmm_format", "name", "pbc")
 _PAIR = re.compile(r'([A-Za-z_][\w-]*)=("([^"]*)"|\S+)')
 
 
@@ -82,10 +85,10 @@ def append_frames(path: str | os.PathLike[str], frames: Iterable[LabelledFrame])
     Raises
     ------
     DataSetError
-        If the frames are not of one region and one method with those in the file.
+        If there are no frames, or they are not of one region and one method with those in the file.
     """
-    target = Path(path)
-    new = list(frames)
+    target = check_path("path", path, DataSetError)
+    new = list(check_items("frames", frames, LabelledFrame, empty=True, error=DataSetError))
     if target.suffix not in (".xyz", ".extxyz"):
         raise DataSetError(f"the name of a data set to write ends in .xyz or .extxyz, got {str(target)!r}")
     check_together(new)
@@ -126,22 +129,41 @@ def read_frames(path: str | os.PathLike[str]) -> list[LabelledFrame]:
     DataSetError
         If a frame cannot be read, or the frames are not of one region and one method.
     """
-    source = Path(path)
+    source = check_path("path", path, DataSetError)
     if not source.is_file():
         raise FileNotFoundError(f"no data set {str(source)!r}; the working directory is {os.getcwd()!r}")
-    data = gzip.decompress(source.read_bytes()) if source.suffix == ".gz" else source.read_bytes()
+    data = _unpacked(source)
     try:
         text = data.rstrip(b"\0").decode("ascii")
     except UnicodeDecodeError as error:
-        raise DataSetError(f"{str(source)!r} is not a text file: byte {error.start}") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataSetError(
+            f"{str(source)!r}, line {line}: byte {error.start} of the file is no ASCII character; save it as plain text"
+        ) from error
     kept, lost = _complete(text, str(source))
     if lost:
         _warn_truncated(source, len(kept))
     frames = [_parse(block, str(source)) for block in kept]
     if not frames:
         raise DataSetError(f"{str(source)!r} has no complete frame")
-    check_together(frames)
+    try:
+        check_together(frames)
+    except DataSetError as error:
+        raise DataSetError(f"{str(source)!r}: {error}") from error
     return frames
+
+
+def _unpacked(path: Path) -> bytes:
+    """Return the content of a file, which gzip compressed if its name ends in .gz."""
+    data = path.read_bytes()
+    if path.suffix != ".gz":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataSetError(
+            f"{str(path)!r} is cut or damaged, or was not compressed with gzip ({error}); copy it again from its source"
+        ) from error
 
 
 def parse_frame(text: str, where: str) -> LabelledFrame:
@@ -190,9 +212,9 @@ def _complete(text: str, path: str) -> tuple[list[_Block], bool]:
         if not count and all(not line.strip() for line in lines[at:]):
             return blocks, False
         last = at + 1 == len(lines) and not lines[at].endswith("\n")
-        if not last and (not count.isdigit() or int(count) == 0):
+        if not last and (not count.isdigit() or len(count) > 9 or int(count) == 0):
             raise DataSetError(f"{path!r}, line {at + 1}: expected a number of atoms, got {count[:40]!r}")
-        end = at + int(count) + 2 if count.isdigit() else len(lines) + 1
+        end = at + int(count) + 2 if count.isdigit() and len(count) < 10 else len(lines) + 1
         if end > len(lines) or not lines[end - 1].endswith("\n"):
             return blocks, True
         blocks.append(_Block(lines[at:end], at + 1))
@@ -237,7 +259,7 @@ def format_frame(frame: LabelledFrame) -> str:
 
 def _parse(block: _Block, path: str) -> LabelledFrame:
     where = f"{path!r}, frame at line {block.start}"
-    header = {m[1]: (m[3] if m[3] is not None else m[2]) for m in _PAIR.finditer(block.lines[1])}
+    header = _header(block.lines[1], f"{path!r}, line {block.start + 1}")
     if header.get("units") != UNITS:
         found = f'has units="{header["units"]}"' if "units" in header else "has no units"
         raise DataSetError(f'{where} {found}; convert the numbers and write units="{UNITS}" into each frame')
@@ -247,8 +269,18 @@ def _parse(block: _Block, path: str) -> LabelledFrame:
     missing = [key for key in ("Properties", "method", "energy", "charge", "multiplicity") if key not in header]
     if missing:
         raise DataSetError(f"{where} lacks {listed(missing)} in its second line")
-    near = {"near_charges", "near_widths"}
-    known = {*_KEYS, *_INTEGERS, *near, "Properties", "method", "units", "qmmlmm_format", "name", "pbc"}
+    known = {
+        *_KEYS,
+        *_INTEGERS,
+        "near_charges",
+        "near_widths",
+        "Properties",
+        "method",
+        "units",
+        "qmmlmm_format",
+        "name",
+        "pbc",
+    }
     unknown = sorted(set(header) - known)
     if unknown:
         raise DataSetError(f"{where} has keys that are not known: {listed(unknown)}; known are {listed(known, 30)}")
@@ -269,19 +301,36 @@ def _parse(block: _Block, path: str) -> LabelledFrame:
     energies = {name: float(keys.pop(name)) for name in ("energy", "vacuum_energy") if name in keys}
     positions = columns.pop("pos")
     forces = columns.pop("forces")
-    return LabelledFrame(
-        atomic_numbers=numbers,
-        positions=positions,
-        energy=energies["energy"],
-        forces=forces,
-        method=header["method"],
-        vacuum_energy=energies.get("vacuum_energy"),
-        near=_near(header, where),
-        name=header.get("name", "frame"),
-        **integers,  # type: ignore[arg-type]
-        **columns,  # type: ignore[arg-type]
-        **keys,  # type: ignore[arg-type]
-    )
+    near = _near(header, where)
+    try:
+        return LabelledFrame(
+            atomic_numbers=numbers,
+            positions=positions,
+            energy=energies["energy"],
+            forces=forces,
+            method=header["method"],
+            vacuum_energy=energies.get("vacuum_energy"),
+            near=near,
+            name=header.get("name", "frame"),
+            **integers,  # type: ignore[arg-type]
+            **columns,  # type: ignore[arg-type]
+            **keys,  # type: ignore[arg-type]
+        )
+    except DataSetError as error:
+        raise DataSetError(f"{where}: {error}") from error
+
+
+def _header(line: str, where: str) -> dict[str, str]:
+    """Return the pairs of the second line of a frame."""
+    rest = _PAIR.sub(" ", line).strip()
+    if rest:
+        raise DataSetError(f"{where}: expected key=value pairs without blanks around the equal sign, got {rest[:40]!r}")
+    header: dict[str, str] = {}
+    for pair in _PAIR.finditer(line):
+        if pair[1] in header:
+            raise DataSetError(f"{where} has the key {pair[1]!r} twice; leave one out")
+        header[pair[1]] = pair[3] if pair[3] is not None else pair[2]
+    return header
 
 
 def _columns(block: _Block, properties: str, where: str) -> tuple[list[str], dict[str, FloatArray]]:
@@ -290,6 +339,9 @@ def _columns(block: _Block, properties: str, where: str) -> tuple[list[str], dic
     layout = list(zip(parts[::3], parts[1::3], parts[2::3], strict=False))
     if len(parts) % 3 or not layout or layout[0][:2] != ("species", "S"):
         raise DataSetError(f"{where}: Properties starts with species:S:1 and consists of triples, got {properties!r}")
+    names = [name for name, _, _ in layout]
+    if len(set(names)) < len(names):
+        raise DataSetError(f"{where}: Properties has a column twice, got {properties!r}")
     for name, _, width in layout[1:]:
         if name not in _COLUMNS:
             raise DataSetError(f"{where}: unknown column {name!r}; known are {listed(_COLUMNS, 30)}")
@@ -297,7 +349,7 @@ def _columns(block: _Block, properties: str, where: str) -> tuple[list[str], dic
             raise DataSetError(f"{where}: {name} has {_COLUMNS[name].columns} columns, Properties says {width}")
     n_columns = 1 + sum(_COLUMNS[name].columns for name, _, _ in layout[1:])
     symbols: list[str] = []
-    rows: list[list[str]] = []
+    rows: list[list[float]] = []
     for k, line in enumerate(block.lines[2:]):
         words = line.split()
         if len(words) != n_columns:
@@ -305,11 +357,11 @@ def _columns(block: _Block, properties: str, where: str) -> tuple[list[str], dic
                 f"{where}: line {block.start + 2 + k} has {len(words)} columns, Properties asks for {n_columns}"
             )
         symbols.append(words[0])
-        rows.append(words[1:])
-    try:
-        table = np.array(rows, dtype=float)
-    except ValueError as error:
-        raise DataSetError(f"{where}: {error}") from error
+        try:
+            rows.append([float(word) for word in words[1:]])
+        except ValueError as error:
+            raise DataSetError(f"{where}: line {block.start + 2 + k}: {error}") from error
+    table = np.array(rows, dtype=float)
     columns: dict[str, FloatArray] = {}
     at = 0
     for name, _, _ in layout[1:]:

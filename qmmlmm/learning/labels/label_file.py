@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from qmmlmm.durable_files import is_full
+from qmmlmm.errors import LoopStoreError
 from qmmlmm.learning.full_disk import full_disk
 
 MAGIC = b"qmmlmm-label-1\n"
@@ -87,19 +88,33 @@ class LabelFile:
             return descriptor
 
     def read(self) -> tuple[str, float] | None:
-        """Return the label and its computing time in seconds, or None if it is not complete."""
+        """Return the label and its computing time in seconds, or None if it is not complete.
+
+        Raises
+        ------
+        LoopStoreError
+            If the file cannot be read, or is complete and has something else.
+        """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise LoopStoreError(f"the file {self.path} of a label cannot be read ({error}); remove it") from error
         if not data.startswith(MAGIC) or len(data) < _HEAD:
             return None
         length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "little")
         payload = data[_HEAD : _HEAD + length]
         if len(payload) != length or hashlib.sha256(payload).digest() != data[len(MAGIC) + 8 : _HEAD]:
             return None
-        content = json.loads(payload)
-        return str(content["label"]), float(content["seconds"])
+        try:
+            content = json.loads(payload)
+            return str(content["label"]), float(content["seconds"])
+        except (ValueError, TypeError, LookupError) as error:
+            raise LoopStoreError(
+                f"the file {self.path} has no label that this version reads ({type(error).__name__}: {error}); remove "
+                "it, and the label is computed again"
+            ) from error
 
     @staticmethod
     def write(descriptor: int, label: str, seconds: float) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qmmlmm.errors import DataSetError, LoopError, LoopStoreError, SettingError
+from qmmlmm.errors import DataSetError, LoopError, LoopStoreError
 from qmmlmm.learning.labels.data_set import parse_frame
 from qmmlmm.learning.labels.label_file import LabelFile
 from qmmlmm.learning.labels.label_job import CLAIMED, WAITING, Job, JobStore
@@ -21,7 +21,7 @@ from qmmlmm.learning.labels.label_task import (
     leave_servers,
     make_label,
 )
-from qmmlmm.setting_checks import check_flag, check_whole_number
+from qmmlmm.setting_checks import check_count, check_flag, check_instance
 
 LABEL_FILES = "label_files"
 PROGRESS_INTERVAL = 0.5
@@ -46,7 +46,7 @@ class LabelSettings:
     Raises
     ------
     SettingError
-        If a value is out of range.
+        If a value has the wrong type or is out of range.
     """
 
     workers: int = 1
@@ -55,11 +55,10 @@ class LabelSettings:
     isolated: bool = True
 
     def __post_init__(self) -> None:
-        check_whole_number("workers", self.workers)
-        check_whole_number("attempts", self.attempts)
-        check_flag("isolated", self.isolated)
-        if not isinstance(self.limits, JobLimits):
-            raise SettingError(f"limits is a JobLimits, got {self.limits!r}")
+        for name in ("workers", "attempts"):
+            object.__setattr__(self, name, check_count(name, vars(self)[name]))
+        object.__setattr__(self, "isolated", check_flag("isolated", self.isolated))
+        check_instance("limits", self.limits, JobLimits)
 
 
 DEFAULT_SETTINGS = LabelSettings()
@@ -77,7 +76,12 @@ class LabelQueue:
     settings : LabelSettings
     executor : Executor, or callable that returns one, optional
         Executor of the tasks; threads by default, each with a process that computes. A callable is called again if its
-        executor breaks.
+        executor breaks. Tasks and labels travel as pickles, see `check_executor`.
+
+    Raises
+    ------
+    LoopError
+        If the executor is neither.
     """
 
     def __init__(
@@ -88,8 +92,9 @@ class LabelQueue:
         settings: LabelSettings = DEFAULT_SETTINGS,
         executor: Executor | Callable[[], Executor] | None = None,
     ) -> None:
+        check_executor(executor)
         self.store = store
-        self.settings = settings
+        self.settings = check_instance("settings", settings, LabelSettings, error=LoopError)
         self._source = pickle.dumps(source)
         self._reserve = reserve
         self._folder = store.directory / LABEL_FILES
@@ -202,7 +207,10 @@ class LabelQueue:
     def _running_executor(self) -> Executor:
         if self._executor is None:
             assert self._make is not None
-            self._executor = self._make()
+            made = self._make()
+            if not isinstance(made, Executor):
+                raise LoopError(f"the function that was given as executor returns an Executor, got {made!r}")
+            self._executor = made
         return self._executor
 
     @staticmethod
@@ -231,6 +239,24 @@ class LabelQueue:
             file.remove()
             return None
         return replace(job, attempts=job.attempts + 1)
+
+
+def check_executor(executor: object) -> None:
+    """Raise LoopError unless an argument is None, an Executor, or a function that returns one.
+
+    Notes
+    -----
+    Executors of other packages, such as those of Dask, Parsl and mpi4py, send tasks and results over the network as
+    pickles. Unpickling runs code, and nobody is asked for a password: whoever reaches the ports of the scheduler or of
+    a worker can run programs as the user. Use TLS with certificates (for Dask: ``distributed.security.Security``), or a
+    private network.
+    """
+    if executor is None or isinstance(executor, Executor):
+        return
+    if isinstance(executor, type) or not callable(executor):
+        raise LoopError(
+            f"executor is a concurrent.futures.Executor, a function that returns one, or None, got {executor!r}"
+        )
 
 
 def covered(spans: list[tuple[float, float]]) -> float:

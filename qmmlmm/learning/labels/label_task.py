@@ -28,10 +28,14 @@ from qmmlmm.geometry import Geometry
 from qmmlmm.learning.labels.data_set import format_frame
 from qmmlmm.learning.labels.label_file import LabelFile
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame
-from qmmlmm.setting_checks import check_positive, check_whole_number
+from qmmlmm.setting_checks import check_count, check_number
 
 START_LIMIT = 300.0
 """Seconds that a process may take to start and import packages."""
+LARGEST_MEMORY = 1e9
+"""Largest limit of memory that the kernel takes, MB."""
+LONGEST_LABEL = 3e7
+"""Largest limit of time, s: one year."""
 GRACE = 10.0
 """Seconds after its limit at which a process is killed that the timer of the kernel did not end."""
 
@@ -66,7 +70,7 @@ class JobLimits:
     Raises
     ------
     SettingError
-        If a value is out of range.
+        If a value has the wrong type or is out of range.
     """
 
     threads: int = 1
@@ -74,10 +78,12 @@ class JobLimits:
     seconds: float = 3600.0
 
     def __post_init__(self) -> None:
-        check_whole_number("threads", self.threads)
+        object.__setattr__(self, "threads", check_count("threads", self.threads))
         if self.memory is not None:
-            check_positive("memory", self.memory, "MB")
-        check_positive("seconds", self.seconds)
+            memory = check_number("memory", self.memory, above=0.0, at_most=LARGEST_MEMORY, unit_name="MB")
+            object.__setattr__(self, "memory", memory)
+        seconds = check_number("seconds", self.seconds, above=0.0, at_most=LONGEST_LABEL, unit_name="s")
+        object.__setattr__(self, "seconds", seconds)
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that libraries read when they are loaded."""

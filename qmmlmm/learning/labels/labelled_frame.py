@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TypeGuard
 
 import numpy as np
 
-from qmmlmm.errors import DataSetError, listed
+from qmmlmm.elements import SYMBOLS, multiplicity_fault
+from qmmlmm.errors import DataSetError, QmmlmmError, SettingError, listed
+from qmmlmm.setting_checks import check_items, check_whole_number
 from qmmlmm.units import FloatArray, IntArray
 
 
@@ -70,7 +73,8 @@ class LabelledFrame:
     Raises
     ------
     DataSetError
-        If shapes do not agree, a number is not finite, or two atoms coincide.
+        If shapes do not agree, a number is not finite, charge and multiplicity do not fit the electrons, or two atoms
+        coincide.
     """
 
     atomic_numbers: IntArray
@@ -93,14 +97,9 @@ class LabelledFrame:
     name: str = "frame"
 
     def __post_init__(self) -> None:
-        n = len(self.atomic_numbers)
+        self._check_names()
         where = f"frame {self.name!r}"
-        if n == 0:
-            raise DataSetError(f"{where} has no atoms")
-        if not self.method or '"' in self.method or "\n" in self.method:
-            raise DataSetError(f"{where}: the method of the labels must be named, without quotes, got {self.method!r}")
-        if not self.name or any(c.isspace() or c in '"=' for c in self.name):
-            raise DataSetError(f"a frame's name has no blanks, quotes or equal signs, got {self.name!r}")
+        n = self._check_numbers(where)
         if (self.potential is None) != (self.field is None):
             raise DataSetError(f"{where} has one of potential and field; labels in surroundings need both")
         shapes = {
@@ -109,17 +108,52 @@ class LabelledFrame:
             "vacuum_energy": (),
         }  # fmt: skip
         for key, shape in shapes.items():
-            _check(where, key, vars(self)[key], shape)
+            value = vars(self)[key]
+            if value is not None or key in ("positions", "forces", "energy"):
+                array = _checked(where, key, value, shape)
+                object.__setattr__(self, key, array if shape else float(array))
         if self.near is not None:
+            if not isinstance(self.near, NearCharges):
+                raise DataSetError(f"{where}: near is a NearCharges, got {type(self.near).__name__}")
             if self.potential is None:
                 raise DataSetError(f"{where} has near charges but no potential of the surroundings")
-            k = len(self.near.charges)
-            for key, shape in {"positions": (k, 3), "charges": (k,), "forces": (k, 3), "widths": (k,)}.items():
-                _check(where, f"near.{key}", vars(self.near)[key], shape)
+            k = np.size(self.near.charges)
+            near = {"positions": (k, 3), "charges": (k,), "forces": (k, 3), "widths": (k,)}
+            arrays = {
+                key: _checked(where, f"near.{key}", vars(self.near)[key], shape)
+                for key, shape in near.items()
+                if key != "widths" or self.near.widths is not None
+            }
+            object.__setattr__(self, "near", NearCharges(**arrays))
         distance = np.linalg.norm(self.positions[:, None] - self.positions[None], axis=-1) + np.eye(n)
         if distance.min() < 1e-3:
             a, b = np.unravel_index(int(distance.argmin()), distance.shape)
             raise DataSetError(f"{where}: atoms {a} and {b} have the same position; leave the frame out")
+
+    def _check_names(self) -> None:
+        if not _is_line(self.name) or any(c.isspace() or c in '"=' for c in self.name):
+            raise DataSetError(f"a frame's name is a text and has no blanks, quotes or equal signs, got {self.name!r}")
+        check_method(f"frame {self.name!r}: the method of the labels", self.method, DataSetError)
+
+    def _check_numbers(self, where: str) -> int:
+        """Check the integers; return the number of atoms."""
+        try:
+            numbers = np.asarray(self.atomic_numbers)
+        except ValueError as error:
+            raise DataSetError(f"{where}: atomic numbers are a list of integers") from error
+        if numbers.ndim != 1 or not numbers.size:
+            raise DataSetError(f"{where} has no atoms, or its atomic numbers are no list of integers")
+        if numbers.dtype.kind not in "iu" or numbers.min() < 1 or numbers.max() > len(SYMBOLS):
+            raise DataSetError(f"{where}: atomic numbers are integers from 1 to 118, got {listed(numbers)}")
+        object.__setattr__(self, "atomic_numbers", numbers)
+        for name, low, high in (("charge", -1000, 1000), ("multiplicity", 1, 1000), ("electronic_state", 0, 1000)):
+            value = vars(self)[name]
+            checked = check_whole_number(f"{where}: {name}", value, at_least=low, at_most=high, error=DataSetError)
+            object.__setattr__(self, name, checked)
+        fault = multiplicity_fault(numbers, self.charge, self.multiplicity)
+        if fault:
+            raise DataSetError(f"{where}: {fault}")
+        return len(numbers)
 
     @property
     def condition(self) -> tuple[int, int, int]:
@@ -145,15 +179,32 @@ class LabelledFrame:
         )  # fmt: skip
 
 
-def _check(where: str, key: str, value: object, shape: tuple[int, ...]) -> None:
-    if value is None:
-        return
-    array = np.asarray(value)
+def check_method(name: str, method: object, error: type[QmmlmmError] = SettingError) -> str:
+    """Return the name of a method, which files keep in quotes."""
+    if not _is_line(method) or '"' in method:
+        raise error(f"{name} must be named, in ASCII and without quotes, got {method!r}")
+    return method
+
+
+def _is_line(text: object) -> TypeGuard[str]:
+    """Return whether a value is a text of printable ASCII characters, as the file has them."""
+    return isinstance(text, str) and bool(text) and text.isascii() and text.isprintable()
+
+
+def _checked(where: str, key: str, value: object, shape: tuple[int, ...]) -> FloatArray:
+    """Return finite numbers as an array of a shape."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf":
+            raise TypeError
+    except (TypeError, ValueError):
+        raise DataSetError(f"{where}: {key} is no array of numbers, got {type(value).__name__}") from None
     if array.shape != shape:
         raise DataSetError(f"{where}: {key} has the shape {array.shape}, expected {shape}")
     if not np.isfinite(array).all():
         atoms = listed(sorted({int(index[0]) for index in np.argwhere(~np.isfinite(array))})) if shape else ""
         raise DataSetError(f"{where}: {key} is not a finite number{f' at {atoms}' if atoms else ''}; label it again")
+    return np.asarray(array, dtype=float)
 
 
 def check_together(frames: list[LabelledFrame]) -> None:
@@ -163,8 +214,9 @@ def check_together(frames: list[LabelledFrame]) -> None:
     ----------
     frames : list of LabelledFrame
     """
-    if not frames:
+    if isinstance(frames, list) and not frames:
         raise DataSetError("there are no frames")
+    check_items("frames", frames, LabelledFrame, error=DataSetError)
     first = frames[0]
     for k, frame in enumerate(frames[1:], start=1):
         if frame.method != first.method:

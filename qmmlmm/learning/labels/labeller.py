@@ -13,11 +13,19 @@ from qmmlmm.embedding.labels import NEAR_REACH
 from qmmlmm.errors import EvaluationError
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning.labels.label_task import LabelSource
-from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges
-from qmmlmm.setting_checks import check_positive
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges, check_method
+from qmmlmm.setting_checks import (
+    check_array,
+    check_flag,
+    check_instance,
+    check_number,
+    is_whole_number,
+)
 from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
 
 DEFAULT_REACH = NEAR_REACH / ANGSTROM_IN_BOHR
+LARGEST_REACH = 50.0
+"""Largest distance of near charges, angstrom; a larger one is a mistake in the unit."""
 
 
 class Labeller(LabelSource):
@@ -38,7 +46,7 @@ class Labeller(LabelSource):
     Raises
     ------
     SettingError
-        If `near_reach` is not positive.
+        If an argument has the wrong type or is out of range.
     """
 
     def __init__(
@@ -49,10 +57,10 @@ class Labeller(LabelSource):
         vacuum: bool = True,
         near_reach: float = DEFAULT_REACH,
     ) -> None:
-        self.term = term
-        self.method = method
-        self.near_reach = check_positive("near_reach", near_reach, "angstrom")
-        self._wants_vacuum = vacuum
+        self.term = check_instance("term", term, EvaluatedTerm, "a term from mixed.evaluated_term(name)")
+        self.method = check_method("method", method)
+        self.near_reach = check_number("near_reach", near_reach, above=0.0, at_most=LARGEST_REACH, unit_name="angstrom")
+        self._wants_vacuum = check_flag("vacuum", vacuum)
         embedded = term.layout.surroundings is not None
         self._selecting: EvaluatedTerm | None = None
         self._vacuum = term.potential.create_evaluator(term.layout.specification) if vacuum and embedded else None
@@ -94,12 +102,14 @@ class Labeller(LabelSource):
         Raises
         ------
         EvaluationError
-            If there is no such state, or a calculation fails.
+            If there is no such state, the geometry is of another System, or a calculation fails.
         """
         potential = self.term.potential
         capabilities = potential.capabilities
         count = capabilities.n_states if capabilities.n_states > 1 else 0
-        wrong = [state for state in states if not 0 <= state < count]
+        if isinstance(states, str) or not isinstance(states, Sequence | np.ndarray):
+            raise EvaluationError(f"states is a list of indices of states, got {states!r}")
+        wrong = [state for state in states if not is_whole_number(state) or not 0 <= state < count]
         if wrong or not len(states):
             raise EvaluationError(
                 f"term {self.term.name!r} cannot be labelled for the states {list(states)}: "
@@ -139,13 +149,12 @@ class Labeller(LabelSource):
         Raises
         ------
         EvaluationError
-            If the calculation fails.
+            If the geometry is of another System, or the calculation fails.
         """
         return self._label(self.term, geometry, name)
 
     def _label(self, term: EvaluatedTerm, geometry: Geometry, name: str) -> LabelledFrame:
-        if geometry.box is None and term.layout.periodic:
-            raise EvaluationError(f"term {term.name!r} is periodic: labels need box vectors")
+        _check_geometry(term, geometry)
         label = term.label(geometry, self.near_reach * ANGSTROM_IN_BOHR)
         evaluation = label.evaluation
         specification = term.layout.specification
@@ -180,6 +189,20 @@ class Labeller(LabelSource):
                 vacuum_dipole=_array(bare.results.get("dipole")),
             )
         return frame
+
+
+def _check_geometry(term: EvaluatedTerm, geometry: Geometry) -> None:
+    where = f"term {term.name!r}"
+    if not isinstance(geometry, Geometry):
+        raise EvaluationError(f"{where}: labels are of a Geometry, for example Geometry.from_context(context)")
+    check_array(f"{where}: positions", geometry.positions, (term.layout.n_particles, 3), error=EvaluationError)
+    if not term.layout.periodic:
+        return
+    if geometry.box is None:
+        raise EvaluationError(f"{where} is periodic: labels need box vectors")
+    box = check_array(f"{where}: box vectors", geometry.box, (3, 3), error=EvaluationError)
+    if not abs(np.linalg.det(box)) > 0.0:
+        raise EvaluationError(f"{where}: the box vectors span no volume: {box.tolist()}")
 
 
 def _restore(term: EvaluatedTerm, method: str, vacuum: bool, near_reach: float) -> Labeller:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from qmmlmm.durable_files import checksum, is_full
 from qmmlmm.errors import LoopStoreError, QmmlmmWarning, listed
@@ -15,6 +17,9 @@ from qmmlmm.learning.labels.label_job import CLAIMED, FAILED, LABELLED, WAITING
 from qmmlmm.learning.labels.label_mirror import LabelMirror
 from qmmlmm.learning.loop.salvage import salvage
 from qmmlmm.learning.loop.schema import SCHEMA, VERSION
+
+Row = tuple[Any, ...]
+"""Values of SQLite: int, float, str, bytes or None."""
 
 
 class LoopDatabase:
@@ -53,7 +58,7 @@ class LoopDatabase:
             for statement in SCHEMA:
                 connection.execute(statement)
             connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(VERSION),))
-        (version,) = connection.execute("SELECT value FROM meta WHERE key='version'").fetchone()
+        ((version,),) = connection.execute("SELECT value FROM meta WHERE key='version'").fetchall()
         if version != str(VERSION):
             raise LoopStoreError(
                 f"{self.path} has the format {version}, this version reads {VERSION}; start a loop in another "
@@ -65,7 +70,7 @@ class LoopDatabase:
         """Close the file."""
         self._connection.close()
 
-    def select(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def select(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Return the rows of a query.
 
         Parameters
@@ -73,8 +78,42 @@ class LoopDatabase:
         statement : str
         values : sequence
             Values of the placeholders.
+
+        Raises
+        ------
+        LoopStoreError
+            If the file cannot be read.
         """
-        return self._connection.execute(statement, values)
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self.translated(error) from error
+
+    def decoded(self, text: object, what: str) -> object:
+        """Return the value of a text in JSON.
+
+        Parameters
+        ----------
+        text : str
+        what : str
+            Row of the text, for the message.
+
+        Raises
+        ------
+        LoopStoreError
+            If it is damaged.
+        """
+        try:
+            return json.loads(text)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise self.damaged(what, error) from error
+
+    def damaged(self, what: str, error: object) -> LoopStoreError:
+        """Return the error for a row that cannot be used."""
+        return LoopStoreError(
+            f"{self.path}: {what} is damaged ({error}); start a loop in another directory with the labels in "
+            f"{self._mirror.path}"
+        )
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -120,11 +159,8 @@ class LoopDatabase:
         LoopStoreError
             If a file cannot be read or written.
         """
-        try:
-            good, restored, lost = self._checked_labels()
-            damaged = self._damaged_geometries()
-        except sqlite3.Error as error:
-            raise self.translated(error) from error
+        good, restored, lost = self._checked_labels()
+        damaged = self._damaged_geometries()
         with self.transaction() as connection:
             for identity in restored:
                 connection.execute("UPDATE jobs SET label=? WHERE id=?", (good[identity], identity))
@@ -158,8 +194,8 @@ class LoopDatabase:
         restored: list[int] = []
         lost: list[int] = []
         rows = self.select("SELECT id, label, label_checksum FROM jobs WHERE status=? ORDER BY id", (LABELLED,))
-        for identity, label, expected in rows.fetchall():
-            if label is not None and checksum(label) == expected:
+        for identity, label, expected in rows:
+            if isinstance(label, str) and checksum(label) == expected:
                 good[identity] = label
             elif expected in copies:
                 good[identity] = copies[expected]
@@ -173,4 +209,8 @@ class LoopDatabase:
             "SELECT id, geometry, geometry_checksum FROM jobs WHERE status IN (?, ?) AND geometry IS NOT NULL",
             (WAITING, CLAIMED),
         )
-        return [identity for identity, geometry, expected in rows if checksum(geometry) != expected]
+        return [
+            identity
+            for identity, geometry, expected in rows
+            if not isinstance(geometry, str | bytes) or checksum(geometry) != expected
+        ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import openmm
@@ -18,10 +19,23 @@ from qmmlmm.errors import LoopError, RunDirectoryError
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning.full_disk import full_disk
 from qmmlmm.learning.labels.label_job import FAILED
-from qmmlmm.learning.labels.label_queue import LabelQueue, LabelSettings
+from qmmlmm.learning.labels.label_queue import LabelQueue, LabelSettings, check_executor
 from qmmlmm.learning.labels.label_task import LabelSource
-from qmmlmm.learning.labels.labelled_frame import LabelledFrame
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_method
 from qmmlmm.learning.labels.labeller import Labeller
+from qmmlmm.learning.loop.loop_checks import (
+    check_biases,
+    check_directory,
+    check_enough_labels,
+    check_labels,
+    check_model,
+    check_network,
+    check_parameters,
+    check_platform,
+    check_region,
+    check_variables,
+    start_positions,
+)
 from qmmlmm.learning.loop.loop_identity import check_loop_identity
 from qmmlmm.learning.loop.loop_models import MODEL_NAME, LoopModels, bounds_hold
 from qmmlmm.learning.loop.loop_report import write_free_energy, write_loop_report
@@ -40,6 +54,7 @@ from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.runs.directory_lock import DirectoryLock
 from qmmlmm.sampling.collective_variables import CollectiveVariable
 from qmmlmm.sampling.metadynamics import Metadynamics
+from qmmlmm.setting_checks import check_callable, check_choice, check_instance, check_items
 from qmmlmm.units import FloatArray, Vectors
 
 WAITING_TIME = "waiting"
@@ -102,7 +117,8 @@ class LearningLoop:
     labelling : LabelSettings
         Number of labels computed at the same time, with the limits of each.
     executor : Executor, or callable that returns one, optional
-        Executor of `concurrent.futures` for the labels; processes on this machine by default.
+        Executor of `concurrent.futures` for the labels; processes on this machine by default. Dask, Parsl and MPI send
+        tasks and labels as pickles, which run code when they are read: use TLS or a private network.
     method : str, optional
         Name of the method of the labels; functional and basis of a PySCFPotential by default.
     source : LabelSource, optional
@@ -126,7 +142,7 @@ class LearningLoop:
     Raises
     ------
     LoopError
-        If the arguments do not go together, or the directory holds another loop.
+        If an argument has the wrong type, the arguments do not go together, or the directory holds another loop.
     RunDirectoryError
         If another loop, in this process or another, uses the directory.
 
@@ -175,16 +191,32 @@ class LearningLoop:
         ml_backend: MLBackend = "auto",
         on_model: Callable[[MixedSystem, int], None] | None = None,
     ) -> None:
-        self.directory = Path(directory)
+        self.directory = check_directory(directory)
+        kinds: tuple[tuple[str, object, type], ...] = (
+            ("topology", topology, app.Topology), ("system", system, openmm.System), ("term", term, Term),
+            ("settings", settings, LoopSettings), ("network", network, ResponseSettings),
+            ("training", training, TrainingSettings), ("labelling", labelling, LabelSettings),
+        )  # fmt: skip
+        for argument, value, kind in kinds:
+            check_instance(argument, value, kind, error=LoopError)
+        if metadynamics is not None:
+            check_instance("metadynamics", metadynamics, Metadynamics, error=LoopError)
+        if source is not None:
+            check_instance("source", source, LabelSource, error=LoopError)  # type: ignore[type-abstract]
+        if on_model is not None:
+            check_callable("on_model", on_model, error=LoopError)
+        check_choice("ml_backend", ml_backend, get_args(MLBackend), LoopError)
+        check_executor(executor)
+        check_network(network, term)
+        properties = check_platform(platform, platform_properties)
         self.settings = settings
-        self.walkers = list(walkers)
-        if not self.walkers:
-            raise LoopError("a loop needs a walker, got none")
+        self.walkers = list(check_items("walkers", walkers, Walker, error=LoopError))
         self._system, self._term = system, term
-        starts = self._start_positions(positions)
+        starts = start_positions(positions, self.walkers, system.getNumParticles())
         self._starts_checksum = checksum(np.concatenate(starts).tobytes())
-        self._biases = [openmm.XmlSerializer.serialize(force) for force in biases]
-        self.variables = dict(variables or {})
+        box = _box(system)
+        self._biases = check_biases(biases)
+        self.variables = check_variables({} if variables is None else variables, metadynamics, Geometry(starts[0], box))
         self.metadynamics = metadynamics
         if metadynamics is not None and metadynamics.interval % settings.check_interval:
             raise LoopError(
@@ -193,13 +225,18 @@ class LearningLoop:
             )
         self._network, self._training = network, training
         self._executor, self._labelling = executor, labelling
-        self._method = method or _method_name(term)
-        self._given_labels = list(labels)
+        self._method = _method_name(term) if method is None else check_method("method", method, LoopError)
+        given = self._given_model(model)
         reference = create_mixed_system(topology, system, Hamiltonian([term]))
         (self._name,) = reference.terms
         self._layout = reference.terms[self._name].layout
+        specification = self._layout.specification
+        check_region(specification)
+        self._given_labels = check_labels(labels, specification, self._method)
+        check_enough_labels(self._given_labels, given)
+        if given is not None:
+            check_model(given, specification, term.potential.capabilities.state)
         self._source = source or Labeller(reference.evaluated_term(self._name), self._method)
-        properties = dict(platform_properties or {})
         at_once = min(settings.walkers_at_once, len(self.walkers))
         if at_once > 1 and platform == "Reference":
             raise LoopError(
@@ -215,10 +252,10 @@ class LearningLoop:
             )
             for _ in range(at_once)
         ]  # fmt: skip
+        # A Context finds errors in biases and properties before the first label; it is not kept.
+        check_parameters(self.walkers, running[0].force_field().context.getParameters())
         self.timer = Timer()
-        given = load_network(model) if isinstance(model, str | Path) else model
         self._models = LoopModels(self.directory, settings, network, training, given, self.timer)
-        box = _box(system)
         self._sampling = LoopSampling(
             settings,
             self.walkers,
@@ -232,15 +269,14 @@ class LearningLoop:
             on_model,
         )
 
-    def _start_positions(self, positions: Vectors) -> list[FloatArray]:
-        """Return the positions of all walkers at the start, (n, 3) nm each."""
-        default = Geometry.from_quantities(positions).positions
-        starts = [walker.start_positions(default) for walker in self.walkers]
-        count = self._system.getNumParticles()
-        for k, start in enumerate(starts):
-            if len(start) != count:
-                raise LoopError(f"the System has {count} particles, the positions of walker {k} are of {len(start)}")
-        return starts
+    @staticmethod
+    def _given_model(model: ResponseNetwork | str | Path | None) -> ResponseNetwork | None:
+        """Return the model to start from."""
+        if model is None or isinstance(model, ResponseNetwork):
+            return model
+        if not isinstance(model, str | Path):
+            raise LoopError(f"model is a ResponseNetwork or the path of network.pt, got {model!r}")
+        return load_network(model)
 
     @property
     def mixed(self) -> MixedSystem | None:

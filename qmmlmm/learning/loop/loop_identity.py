@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from qmmlmm.errors import LoopError, listed
+from qmmlmm.errors import LoopError, LoopStoreError, listed
 from qmmlmm.learning.loop.store import LoopStore
 
 
@@ -22,13 +22,22 @@ def check_loop_identity(store: LoopStore, identity: Mapping[str, object]) -> Non
     ------
     LoopError
         If a value differs.
+    LoopStoreError
+        If the identity in the store is damaged.
     """
     text = json.dumps(identity, sort_keys=True, default=str)
     known = store.get("loop")
     if known is None:
         store.put("loop", text)
         return
-    old, new = json.loads(known), json.loads(text)
+    try:
+        old = json.loads(known)
+    except ValueError as error:
+        raise LoopStoreError(
+            f"{store.path}: the row 'loop' in the table meta is damaged ({error}); start a loop in another directory "
+            f"with the labels in {store.mirror.path}"
+        ) from error
+    new = json.loads(text)
     differences = []
     for key in sorted({*old, *new}):
         before, now = old.get(key), new.get(key)

@@ -148,7 +148,7 @@ class LoopModels:
             If its file is missing or damaged.
         """
         path = self._network_path(number)
-        expected = next(result.get("network") for r, _, result in store.rounds() if r == number)
+        expected = next((result.get("network") for r, _, result in store.rounds() if r == number), None)
         try:
             if checksum(path.read_bytes()) == expected:
                 return load_network(path)

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypedDict
 from qmmlmm.learning.training.error_bound import ErrorBound
 
 SAMPLE, LABEL, TRAIN, DONE = "sample", "label", "train", "done"
+PHASES = (SAMPLE, LABEL, TRAIN, DONE)
 
 
 class ErrorRecord(TypedDict):
@@ -62,3 +63,15 @@ class Round(NamedTuple):
     number: int
     phase: str
     result: RoundResult
+
+
+def round_fault(number: object, phase: object, result: object) -> str:
+    """Return what is wrong with a round that was read from the store, or an empty text."""
+    if not isinstance(number, int) or phase not in PHASES or not isinstance(result, dict):
+        return f"number {number!r}, phase {phase!r}, result {result!r:.80}"
+    error = result.get("error")
+    if "error" in result and (not isinstance(error, dict) or set(error) != set(ErrorRecord.__annotations__)):
+        return f"error {error!r:.80}"
+    if "error" in result and "stopped" not in result:
+        return "an error without the number of walkers that were stopped"
+    return ""

@@ -6,20 +6,31 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Literal
 
-from qmmlmm.errors import LoopError
-from qmmlmm.geometry import Geometry
+from openmm import unit
+
+from qmmlmm.errors import SettingError
 from qmmlmm.setting_checks import (
+    check_array,
     check_between,
     check_choice,
+    check_count,
     check_finite_number,
-    check_not_negative,
-    check_positive,
-    check_whole_number,
+    check_mapping,
+    check_number,
+    check_quantity,
+    check_seed,
+    check_text,
 )
 from qmmlmm.units import FloatArray, Vectors
 
 FREE_TO_CHANGE = ("force_error", "energy_error", "confidence", "max_rounds", "walkers_at_once")
 """Settings that may change when a loop is continued."""
+FEWEST_START_LABELS = 8
+"""Smallest number of labels for a first committee."""
+LARGEST_TIME_STEP = 0.01
+"""Largest time step, ps; a larger one is a number in fs."""
+LARGEST_DISPLACEMENT = 0.1
+"""Largest mean displacement of atoms in the first configurations, nm."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +47,20 @@ class Walker:
     Raises
     ------
     SettingError
-        If a parameter is no finite number, or the positions are no (n, 3) array of lengths.
+        If a parameter is no finite number, or the positions are no (n, 3) array of finite lengths.
     """
 
     parameters: Mapping[str, float] = field(default_factory=dict)
     positions: Vectors | None = None
 
     def __post_init__(self) -> None:
-        for name, value in self.parameters.items():
-            check_finite_number(f"Walker: parameter {name!r}", value)
+        parameters = {
+            check_text("Walker: name of a parameter", name): check_finite_number(f"Walker: parameter {name!r}", value)
+            for name, value in check_mapping("Walker: parameters", self.parameters).items()
+        }
+        object.__setattr__(self, "parameters", parameters)
         if self.positions is not None:
-            Geometry.from_quantities(self.positions)
+            check_array("Walker: positions", self.positions, (None, 3), unit.nanometer)
 
     def start_positions(self, default: FloatArray) -> FloatArray:
         """Return the positions at the start, (n, 3) nm.
@@ -56,7 +70,9 @@ class Walker:
         default : (n, 3) float array, nm
             Positions of the loop.
         """
-        return default if self.positions is None else Geometry.from_quantities(self.positions).positions
+        if self.positions is None:
+            return default
+        return check_array("Walker: positions", self.positions, (None, 3), unit.nanometer)
 
 
 @dataclass(frozen=True)
@@ -65,9 +81,9 @@ class LoopSettings:
 
     Parameters
     ----------
-    force_error : float, kJ/(mol nm)
+    force_error : Quantity or float, kJ/(mol nm)
         Bound of the root mean square error of force components of the region on fresh configurations.
-    energy_error : float, kJ/mol, optional
+    energy_error : Quantity or float, kJ/mol, optional
         Bound of the standard deviation of the error of the energy.
     confidence : float
         Confidence with which the bounds hold, one-sided.
@@ -80,24 +96,25 @@ class LoopSettings:
         Number of rounds of ML dynamics after which the loop ends, also if the bounds do not hold.
     start_labels, start_steps : int
         Number of labels, and of steps of each walker with the force field, before the first model.
-    start_displacement : float, nm
+    start_displacement : Quantity or float, nm
         Mean standard deviation of random displacements of the atoms of the region in these first configurations.
     steps_per_round : int
         Number of steps of each walker in a round.
     check_interval : int
         Number of steps between two checks of energy, forces, uncertainty and geometry.
-    uncertain_above : float, kJ/(mol nm), optional
+    uncertain_above : Quantity or float, kJ/(mol nm), optional
         Expected error of a force above which a configuration may be labelled; twice `force_error` by default.
-    stop_above : float, kJ/(mol nm), optional
+    stop_above : Quantity or float, kJ/(mol nm), optional
         Expected error above which a walker is stopped; ten times `uncertain_above` by default.
-    force_limit : float, kJ/(mol nm)
+    force_limit : Quantity or float, kJ/(mol nm)
         Largest force on an atom of the region before a walker is stopped.
     heat_limit : float
-        Largest kinetic energy of the region, in units of its mean at the temperature.
+        Largest kinetic energy of the region, in units of its mean at the temperature; above one.
     bond_limit : float or None
-        Largest length of a bond in the region, in units of the sum of covalent radii; None if bonds may break.
+        Largest length of a bond in the region, in units of the sum of covalent radii, above one; None if bonds may
+        break.
     contact_limit : float
-        Smallest distance of two atoms of the region, in the same units.
+        Smallest distance of two atoms of the region, in the same units, below one.
     walkers_at_once : int
         Number of walkers that run in parallel, each in a thread with its own Context and model. On the CPU platform
         they share the cores unless its properties set the number of threads; with ``{"Threads": "1"}`` the results are
@@ -105,9 +122,9 @@ class LoopSettings:
         in a process.
     candidates_per_walker : int
         Largest number of uncertain configurations of a walker in a round among which labels are selected.
-    temperature : float, K
-    friction : float, 1/ps
-    time_step : float, ps
+    temperature : Quantity or float, K
+    friction : Quantity or float, 1/ps
+    time_step : Quantity or float, ps
     members : int
         Number of committee members.
     validation : float
@@ -119,8 +136,8 @@ class LoopSettings:
 
     Raises
     ------
-    LoopError
-        If a value is out of range.
+    SettingError
+        If a value has the wrong type or unit, is out of range, or does not go with another.
     """
 
     force_error: float = 30.0
@@ -151,31 +168,51 @@ class LoopSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        counts = ("fresh_labels", "max_rounds", "start_labels", "steps_per_round", "check_interval",
-                  "candidates_per_walker", "walkers_at_once")  # fmt: skip
-        for name in counts:
-            check_whole_number(name, vars(self)[name], error=LoopError)
-        for name in ("labels_per_round", "start_steps", "seed"):
-            check_whole_number(name, vars(self)[name], at_least=0, error=LoopError)
-        check_whole_number("members", self.members, at_least=2, error=LoopError)
-        for name in ("force_error", "force_limit", "heat_limit", "contact_limit", "temperature", "time_step"):
-            check_positive(name, vars(self)[name], error=LoopError)
-        for name in ("energy_error", "uncertain_above", "stop_above", "bond_limit"):
-            if vars(self)[name] is not None:
-                check_positive(name, vars(self)[name], error=LoopError)
-        for name in ("friction", "start_displacement"):
-            check_not_negative(name, vars(self)[name], error=LoopError)
-        check_between("confidence", self.confidence, 0.5, 1.0, error=LoopError)
-        check_between("validation", self.validation, 0.0, 0.5, error=LoopError)
+        for name, value in {**self._checked_counts(), **self._checked_quantities()}.items():
+            object.__setattr__(self, name, value)
+        check_choice("retrain", self.retrain, ("anew", "continue"))
         if self.steps_per_round < self.check_interval:
-            raise LoopError(
+            raise SettingError(
                 f"steps_per_round is at least check_interval, got {self.steps_per_round} and {self.check_interval}"
             )
         if not self.threshold < self.limit:
-            raise LoopError(f"uncertain_above lies below stop_above, got {self.threshold} and {self.limit}")
-        check_choice("retrain", self.retrain, ("anew", "continue"), error=LoopError)
-        if self.start_labels < 8:
-            raise LoopError(f"a first committee needs 8 start_labels or more, got {self.start_labels}")
+            raise SettingError(f"uncertain_above lies below stop_above, got {self.threshold} and {self.limit}")
+
+    def _checked_counts(self) -> dict[str, int]:
+        lowest = {"labels_per_round": 0, "start_steps": 0, "members": 2, "start_labels": FEWEST_START_LABELS}
+        names = ("fresh_labels", "labels_per_round", "max_rounds", "start_labels", "start_steps", "steps_per_round",
+                 "check_interval", "candidates_per_walker", "walkers_at_once", "members")  # fmt: skip
+        found = {name: check_count(name, vars(self)[name], at_least=lowest.get(name, 1)) for name in names}
+        return {**found, "seed": check_seed("seed", self.seed)}
+
+    def _checked_quantities(self) -> dict[str, float | None]:
+        force, energy = unit.kilojoule_per_mole / unit.nanometer, unit.kilojoule_per_mole
+        found: dict[str, float | None] = {
+            "confidence": check_between("confidence", self.confidence, 0.5, 1.0),
+            "validation": check_between("validation", self.validation, 0.0, 0.5),
+            "heat_limit": check_number("heat_limit", self.heat_limit, above=1.0),
+            "contact_limit": check_number("contact_limit", self.contact_limit, above=0.0, below=1.0),
+            "temperature": check_quantity("temperature", self.temperature, unit.kelvin, above=0.0),
+            "friction": check_quantity("friction", self.friction, unit.picosecond**-1, at_least=0.0),
+            "time_step": check_quantity(
+                "time_step", self.time_step, unit.picosecond, above=0.0, at_most=LARGEST_TIME_STEP
+            ),
+            "start_displacement": check_quantity(
+                "start_displacement",
+                self.start_displacement,
+                unit.nanometer,
+                at_least=0.0,
+                at_most=LARGEST_DISPLACEMENT,
+            ),
+            "force_error": check_quantity("force_error", self.force_error, force, above=0.0),
+            "force_limit": check_quantity("force_limit", self.force_limit, force, above=0.0),
+        }
+        for name, kind in (("energy_error", energy), ("uncertain_above", force), ("stop_above", force)):
+            if vars(self)[name] is not None:
+                found[name] = check_quantity(name, vars(self)[name], kind, above=0.0)
+        if self.bond_limit is not None:
+            found["bond_limit"] = check_number("bond_limit, unless None,", self.bond_limit, above=1.0)
+        return found
 
     @property
     def threshold(self) -> float:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from qmmlmm.durable_files import checksum
 from qmmlmm.errors import LoopError
@@ -19,7 +19,7 @@ from qmmlmm.learning.labels.label_job import CANDIDATE, CLAIMED, FAILED, LABELLE
 from qmmlmm.learning.labels.label_mirror import LabelMirror
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame
 from qmmlmm.learning.loop.database import LoopDatabase
-from qmmlmm.learning.loop.round_record import Round, RoundResult
+from qmmlmm.learning.loop.round_record import Round, RoundResult, round_fault
 from qmmlmm.learning.loop.walker_state import TraceRow, WalkerState
 from qmmlmm.sampling.metadynamics import Hill
 
@@ -67,8 +67,8 @@ class LoopStore:
 
     def get(self, key: str) -> str | None:
         """Return the text of a key, or None."""
-        row = self._database.select("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._database.select("SELECT value FROM meta WHERE key=?", (key,))
+        return str(rows[0][0]) if rows else None
 
     def put(self, key: str, value: str) -> None:
         """Store a text under a key."""
@@ -77,13 +77,27 @@ class LoopStore:
 
     def round(self) -> Round:
         """Return the last round; number -1 before the first round."""
-        row = self._database.select("SELECT round, phase, result FROM rounds ORDER BY round DESC LIMIT 1").fetchone()
-        return Round(-1, "", {}) if row is None else Round(int(row[0]), str(row[1]), json.loads(row[2]))
+        rounds = self.rounds()
+        return rounds[-1] if rounds else Round(-1, "", {})
 
     def rounds(self) -> list[Round]:
-        """Return all rounds."""
+        """Return all rounds.
+
+        Raises
+        ------
+        LoopStoreError
+            If a row is damaged.
+        """
         rows = self._database.select("SELECT round, phase, result FROM rounds ORDER BY round")
-        return [Round(int(number), str(phase), json.loads(result)) for number, phase, result in rows]
+        return [self._round(*row) for row in rows]
+
+    def _round(self, number: object, phase: object, text: object) -> Round:
+        what = f"the row of round {number} in the table rounds"
+        result = self._database.decoded(text, what)
+        fault = round_fault(number, phase, result)
+        if fault:
+            raise self._database.damaged(what, fault)
+        return Round(cast(int, number), cast(str, phase), cast(RoundResult, result))
 
     def enter(self, number: int, phase: str, result: RoundResult) -> None:
         """Set phase and results of a round."""
@@ -143,9 +157,8 @@ class LoopStore:
         LoopError
             If it is missing or damaged.
         """
-        row = self._database.select(
-            "SELECT state, checksum FROM walkers WHERE round=? AND walker=?", (number, walker)
-        ).fetchone()
+        rows = self._database.select("SELECT state, checksum FROM walkers WHERE round=? AND walker=?", (number, walker))
+        row = rows[0] if rows else None
         if row is None or checksum(row[0]) != row[1]:
             raise LoopError(
                 f"the state of walker {walker} after round {number} is {'missing' if row is None else 'damaged'} in "
@@ -177,7 +190,8 @@ class LoopStore:
                     f"the hills of walker {w} in round {r} are {state} in {self.path}; "
                     f"start a loop in another directory with labels={str(self.mirror.path)!r}"
                 )
-            found += [Hill(int(step), tuple(centre), float(height)) for step, centre, height in json.loads(text)]
+            hills = cast(list[Any], self._database.decoded(text, f"the hills of walker {w} in round {r}"))
+            found += [Hill(int(step), tuple(centre), float(height)) for step, centre, height in hills]
         return found
 
     def events(self, number: int | None = None) -> list[tuple[int, int, str]]:
@@ -190,7 +204,7 @@ class LoopStore:
     def trace(self) -> list[tuple[int, int, int, float, float, dict[str, float]]]:
         """Return round, walker, step, uncertainty, energy and collective variables of all observations."""
         rows = self._database.select("SELECT * FROM trace ORDER BY round, walker, step")
-        return [(r, w, s, _number(u), _number(e), json.loads(cv)) for r, w, s, u, e, cv in rows]
+        return [(r, w, s, _number(u), _number(e), self._variables(cv, "a row of trace")) for r, w, s, u, e, cv in rows]
 
     # Jobs.
 
@@ -207,7 +221,7 @@ class LoopStore:
     def counts(self) -> dict[str, int]:
         """Return the number of jobs of each status."""
         found = dict.fromkeys((CANDIDATE, WAITING, CLAIMED, LABELLED, FAILED), 0)
-        found.update(dict(self._database.select("SELECT status, COUNT(*) FROM jobs GROUP BY status").fetchall()))
+        found.update(dict(self._database.select("SELECT status, COUNT(*) FROM jobs GROUP BY status")))
         return found
 
     def choose(self, number: int, chosen: Iterable[int], phase: str) -> None:
@@ -273,16 +287,22 @@ class LoopStore:
         rows = self._database.select(
             f"SELECT {', '.join(_COLUMNS)}, label FROM jobs WHERE status=?{where} ORDER BY id",
             (LABELLED, *([] if number is None else [number])),
-        ).fetchall()
-        return [(self._job(row[:-1]), parse_frame(row[-1], f"label of job {row[0]}")) for row in rows]
+        )
+        return [(self._job(row[:-1]), parse_frame(row[-1], f"{self.path}, label of job {row[0]}")) for row in rows]
 
     def _job(self, row: Sequence[Any]) -> Job:
         values = dict(zip(_COLUMNS, row, strict=True))
         data = values["geometry"]
-        values["geometry"] = None if data is None else WalkerState.from_bytes(data, self.n_particles).geometry
-        values["variables"] = json.loads(values["variables"])
+        try:
+            values["geometry"] = None if data is None else WalkerState.from_bytes(data, self.n_particles).geometry
+        except LoopError as error:
+            raise self._database.damaged(f"the geometry of job {values['id']}", error) from error
+        values["variables"] = self._variables(values["variables"], f"the row of job {values['id']}")
         values["uncertainty"] = _number(values["uncertainty"])
         return Job(**values)
+
+    def _variables(self, text: object, what: str) -> dict[str, float]:
+        return cast(dict[str, float], self._database.decoded(text, what))
 
     # Time.
 

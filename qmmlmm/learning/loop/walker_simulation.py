@@ -9,6 +9,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
+from qmmlmm.errors import LoopError
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning.labels.label_job import Job
 from qmmlmm.learning.loop.guard import Guard
@@ -97,6 +98,11 @@ class WalkerSimulation:
     variables : mapping of str to collective variable
     hill_force : HillForce, optional
         Bias of metadynamics in this System, to which walkers with a learned potential add hills.
+
+    Raises
+    ------
+    LoopError
+        If OpenMM refuses System, platform or properties.
     """
 
     def __init__(
@@ -119,7 +125,13 @@ class WalkerSimulation:
             settings.friction / unit.picosecond,
             settings.time_step * unit.picosecond,
         )
-        self.context = openmm.Context(system, self._integrator, platform, dict(platform_properties))
+        try:
+            self.context = openmm.Context(system, self._integrator, platform, dict(platform_properties))
+        except openmm.OpenMMException as error:
+            raise LoopError(
+                f"OpenMM cannot run the System with its biases on the platform {platform.getName()}, properties "
+                f"{dict(platform_properties)}: {error}"
+            ) from error
 
     def begin(self, state: WalkerState, parameters: Mapping[str, float], seed: int, hills: Sequence[Hill] = ()) -> None:
         """Set up the Context for a walker.

@@ -42,6 +42,8 @@ class WalkerState:
         LoopError
             If the number of particles differs.
         """
+        if not isinstance(data, bytes) or len(data) % 8:
+            raise LoopError(f"the state of a walker is {8 * (9 + 3 * n_particles)} bytes or more, got {data!r:.40}")
         numbers = np.frombuffer(data, dtype="<f8").astype(float)
         if len(numbers) not in (9 + 3 * n_particles, 9 + 6 * n_particles):
             raise LoopError(f"{len(numbers)} numbers are no state of {n_particles} particles; use the same System")

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from qmmlmm.errors import DataSetError
-from qmmlmm.learning.labels.labelled_frame import LabelledFrame
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
+from qmmlmm.learning.training.checkpoint_file import check_checkpoint
+from qmmlmm.learning.training.device import check_device
 from qmmlmm.learning.training.frame_tensors import conditions_of, frame_tensors
 from qmmlmm.learning.training.prediction import predict
-from qmmlmm.learning.training.trainer import TrainedModel, Training, TrainingSettings, create_model
+from qmmlmm.learning.training.trainer import (
+    TrainedModel,
+    Training,
+    TrainingSettings,
+    check_frames,
+    check_members,
+    create_model,
+)
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.setting_checks import check_instance, check_number, check_seed, is_whole_number
 
 DEFAULT_NETWORK = ResponseSettings()
 DEFAULT_TRAINING = TrainingSettings()
@@ -37,7 +47,12 @@ def split_frames(
     ------
     DataSetError
         If there are too few frames.
+    SettingError
+        If the fraction is not above 0 and at most 0.5.
     """
+    check_frames("frames", frames)
+    validation = check_number("validation", validation, above=0.0, at_most=0.5)
+    seed = check_seed("seed", seed)
     n_validation = max(1, round(validation * len(frames)))
     if len(frames) < 4 or n_validation >= len(frames):
         raise DataSetError(f"{len(frames)} frames are too few for training and validation; label more")
@@ -70,11 +85,24 @@ def train(
         File from which a training that was stopped continues.
     device : str or torch.device
         See `Training`.
+
+    Raises
+    ------
+    SettingError
+        If an argument has the wrong type or is out of range.
+    DataSetError
+        If there are too few frames, or they do not go together.
+    TrainingError
+        As `Training.run`.
     """
-    if isinstance(validation, float):
-        frames, kept = split_frames(frames, validation, training.seed)
+    _check_arguments(network, training, members, device)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
+    if isinstance(validation, list | tuple):
+        kept = check_frames("validation", validation)
     else:
-        kept = validation
+        frames, kept = split_frames(frames, validation, training.seed)
+    check_together([*check_frames("frames", frames), *kept])
     model = create_model(frames, network, members, training.seed)
     return Training(model, frames, kept, training, device).run(checkpoint)
 
@@ -105,18 +133,36 @@ def learning_curve(
     Raises
     ------
     DataSetError
-        If a size is below four, or larger than the number of frames.
+        If a size is below four, or larger than the number of frames, or the frames do not go together.
+    SettingError
+        If another argument has the wrong type or is out of range.
     """
-    if any(not 4 <= size <= len(frames) for size in sizes):
-        raise DataSetError(
-            f"a learning curve of {len(frames)} frames has sizes from 4 to this number, got {list(sizes)}"
-        )
+    _check_arguments(network, training, members, device)
+    check_curve(frames, test, sizes)
     curve = []
     for size in sizes:
         model = train(frames[:size], network=network, training=training, members=members, device=device).model
         data = frame_tensors(test, conditions_of(frames[:size]))
         curve.append((size, accuracy(predict(model, data), data)))
     return curve
+
+
+def check_curve(frames: list[LabelledFrame], test: list[LabelledFrame], sizes: Sequence[int]) -> None:
+    """Raise DataSetError unless the arguments of `learning_curve` go together."""
+    check_together([*check_frames("frames", frames), *check_frames("test", test)])
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise DataSetError(f"sizes is a list of numbers of frames, got {sizes!r}")
+    if any(not is_whole_number(size) or not 4 <= size <= len(frames) for size in sizes):
+        raise DataSetError(
+            f"a learning curve of {len(frames)} frames has sizes from 4 to this number, got {list(sizes)}"
+        )
+
+
+def _check_arguments(network: object, training: object, members: object, device: object) -> None:
+    check_instance("network", network, ResponseSettings)
+    check_instance("training", training, TrainingSettings)
+    check_members(members)
+    check_device(device)
 
 
 def fine_tune(
@@ -141,7 +187,17 @@ def fine_tune(
         Fraction of both that is held out for validation.
     device : str or torch.device
         See `Training`.
+
+    Raises
+    ------
+    SettingError
+        If an argument has the wrong type or is out of range.
+    DataSetError
+        If there are too few frames, or they are not of the molecule and the surfaces of the model.
     """
+    check_instance("model", model, ResponseNetwork)
+    check_instance("training", training, TrainingSettings)
+    check_together([*check_frames("new", new), *check_frames("old", old)])
     new_train, new_kept = split_frames(new, validation, training.seed)
     old_train, old_kept = split_frames(old, validation, training.seed)
     repeats = max(1, round(len(old_train) / len(new_train)))

@@ -86,11 +86,9 @@ def retrain(
     def run(current: Training) -> TrainedModel:
         try:
             return current.run(checkpoint, progress=False)
-        except (OSError, RuntimeError) as error:
-            # torch.save has its own error for a full disk, without the reason.
-            if is_full(error) or (not isinstance(error, TrainingError) and "writ" in str(error)):
-                _clear(checkpoint)
-                raise full_disk(checkpoint, error) from error
+        except TrainingError as error:
+            if error.__cause__ is not None and is_full(error.__cause__):
+                raise full_disk(checkpoint, error.__cause__) from error
             raise
 
     if not checkpoint.exists():
@@ -102,11 +100,6 @@ def retrain(
         checkpoint.unlink()
         current = new_training()
     return run(current)
-
-
-def _clear(checkpoint: Path) -> None:
-    """Remove an incomplete checkpoint."""
-    checkpoint.with_name(checkpoint.name + ".part").unlink(missing_ok=True)
 
 
 def judge(

@@ -5,26 +5,38 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from qmmlmm.elements import covalent_radius
-from qmmlmm.errors import TrainingError
+from qmmlmm.errors import DataSetError, SettingError, TrainingError, listed
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
+from qmmlmm.learning.training.checkpoint_file import ADVICE, check_checkpoint, read_checkpoint, write_checkpoint
+from qmmlmm.learning.training.device import check_device
 from qmmlmm.learning.training.frame_tensors import FrameTensors, conditions_of, frame_tensors
 from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
-from qmmlmm.setting_checks import check_between, check_not_negative, check_positive, check_whole_number
+from qmmlmm.setting_checks import (
+    check_count,
+    check_instance,
+    check_items,
+    check_not_negative,
+    check_number,
+    check_positive,
+    check_seed,
+    check_whole_number,
+)
 
-CHECKPOINT_FORMAT = 1
+LARGEST_COMMITTEE = 1000
 NEAR_WEIGHTS = ("near_", "vector_head")
+WEIGHTS = ("force_weight", "near_weight", "vacuum_weight", "dipole_weight", "energy_weight")
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class TrainingSettings:
     Raises
     ------
     SettingError
-        If a value is out of range.
+        If a value has the wrong type or is out of range, or no label has a weight.
     """
 
     steps: int = 8000
@@ -76,15 +88,19 @@ class TrainingSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        checked: dict[str, object] = {}
         for name in ("steps", "batch_size", "patience", "validations"):
-            check_whole_number(name, vars(self)[name])
-        for name in ("learning_rate", "clip"):
-            check_positive(name, vars(self)[name])
-        for name in ("near_decay", "force_weight", "near_weight", "vacuum_weight", "dipole_weight", "energy_weight"):
-            check_not_negative(name, vars(self)[name])
-        if self.averaging != 0.0:
-            check_between("averaging", self.averaging, 0.0, 1.0)
-        check_whole_number("seed", self.seed, at_least=0)
+            checked[name] = check_count(name, vars(self)[name])
+        checked["learning_rate"] = check_number("learning_rate", self.learning_rate, above=0.0, at_most=1.0)
+        checked["clip"] = check_positive("clip", self.clip)
+        for name in (*WEIGHTS, "near_decay"):
+            checked[name] = check_not_negative(name, vars(self)[name])
+        checked["averaging"] = check_number("averaging", self.averaging, at_least=0.0, below=1.0)
+        checked["seed"] = check_seed("seed", self.seed)
+        if not any(checked[name] for name in WEIGHTS):
+            raise SettingError(f"all of {', '.join(WEIGHTS)} are zero: nothing would be learned; give one a weight")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -140,8 +156,18 @@ def create_model(
         Number of committee members.
     seed : int
         Seed of the initial weights.
+
+    Raises
+    ------
+    SettingError
+        If an argument has the wrong type or is out of range.
+    DataSetError
+        If the frames do not go together.
     """
     check_together(frames)
+    check_instance("network", settings, ResponseSettings)
+    members = check_members(members)
+    seed = check_seed("seed", seed)
     conditions = conditions_of(frames)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -164,6 +190,11 @@ def create_model(
     return model
 
 
+def check_members(members: object) -> int:
+    """Return a number of committee members."""
+    return check_whole_number("members", members, at_most=LARGEST_COMMITTEE)
+
+
 class Training:
     """A training that can be continued from its checkpoint, with the same result to the last bit.
 
@@ -176,6 +207,13 @@ class Training:
     device : str or torch.device
         Device of the training. Results on "cuda" differ in the last bits from one run to the next. The trained model is
         on the CPU.
+
+    Raises
+    ------
+    SettingError
+        If an argument has the wrong type, or there is no such device.
+    DataSetError
+        If the frames do not go together, or are not of the molecule of the model.
     """
 
     def __init__(
@@ -186,10 +224,14 @@ class Training:
         settings: TrainingSettings = TrainingSettings(),
         device: str | torch.device = "cpu",
     ) -> None:
+        check_instance("model", model, ResponseNetwork)
+        check_frames("train", train)
+        check_frames("validation", validation)
         check_together([*train, *validation])
+        check_molecule(model, train[0])
         conditions = model.known_conditions()
-        self.settings = settings
-        self.device = torch.device(device)
+        self.settings = check_instance("training", settings, TrainingSettings)
+        self.device = check_device(device)
         self.model = model.to(self.device).train()
         self.data = frame_tensors(train, conditions).to(self.device)
         self.validation = frame_tensors(validation, conditions).to(self.device)
@@ -285,10 +327,12 @@ class Training:
         Raises
         ------
         TrainingError
-            If the loss is not a number, or the checkpoint is of another training.
+            If the loss is not a number, the checkpoint cannot be written, or is damaged or of another training.
+        SettingError
+            If there is no folder for the checkpoint.
         """
         settings = self.settings
-        if checkpoint is not None and Path(checkpoint).exists():
+        if checkpoint is not None and check_checkpoint(checkpoint).exists():
             self.load(checkpoint)
         interval = max(1, settings.steps // settings.validations)
         hidden = not (sys.stderr.isatty() if progress is None else progress)
@@ -344,25 +388,24 @@ class Training:
         return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint for `load`, as a whole or not at all."""
-        target = Path(path)
-        temporary = target.with_name(target.name + ".part")
-        torch.save(
-            {
-                "format": CHECKPOINT_FORMAT,
-                "settings": asdict(self.settings),
-                "fingerprint": self._fingerprint(),
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "best": self.best,
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": {key: v for key, v in self.schedule.state_dict().items() if key != "lr_lambdas"},
-                "progress": (self.step, self.best_score, self.since_best),
-                "history": self.history,
-            },
-            temporary,
-        )
-        temporary.replace(target)
+        """Write a checkpoint for `load`, as a whole or not at all.
+
+        Raises
+        ------
+        TrainingError
+            If it cannot be written.
+        """
+        content = {
+            **self._identity(),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {key: v for key, v in self.schedule.state_dict().items() if key != "lr_lambdas"},
+            "progress": (self.step, self.best_score, self.since_best),
+            "history": self.history,
+        }
+        write_checkpoint(path, content)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Load a checkpoint.
@@ -370,20 +413,15 @@ class Training:
         Raises
         ------
         TrainingError
-            If it is of other frames or settings, or has another format.
+            If it is damaged, of other frames or settings, or has another format.
         """
-        state = torch.load(path, weights_only=True, map_location=self.device)
-        if state.get("format") != CHECKPOINT_FORMAT:
-            raise TrainingError(
-                f"the checkpoint {str(path)!r} has the format {state.get('format')!r}, this version of qmmlmm reads "
-                f"{CHECKPOINT_FORMAT}; delete it to start from scratch, or continue with the version that wrote it"
-            )
-        for key, expected in (("settings", asdict(self.settings)), ("fingerprint", self._fingerprint())):
-            if state.get(key) != expected:
-                raise TrainingError(
-                    f"the checkpoint {str(path)!r} is of another training: its {key} is {state.get(key)}, that of this "
-                    f"training {expected}; delete it to start from scratch"
-                )
+        state = read_checkpoint(path, self.device, self._identity())
+        try:
+            self._restore(state)
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise TrainingError(f"the checkpoint {str(path)!r} is damaged ({error}); {ADVICE}") from error
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.best = state["best"]
@@ -392,11 +430,32 @@ class Training:
         self.step, self.best_score, self.since_best = state["progress"]
         self.history = state["history"]
 
-    def _fingerprint(self) -> list[float]:
-        """Return numbers that change with the frames and the size of the model."""
+    def _identity(self) -> dict[str, object]:
+        """Return settings, and numbers that change with the frames and the size of the model."""
         data = self.data
         size = sum(parameter.numel() for parameter in self.model.parameters())
-        return [len(data), len(self.validation), size, float(data.energy.sum()), float(data.positions.square().sum())]
+        numbers = [
+            len(data),
+            len(self.validation),
+            size,
+            float(data.energy.sum()),
+            float(data.positions.square().sum()),
+        ]
+        return {"settings": asdict(self.settings), "fingerprint": numbers}
+
+
+def check_frames(name: str, frames: object) -> list[LabelledFrame]:
+    """Return frames as a list, at least one."""
+    return list(check_items(name, frames, LabelledFrame, error=DataSetError))
+
+
+def check_molecule(model: ResponseNetwork, frame: LabelledFrame) -> None:
+    """Raise DataSetError if a frame is not of the molecule of a model."""
+    if list(model.atomic_numbers) != frame.atomic_numbers.tolist():
+        raise DataSetError(
+            f"the model is for the atoms {listed(model.atomic_numbers, 30)}, the frames have "
+            f"{listed(frame.atomic_numbers, 30)}; use frames of the same region, with its atoms in the same order"
+        )
 
 
 def _cosine(step: int, warm_up: int, steps: int) -> float:

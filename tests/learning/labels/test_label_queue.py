@@ -352,3 +352,24 @@ def test_a_process_pool_whose_process_is_killed_is_made_anew(case):
 def test_the_time_of_labels_that_overlap_counts_once():
     assert covered([(3.0, 4.0), (0.0, 1.0), (0.5, 2.0), (0.6, 0.7)]) == pytest.approx(3.0)
     assert covered([]) == 0.0
+
+
+@pytest.mark.parametrize("executor", [5, "x", {}, [], ThreadPoolExecutor])
+def test_what_is_no_executor_is_refused(case, executor):
+    store, source, _ = case
+    with pytest.raises(LoopError, match=r"executor is a concurrent\.futures\.Executor, a function"):
+        LabelQueue(store, source(), 1000, executor=executor)
+
+
+@pytest.mark.parametrize("settings", [None, 5, {}, LabelSettings])
+def test_settings_of_another_kind_are_refused(case, settings):
+    store, source, _ = case
+    with pytest.raises(LoopError, match="settings is an instance of LabelSettings"):
+        LabelQueue(store, source(), 1000, settings)
+
+
+def test_a_function_that_returns_no_executor_is_refused(case):
+    store, source, _ = case
+    queue = LabelQueue(store, source(), 1000, LabelSettings(isolated=False), executor=lambda: 5)
+    with pytest.raises(LoopError, match="the function that was given as executor returns an Executor, got 5"):
+        queue.run()

@@ -8,7 +8,7 @@ from openmm import app
 from scipy.special import erf
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
-from qmmlmm.errors import EvaluationError
+from qmmlmm.errors import EvaluationError, SettingError
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning import append_frames, read_frames
 from qmmlmm.learning.labels.labeller import Labeller
@@ -178,3 +178,49 @@ def test_a_periodic_term_asks_for_its_box():
     labeller = Labeller(mixed.evaluated_term("water/QM"), "m", vacuum=False)
     with pytest.raises(EvaluationError, match="need box vectors"):
         labeller.label(Geometry(geometry.positions))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        *(({"term": value}, r"term is a term from mixed\.evaluated_term") for value in (None, 5, "water/QM")),
+        *(({"method": value}, "method must be named") for value in (None, 5, "", 'a"b', "a\nb")),
+        *(({"vacuum": value}, "vacuum is True or False") for value in ("no", 0, 1, None)),
+        *(({"near_reach": v}, "near_reach is a finite number") for v in ("x", None, True, 0, -1, 1e9, float("nan"))),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_name(waters, arguments, message):
+    mixed, _ = waters
+    with pytest.raises(SettingError, match=message):
+        Labeller(**{"term": mixed.evaluated_term("water/QM"), "method": "hf", **arguments})
+
+
+BOX = 2.0 * np.eye(3)
+
+
+@pytest.mark.parametrize(
+    ("box", "change", "message"),
+    [
+        (None, lambda g: None, "labels are of a Geometry"),
+        (None, lambda g: g.positions, "labels are of a Geometry"),
+        (None, lambda g: Geometry(g.positions[:3]), r"positions has the shape \(6, 3\), got \(3, 3\)"),
+        (None, lambda g: Geometry(g.positions * np.nan), "positions is finite"),
+        (None, lambda g: Geometry("x"), "positions is an array of numbers"),
+        (BOX, lambda g: Geometry(g.positions), "is periodic: labels need box vectors"),
+        (BOX, lambda g: Geometry(g.positions, np.zeros((3, 3))), "the box vectors span no volume"),
+        (BOX, lambda g: Geometry(g.positions, np.ones(3)), r"box vectors has the shape \(3, 3\), got \(3,\)"),
+        (BOX, lambda g: Geometry(g.positions, BOX * np.nan), "box vectors is finite"),
+    ],
+)
+def test_a_geometry_of_something_else_is_refused(box, change, message):
+    mixed, geometry = two_waters(box=box)
+    labeller = Labeller(mixed.evaluated_term("water/QM"), "hf", vacuum=False)
+    with pytest.raises(EvaluationError, match=f"^term 'water/QM'.*{message}"):
+        labeller.label(change(geometry))
+
+
+@pytest.mark.parametrize("states", [(0.0, 1.0), ("0",), (True,), "01", 1, None])
+def test_states_are_indices(states):
+    mixed, geometry = two_waters(potential=PySCFPotential("hf", "sto-3g", excited=TDA(n_states=3)))
+    with pytest.raises(EvaluationError, match="states"):
+        Labeller(mixed.evaluated_term("water/QM"), "tda").label_states(geometry, states=states)

@@ -1,6 +1,8 @@
 """Runs a loop undisturbed, and again while it is killed at random moments; writes down both courses.
 
-Usage: killed_course.py DIRECTORY KILLS SEED SHARE ROUNDS WALKERS [AT_ONCE]
+Usage: killed_course.py DIRECTORY KILLS SEED SHARE ROUNDS WALKERS [AT_ONCE [SIGNAL]]
+
+SIGNAL is KILL or TERM; a loop that gets TERM handles it as the command ``qmmlmm learn`` does.
 
 Kills come after a random time, up to a share of what the undisturbed loop takes. With more than one walker at once both
 are on the CPU platform, and the undisturbed loop runs its walkers one after the other.
@@ -23,8 +25,10 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+from qmmlmm.errors import TerminatedError
 from qmmlmm.learning.labels.label_file import LabelFile
 from qmmlmm.ml.network_file import load_network
+from qmmlmm.runs.termination import raise_terminated
 from tests.learning.loop import water_case
 from tests.quick_torch import quick_torch
 
@@ -63,6 +67,7 @@ def child(directory: Path, rounds: int, walkers: int, at_once: int, platform: di
         return process
     try:
         log = directory.with_suffix(".log")
+        signal.signal(signal.SIGTERM, raise_terminated)
 
         def write(descriptor: int, label: str, seconds: float) -> None:
             _write(descriptor, label, seconds)
@@ -81,6 +86,8 @@ def child(directory: Path, rounds: int, walkers: int, at_once: int, platform: di
         )
         loop.run()
         os._exit(0)
+    except TerminatedError:
+        os._exit(1)
     except BaseException as error:  # noqa: BLE001  (the parent looks at the status)
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
@@ -96,6 +103,7 @@ def main() -> None:
     directory, share = Path(sys.argv[1]), float(sys.argv[4])
     kills, seed, rounds, walkers = (int(sys.argv[k]) for k in (2, 3, 5, 6))
     at_once = int(sys.argv[7]) if len(sys.argv) > 7 else 1
+    kind = getattr(signal, f"SIG{sys.argv[8] if len(sys.argv) > 8 else 'KILL'}")
     platform = {"platform": "CPU", "platform_properties": {"Threads": "1"}} if at_once > 1 else {}
     draw = random.Random(seed)
     begun = time.monotonic()
@@ -110,7 +118,7 @@ def main() -> None:
         while (status := ended(process)) is None and time.monotonic() - start < limit:
             time.sleep(0.002)
         if status is None:
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, kind)
             os.waitpid(process, 0)
             moments.append(limit)
         else:

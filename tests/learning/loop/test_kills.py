@@ -1,4 +1,4 @@
-"""A loop that is killed with -9 at random moments takes the course of one that is not."""
+"""A loop that is killed at random moments, with -9 or by SIGTERM, takes the course of one that is not."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def assert_same_course(found, kills):
 
 def test_three_kills(tmp_path):
     assert_same_course(run(tmp_path, 3, 14, 0.4, 1, 1), 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+@pytest.mark.parametrize(("walkers", "at_once"), [(1, 1), (2, 2)])
+def test_six_times_sigterm(tmp_path, walkers, at_once):
+    assert_same_course(run(tmp_path, 6, 15, 0.5, 1, walkers, at_once, "TERM"), 6)
 
 
 @pytest.mark.slow

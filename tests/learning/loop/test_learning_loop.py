@@ -208,7 +208,7 @@ def test_other_tools_read_the_state(learned):
 
 
 def test_a_loop_refuses_what_it_cannot_use(tmp_path):
-    with pytest.raises(LoopError, match="needs a walker"):
+    with pytest.raises(LoopError, match="walkers has one Walker or more"):
         make_loop(tmp_path, walkers=[])
     topology, system, positions = waters()
     term = Term(springs(), Region("water", [0, 1, 2]), embedding="electrostatic")

@@ -14,8 +14,9 @@ import pytest
 from openmm import app
 from rich.console import Console
 
+from qmmlmm.errors import SettingError
 from qmmlmm.geometry import Geometry
-from qmmlmm.learning.loop import Distance, DistanceDifference, LoopError, LoopSettings, Torsion
+from qmmlmm.learning.loop import Distance, DistanceDifference, LoopSettings, Torsion
 from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.parallel_walkers import run_parallel
 from qmmlmm.learning.loop.progress import create_progress, time_left
@@ -156,16 +157,16 @@ def test_a_collective_variable_is_what_its_umbrella_holds(variable, indices, rng
     [
         ({"fresh_labels": 0}, "fresh_labels is a whole number of 1 or more"),
         ({"members": 1}, "members is a whole number of 2"),
-        ({"start_labels": 4}, "8 start_labels or more"),
+        ({"start_labels": 4}, "start_labels is a whole number of 8 or more"),
         ({"confidence": 1.5}, "confidence lies between"),
-        ({"force_error": -1.0}, "force_error is a number above zero"),
+        ({"force_error": -1.0}, "force_error is a number above zero, in kilojoule/"),
         ({"uncertain_above": 10.0, "stop_above": 5.0}, "lies below stop_above"),
         ({"steps_per_round": 5}, "steps_per_round is at least"),
         ({"retrain": "never"}, "retrain is one of 'anew', 'continue'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):
-    with pytest.raises(LoopError, match=message):
+    with pytest.raises(SettingError, match=message):
         LoopSettings(**changes)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import warnings
 
 import numpy as np
 import pytest
 
-from qmmlmm.errors import LoopError, LoopStoreError, QmmlmmWarning
+from qmmlmm.errors import DataSetError, LoopError, LoopStoreError, QmmlmmWarning
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning import read_frames
 from qmmlmm.learning.labels.data_set import format_frame
-from qmmlmm.learning.labels.label_file import LabelFile
+from qmmlmm.learning.labels.label_file import MAGIC, LabelFile
 from qmmlmm.learning.labels.label_job import CANDIDATE, CLAIMED, FAILED, LABELLED, WAITING, Job
 from qmmlmm.learning.loop.loop_identity import check_loop_identity
 from qmmlmm.learning.loop.store import LoopStore
@@ -220,3 +221,62 @@ def test_a_loop_with_other_settings_is_refused_with_what_differs(tmp_path):
     check_loop_identity(store, {"network": {"features": 24}})
     with pytest.raises(LoopError, match="network features: 24 then, 16 now, network layers: None then, 2 now"):
         check_loop_identity(store, {"network": {"features": 16, "layers": 2}})
+
+
+@pytest.mark.parametrize(
+    ("statement", "read", "message"),
+    [
+        ("UPDATE rounds SET result='{'", lambda store: store.rounds(), "the row of round 0 in the table rounds"),
+        ("UPDATE rounds SET result='[]'", lambda store: store.round(), "the row of round 0 in the table rounds"),
+        ("UPDATE rounds SET phase='x'", lambda store: store.round(), "the row of round 0 .* phase 'x'"),
+        (
+            "UPDATE rounds SET result='{\"error\": {}}'",
+            lambda store: store.round(),
+            "the row of round 0 in the table rounds is damaged .error",
+        ),
+        ("UPDATE jobs SET variables='{'", lambda store: store.jobs(), "the row of job 1 is damaged"),
+        ("UPDATE jobs SET variables=NULL", lambda store: store.jobs(), "the row of job 1 is damaged"),
+        ("UPDATE jobs SET geometry=x'00'", lambda store: store.jobs(), "the geometry of job 1 is damaged"),
+        ("UPDATE jobs SET geometry='text'", lambda store: store.jobs(), "the geometry of job 1 is damaged"),
+        ("UPDATE trace SET variables='{'", lambda store: store.trace(), "a row of trace is damaged"),
+        ("DROP TABLE trace", lambda store: store.trace(), "cannot be used: no such table"),
+    ],
+)
+def test_a_damaged_row_is_an_error_that_names_file_and_row(filled, statement, read, message):
+    store, _ = filled
+    with sqlite3.connect(store.path) as database:
+        database.execute(statement)
+    with pytest.raises(LoopStoreError, match=message) as caught:
+        read(store)
+    assert str(store.path) in str(caught.value)
+    assert "labels.xyz" in str(caught.value)
+
+
+def test_a_damaged_identity_is_an_error_that_names_the_file(filled):
+    store, _ = filled
+    store.put("loop", "{")
+    with pytest.raises(LoopStoreError, match=r"loop\.sqlite: the row 'loop' in the table meta is damaged"):
+        check_loop_identity(store, {"seed": 1})
+
+
+def test_a_label_that_is_no_frame_is_an_error_that_names_the_file(filled):
+    store, _ = filled
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE jobs SET label='nonsense' WHERE id=1")
+    with pytest.raises(DataSetError, match=r"loop\.sqlite, label of job 1"):
+        store.labels()
+
+
+def test_a_label_file_with_something_else_is_an_error_that_names_it(tmp_path):
+    path = tmp_path / "000001.label"
+    for payload in (b"nonsense", b"{}", b"[]", b'{"label": "x", "seconds": "y"}'):
+        head = MAGIC + len(payload).to_bytes(8, "little") + hashlib.sha256(payload).digest()
+        path.write_bytes(head + payload)
+        with pytest.raises(LoopStoreError, match=r"000001\.label has no label that this version reads"):
+            LabelFile(path).read()
+    path.write_bytes(head + payload[:-1])  # its writer was killed: the label is computed again
+    assert LabelFile(path).read() is None
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(LoopStoreError, match=r"000001\.label of a label cannot be read"):
+        LabelFile(path).read()

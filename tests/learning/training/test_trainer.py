@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import io
+import math
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from qmmlmm.errors import TrainingError
+from qmmlmm.durable_files import sealed, unsealed
+from qmmlmm.errors import SettingError, TrainingError
 from qmmlmm.learning import DataSetError
 from qmmlmm.learning.training.accuracy import accuracy
-from qmmlmm.learning.training.fit import fine_tune, split_frames, train
+from qmmlmm.learning.training.checkpoint_file import CHECKPOINT_FORMAT
+from qmmlmm.learning.training.fit import fine_tune, learning_curve, split_frames, train
 from qmmlmm.learning.training.frame_tensors import frame_tensors
 from qmmlmm.learning.training.prediction import predict
-from qmmlmm.learning.training.trainer import CHECKPOINT_FORMAT, Training, TrainingSettings, create_model, find_bonds
+from qmmlmm.learning.training.trainer import Training, TrainingSettings, create_model, find_bonds
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseSettings
 from tests.learning.teacher import Teacher
@@ -165,17 +170,41 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, teacher):
         Training(create_model(frames, SMALL), frames, kept, replace(SHORT, seed=2)).run(path)
 
 
+def content(path):
+    return torch.load(io.BytesIO(unsealed(path.read_bytes())), weights_only=True)
+
+
+def write_content(path, state):
+    """Write a checkpoint whose checksum is right."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path.write_bytes(sealed(buffer.getvalue()))
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_accepted(tmp_path, teacher):
+    frames, path = teacher.frames(8), tmp_path / "checkpoint.pt"
+    training = Training(create_model(frames, SMALL), frames, frames[:2], SHORT)
+    training.save(path)
+    good, places = path.read_bytes(), random.Random(3)
+    for _ in range(40):
+        bad = bytearray(good)
+        bad[places.randrange(len(bad))] ^= 1 << places.randrange(8)
+        path.write_bytes(bytes(bad))
+        with pytest.raises(TrainingError, match=r"is no checkpoint of a training, or is damaged"):
+            training.load(path)
+
+
 def test_a_checkpoint_of_another_format_is_refused_with_what_to_do(tmp_path, teacher):
     frames, kept = teacher.frames(8), teacher.frames(3)
     path = tmp_path / "checkpoint.pt"
     training = Training(create_model(frames, SMALL), frames, kept, SHORT)
     training.save(path)
-    state = torch.load(path, weights_only=True)
-    torch.save({**state, "format": CHECKPOINT_FORMAT + 1}, path)
-    with pytest.raises(TrainingError, match=r"checkpoint\.pt' has the format 2.*delete it to start from scratch"):
+    state = content(path)
+    write_content(path, {**state, "format": CHECKPOINT_FORMAT + 1})
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt' has the format 3.*delete it to start from scratch"):
         training.load(path)
     del state["format"]
-    torch.save(state, path)
+    write_content(path, state)
     with pytest.raises(TrainingError, match="has the format None"):
         training.load(path)
 
@@ -290,3 +319,74 @@ def test_nothing_of_a_training_step_stays_on_another_device(teacher):
     loss.sum().backward()
     assert loss.device.type == "meta"
     assert {weight.grad.device.type for weight in training.model.parameters() if weight.grad is not None} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        *(({"validation": v}, "validation is a finite number above 0") for v in (0, -0.1, 0.6, 1, True, "x", None)),
+        *(({"validation": v}, "validation is a finite number above 0") for v in (math.nan, math.inf)),
+        ({"validation": []}, "validation has one LabelledFrame or more, got none"),
+        ({"validation": [5]}, "each of validation is an instance of LabelledFrame"),
+        *(({"members": value}, "members is a whole number") for value in (0, -1, 1.5, True, "2", None, 10**30)),
+        *(({"device": value}, "device 'f?o?o?x?p?u?") for value in ("foo", "", "xpu", "cuda:99")),
+        *(({"device": value}, "device is a text or a torch.device") for value in (5, None, [], True)),
+        *(({"network": v}, "network is an instance of ResponseSettings") for v in (None, 5, {}, ResponseSettings)),
+        *(({"training": value}, "training is an instance of TrainingSettings") for value in (None, 5, {})),
+        *(({"frames": value}, "frames") for value in (None, 5, "x", [], [5])),
+        *(({"checkpoint": value}, "checkpoint is a path") for value in (5, b"x", "", "a\0b", True)),
+        ({"checkpoint": "no/such/folder/c.pt"}, "the folder 'no/such/folder' is not there"),
+        ({"checkpoint": "."}, "checkpoint is a file, '.' is a folder"),
+    ],
+)
+def test_a_wrong_argument_of_a_training_is_refused_by_name(teacher, arguments, message):
+    given = {"frames": teacher.frames(8), "network": SMALL, "training": SHORT, **arguments}
+    with pytest.raises((SettingError, DataSetError), match=message):
+        train(given.pop("frames"), **given)
+
+
+@pytest.mark.parametrize("found", [b"", b"nonsense", b"PK\x03\x04", None])
+def test_what_is_no_checkpoint_is_refused_with_what_to_do(tmp_path, teacher, found):
+    path = tmp_path / "checkpoint.pt"
+    if found is None:
+        write_content(path, [1.0])
+    else:
+        path.write_bytes(found)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt' is no checkpoint of a training.*delete it"):
+        train(teacher.frames(8), network=SMALL, training=SHORT, checkpoint=path)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path, teacher):
+    frames, path = teacher.frames(8), tmp_path / "checkpoint.pt"
+    training = Training(create_model(frames, SMALL), frames, frames[:2], SHORT)
+    training.save(path)
+    state = content(path)
+    for key, value in (("progress", 5), ("model", {}), ("optimizer", None)):
+        write_content(path, {**state, key: value})
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt' is damaged"):
+            training.load(path)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path, teacher):
+    frames = teacher.frames(8)
+    training = Training(create_model(frames, SMALL), frames, frames[:2], SHORT)
+    with pytest.raises(TrainingError, match=r"no/c\.pt' cannot be written .*No such file.*; choose another file"):
+        training.save(tmp_path / "no" / "c.pt")
+
+
+def test_frames_of_another_molecule_are_refused(teacher):
+    frames = teacher.frames(8)
+    other = [replace(frame, atomic_numbers=np.array([8, 1, 1, 14])) for frame in teacher.frames(4)]
+    with pytest.raises(DataSetError, match="another region"):
+        train(frames, network=SMALL, training=SHORT, validation=other)
+    with pytest.raises(DataSetError, match=r"the model is for the atoms 8, 1, 1, 6, the frames have 8, 1, 1, 14"):
+        fine_tune(create_model(frames, SMALL), other, other, training=SHORT)
+    with pytest.raises(DataSetError, match="another region"):
+        learning_curve(frames, other, [8], network=SMALL, training=SHORT)
+
+
+@pytest.mark.parametrize("sizes", [5, "8", [1.5], [True], [3], [9], None])
+def test_wrong_sizes_of_a_learning_curve_are_refused(teacher, sizes):
+    frames = teacher.frames(8)
+    with pytest.raises(DataSetError, match="sizes"):
+        learning_curve(frames, frames, sizes, network=SMALL, training=SHORT)

@@ -1,0 +1,57 @@
+"""What the command does with errors: a message for those of the user, a traceback for its own."""
+
+from __future__ import annotations
+
+import openmm
+import pytest
+import torch
+
+from qmmlmm.commands import learn
+from qmmlmm.commands.main import INTERRUPTED, main
+from qmmlmm.errors import LoopError
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return a function that runs the command while reading the input file raises an exception."""
+
+    def run(error, *arguments):
+        def raising(path):
+            raise error
+
+        monkeypatch.setattr(learn, "read_loop", raising)
+        status = main([*arguments])
+        return status, capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (LoopError("no walker"), 1, "error: no walker\n"),
+        (FileNotFoundError(2, "No such file or directory", "x.pdb"), 1, "No such file or directory: 'x.pdb'\n"),
+        (openmm.OpenMMException("Illegal property name: Foo"), 1, "error: OpenMM: Illegal property name: Foo; --debug"),
+        (KeyboardInterrupt(), INTERRUPTED, "interrupted; the same command continues where this one stopped\n"),
+        (torch.OutOfMemoryError("80 GiB"), 1, "the memory of the device is full (80 GiB); take a smaller batch"),
+    ],
+)
+@pytest.mark.parametrize("debug", ["before", "after", "off"])
+def test_what_a_user_can_cause_is_one_message(run, error, status, message, debug):
+    before, after = (["--debug"] if debug == place else [] for place in ("before", "after"))
+    found, text = run(error, *before, "learn", "loop.toml", *after)
+    assert found == status
+    assert text.splitlines()[-1].startswith("qmmlmm: ")
+    assert message in text
+    assert ("Traceback" in text) == (debug != "off")
+
+
+def test_a_fault_of_the_package_has_its_traceback(run):
+    with pytest.raises(ZeroDivisionError):
+        run(ZeroDivisionError("ours"), "learn", "loop.toml")
+
+
+@pytest.mark.parametrize("threads", ["0", "-1"])
+def test_a_number_of_threads_that_makes_no_sense_is_refused(capsys, threads):
+    assert main(["learn", "loop.toml", "--threads", threads]) == 1
+    assert "--threads is a whole number of 1 or more" in capsys.readouterr().err
