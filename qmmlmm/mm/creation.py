@@ -24,7 +24,7 @@ from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.own_images import without_own_images
 from qmmlmm.mm.python_force import PythonRunner, create_python_force
 from qmmlmm.mm.removal import RegionToRemove, remove_regions
-from qmmlmm.mm.term_layouts import build_layouts, particle_labels, regions_to_remove, resolve_region
+from qmmlmm.mm.term_layouts import build_layouts, particle_labels, regions_to_remove, resolve_regions
 from qmmlmm.mm.term_runner import ForceFieldRunner, TermRunner, TorchForceRunner
 from qmmlmm.mm.torch_force import create_torch_force, unavailable_because
 from qmmlmm.setting_checks import check_choice
@@ -82,7 +82,7 @@ def create_mixed_system(
             "together (with Modeller, the Topology after addExtraParticles)"
         )
     labels = particle_labels(topology)
-    resolved = {region: resolve_region(region, topology, system, labels) for region in hamiltonian.regions}
+    resolved = resolve_regions(hamiltonian.regions, topology, system, labels)
     removals = regions_to_remove(hamiltonian, resolved)
     layouts = build_layouts(system, hamiltonian, resolved, labels)
     for term, layout in zip(hamiltonian.terms, layouts, strict=True):
