@@ -11,6 +11,7 @@ from typing import TypeVar
 import openmm
 from openmm import app, unit
 
+from qmmlmm.commands.amber_files import read_amber
 from qmmlmm.coupling.region import Region
 from qmmlmm.errors import InputFileError, SettingError, listed, nearest
 from qmmlmm.mm.selection import select
@@ -205,7 +206,7 @@ def read_system(table: Table, folder: Path) -> tuple[app.Topology, openmm.System
     Raises
     ------
     InputFileError
-        If a key is unknown or missing, or has a wrong value.
+        If a key is unknown or missing, or has a wrong value, or OpenMM refuses a file.
     """
     table.check_keys(("prmtop", "coordinates", "pdb", "force_field", "cutoff", "constraints", "no_box"))
     constraints = CONSTRAINTS[
@@ -216,9 +217,7 @@ def read_system(table: Table, folder: Path) -> tuple[app.Topology, openmm.System
         cutoff = check_positive("[system] cutoff", table.number("cutoff", 0.9), "nm", error=InputFileError)
         method |= {"nonbondedMethod": app.PME, "nonbondedCutoff": cutoff * unit.nanometer}
     if "prmtop" in table:
-        coordinates = app.AmberInpcrdFile(str(folder / table.text("coordinates")))
-        prmtop = app.AmberPrmtopFile(str(folder / table.text("prmtop")), periodicBoxVectors=coordinates.boxVectors)
-        return prmtop.topology, prmtop.createSystem(**method), coordinates.positions
+        return read_amber(folder / table.text("prmtop"), folder / table.text("coordinates"), method)
     pdb = app.PDBFile(str(folder / table.text("pdb")))
     force_field = app.ForceField(*table.texts("force_field"))
     return pdb.topology, force_field.createSystem(pdb.topology, **method), pdb.positions

@@ -107,7 +107,7 @@ def _run(options: argparse.Namespace) -> int:
             record=output / "transitions.csv",
             progress=lambda done: bar.update(done - bar.n),
         )
-    title = f"{region.name}: {kind}, {potential.method}/{potential.basis}"
+    title = f"{region.name}: {kind}, {potential.method_name}"
     report = write_spectrum_report(output, transitions, title=title, full_width=settings.full_width)
     sys.stdout.write(report.read_text(encoding="utf-8"))
     return 0

@@ -39,7 +39,7 @@ def raise_error(name: str, message: str) -> None:
     message : str
         One line.
     """
-    if torch.jit.is_scripting():
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
         raise RuntimeError("qmmlmm " + name + ": " + message)
     _raise(name, message)
 

@@ -12,8 +12,8 @@ from qmmlmm.mm.electrostatics import force_field_charges, nonbonded_force
 from qmmlmm.units import FloatArray
 
 ADVICE = (
-    "the terms of the mixed System still feel the charges of the time when it was created. Change the System of the force "
-    "field and call create_mixed_system again"
+    "the terms of the mixed System still feel the charges of the time when it was created. Change the System of the "
+    "force field and call create_mixed_system again"
 )
 
 

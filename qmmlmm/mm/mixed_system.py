@@ -227,10 +227,13 @@ class MixedSystem:
         ------
         EvaluationError
             If a term fails; also other exceptions of a term, in their original class.
-        HamiltonianError, UnsupportedSystemError
-            If the System was changed, see `check_unchanged`.
+        HamiltonianError
+            If the Force of a term was removed or renamed.
+
+        Notes
+        -----
+        Samplers call it at every step. Unlike `term_energies` it does not read the charges of all particles again.
         """
-        self.check_unchanged(context)
         derivatives = dict.fromkeys(self._hamiltonian.parameters, 0.0)
         for name, mixed in self._terms.items():
             slopes = mixed.term.weight.slopes
@@ -393,7 +396,8 @@ class MixedSystem:
     def raise_original(self, error: BaseException) -> NoReturn:
         """Raise the exception of the term that ended a simulation, in its original class.
 
-        It is an `EvaluationError` where a model itself fails. OpenMM turns exceptions in terms, Ctrl-C among them, into an `OpenMMException`. Use it as::
+        It is an `EvaluationError` where the code of a model fails. OpenMM turns exceptions in terms, Ctrl-C among
+        them, into an `OpenMMException`. Use it as::
 
             try:
                 simulation.step(1000)
@@ -424,7 +428,7 @@ def _feels_charges(mixed: MixedTerm) -> bool:
     """Return whether a term holds charges of the force field: of its surroundings, its images or its own."""
     potential = mixed.term.potential
     return (
-        mixed.layout.surroundings is not None
+        mixed.term.embedding == "electrostatic"
         or potential.capabilities.long_range
         or isinstance(potential, ForceFieldPotential)
     )

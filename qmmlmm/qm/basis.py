@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyscf import gto
 from pyscf.data import elements
@@ -37,9 +37,9 @@ def symbols_of(atomic_numbers: Iterable[int], term: str) -> list[str]:
     return symbols
 
 
-def check_basis(basis: str | BasisByElement) -> None:
+def check_basis(basis: str | Mapping[str, str]) -> None:
     """Raise PotentialError if PySCF has no Gaussian basis set of a name."""
-    if isinstance(basis, BasisByElement):
+    if isinstance(basis, Mapping):
         for symbol, name in basis.items():
             if symbol != DEFAULT and symbol not in elements.ELEMENTS:
                 raise PotentialError(f"the basis by element has an entry for {symbol!r}, which is no element")

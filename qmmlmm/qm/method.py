@@ -197,9 +197,9 @@ def _check_dispersion(method: str, parsed: ParsedMethod, numbers: set[int]) -> N
     )
     if made_for and (parsed.dispersion is None or any(name.endswith("_3C") for name in made_for)):
         raise PotentialError(
-            f"the functional {method!r} ({made_for[0]} in libxc) is made for a dispersion correction, which PySCF leaves "
-            "out under this name; choose one whose correction PySCF computes, such as 'wb97x-d3bj', 'wb97m-v' or "
-            "'b3lyp-d3bj'"
+            f"the functional {method!r} ({made_for[0]} in libxc) is made for a dispersion correction, which PySCF "
+            "leaves out under this name; choose one whose correction PySCF computes, such as 'wb97x-d3bj', 'wb97m-v' "
+            "or 'b3lyp-d3bj'"
         )
     if parsed.dispersion is None:
         return
@@ -219,7 +219,8 @@ def _check_dispersion(method: str, parsed: ParsedMethod, numbers: set[int]) -> N
     except RuntimeError as error:
         raise PotentialError(
             f"method {method!r}: the dispersion correction {parsed.dispersion} has no parameters for "
-            f"{parsed.parameters!r} ({error}); choose another version of {listed(DISP_VERSIONS, 9)}, or another functional"
+            f"{parsed.parameters!r} ({error}); choose another version of {listed(DISP_VERSIONS, 9)}, or another "
+            "functional"
         ) from error
 
 

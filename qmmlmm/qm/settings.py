@@ -47,7 +47,7 @@ class PySCFSettings:
         check_method(self.method)
         if isinstance(self.basis, Mapping) and not isinstance(self.basis, BasisByElement):
             object.__setattr__(self, "basis", BasisByElement(self.basis))
-        check_basis(self.basis_sets)
+        check_basis(self.basis)
         check_flag("follow_state", self.follow_state, PotentialError)
         for name, flag in (("density_fit", self.density_fit), ("unrestricted", self.unrestricted)):
             if flag is not None:
@@ -129,7 +129,7 @@ class PySCFSettings:
     @property
     def basis_sets(self) -> str | BasisByElement:
         """The basis set of all elements, or those by element."""
-        return self.basis if isinstance(self.basis, str | BasisByElement) else BasisByElement(self.basis)
+        return self.basis if isinstance(self.basis, str) else BasisByElement(self.basis)
 
     @property
     def fits_density(self) -> bool:

@@ -217,6 +217,8 @@ class RunDirectory:
         ------
         RunDirectoryError
             If the run was not resumed, is attached already or closed, or its trajectory has another interval.
+        HamiltonianError, UnsupportedSystemError
+            If a term's Force was removed or charges of the System were changed, see `MixedSystem.check_unchanged`.
         """
         self._check_open()
         if self._reporter is not None:
@@ -232,6 +234,7 @@ class RunDirectory:
             checked_interval(name, value)
         if trajectory_format not in FORMATS:
             raise RunDirectoryError(f"trajectory_format is one of {listed(FORMATS)}, got {trajectory_format!r}")
+        self._mixed.check_unchanged(simulation.context)
         output: RunOutput = {
             "trajectory": f"trajectory.{trajectory_format}",
             "trajectory_interval": trajectory_interval,

@@ -90,6 +90,8 @@ class AdaptiveCorrection:
         If there is no such parameter or term.
     SettingError
         If thresholds or counts are out of range.
+    UnsupportedSystemError
+        If charges of the System were changed after it was created.
 
     Notes
     -----
@@ -140,6 +142,7 @@ class AdaptiveCorrection:
         ):
             check_whole_number(name, count, what="a whole number of steps")
         context = simulation.context
+        mixed.check_unchanged(context)
         self.simulation = simulation
         self._mixed, self._context, self._parameter = mixed, context, parameter
         self._check_interval, self._ramp_steps, self._calm_steps = check_interval, ramp_steps, calm_steps
@@ -165,6 +168,7 @@ class AdaptiveCorrection:
         EvaluationError
             If a term fails; also other exceptions of a term, in their original class.
         """
+        self._mixed.check_unchanged(self._context)
         done = 0
         try:
             while done < steps:

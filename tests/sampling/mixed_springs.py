@@ -52,6 +52,9 @@ class MixedSprings:
     def term_energies(self, context: openmm.Context) -> dict[str, unit.Quantity]:
         return {"MM": context.getState(energy=True).getPotentialEnergy()}
 
+    def check_unchanged(self, context: openmm.Context) -> None:
+        pass
+
     def describe(self) -> dict[str, Any]:
         return {"energy": self.energy}
 
