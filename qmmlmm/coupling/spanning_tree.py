@@ -17,14 +17,17 @@ class SpanningTree:
     Parameters
     ----------
     children, parents : (n_atoms - 1,) int arrays
-        Each step leads from a parent to a child.
+        Each step leads from a parent to a child; steps along bonds are first.
     paths : (n_atoms, n_atoms - 1) float array
         One for the steps on the way from the first atom to each atom, zero for others.
+    n_bonds : int
+        Number of steps along bonds.
     """
 
     children: IntArray
     parents: IntArray
     paths: FloatArray
+    n_bonds: int
 
 
 def spanning_tree(n_atoms: int, bonds: IntArray, anchor: int) -> SpanningTree:
@@ -58,17 +61,24 @@ def spanning_tree(n_atoms: int, bonds: IntArray, anchor: int) -> SpanningTree:
             order.extend(reached)
             frontier = reached
 
+    centres = []
     grow(anchor)
     while len(parent) < n_atoms:
         left = [atom for atom in range(n_atoms) if atom not in parent]
         centre = left[topological_center(left, pairs)]
         parent[centre] = anchor
         order.append(centre)
+        centres.append(centre)
         grow(centre)
-    steps = order[1:]
+    steps = [atom for atom in order[1:] if atom not in centres] + centres
+    number = {child: k for k, child in enumerate(steps)}
     paths = np.zeros((n_atoms, len(steps)))
-    for number, child in enumerate(steps):
+    for child in order[1:]:
         paths[child] = paths[parent[child]]
-        paths[child, number] = 1.0
-    children = np.array(steps, dtype=np.int64)
-    return SpanningTree(children, np.array([parent[child] for child in steps], dtype=np.int64), paths)
+        paths[child, number[child]] = 1.0
+    return SpanningTree(
+        np.array(steps, dtype=np.int64),
+        np.array([parent[child] for child in steps], dtype=np.int64),
+        paths,
+        len(steps) - len(centres),
+    )

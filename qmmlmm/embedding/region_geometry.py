@@ -46,7 +46,7 @@ def tensors_of(geometry: Geometry) -> tuple[Tensor, Tensor | None]:
     return torch.from_numpy(geometry.positions), None if geometry.box is None else torch.from_numpy(geometry.box)
 
 
-def image_steps(displacements: Tensor, box: Tensor, around: Tensor) -> Tensor:
+def image_steps(displacements: Tensor, box: Tensor, n_short: int, around: Tensor) -> Tensor:
     """Return the numbers of box vectors that take displacements to their shortest images.
 
     Parameters
@@ -54,6 +54,8 @@ def image_steps(displacements: Tensor, box: Tensor, around: Tensor) -> Tensor:
     displacements : (n, 3) tensor, bohr
     box : (3, 3) tensor, bohr
         Reduced box vectors of OpenMM, in rows.
+    n_short : int
+        Number of displacements, the first ones, whose shortest image is well within half the box.
     around : (27, 3) tensor
         `AROUND`.
 
@@ -67,10 +69,13 @@ def image_steps(displacements: Tensor, box: Tensor, around: Tensor) -> Tensor:
     reduced = reduced + along_b[:, None] * box[1]
     along_a = -torch.round(reduced[:, 0] / box[0, 0])
     reduced = reduced + along_a[:, None] * box[0]
-    # In a skewed box a neighbour of this image may be nearer.
-    trial = reduced[:, None, :] + torch.matmul(around, box)
-    nearest = (trial * trial).sum(dim=-1).argmin(dim=1)
-    return torch.stack([along_a, along_b, along_c], dim=1) + around[nearest]
+    steps = torch.stack([along_a, along_b, along_c], dim=1)
+    if n_short < displacements.shape[0]:
+        # In a skewed box a neighbour of this image may be nearer.
+        trial = reduced[n_short:, None, :] + torch.matmul(around, box)
+        nearest = (trial * trial).sum(dim=-1).argmin(dim=1)
+        steps = torch.cat([steps[:n_short], steps[n_short:] + around[nearest]])
+    return steps
 
 
 def shortest_lattice_vector(box: Tensor, around: Tensor) -> Tensor:
@@ -139,6 +144,7 @@ class RegionGeometry(torch.nn.Module):
         n_sites = len(layout.atoms) + len(layout.link_bonds)
         self.site_names: List[str] = [layout.site_name(k) for k in range(n_sites)]  # noqa: UP006
         tree = spanning_tree(len(layout.atoms), layout.bonds, self.anchor)
+        self.n_bonds_in_tree = tree.n_bonds
         self.register_buffer("tree_children", torch.tensor(tree.children))
         self.register_buffer("tree_parents", torch.tensor(tree.parents))
         self.register_buffer("tree_paths", torch.tensor(tree.paths))
@@ -177,7 +183,7 @@ class RegionGeometry(torch.nn.Module):
         if self.periodic and sites.shape[0] > 1:
             vectors = required_box(box)
             edges = sites[self.tree_children] - sites[self.tree_parents]
-            steps = torch.matmul(self.tree_paths, image_steps(edges, vectors, self.around))
+            steps = torch.matmul(self.tree_paths, image_steps(edges, vectors, self.n_bonds_in_tree, self.around))
             sites = sites + torch.matmul(steps, vectors)
         if self.link_hosts.shape[0] > 0:
             bonds = self._cut_bonds(positions, box)
@@ -189,12 +195,12 @@ class RegionGeometry(torch.nn.Module):
 
     def _check_width(self, sites: Tensor, box: Tensor) -> None:
         """Raise EvaluationError if two sites are further apart than half the distance of a particle to its image."""
-        half = 0.5 * shortest_lattice_vector(box, self.around)
-        from_anchor = _lengths(sites - sites[self.anchor]).max()
-        if bool(2.0 * from_anchor < half):
+        extent = sites.amax(dim=0) - sites.amin(dim=0)
+        diagonal = torch.sqrt((extent * extent).sum())
+        if bool(diagonal < 0.5 * torch.diagonal(box).min()):  # no image is nearer than this
             return
-        between = sites[:, None, :] - sites[None, :, :]
-        distances = torch.sqrt((between * between).sum(dim=-1)).reshape(-1)
+        half = 0.5 * shortest_lattice_vector(box, self.around)
+        distances = torch.cdist(sites, sites, compute_mode="donot_use_mm_for_euclid_dist").reshape(-1)
         widest = int(distances.argmax())
         if bool(distances[widest] >= half):
             n = sites.shape[0]

@@ -54,8 +54,8 @@ def create_mixed_system(
     remove_constraints : bool
         Whether to remove constraints between two atoms of a region.
     ml_backend : {"auto", "torchforce", "pythonforce"}
-        Force of ML terms; "auto" is TorchForce, or with a warning PythonForce if the plug-in cannot be loaded. Some calls
-        of OpenMM need "pythonforce", see Notes.
+        Force of ML terms; "auto" is TorchForce, or with a warning PythonForce if the plug-in cannot be loaded. Some
+        calls of OpenMM need "pythonforce", see Notes.
     ml_precision : {"double", "mixed"}
         "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision, as
         OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies and forces then differ

@@ -36,12 +36,18 @@ class FeltCharges:
 
     @classmethod
     def of(cls, system: openmm.System) -> FeltCharges:
-        """Return the charges of a System with one NonbondedForce."""
+        """Return the charges of a System.
+
+        Raises
+        ------
+        UnsupportedSystemError
+            If there is not exactly one NonbondedForce.
+        """
         force = nonbonded_force(system)
         return cls(force_field_charges(system), _offsets(force), force.getNonbondedMethod())
 
     def check(self, system: openmm.System) -> None:
-        """Raise UnsupportedSystemError if a System has other charges now, or another nonbonded method.
+        """Raise UnsupportedSystemError if a System has other charges, or another nonbonded method.
 
         Notes
         -----

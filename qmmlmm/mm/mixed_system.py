@@ -17,7 +17,6 @@ from qmmlmm.errors import HamiltonianError, listed, nearest
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.description import SystemDescription, describe
 from qmmlmm.mm.felt_charges import FeltCharges
-from qmmlmm.mm.force_field_potential import ForceFieldPotential
 from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.python_force import state_parameter
 from qmmlmm.mm.term_energies import mean_seconds, shortest_seconds, term_energy
@@ -425,10 +424,5 @@ class MixedSystem:
 
 
 def _feels_charges(mixed: MixedTerm) -> bool:
-    """Return whether a term holds charges of the force field: of its surroundings, its images or its own."""
-    potential = mixed.term.potential
-    return (
-        mixed.term.embedding == "electrostatic"
-        or potential.capabilities.long_range
-        or isinstance(potential, ForceFieldPotential)
-    )
+    """Return whether a term keeps charges of the force field, of its surroundings or of its images."""
+    return mixed.term.embedding == "electrostatic" or mixed.term.potential.capabilities.long_range

@@ -31,6 +31,8 @@ class TermSurfaces:
     ------
     HamiltonianError
         If the term has only one state, follows a state itself, or has a coefficient that depends on a parameter.
+    UnsupportedSystemError
+        If charges of the System were changed after it was created.
     """
 
     def __init__(self, mixed: MixedSystem, term: str, *, couplings: bool = False) -> None:
@@ -47,6 +49,7 @@ class TermSurfaces:
             )
         if mixed_term.term.weight.slopes:
             raise HamiltonianError(f"the coefficient of term {term!r} depends on a parameter; make it a number")
+        mixed.check_unchanged()
         self._mixed = mixed
         self._term = term
         self._couplings = couplings

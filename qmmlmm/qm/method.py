@@ -71,7 +71,7 @@ def parse_method(method: str) -> ParsedMethod:
             f"method {method!r}: other programs may mean another functional by this name; this PySCF computes "
             f"{functional!r} with the correction {version}:{parameters}",
             QmmlmmWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
     # PySCF writes '' for the functional's own choice, and False for none.
     return ParsedMethod(str(functional), nonlocal_correlation is not False, version, parameters, bool(three_body))

@@ -20,6 +20,8 @@ def test_a_further_molecule_follows_the_anchor_by_its_centre():
     tree = spanning_tree(6, np.array([[0, 1], [1, 2], [3, 4], [4, 5]]), 1)
     assert (1, 4) in zip(tree.parents.tolist(), tree.children.tolist(), strict=True)
     assert tree.paths[3].sum() == 2
+    assert tree.children[-1] == 4  # after the steps along bonds
+    assert tree.n_bonds == 4
 
 
 def test_one_atom_has_no_steps():

@@ -86,8 +86,10 @@ def test_a_name_that_other_programs_read_otherwise_gives_a_warning():
     from pyscf.scf.dispersion import parse_dft
 
     parse_dft.cache_clear()
-    with pytest.warns(QmmlmmWarning, match="'wb97x-d4': other programs may mean .* computes 'wb97x' with .* d4:wb97x"):
-        parse_method("wb97x-d4")
+    message = "'wb97x-d4': other programs may mean .* computes 'wb97x' with .* d4:wb97x"
+    with pytest.warns(QmmlmmWarning, match=message) as record:
+        PySCFPotential("wb97x-d4", "sto-3g")
+    assert record[0].filename == __file__
 
 
 class Refuses:
