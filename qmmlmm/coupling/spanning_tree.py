@@ -46,30 +46,18 @@ def spanning_tree(n_atoms: int, bonds: IntArray, anchor: int) -> SpanningTree:
     for a, b in pairs:
         neighbours[a].append(b)
         neighbours[b].append(a)
-    parent: dict[int, int] = {anchor: anchor}
-    order = [anchor]
-
-    def grow(start: int) -> None:
-        frontier = [start]
-        while frontier:
-            reached = []
-            for atom in frontier:
-                for other in sorted(neighbours[atom]):
-                    if other not in parent:
-                        parent[other] = atom
-                        reached.append(other)
-            order.extend(reached)
-            frontier = reached
-
+    parent = {anchor: anchor}
+    order = _grow(anchor, neighbours, parent)
     centres = []
-    grow(anchor)
-    while len(parent) < n_atoms:
-        left = [atom for atom in range(n_atoms) if atom not in parent]
-        centre = left[topological_center(left, pairs)]
+    for first in range(n_atoms):
+        if first in parent:
+            continue
+        molecule = sorted(_grow(first, neighbours, {first: first}))
+        inside = set(molecule)
+        centre = molecule[topological_center(molecule, [bond for bond in pairs if bond[0] in inside])]
         parent[centre] = anchor
-        order.append(centre)
         centres.append(centre)
-        grow(centre)
+        order += _grow(centre, neighbours, parent)
     steps = [atom for atom in order[1:] if atom not in centres] + centres
     number = {child: k for k, child in enumerate(steps)}
     paths = np.zeros((n_atoms, len(steps)))
@@ -82,3 +70,14 @@ def spanning_tree(n_atoms: int, bonds: IntArray, anchor: int) -> SpanningTree:
         paths,
         len(steps) - len(centres),
     )
+
+
+def _grow(start: int, neighbours: list[list[int]], parent: dict[int, int]) -> list[int]:
+    """Return the molecule of an atom, nearest atoms first, and enter the parent of each atom."""
+    found = [start]
+    for atom in found:
+        for other in sorted(neighbours[atom]):
+            if other not in parent:
+                parent[other] = atom
+                found.append(other)
+    return found
