@@ -332,7 +332,9 @@ class _Search:
         """Return the atoms whose chain, or whose residue's insertion code, has one of some names."""
         compared = given[0] if given and given[0][0] == "comparison" else None
         names = [word[1:-1] if kind == "quoted" else word for kind, word in given[1 if compared else 0 :]]
-        if not names or (compared is not None and (compared[1] not in ("==", "!=") or len(names) > 1)):
+        a_range = any(kind == "word" and word in _COMPARISON_WORDS for kind, word in given)
+        wrong_comparison = compared is not None and (compared[1] not in ("==", "!=") or len(names) > 1)
+        if not names or a_range or wrong_comparison:
             raise self._error(f"{field!r} is followed by names, such as '{field} A B', or by '==' or '!=' and one name")
         found = np.isin(self._chain_of if field in _CHAIN_FIELDS else self._code_of, names)
         return ~found if compared is not None and compared[1] == "!=" else found

@@ -355,6 +355,7 @@ def test_chains_and_insertion_codes_are_selected_by_their_names(chains, selectio
         ("chain", "'chain' is followed by names, such as 'chain A B'"),
         ("chain < A", "'chain' is followed by names"),
         ("chain == A B", "and one name"),
+        ("chain A to B", "is followed by names"),
     ],
 )
 def test_a_chain_that_is_not_there_is_named(chains, selection, message):
