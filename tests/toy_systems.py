@@ -217,7 +217,8 @@ def chains_among_ions(
 ):
     """Return one or two chains among ions of both signs, in a box or, with shape None, without one.
 
-    Pairs inside a chain do not interact: as a region of fixed charges it gives the plain force field back.
+    Pairs inside a chain do not interact: as a region of fixed charges it gives the plain force field back. Its bonds
+    have no energy.
     """
     rng = np.random.default_rng(1)
     topology, system, force = app.Topology(), openmm.System(), openmm.NonbondedForce()
@@ -234,13 +235,16 @@ def chains_among_ions(
     ion_charges += (ion_charge - ion_charges.sum()) / 40
     for _ in ions:
         add_molecule(topology, "ION", [app.element.sodium], [])
-    for charge in np.concatenate([*charges, ion_charges]):
-        system.addParticle(20.0)
+    for atom, charge in zip(topology.atoms(), np.concatenate([*charges, ion_charges]), strict=True):
+        system.addParticle(atom.element.mass)
         force.addParticle(charge, 0.2, 0.1)
     for k in range(n_chains):
         for i in range(N_CHAIN):
             for j in range(i):
                 force.addException(N_CHAIN * k + i, N_CHAIN * k + j, 0.0, 0.2, 0.0)
+    bonds = openmm.HarmonicBondForce()
+    for first, second in topology.bonds():
+        bonds.addBond(first.index, second.index, 0.15, 0.0)
     positions = np.concatenate([chain_places, ions])
     if shape:
         system.setDefaultPeriodicBoxVectors(*box)
@@ -252,6 +256,7 @@ def chains_among_ions(
         # Molecules that the box cuts in two.
         positions = positions - np.floor(positions @ np.linalg.inv(box)) @ box
     system.addForce(force)
+    system.addForce(bonds)
     return SimpleNamespace(
         topology=topology,
         system=system,
@@ -289,10 +294,10 @@ def molecule_among_ions(periodic=True):
     places += [*(lattice @ box + 0.05 * rng.standard_normal((20, 3)))]
     charges = [0.3, -0.6, 0.3] + [0.4, -0.4] * 10
     for k, charge in enumerate(charges):
-        system.addParticle(16.0)
-        force.addParticle(charge, 0.2, 0.1)
         if k > 2:
             topology.addAtom("NA", app.element.sodium, topology.addResidue("ION", topology.addChain()))
+        system.addParticle((elements[k] if k <= 2 else app.element.sodium).mass)
+        force.addParticle(charge, 0.2, 0.1)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         force.addException(i, j, 0.0, 0.2, 0.0)
     if periodic:

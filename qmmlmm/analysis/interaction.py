@@ -261,7 +261,7 @@ def boundary_charges(mixed: MixedSystem, system: object, term: str | None = None
     layout = mixed.term(name).layout
     surroundings = layout.surroundings
     assert surroundings is not None
-    labels = [label.partition(" (index")[0] for label in particle_labels(mixed.topology)]
+    labels = [label.partition(" (chain")[0] for label in particle_labels(mixed.topology)]
     before = force_field_charges(system)
     if len(before) != len(labels):
         raise SettingError(

@@ -129,7 +129,7 @@ def _compute(file: Path, *, quiet: bool) -> int:
             record=output / "transitions.csv",
             progress=lambda done: bar.update(done - bar.n),
         )
-    title = f"{region.name}: {kind}, {potential.method}/{potential.basis}"
+    title = f"{region.name}: {kind}, {potential.method_name}"
     report = write_spectrum_report(output, transitions, title=title, full_width=settings.full_width)
     sys.stdout.write(report.read_text(encoding="utf-8"))
     return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.units import FloatArray, IntArray
@@ -69,6 +71,8 @@ class TermLayout:
     periodic : bool
     surroundings : Surroundings or None
         None with mechanical embedding.
+    bonds : (n_bonds, 2) int array
+        Positions in `atoms` of the bonded pairs inside the region, which make its molecules whole.
     labels : tuple of str
         Names of the particles in messages; if empty, messages give their indices.
     """
@@ -83,6 +87,7 @@ class TermLayout:
     link_distances: FloatArray
     periodic: bool
     surroundings: Surroundings | None
+    bonds: IntArray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
     labels: tuple[str, ...] = ()
 
     def particle_name(self, index: int) -> str:

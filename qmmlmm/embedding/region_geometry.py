@@ -2,13 +2,22 @@
 
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
+import itertools
+from typing import List  # noqa: UP035  (TorchScript reads it)
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from qmmlmm.coupling.layout import TermLayout
+from qmmlmm.coupling.spanning_tree import spanning_tree
+from qmmlmm.embedding.torch_errors import raise_error
 from qmmlmm.geometry import Geometry
-from qmmlmm.units import FloatArray
+from qmmlmm.units import BOHR_IN_NM, FloatArray
+
+# The box itself first, so that it wins where images are equally far.
+AROUND = sorted(itertools.product((0.0, 1.0, -1.0), repeat=3), key=lambda steps: sum(map(abs, steps)))
+"""Boxes next to a box, in numbers of box vectors."""
 
 
 def nearest_image(displacements: Tensor, box: Tensor) -> Tensor:
@@ -37,11 +46,56 @@ def tensors_of(geometry: Geometry) -> tuple[Tensor, Tensor | None]:
     return torch.from_numpy(geometry.positions), None if geometry.box is None else torch.from_numpy(geometry.box)
 
 
+def image_steps(displacements: Tensor, box: Tensor, n_short: int, around: Tensor) -> Tensor:
+    """Return the numbers of box vectors that take displacements to their shortest images.
+
+    Parameters
+    ----------
+    displacements : (n, 3) tensor, bohr
+    box : (3, 3) tensor, bohr
+        Reduced box vectors of OpenMM, in rows.
+    n_short : int
+        Number of displacements, the first ones, whose shortest image is well within half the box.
+    around : (27, 3) tensor
+        `AROUND`.
+
+    Returns
+    -------
+    (n, 3) tensor of whole numbers
+    """
+    along_c = -torch.round(displacements[:, 2] / box[2, 2])
+    reduced = displacements + along_c[:, None] * box[2]
+    along_b = -torch.round(reduced[:, 1] / box[1, 1])
+    reduced = reduced + along_b[:, None] * box[1]
+    along_a = -torch.round(reduced[:, 0] / box[0, 0])
+    reduced = reduced + along_a[:, None] * box[0]
+    steps = torch.stack([along_a, along_b, along_c], dim=1)
+    if n_short < displacements.shape[0]:
+        # In a skewed box a neighbour of this image may be nearer.
+        trial = reduced[n_short:, None, :] + torch.matmul(around, box)
+        nearest = (trial * trial).sum(dim=-1).argmin(dim=1)
+        steps = torch.cat([steps[:n_short], steps[n_short:] + around[nearest]])
+    return steps
+
+
+def shortest_lattice_vector(box: Tensor, around: Tensor) -> Tensor:
+    """Return the shortest distance between a particle and its own images, bohr; in very flat boxes a lower bound.
+
+    Notes
+    -----
+    A sum of box vectors with whole numbers that are not all -1, 0 or 1 is at least as long as 2 c_z, 1.5 b_y or a_x,
+    because the vectors are reduced.
+    """
+    vectors = torch.matmul(around[1:], box)
+    shortest = torch.sqrt((vectors * vectors).sum(dim=1)).min()
+    return torch.minimum(shortest, torch.minimum(2.0 * box[2, 2], 1.5 * box[1, 1]))
+
+
 def required_box(box: Tensor | None) -> Tensor:
     """Return the box of a periodic term."""
     if box is None:
-        # TorchScript raises built-in exceptions only; the text names the class.
-        raise RuntimeError("EvaluationError: a term of a periodic System was given no box")
+        # TorchScript has to see a raise here to know that there is a box below.
+        raise RuntimeError("qmmlmm EvaluationError: a term of a periodic System was given no box")
     return box
 
 
@@ -52,15 +106,26 @@ def _lengths(vectors: Tensor) -> Tensor:
 class RegionGeometry(torch.nn.Module):
     """Positions of a region's sites and of derived charges, with the chain rule of both.
 
-    A region is made whole around its anchor atom: each atom is taken at its image closest to the anchor. The region has
-    to be smaller than half the box.
+    A region is made whole by its bonds, from its anchor atom on. Each further molecule in it is taken at its image
+    closest to the anchor.
 
     Parameters
     ----------
     layout : TermLayout
+
+    Notes
+    -----
+    The largest distance between two sites has to be smaller than half the shortest distance between a particle and its
+    own images. Then each pair of sites is at its only nearest image, which is the pair that the force field leaves out,
+    and a region is nearer to itself than to its images. Without this limit molecules of a region would change the image
+    in which they are, and the energy would jump.
     """
 
     atoms: Tensor
+    tree_children: Tensor
+    tree_parents: Tensor
+    tree_paths: Tensor
+    around: Tensor
     link_hosts: Tensor
     link_partners: Tensor
     link_ratios: Tensor
@@ -74,6 +139,16 @@ class RegionGeometry(torch.nn.Module):
         self.periodic = layout.periodic
         self.n_particles = layout.n_particles
         self.anchor = int(layout.anchor)
+        self.name = layout.specification.name
+        self.nm = BOHR_IN_NM
+        n_sites = len(layout.atoms) + len(layout.link_bonds)
+        self.site_names: List[str] = [layout.site_name(k) for k in range(n_sites)]  # noqa: UP006
+        tree = spanning_tree(len(layout.atoms), layout.bonds, self.anchor)
+        self.n_bonds_in_tree = tree.n_bonds
+        self.register_buffer("tree_children", torch.tensor(tree.children))
+        self.register_buffer("tree_parents", torch.tensor(tree.parents))
+        self.register_buffer("tree_paths", torch.tensor(tree.paths))
+        self.register_buffer("around", torch.tensor(AROUND, dtype=torch.float64))
         self.register_buffer("atoms", torch.tensor(layout.atoms))
         self.register_buffer("link_hosts", torch.tensor(layout.link_bonds[:, 0]))
         self.register_buffer("link_partners", torch.tensor(layout.link_bonds[:, 1]))
@@ -85,8 +160,8 @@ class RegionGeometry(torch.nn.Module):
         else:
             bonds = torch.zeros((0, 2), dtype=torch.int64)
             fractions = torch.zeros(0, dtype=torch.float64)
-        self.register_buffer("derived_origins", bonds[:, 0].contiguous())
-        self.register_buffer("derived_targets", bonds[:, 1].contiguous())
+        self.register_buffer("derived_origins", bonds[:, 0].clone())
+        self.register_buffer("derived_targets", bonds[:, 1].clone())
         self.register_buffer("derived_fractions", fractions[:, None])
 
     @torch.jit.export
@@ -98,16 +173,46 @@ class RegionGeometry(torch.nn.Module):
         positions : (n_particles, 3) tensor, bohr
         box : (3, 3) tensor or None, bohr
             None without periodicity.
+
+        Raises
+        ------
+        EvaluationError
+            If the region is wider than half the box.
         """
-        atoms = positions[self.atoms]
+        sites = positions[self.atoms]
+        if self.periodic and sites.shape[0] > 1:
+            vectors = required_box(box)
+            edges = sites[self.tree_children] - sites[self.tree_parents]
+            steps = torch.matmul(self.tree_paths, image_steps(edges, vectors, self.n_bonds_in_tree, self.around))
+            sites = sites + torch.matmul(steps, vectors)
+        if self.link_hosts.shape[0] > 0:
+            bonds = self._cut_bonds(positions, box)
+            along = self.link_ratios + self.link_distances / _lengths(bonds)
+            sites = torch.cat([sites, sites[self.link_hosts] + along * bonds])
         if self.periodic:
-            origin = atoms[self.anchor]
-            atoms = origin + nearest_image(atoms - origin, required_box(box))
-        if self.link_hosts.shape[0] == 0:
-            return atoms
-        bonds = self._cut_bonds(positions, box)
-        along = self.link_ratios + self.link_distances / _lengths(bonds)
-        return torch.cat([atoms, atoms[self.link_hosts] + along * bonds])
+            self._check_width(sites, required_box(box))
+        return sites
+
+    def _check_width(self, sites: Tensor, box: Tensor) -> None:
+        """Raise EvaluationError if two sites are further apart than half the distance of a particle to its image."""
+        extent = sites.amax(dim=0) - sites.amin(dim=0)
+        diagonal = torch.sqrt((extent * extent).sum())
+        if bool(diagonal < 0.5 * torch.diagonal(box).min()):  # no image is nearer than this
+            return
+        half = 0.5 * shortest_lattice_vector(box, self.around)
+        distances = torch.cdist(sites, sites, compute_mode="donot_use_mm_for_euclid_dist").reshape(-1)
+        widest = int(distances.argmax())
+        if bool(distances[widest] >= half):
+            n = sites.shape[0]
+            first, second = widest // n, widest % n
+            apart = float(round(1000.0 * self.nm * float(distances[widest]))) / 1000.0
+            limit = float(round(1000.0 * self.nm * float(half))) / 1000.0
+            raise_error(
+                "EvaluationError",
+                f"term '{self.name}': the region is wider than half the box: {self.site_names[first]} and "
+                f"{self.site_names[second]} are {apart} nm apart, and half the distance of an atom to its nearest "
+                f"image is {limit} nm. Take a larger box, or keep the molecules of the region together by a restraint",
+            )
 
     def _cut_bonds(self, positions: Tensor, box: Tensor | None) -> Tensor:
         """Return m1 - q1 of the cut bonds, (n_links, 3) bohr."""

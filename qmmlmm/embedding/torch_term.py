@@ -19,7 +19,7 @@ from qmmlmm.embedding.model_inputs import ModelInputs
 from qmmlmm.embedding.region_geometry import RegionGeometry, tensors_of
 from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.embedding.surroundings_field import SurroundingsField
-from qmmlmm.errors import NonFiniteError
+from qmmlmm.embedding.torch_errors import check_positions, original_error, raise_error
 from qmmlmm.geometry import Geometry
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
 
@@ -70,6 +70,7 @@ class MechanicalTermModule(_TermModule):
         forces : (n_particles, 3) tensor, kJ/(mol nm)
         """
         # TorchForce passes positions that require a gradient, and freezes the module, which drops detach().
+        check_positions(positions, self.name)
         with torch.no_grad():
             all_positions = positions.to(torch.float64) * self.nm_in_bohr
             vectors = box
@@ -78,6 +79,7 @@ class MechanicalTermModule(_TermModule):
             sites = self.geometry.sites(all_positions, vectors).clone()
         sites = sites.requires_grad_(True)
         energy = self.model(self.inputs(sites))["energy"].sum()
+        # "holding the GIL" here: give create_mixed_system ml_backend="pythonforce", or minimise without a reporter.
         gradient = torch.autograd.grad([energy], [sites])[0]
         if gradient is None:
             gradient = torch.zeros_like(sites)
@@ -87,8 +89,7 @@ class MechanicalTermModule(_TermModule):
             energy = energy.to(torch.float64) * self.energy_unit
             forces = total * self.force_unit
         if not bool(torch.isfinite(energy + forces.sum())):
-            # TorchScript raises built-in exceptions only; the text names the class.
-            raise RuntimeError("NonFiniteError: energy or forces of the term are not numbers: " + self.name)
+            raise_error("NonFiniteError", "term '" + self.name + "' has an energy or forces that are not numbers")
         return energy, forces
 
 
@@ -125,6 +126,7 @@ class EmbeddedTermModule(_TermModule):
     def forward(self, positions: Tensor, box: Tensor | None = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006
         """Return energy and forces in OpenMM's units, as `MechanicalTermModule.forward`."""
         # As in MechanicalTermModule: the leaves of the model's graph are clones made without a graph.
+        check_positions(positions, self.name)
         with torch.no_grad():
             all_positions = positions.to(torch.float64) * self.nm_in_bohr
             vectors = box
@@ -146,6 +148,7 @@ class EmbeddedTermModule(_TermModule):
         inputs["near_positions"] = near
         inputs["near_charges"] = prepared.near_charges
         energy = self.model(inputs)["energy"].sum()
+        # "holding the GIL" here: give create_mixed_system ml_backend="pythonforce", or minimise without a reporter.
         gradients = torch.autograd.grad([energy], [sites, potential, field, near], allow_unused=True)
         explicit = torch.zeros_like(sites)
         charges = torch.zeros_like(potential)
@@ -169,8 +172,7 @@ class EmbeddedTermModule(_TermModule):
             energy = (energy.to(torch.float64) + once) * self.energy_unit
             forces = total * self.force_unit
         if not bool(torch.isfinite(energy + forces.sum())):
-            # TorchScript raises built-in exceptions only; the text names the class.
-            raise RuntimeError("NonFiniteError: energy or forces of the term are not numbers: " + self.name)
+            raise_error("NonFiniteError", "term '" + self.name + "' has an energy or forces that are not numbers")
         return energy, forces
 
 
@@ -225,9 +227,7 @@ class TorchTerm(RegionTerm):
             with torch.enable_grad():
                 energy, forces = self.module(*tensors_of(geometry))
         except (RuntimeError, torch.jit.Error) as error:
-            if "NonFiniteError" in str(error):
-                raise NonFiniteError(f"term {self.name!r} has an energy or forces that are not numbers") from error
-            raise
+            raise original_error(f"term {self.name!r}", str(error)) from error
         return float(energy.detach()), np.asarray(forces.detach().numpy(), dtype=float)
 
     @functools.cached_property

@@ -24,7 +24,7 @@ from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.own_images import without_own_images
 from qmmlmm.mm.python_force import PythonRunner, create_python_force
 from qmmlmm.mm.removal import RegionToRemove, remove_regions
-from qmmlmm.mm.term_layouts import build_layouts, particle_labels, regions_to_remove, resolve_region
+from qmmlmm.mm.term_layouts import build_layouts, particle_labels, regions_to_remove, resolve_regions
 from qmmlmm.mm.term_runner import ForceFieldRunner, TermRunner, TorchForceRunner
 from qmmlmm.mm.torch_force import create_torch_force, unavailable_because
 from qmmlmm.setting_checks import check_choice, check_flag, check_instance
@@ -46,7 +46,7 @@ def create_mixed_system(
     Parameters
     ----------
     topology : openmm.app.Topology
-        Topology with all bonds of the regions.
+        Topology with the elements, and with the bonds that regions cut. Other bonds may be only in the System.
     system : openmm.System
         System of the force field only, from ForceField, Amber, CHARMM or GROMACS files. It is not changed. Add biases,
         restraints and barostats to the System that is returned.
@@ -54,7 +54,8 @@ def create_mixed_system(
     remove_constraints : bool
         Whether to remove constraints between two atoms of a region.
     ml_backend : {"auto", "torchforce", "pythonforce"}
-        Force of ML terms; "auto" is TorchForce, or with a warning PythonForce if the plug-in cannot be loaded.
+        Force of ML terms; "auto" is TorchForce, or with a warning PythonForce if the plug-in cannot be loaded. Some
+        calls of OpenMM need "pythonforce", see Notes.
     ml_precision : {"double", "mixed"}
         "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision, as
         OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies and forces then differ
@@ -67,11 +68,23 @@ def create_mixed_system(
     Raises
     ------
     UnsupportedSystemError
-        If a part of the System cannot be treated correctly.
+        If a part of the System cannot be treated correctly, or only one of Topology and System has a bond across the
+        border of a region.
     RegionError, PotentialError, HamiltonianError
-        If a region or potential does not fit.
+        If a region or potential does not fit, or an element does not fit the mass.
     SettingError
         If an argument has another type.
+
+    Notes
+    -----
+    A region has to be narrower than half the box: each evaluation checks the largest distance between two of its atoms.
+
+    The terms feel the charges that the System has now. Charges, parameter offsets of charges and the nonbonded method
+    of the System that is returned cannot be changed later, see `MixedSystem.check_unchanged`.
+
+    Some calls of OpenMM hold Python's lock: a minimisation with a reporter, ``stepTo`` of integrators with variable
+    steps, and ``computeCurrentPressure`` of barostats. Torch computes no forces then, so that a TorchForce raises an
+    exception. With ``ml_backend="pythonforce"`` they work.
     """
     if isinstance(topology, openmm.System) and isinstance(system, app.Topology):
         raise SettingError(
@@ -91,7 +104,7 @@ def create_mixed_system(
         )
     check_electrostatics(system)
     labels = particle_labels(topology)
-    resolved = {region: resolve_region(region, topology, system, labels) for region in hamiltonian.regions}
+    resolved = resolve_regions(hamiltonian.regions, topology, system, labels)
     removals = regions_to_remove(hamiltonian, resolved)
     layouts = build_layouts(system, hamiltonian, resolved, labels)
     for term, layout in zip(hamiltonian.terms, layouts, strict=True):

@@ -12,13 +12,16 @@ from openmm import app, unit
 from qmmlmm.coupling.hamiltonian import Hamiltonian
 from qmmlmm.coupling.potential import Memory
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.embedding.torch_errors import is_of_torch, original_error
 from qmmlmm.errors import HamiltonianError, listed, nearest
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.description import SystemDescription, describe
+from qmmlmm.mm.felt_charges import FeltCharges
 from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.python_force import state_parameter
 from qmmlmm.mm.term_energies import mean_seconds, shortest_seconds, term_energy
 from qmmlmm.mm.term_layouts import ResolvedRegion
+from qmmlmm.mm.term_runner import TorchForceRunner
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
     check_instance,
@@ -61,6 +64,7 @@ class MixedSystem:
         self._hamiltonian = hamiltonian
         self._terms = dict(terms)
         self._regions = tuple(regions)
+        self._charges = FeltCharges.of(system) if any(_feels_charges(term) for term in terms.values()) else None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of a PythonForce has lost its name: OpenMM does not serialise it.
@@ -153,6 +157,29 @@ class MixedSystem:
         self._hamiltonian = Hamiltonian([mixed.term for mixed in terms.values()], parameters=parameters)
         self._terms = terms
 
+    def check_unchanged(self, context: openmm.Context | None = None) -> None:
+        """Raise if the System was changed so that it and its terms no longer belong to one Hamiltonian.
+
+        `term_energies`, samplers and run directories call it. Forces may be added, moved, and assigned to other force
+        groups.
+
+        Parameters
+        ----------
+        context : openmm.Context, optional
+            Context whose System is checked, which may be a copy; that of this object if not given.
+
+        Raises
+        ------
+        HamiltonianError
+            If the Force of a term was removed or renamed.
+        UnsupportedSystemError
+            If charges of the force field, or how they interact, were changed after `create_mixed_system`.
+        """
+        for name in self._terms:
+            self.force(name)
+        if self._charges is not None:
+            self._charges.check(self._system if context is None else context.getSystem())
+
     def term_energies(self, context: openmm.Context) -> dict[str, unit.Quantity]:
         """Return the energy of the force field and of each term, with its coefficient.
 
@@ -173,10 +200,13 @@ class MixedSystem:
         ------
         EvaluationError
             If a term fails; also other exceptions of a term, in their original class.
+        HamiltonianError, UnsupportedSystemError
+            If the System was changed, see `check_unchanged`.
         SettingError
             If it is no Context.
         """
         _check_context(context)
+        self.check_unchanged(context)
         try:
             total = context.getState(energy=True).getPotentialEnergy()
             energies = {name: term_energy(context, self._system, self.force(name)) for name in self._terms}
@@ -206,9 +236,15 @@ class MixedSystem:
         Raises
         ------
         EvaluationError
-            If a term fails; also other exceptions of a term.
+            If a term fails; also other exceptions of a term, in their original class.
+        HamiltonianError
+            If the Force of a term was removed or renamed.
         SettingError
             If it is no Context.
+
+        Notes
+        -----
+        Samplers call it at every step. Unlike `term_energies` it does not read the charges of all particles again.
         """
         _check_context(context)
         derivatives = dict.fromkeys(self._hamiltonian.parameters, 0.0)
@@ -216,7 +252,10 @@ class MixedSystem:
             slopes = mixed.term.weight.slopes
             if not slopes:
                 continue
-            energy = mixed.runner.energy_without_weight(context, self.force(name))
+            try:
+                energy = mixed.runner.energy_without_weight(context, self.force(name))
+            except openmm.OpenMMException as error:
+                self.raise_original(error)
             for parameter, factor in slopes:
                 derivatives[parameter] += factor * energy
         return {name: value * unit.kilojoule_per_mole for name, value in derivatives.items()}
@@ -376,7 +415,8 @@ class MixedSystem:
     def raise_original(self, error: BaseException) -> NoReturn:
         """Raise the exception of the term that ended a simulation, in its original class.
 
-        OpenMM turns exceptions in terms, Ctrl-C among them, into an `OpenMMException`. Use it as::
+        It is an `EvaluationError` where the code of a model fails. OpenMM turns exceptions in terms, Ctrl-C among
+        them, into an `OpenMMException`. Use it as::
 
             try:
                 simulation.step(1000)
@@ -392,6 +432,9 @@ class MixedSystem:
             original, mixed.runner.failure = mixed.runner.failure, None
             if original is not None and original is not error:
                 raise original from error
+        in_torch = [name for name, mixed in self._terms.items() if isinstance(mixed.runner, TorchForceRunner)]
+        if in_torch and isinstance(error, openmm.OpenMMException) and is_of_torch(str(error)):
+            raise original_error(f"term {' or '.join(map(repr, in_torch))}", str(error)) from error
         raise error
 
     def describe(self) -> SystemDescription:
@@ -402,3 +445,8 @@ class MixedSystem:
 
 def _check_context(context: object) -> None:
     check_instance("context", context, openmm.Context, "an openmm.Context, such as simulation.context")
+
+
+def _feels_charges(mixed: MixedTerm) -> bool:
+    """Return whether a term keeps charges of the force field, of its surroundings or of its images."""
+    return mixed.term.embedding == "electrostatic" or mixed.term.potential.capabilities.long_range

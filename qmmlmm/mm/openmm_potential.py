@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,11 +24,17 @@ from qmmlmm.embedding.fixed_charges import charges_in_field
 from qmmlmm.errors import EvaluationError, MissingDependencyError, PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.electrostatics import force_field_charges
-from qmmlmm.setting_checks import check_choice, check_flag, check_mapping
+from qmmlmm.setting_checks import check_choice, check_flag, check_mapping, check_whole_number
 from qmmlmm.units import BOHR_IN_NM, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, FloatArray
 
 if TYPE_CHECKING:
     import openmmml
+
+GRID_SPACING = 0.15
+"""Distance of atoms at which a model is asked whether it depends on charge and multiplicity, nm."""
+
+SAME_ENERGY = 1e-6
+"""Relative difference of energies in single precision that means that they are the same."""
 
 PLACEHOLDER_BOX = 10.0
 """Edge of the box with which a long-range model is created, nm."""
@@ -191,6 +198,8 @@ class OpenMMMLPotential(EvaluatedPotential):
     long_range : bool
         Whether the model has its own Ewald electrostatics: in a box it then gets the box, and the interaction of the
         region with its own images is subtracted from the force field.
+    charge, multiplicity : int, optional
+        Charge and multiplicity of the region for which the model was trained, if it does not take them as inputs.
 
     Raises
     ------
@@ -198,12 +207,23 @@ class OpenMMMLPotential(EvaluatedPotential):
         If openmm-ml is not installed.
     PotentialError
         If `potential` is something else, or a setting is invalid.
+
+    Notes
+    -----
+    Charge and multiplicity of the region are given to openmm-ml. ASE calculators find them as ``info["charge"]`` and
+    ``info["spin"]``, the multiplicity, and as initial charges and magnetic moments of the atoms.
+
+    If the region is charged or no singlet, and the energy of the model is the same for a neutral singlet, the region is
+    refused unless `charge` and `multiplicity` say that the model was trained for it. An ASE calculator is not tested in
+    this way, because it may have the charge as a setting of its own.
     """
 
     potential: openmmml.MLPotential
     options: Mapping[str, object] = field(default_factory=dict)
     platform: str = "Reference"
     long_range: bool = False
+    charge: int | None = None
+    multiplicity: int | None = None
     level: str = field(default="ML", init=False)
 
     def __post_init__(self) -> None:
@@ -220,6 +240,10 @@ class OpenMMMLPotential(EvaluatedPotential):
             )
         check_mapping("options", self.options, PotentialError)
         check_flag("long_range", self.long_range, PotentialError)
+        if self.charge is not None:
+            check_whole_number("charge", self.charge, at_least=-1000, error=PotentialError)
+        if self.multiplicity is not None:
+            check_whole_number("multiplicity", self.multiplicity, error=PotentialError)
         _check_platform(self.platform)
 
     def __repr__(self) -> str:
@@ -231,7 +255,7 @@ class OpenMMMLPotential(EvaluatedPotential):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Mechanical embedding only; openmm-ml checks elements, charge and multiplicity."""
+        """Mechanical embedding only; openmm-ml checks elements."""
         return Capabilities(frozenset({"mechanical"}), long_range=self.long_range)
 
     def create_evaluator(self, specification: RegionSpecification) -> OpenMMEvaluator:
@@ -240,8 +264,60 @@ class OpenMMMLPotential(EvaluatedPotential):
         Raises
         ------
         PotentialError
-            If openmm-ml cannot treat the region.
+            If openmm-ml cannot treat the region, or the model does not depend on its charge or multiplicity.
         """
+        for label, mine, asked in (
+            ("charge", self.charge, specification.charge),
+            ("multiplicity", self.multiplicity, specification.multiplicity),
+        ):
+            if mine is not None and mine != asked:
+                raise PotentialError(
+                    f"term {specification.name!r}: the model is for {label} {mine}, the region has {label} {asked}"
+                )
+        system = self._system(specification)
+        if not self._is_of_ase():
+            self._check_reads(specification, system)
+        return OpenMMEvaluator(specification.name, system, self.platform, None)
+
+    def _is_of_ase(self) -> bool:
+        from openmmml.models.asepotential import ASEPotentialImpl
+
+        return isinstance(self.potential._impl, ASEPotentialImpl)
+
+    def _check_reads(self, specification: RegionSpecification, system: openmm.System) -> None:
+        """Raise PotentialError if the energy does not depend on the charge of an ion or on a higher multiplicity."""
+        for label, mine, asked, usual, other in (
+            ("charge", self.charge, specification.charge, 0, replace(specification, charge=0)),
+            ("multiplicity", self.multiplicity, specification.multiplicity, 1, replace(specification, multiplicity=1)),
+        ):
+            if asked == usual or mine is not None:
+                continue
+            energies = [_energy_on_a_grid(found) for found in (system, self._system(other))]
+            if abs(energies[0] - energies[1]) <= SAME_ENERGY * max(1.0, abs(energies[0])):
+                raise PotentialError(
+                    f"term {specification.name!r}: the model does not depend on the {label}, and the region has "
+                    f"{label} {asked}; take a model that has it as an input, or, if this one was trained for this "
+                    f"region, give OpenMMMLPotential(..., {label}={asked})"
+                )
+
+    def _ase_atoms(self, specification: RegionSpecification, calculator: object) -> object:
+        """Return the atoms of a region for ASE, with its charge and unpaired electrons spread evenly.
+
+        Some calculators take both from there, and ASE sees by them that results of another charge do not count.
+        """
+        import ase
+
+        count = len(specification.atomic_numbers)
+        return ase.Atoms(
+            numbers=specification.atomic_numbers,
+            pbc=self.long_range,
+            charges=np.full(count, specification.charge / count),
+            magmoms=np.full(count, (specification.multiplicity - 1) / count),
+            calculator=calculator,
+        )
+
+    def _system(self, specification: RegionSpecification) -> openmm.System:
+        """Return the System that openmm-ml makes of a region."""
         topology = app.Topology()
         residue = topology.addResidue("REG", topology.addChain())
         for k, number in enumerate(specification.atomic_numbers):
@@ -251,10 +327,25 @@ class OpenMMMLPotential(EvaluatedPotential):
             # Shows openmm-ml that there is a box; each geometry has the real one.
             topology.setPeriodicBoxVectors(PLACEHOLDER_BOX * np.eye(3) * unit.nanometer)
         options = {"charge": specification.charge, "multiplicity": specification.multiplicity, **self.options}
+        if self._is_of_ase():
+            told = {"charge": specification.charge, "spin": specification.multiplicity}
+            options["info"] = told | dict(self.options.get("info", {}))  # type: ignore[call-overload]
+            if "calculator" in options and "aseAtoms" not in options:
+                options["aseAtoms"] = self._ase_atoms(specification, options["calculator"])
         try:
-            system = self.potential.createSystem(topology, removeCMMotion=False, **options)
+            return self.potential.createSystem(topology, removeCMMotion=False, **options)
         except Exception as error:
             raise PotentialError(
                 f"term {specification.name!r}: openmm-ml cannot treat this region: {type(error).__name__}: {error}"
             ) from error
-        return OpenMMEvaluator(specification.name, system, self.platform, None)
+
+
+def _energy_on_a_grid(system: openmm.System) -> float:
+    """Return the energy of a System with its atoms on a grid, kJ/mol."""
+    count = system.getNumParticles()
+    side = math.ceil(count ** (1.0 / 3.0))
+    places = GRID_SPACING * np.array([(k % side, k // side % side, k // side**2) for k in range(count)], dtype=float)
+    integrator = openmm.VerletIntegrator(0.001)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
+    context.setPositions(places)
+    return float(context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole))

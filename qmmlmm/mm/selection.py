@@ -1,4 +1,4 @@
-"""Selections of atoms in MDTraj's language, extended by distances and whole residues."""
+"""Selections of atoms in MDTraj's language, extended by distances, whole residues, chains and insertion codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from openmm import app, unit
 from scipy.spatial import cKDTree
 
-from qmmlmm.errors import SelectionError, listed, nearest
+from qmmlmm.errors import QmmlmmWarning, SelectionError, listed, nearest
 from qmmlmm.setting_checks import check_array, check_flag, check_instance
 from qmmlmm.units import FloatArray, Vectors, in_unit
 
@@ -34,11 +34,10 @@ _AND, _OR, _NOT = ("and", "&&"), ("or", "||"), ("not", "!")
 # MDTraj's parser fails for '>=' because it searches for '>' first; each of these is also a word.
 _COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _COMPARISON_WORDS = frozenset({*_COMPARISONS.values(), "to"})
-_WORD_FIELDS = frozenset({"name", "resname", "resn", "code", "rescode", "resc", "segment_id", "segname"}) | {
-    "type",
-    "element",
-    "symbol",
-}
+_WORD_FIELDS = frozenset({"name", "resname", "resn", "code", "rescode", "resc", "type", "element", "symbol"})
+# MDTraj knows none of these for a Topology of OpenMM, in which the segments of CHARMM files are chains.
+_CHAIN_FIELDS = frozenset({"chain", "chainname", "segid", "segname", "segment_id"})
+_CODE_FIELDS = frozenset({"icode", "insertion"})
 _NUMBER_FIELDS = frozenset(
     {"index", "n_bonds", "residue", "resSeq", "resid", "resi", "chainid", "mass"},
 )
@@ -46,7 +45,7 @@ _FLAGS = frozenset(
     {"all", "everything", "none", "nothing", "backbone", "is_backbone", "sidechain", "is_sidechain"}
     | {"protein", "is_protein", "nucleic", "is_nucleic", "water", "waters", "is_water"}
 )
-_RESERVED = _WORD_FIELDS | _NUMBER_FIELDS | _FLAGS | {"within", "same"}
+_RESERVED = _WORD_FIELDS | _CHAIN_FIELDS | _CODE_FIELDS | _NUMBER_FIELDS | _FLAGS | {"within", "same"}
 _UNITS = {"angstrom": 0.1, "angstroms": 0.1, "å": 0.1, "nm": 1.0, "nanometer": 1.0, "nanometers": 1.0}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -86,12 +85,20 @@ def select(
     SelectionError
         If nothing is selected, the selection cannot be read, or positions are missing or not finite.
 
+    Warns
+    -----
+    QmmlmmWarning
+        If something is selected, and one side of an ``or`` matches no atom.
+
     Notes
     -----
     Additions to MDTraj's language:
 
     - ``within 4 angstrom of X``, or ``nm``: all atoms within this distance of any atom of X, and X itself, as in VMD.
     - ``same residue as X``: all atoms of the residues with an atom of X.
+    - ``chain A B``: all atoms of the chains with these names; also ``segid``, because a segment of CHARMM files is a
+      chain in OpenMM. ``chainid`` counts from zero.
+    - ``icode A``: all atoms of the residues with this insertion code: residue 52A is ``resSeq 52 and icode A``.
 
     X is an expression in parentheses, or reaches to the next ``and`` or ``or``:
     ``within 4 angstrom of resname LIG and water`` means ``(within 4 angstrom of resname LIG) and water``.
@@ -127,6 +134,13 @@ def select(
         raise SelectionError(
             f"the selection {selection!r} matches none of the {len(mask)} atoms.{search.absent_names()}"
         )
+    if search.without_match:
+        warnings.warn(
+            f"in the selection {selection!r} no atom matches {listed(map(repr, search.without_match))}."
+            f"{search.absent_names()}",
+            QmmlmmWarning,
+            stacklevel=2,
+        )
     return tuple(int(index) for index in np.flatnonzero(mask))
 
 
@@ -148,11 +162,14 @@ class _Search:
                 "the atoms of the Topology are not numbered in the order of its chains and residues, so that "
                 "MDTraj would number them otherwise; build it chain by chain, or pass it through app.Modeller"
             )
+        self._chain_of = np.array([str(atom.residue.chain.id).strip() for atom in topology.atoms()])
+        self._code_of = np.array([str(atom.residue.insertionCode).strip() for atom in topology.atoms()])
         self._residue_of = np.array([atom.residue.index for atom in topology.atoms()], dtype=np.int64)
         self._tokens: list[tuple[str, str]] = []
         self._next = 0
         self._depth = 0
         self._wanted: list[tuple[str, str]] = []
+        self.without_match: list[str] = []
 
     def run(self) -> Mask:
         self._tokens = self._split()
@@ -173,12 +190,16 @@ class _Search:
             "residue": sorted({residue.name for residue in self._topology.residues}),
             "atom": sorted({atom.name for atom in self._topology.atoms}),
             "element": sorted({atom.element.symbol for atom in self._topology.atoms}),
+            "chain": sorted(set(self._chain_of.tolist()) - {""}),
+            "insertion code": sorted(set(self._code_of.tolist()) - {""}),
         }
+        kinds = {"resname": "residue", "resn": "residue", "name": "atom"}
+        kinds |= dict.fromkeys(_CHAIN_FIELDS, "chain") | dict.fromkeys(_CODE_FIELDS, "insertion code")
         text = ""
         for field, value in dict.fromkeys(self._wanted):
-            kind = {"resname": "residue", "resn": "residue", "name": "atom"}.get(field, "element")
+            kind = kinds.get(field, "element")
             if value not in known[kind]:
-                near = nearest(value, known[kind]) or f" It has: {listed(known[kind])}."
+                near = nearest(value, known[kind]) or f" It has: {listed(known[kind]) or 'none'}."
                 text += f" No {kind} is named {value!r} in the Topology.{near}"
         return text or " Each name occurs; use 'or' where one of several conditions is enough."
 
@@ -219,9 +240,15 @@ class _Search:
         return False
 
     def _any_of(self) -> Mask:
-        mask = self._all_of()
-        while self._take(*_OR):
-            mask = mask | self._all_of()
+        mask = np.zeros(self._n_atoms, dtype=np.bool_)
+        branches: list[tuple[str, Mask]] = []
+        while not branches or self._take(*_OR):
+            start = self._next
+            branch = self._all_of()
+            branches.append((" ".join(word for _, word in self._tokens[start : self._next]), branch))
+            mask = mask | branch
+        if len(branches) > 1:
+            self.without_match += [text for text, branch in branches if not branch.any()]
         return mask
 
     def _all_of(self) -> Mask:
@@ -306,6 +333,8 @@ class _Search:
             raise self._error(f"{field!r} takes no value; is 'and' or 'or' missing before {run[1][1]!r}?")
         if field not in _RESERVED and run[0][0] == "word" and not _NUMBER.fullmatch(field):
             raise self._error(f"{field!r} is not a keyword.{nearest(field, sorted(_RESERVED))}")
+        if field in _CHAIN_FIELDS | _CODE_FIELDS:
+            return self._named(field, run[1:])
         text = " ".join(words)
         try:
             return self._matches(text)
@@ -320,6 +349,17 @@ class _Search:
         mask[np.asarray(found, dtype=np.int64)] = True
         return mask
 
+    def _named(self, field: str, given: list[tuple[str, str]]) -> Mask:
+        """Return the atoms whose chain, or whose residue's insertion code, has one of some names."""
+        compared = given[0] if given and given[0][0] == "comparison" else None
+        names = [word[1:-1] if kind == "quoted" else word for kind, word in given[1 if compared else 0 :]]
+        a_range = any(kind == "word" and word in _COMPARISON_WORDS for kind, word in given)
+        wrong_comparison = compared is not None and (compared[1] not in ("==", "!=") or len(names) > 1)
+        if not names or a_range or wrong_comparison:
+            raise self._error(f"{field!r} is followed by names, such as '{field} A B', or by '==' or '!=' and one name")
+        found = np.isin(self._chain_of if field in _CHAIN_FIELDS else self._code_of, names)
+        return ~found if compared is not None and compared[1] == "!=" else found
+
     def _value(self, field: str, kind: str, word: str) -> str:
         """Quote a name that MDTraj would split, such as 1HB, Na+ or H5'."""
         if kind == "comparison" or (kind == "word" and word in _COMPARISON_WORDS):
@@ -329,7 +369,7 @@ class _Search:
                 return word
             raise self._error(f"is 'and' or 'or' missing before {word!r}? Quote it if it is a name")
         name = word[1:-1] if kind == "quoted" else word
-        if field in ("name", "resname", "resn", "type", "element", "symbol"):
+        if field in ("name", "resname", "resn", "type", "element", "symbol") or field in _CHAIN_FIELDS | _CODE_FIELDS:
             self._wanted.append((field, name))
         if field in _NUMBER_FIELDS and not _NUMBER.fullmatch(word):
             raise self._error(f"{field!r} takes numbers, got {word!r}; a range is written '{field} 5 to 10'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import openmm
 from openmm import app
 
 from qmmlmm.coupling.boundary_charges import redistribute
+from qmmlmm.coupling.cut_bonds import BondGraph
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.layout import Surroundings, TermLayout
 from qmmlmm.coupling.link_atoms import LinkBond, find_link_bonds, topological_center
@@ -18,7 +19,9 @@ from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.coupling.region import Region
 from qmmlmm.coupling.smeared_charges import source_widths
 from qmmlmm.errors import QmmlmmWarning, RegionError, UnsupportedSystemError, listed
+from qmmlmm.mm.bonds import KnownBonds, known_bonds
 from qmmlmm.mm.electrostatics import ElectrostaticsSettings, electrostatics_settings, force_field_charges
+from qmmlmm.mm.element_check import check_elements
 from qmmlmm.mm.removal import Embedding, RegionToRemove
 from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
 from qmmlmm.units import BOHR_IN_NM, FloatArray, IntArray
@@ -42,7 +45,7 @@ class ResolvedRegion:
     particles : tuple of int
         Atoms of the region and their virtual sites.
     bonds : tuple of (int, int)
-        Bonds of the Topology inside the region.
+        Bonds inside the region.
     link_bonds : tuple of LinkBond
     atomic_numbers : (n_atoms + n_links,) int array
     anchor : int
@@ -59,20 +62,34 @@ class ResolvedRegion:
 
 
 def particle_labels(topology: app.Topology) -> list[str]:
-    """Return the names of the atoms in messages: residue, its number, atom name and index."""
-    return [f"{atom.residue.name}{atom.residue.id}:{atom.name} (index {atom.index})" for atom in topology.atoms()]
+    """Return the names of the atoms in messages: residue, its number with insertion code, atom name, chain, index."""
+    return [
+        f"{residue.name}{residue.id}{residue.insertionCode.strip()}:{atom.name} (chain {chain.id}, index {atom.index})"
+        for chain in topology.chains()
+        for residue in chain.residues()
+        for atom in residue.atoms()
+    ]
 
 
-def resolve_region(
-    region: Region, topology: app.Topology, system: openmm.System, labels: Sequence[str]
-) -> ResolvedRegion:
-    """Return a region with its cut bonds and virtual sites.
+def resolve_regions(
+    regions: Iterable[Region], topology: app.Topology, system: openmm.System, labels: Sequence[str]
+) -> dict[Region, ResolvedRegion]:
+    """Return regions with their cut bonds and virtual sites.
 
     Raises
     ------
     RegionError, UnsupportedSystemError
-        If atoms are out of range, a cut is not allowed, a virtual site is cut, or bonds are missing.
+        If atoms are out of range, a cut is not allowed, a virtual site is cut, elements and masses disagree, or only
+        one of Topology and System has a bond across the border of a region.
     """
+    numbers = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
+    known = known_bonds(topology, system, numbers)
+    return {region: _resolve(region, numbers, known, system, labels) for region in regions}
+
+
+def _resolve(
+    region: Region, numbers: Sequence[int], known: KnownBonds, system: openmm.System, labels: Sequence[str]
+) -> ResolvedRegion:
     n = system.getNumParticles()
     outside = [a for a in region.atoms if a >= n]
     if outside:
@@ -80,7 +97,6 @@ def resolve_region(
             f"region {region.name!r} has atom indices beyond the last particle {n - 1}: {listed(outside)}; "
             "was it made for another Topology?"
         )
-    numbers = [0 if atom.element is None else atom.element.atomic_number for atom in topology.atoms()]
     particles = complete_with_virtual_sites(system, region.atoms)
     atoms = [p for p in particles if not system.isVirtualSite(p)]
     nameless = [labels[a] for a in atoms if numbers[a] == 0]
@@ -90,11 +106,13 @@ def resolve_region(
         )
     if not atoms:
         raise RegionError(f"region {region.name!r} holds virtual sites only: {listed(labels[p] for p in particles)}")
-    orders = [(b[0].index, b[1].index, _bond_order(b)) for b in topology.bonds()]
-    _check_bonds_known(region.name, atoms, orders, system, labels)
-    links = find_link_bonds(region, atoms, orders, numbers, labels)
+    graph = BondGraph.of(known.bonds, numbers)
+    outside = sorted({m for a in atoms for m in graph.neighbours.get(a, ())} - set(atoms))
+    check_elements(region.name, [*atoms, *outside], numbers, graph.neighbours, system, labels)
+    known.check_border(region.name, atoms, labels)
+    links = find_link_bonds(region, atoms, known.bonds, numbers, labels)
     inside = set(atoms)
-    bonds = tuple((a, b) for a, b, _ in orders if a in inside and b in inside)
+    bonds = tuple((a, b) for a, b, _ in known.bonds if a in inside and b in inside)
     return ResolvedRegion(
         region=region,
         atoms=np.array(atoms, dtype=np.int64),
@@ -104,40 +122,6 @@ def resolve_region(
         atomic_numbers=np.array([numbers[a] for a in atoms] + [1] * len(links), dtype=np.int64),
         anchor=topological_center(atoms, bonds),
     )
-
-
-def _bond_order(bond: app.topology.Bond) -> float | None:
-    """Return the order of a bond in a Topology, or None; the type may imply a higher order than the stated one."""
-    by_type = {app.Single: 1.0, app.Amide: 1.25, app.Aromatic: 1.5, app.Double: 2.0, app.Triple: 3.0}.get(bond.type)
-    by_order = None if bond.order is None else float(bond.order)
-    return max((order for order in (by_type, by_order) if order is not None), default=None)
-
-
-def _check_bonds_known(
-    name: str,
-    atoms: Sequence[int],
-    bonds: Sequence[tuple[int, int, float | None]],
-    system: openmm.System,
-    labels: Sequence[str],
-) -> None:
-    """Raise if the force field bonds an atom of the region that has no bond in the Topology."""
-    known = {a for bond in bonds for a in bond[:2]}
-    lonely = set(atoms) - known
-    if not lonely:
-        return
-    in_force_field: list[tuple[int, int]] = [
-        tuple(system.getConstraintParameters(k)[:2]) for k in range(system.getNumConstraints())
-    ]
-    for force in system.getForces():
-        if isinstance(force, openmm.HarmonicBondForce):
-            in_force_field += [tuple(force.getBondParameters(k)[:2]) for k in range(force.getNumBonds())]
-    bonded = sorted(lonely.intersection(a for pair in in_force_field for a in pair))
-    if bonded:
-        raise UnsupportedSystemError(
-            f"region {name!r}: the Topology has no bonds for {listed(labels[a] for a in bonded)}, but the System "
-            "has; cut bonds could not be found. Add them with topology.addBond, or read a file that has them "
-            "(CONECT records, prmtop, PSF)"
-        )
 
 
 def regions_to_remove(hamiltonian: Hamiltonian, resolved: dict[Region, ResolvedRegion]) -> list[RegionToRemove]:
@@ -244,6 +228,10 @@ def build_layouts(
                 link_ratios=np.array([b.ratio for b in found.link_bonds], dtype=float),
                 link_distances=np.array([b.distance for b in found.link_bonds], dtype=float),
                 periodic=periodic,
+                bonds=np.array(
+                    [(position[a], position[b]) for a, b in found.bonds if a in position and b in position],
+                    dtype=np.int64,
+                ).reshape(-1, 2),
                 surroundings=surroundings.get((term.region, term.boundary_charges)),
                 labels=tuple(labels),
             )

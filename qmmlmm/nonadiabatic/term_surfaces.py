@@ -35,6 +35,8 @@ class TermSurfaces:
         couplings where they are requested.
     SettingError
         If an argument has another type.
+    UnsupportedSystemError
+        If charges of the System were changed after it was created.
     """
 
     def __init__(self, mixed: MixedSystem, term: str, *, couplings: bool = False) -> None:
@@ -57,6 +59,7 @@ class TermSurfaces:
             raise HamiltonianError(
                 f"term {term!r} has no derivative couplings, which only CASSCF has: leave couplings out"
             )
+        mixed.check_unchanged()
         self._mixed = mixed
         self._term = term
         self._couplings = couplings

@@ -91,7 +91,7 @@ class PySCFEvaluator(Evaluator):
         self._specification = specification
         self._term = f"term {specification.name!r}"
         self._symbols = symbols_of(specification.atomic_numbers, self._term)
-        self._core_potentials = core_potentials(settings.basis, self._symbols, self._term)
+        self._core_potentials = core_potentials(settings.basis_sets, self._symbols, self._term)
         self._history = DensityHistory()
         self._record = ScfRecord()
         self._solver = _create_solver(settings, self._term)
@@ -275,7 +275,7 @@ class PySCFEvaluator(Evaluator):
         specification, settings = self._specification, self._settings
         comment = (
             f"charge={specification.charge} multiplicity={specification.multiplicity} "
-            f'method="{settings.method}" basis="{settings.basis}"'
+            f'method="{settings.method}" basis="{settings.basis!s}"'
         )
         return write_failure(
             settings.failure_directory,

@@ -37,9 +37,12 @@ class PySCFPotential(PySCFSettings, EvaluatedPotential):
     ----------
     method : str
         ``"hf"`` or any exchange-correlation functional of PySCF, such as ``"b3lyp"``, ``"pbe"``,
-        ``"wb97x-v"``; with ``pyscf-dispersion`` installed also ``"b3lyp-d3bj"`` and the like.
-    basis : str
-        Name of the orbital basis set. Its effective core potentials are used if it has them.
+        ``"wb97x-v"``; with ``pyscf-dispersion`` installed also those with dispersion, read as PySCF reads them, such as
+        ``"b3lyp-d3bj"``, ``"pbe-d4"`` and ``"wb97m-d3bj"``, which is wB97M-V with D3(BJ) instead of VV10.
+    basis : str or mapping of str to str
+        Name of the orbital basis set, or names by element symbol, and under ``"default"`` that of all other elements:
+        ``{"Zn": "def2-tzvp", "default": "6-31g*"}``. Effective core potentials of the basis sets are used. Names that
+        PySCF does not have are taken from the basis set exchange, if the package basis-set-exchange is installed.
     density_fit : bool, optional
         Density fitting of the Coulomb and exchange terms. By default the ground state and Delta-SCF have it, and linear
         response and CASSCF do not, because PySCF has no gradient for it.
@@ -95,7 +98,7 @@ class PySCFPotential(PySCFSettings, EvaluatedPotential):
     @property
     def method_name(self) -> str:
         """Functional and basis set, such as ``"b3lyp/6-31g*"``."""
-        return f"{self.method}/{self.basis}"
+        return f"{self.method}/{self.basis!s}"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -144,8 +147,8 @@ class PySCFPotential(PySCFSettings, EvaluatedPotential):
                 f"{term}: multiplicity {specification.multiplicity} with unrestricted=False would be a "
                 "restricted open shell, which is not supported; leave unrestricted at None or set it to True"
             )
-        check_elements(self.basis, symbols, term)
-        core_potentials(self.basis, symbols, term)
+        check_elements(self.basis_sets, symbols, term)
+        core_potentials(self.basis_sets, symbols, term)
         if self.auxiliary_basis is not None:
             check_elements(self.auxiliary_basis, symbols, term, "auxiliary_basis")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qmmlmm.errors import MissingDependencyError, PotentialError
+from qmmlmm.qm.basis_by_element import BasisByElement
 from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, DeltaSCF
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
@@ -32,7 +34,7 @@ class PySCFSettings:
     """All settings of a `PySCFPotential`, which documents them."""
 
     method: str
-    basis: str
+    basis: str | Mapping[str, str]
     density_fit: bool | None = field(default=None, kw_only=True)
     auxiliary_basis: str | None = field(default=None, kw_only=True)
     grid_level: int = field(default=3, kw_only=True)
@@ -49,11 +51,13 @@ class PySCFSettings:
 
     def __post_init__(self) -> None:
         require_pyscf()
-        from qmmlmm.qm.basis import check_auxiliary_exchange, check_basis_name
+        from qmmlmm.qm.basis import check_auxiliary_exchange, check_basis, check_basis_name
         from qmmlmm.qm.method import check_method, has_exact_exchange
 
         check_method(self.method)
-        check_basis_name(self.basis)
+        if isinstance(self.basis, Mapping) and not isinstance(self.basis, BasisByElement):
+            object.__setattr__(self, "basis", BasisByElement(self.basis))
+        check_basis(self.basis)
         check_flag("follow_state", self.follow_state, PotentialError)
         for name, flag in (("density_fit", self.density_fit), ("unrestricted", self.unrestricted)):
             if flag is not None:
@@ -134,6 +138,11 @@ class PySCFSettings:
             )
         if self.unrestricted:
             raise PotentialError("unrestricted=True with CASSCF, which has one set of orbitals; leave it out")
+
+    @property
+    def basis_sets(self) -> str | BasisByElement:
+        """The basis set of all elements, or those by element."""
+        return self.basis if isinstance(self.basis, str) else BasisByElement(self.basis)
 
     @property
     def fits_density(self) -> bool:

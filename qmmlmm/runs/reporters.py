@@ -54,6 +54,10 @@ class MixedSystemLike(Protocol):
         """Return the contribution of each term, ``"MM"`` first."""
         ...
 
+    def check_unchanged(self, context: openmm.Context) -> None:
+        """Raise if the System of a Context no longer belongs to the terms."""
+        ...
+
     def describe(self) -> Mapping[str, object]:
         """Return regions, terms and settings as JSON values."""
         ...

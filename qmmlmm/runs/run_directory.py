@@ -234,6 +234,8 @@ class RunDirectory:
         ------
         RunDirectoryError
             If the run was not resumed, is attached already or closed, or its trajectory has another interval.
+        HamiltonianError, UnsupportedSystemError
+            If a term's Force was removed or charges of the System were changed, see `MixedSystem.check_unchanged`.
         """
         self._check_open()
         if self._reporter is not None:
@@ -249,6 +251,7 @@ class RunDirectory:
             checked_interval(name, value)
         check_choice("trajectory_format", trajectory_format, FORMATS, RunDirectoryError)
         self._check_simulation(simulation)
+        self._mixed.check_unchanged(simulation.context)
         output: RunOutput = {
             "trajectory": f"trajectory.{trajectory_format}",
             "trajectory_interval": trajectory_interval,

@@ -100,6 +100,8 @@ class AdaptiveCorrection:
         If there is no such parameter or term.
     SettingError
         If thresholds or counts are out of range, or an argument has another type.
+    UnsupportedSystemError
+        If charges of the System were changed after it was created.
 
     Notes
     -----
@@ -149,6 +151,7 @@ class AdaptiveCorrection:
         if ramp_steps > LONGEST_RAMP:
             raise SettingError(f"ramp_steps is at most {LONGEST_RAMP}, got {ramp_steps}")
         context = simulation.context
+        mixed.check_unchanged(context)
         self.simulation = simulation
         self._mixed, self._context, self._parameter = mixed, context, parameter
         self._check_interval, self._ramp_steps, self._calm_steps = check_interval, ramp_steps, calm_steps
@@ -181,6 +184,7 @@ class AdaptiveCorrection:
             If a term fails; also other exceptions of a term, in their original class.
         """
         check_steps("steps", steps)
+        self._mixed.check_unchanged(self._context)
         done = 0
         try:
             while done < steps:

@@ -148,6 +148,7 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         self._system = mixed.system
         self._mixed = mixed
         self._inner_steps = inner_steps
+        self._slow = names
         self._multiples = fast_multiples(mixed, names)
         self._checked = False
         self.isokinetic = isokinetic_particles(mixed.system, isokinetic, temperature)
@@ -216,8 +217,10 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
         SettingError
             If it is no number of steps of zero or more.
         HamiltonianError
-            If the System has a new force in a group that this integrator does not have, or one of two terms that are
-            multiples of each other has another model.
+            If the System has a new force in a group that this integrator does not have, slow terms were moved to other
+            groups, or one of two terms that are multiples of each other has another model.
+        UnsupportedSystemError
+            If charges of the System were changed after it was created.
         """
         check_steps("steps", steps)
         for name, (fast, factor) in self._multiples.items():
@@ -233,6 +236,8 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
                     f"the System has forces in the groups {sorted(unknown)}, added after the integrator was made, "
                     "which would have no effect; add all forces first, or give them force group 0"
                 )
+            _check_groups(self._mixed, self._slow, self.slow_groups)
+            self._mixed.check_unchanged()
             self._checked = True
         super().step(steps)
 
@@ -275,6 +280,16 @@ class MultipleTimeStepIntegrator(openmm.CustomIntegrator):
             return context.getState(energy=True, groups=0).getKineticEnergy()
         finally:
             context.setVelocities(velocities)
+
+
+def _check_groups(mixed: MixedSystem, slow: Iterable[str], groups: tuple[int, ...]) -> None:
+    """Raise HamiltonianError if slow terms are no longer in these force groups."""
+    present = tuple(dict.fromkeys(mixed.force_group(name) for name in slow))
+    if present != groups:
+        raise HamiltonianError(
+            f"the slow terms are in the force groups {listed(present)} now and were in {listed(groups)} when the "
+            "integrator was created; assign force groups first"
+        )
 
 
 def _force_groups(system: openmm.System) -> set[int]:

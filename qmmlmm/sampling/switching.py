@@ -47,6 +47,8 @@ def switching_work(
         If there is no such parameter.
     SettingError
         If a number is out of range, or an argument has another type.
+    UnsupportedSystemError
+        If charges of the System were changed after it was created.
 
     Notes
     -----
@@ -60,6 +62,7 @@ def switching_work(
     for name, count in (("steps", steps), ("steps_between", steps_between)):
         check_whole_number(name, count, at_most=LARGEST_COUNT)
     context = simulation.context
+    mixed.check_unchanged(context)
     work = 0.0 * unit.kilojoule_per_mole
     context.setParameter(parameter, start)
     for k in range(1, steps + 1):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,14 @@ from hypothesis import strategies as st
 
 from qmmlmm.coupling.layout import Surroundings, TermLayout
 from qmmlmm.coupling.potential import RegionSpecification
-from qmmlmm.embedding.region_geometry import RegionGeometry, nearest_displacements, nearest_image
+from qmmlmm.embedding.region_geometry import (
+    AROUND,
+    RegionGeometry,
+    nearest_displacements,
+    nearest_image,
+    shortest_lattice_vector,
+)
+from qmmlmm.errors import EvaluationError
 
 LATTICE_ROUND_OFF = 1e-11  # bohr; coordinates of up to 300 bohr in double precision
 ROUND_OFF = 1e-13  # relative; a linear map, applied in two ways
@@ -207,3 +217,95 @@ def test_torchscript_gives_the_same():
         assert torch.equal(geometry.sources(x, vectors), scripted.sources(x, vectors))
         arguments = (on_sites, on_sources, x, vectors)
         assert torch.equal(geometry.collect(*arguments), scripted.collect(*arguments))
+
+
+# --- regions of several molecules, and regions that are too wide ---
+
+OCTAHEDRON = np.array([[1, 0, 0], [1 / 3, 2 * np.sqrt(2) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]])
+
+
+def molecules(n_atoms, bonds, links=0):
+    return TermLayout(
+        specification=RegionSpecification("site/ML", np.full(n_atoms + links, 6), 0, 1),
+        coefficient=1.0,
+        n_particles=n_atoms,
+        atoms=np.arange(n_atoms),
+        anchor=0,
+        link_bonds=np.zeros((links, 2), dtype=np.int64),
+        link_ratios=np.zeros(links),
+        link_distances=np.zeros(links),
+        periodic=True,
+        surroundings=None,
+        bonds=np.array(bonds, dtype=np.int64).reshape(-1, 2),
+        labels=tuple(f"ATM{k}" for k in range(n_atoms)),
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(reduced_boxes(), st.lists(st.tuples(*[st.integers(-3, 3)] * 3), min_size=6, max_size=6), st.integers(0, 1000))
+def test_molecules_are_whole_in_any_box(box, images, seed):
+    """Two molecules of three atoms whose bonds are shorter than the limit, and the region as a whole too."""
+    rng = np.random.default_rng(seed)
+    directions = rng.standard_normal((6, 3))
+    whole = 0.24 * SHORTEST_EDGE * directions / np.linalg.norm(directions, axis=1)[:, None]
+    geometry = RegionGeometry(molecules(6, [(0, 1), (0, 2), (3, 4), (4, 5)]))
+    x, vectors = tensors(whole + np.array(images) @ box, box)
+    expected = whole + images[0] @ box
+    np.testing.assert_allclose(geometry.sites(x, vectors).numpy(), expected, rtol=0, atol=LATTICE_ROUND_OFF)
+
+
+@settings(deadline=None, max_examples=60)
+@given(reduced_boxes())
+def test_the_shortest_lattice_vector_is_that_of_a_search_or_a_bound_below_it(box):
+    (vectors,) = tensors(box)
+    every = [np.array(n) @ box for n in product(range(-3, 4), repeat=3) if any(n)]
+    exact = min(map(np.linalg.norm, every))
+    found = float(shortest_lattice_vector(vectors, torch.tensor(AROUND, dtype=torch.float64)))
+    assert found == pytest.approx(min(exact, 2.0 * box[2, 2], 1.5 * box[1, 1]), rel=ROUND_OFF)
+
+
+def test_a_molecule_near_half_the_box_is_not_torn():
+    """The first atom of the second molecule is nearer in one image, the second in another one."""
+    box = 20.0 * np.eye(3)
+    x, vectors = tensors([[0, 0, 0], [9.9, 0, 0], [-9.1, 0, 0]], box)
+    geometry = RegionGeometry(molecules(3, [(1, 2)]))
+    with pytest.raises(EvaluationError, match="ATM0 and ATM2 are 0.577 nm apart.*nearest image is 0.529 nm"):
+        geometry.sites(x, vectors)
+    wider, vectors = tensors([[0, 0, 0], [9.9, 0, 0], [10.9, 0, 0]], 22.0 * np.eye(3))
+    np.testing.assert_array_equal(geometry.sites(wider, vectors).numpy(), wider.numpy())
+
+
+@pytest.mark.parametrize("box", [20.0 * np.eye(3), 20.0 * OCTAHEDRON], ids=["cubic", "octahedron"])
+@pytest.mark.parametrize("direction", [[1.0, 0, 0], [0, 0, 1.0], [0.3, -0.5, 0.9], [1.0, 1.0, 1.0]])
+def test_the_limit_is_half_the_distance_of_images(box, direction):
+    unit = np.array(direction) / np.linalg.norm(direction)
+    geometry = RegionGeometry(molecules(2, []))
+    for share in (0.499, 0.501):
+        x, vectors = tensors([np.zeros(3), share * 20.0 * unit], box)
+        shifted, _ = tensors([np.zeros(3), share * 20.0 * unit + box[2] - box[0]], box)
+        if share < 0.5:
+            found = geometry.sites(shifted, vectors).numpy()
+            np.testing.assert_allclose(found, x.numpy(), rtol=0, atol=LATTICE_ROUND_OFF)
+        else:
+            shortest = min(np.linalg.norm(share * 20.0 * unit + np.array(n) @ box) for n in AROUND)
+            if shortest > 10.0:  # else the atom is near in another image
+                with pytest.raises(EvaluationError, match="wider than half the box"):
+                    geometry.sites(shifted, vectors)
+
+
+def test_a_long_molecule_is_measured_from_end_to_end():
+    box = 30.0 * np.eye(3)
+    places = np.array([[4.0 * k, 0.0, 0.0] for k in range(5)])  # 16 bohr, and 8 to each side of the anchor
+    chain = molecules(5, [(0, 1), (1, 2), (2, 3), (3, 4)])
+    x, vectors = tensors(places, box)
+    with pytest.raises(EvaluationError, match="ATM0 and ATM4 are 0.847 nm apart"):
+        RegionGeometry(replace(chain, anchor=2)).sites(x, vectors)
+    x, vectors = tensors(places, 33.0 * np.eye(3))
+    np.testing.assert_array_equal(RegionGeometry(replace(chain, anchor=2)).sites(x, vectors).numpy(), places)
+
+
+def test_a_region_that_is_too_wide_is_an_error_of_torchscript_too():
+    geometry = torch.jit.script(RegionGeometry(molecules(3, [(0, 1), (1, 2)])))
+    x, vectors = tensors([[0, 0, 0], [0, 0, 6.0], [0, 0, 12.0]], 20.0 * np.eye(3))
+    with pytest.raises(torch.jit.Error, match="qmmlmm EvaluationError: term 'site/ML': the region is wider"):
+        geometry.sites(x, vectors)

@@ -13,7 +13,7 @@ from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.embedding.torch_term import EmbeddedTermModule
 from qmmlmm.errors import RegionError
 from qmmlmm.geometry import Geometry
-from qmmlmm.mm.term_layouts import build_layouts, particle_labels, resolve_region
+from qmmlmm.mm.term_layouts import build_layouts, particle_labels, resolve_regions
 from qmmlmm.units import BOHR_IN_NM, HARTREE_IN_KJ_PER_MOL
 from tests.contexts import system_energy_and_forces
 from tests.embedding.torch_modules import evaluate
@@ -62,7 +62,7 @@ def term_result(case, level, atoms, charges, smeared, scheme="rcd"):
 def layout_of(case, term):
     """The term's layout; without a mixed System there is nothing to be compiled."""
     labels = particle_labels(case.topology)
-    resolved = {term.region: resolve_region(term.region, case.topology, case.system, labels)}
+    resolved = resolve_regions([term.region], case.topology, case.system, labels)
     return build_layouts(case.system, Hamiltonian([term]), resolved, labels)[0]
 
 

@@ -426,8 +426,8 @@ def test_ill_regions_and_systems_are_refused_with_advice(amber_vacuum, tip4p_cub
     residue = without_bonds.addResidue("ALL", without_bonds.addChain())
     for atom in case.topology.atoms():
         without_bonds.addAtom(atom.name, atom.element, residue)
-    with pytest.raises(UnsupportedSystemError, match="the Topology has no bonds for"):
-        create_mixed_system(without_bonds, case.system, springs(Region("peptide", PEPTIDE)))
+    with pytest.raises(UnsupportedSystemError, match="the System bonds ALL1:CA .* - ALL1:CB .* across the border"):
+        create_mixed_system(without_bonds, case.system, springs(Region("side chain", SIDE_CHAIN)))
     with pytest.raises(HamiltonianError, match="hamiltonian is an instance of Hamiltonian, got"):
         create_mixed_system(case.topology, case.system, [])
     with pytest.raises(HamiltonianError, match="ml_backend"):

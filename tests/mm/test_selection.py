@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openmm import app, unit
 
-from qmmlmm.errors import SelectionError
+from qmmlmm.errors import QmmlmmWarning, SelectionError
 from qmmlmm.mm.selection import select
 
 ROUND_OFF = 1e-9  # nm: pairs that are nearer to the border than this may fall on either side
@@ -313,3 +313,71 @@ def test_a_file_with_insertion_codes_and_hexadecimal_numbers_can_be_read():
     assert select(pdb.topology, "name CA") == (0, 1)
     topology = build([("HOH", "A000", "O H1 H2"), ("HOH", "A001", "O H1 H2")])
     assert select(topology, "name O") == (0, 3)
+
+
+# --- chains, segments, insertion codes, and sides of 'or' that match nothing ---
+
+
+@pytest.fixture(scope="module")
+def chains():
+    """Residue 52 with two insertion codes and 301 in the chains A, B and AA, of two atoms each."""
+    topology = app.Topology()
+    for name in ("A", "B", "AA"):
+        chain = topology.addChain(name)
+        for number, code in (("52", ""), ("52", "A"), ("301", "")):
+            residue = topology.addResidue("LIG", chain, number, code)
+            topology.addAtom("C1", app.element.carbon, residue)
+            topology.addAtom("O1", app.element.oxygen, residue)
+    return topology
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ("chain A and resSeq 301", (4, 5)),
+        ("chain AA and resSeq 301", (16, 17)),
+        ("chain A B and resSeq 301 and name C1", (4, 10)),
+        ("segid B and name O1", (7, 9, 11)),
+        ("chainname == 'AA' and name C1", (12, 14, 16)),
+        ("chain != A and chain != AA and name C1", (6, 8, 10)),
+        ("chain B and resSeq 52 and icode A", (8, 9)),
+        ("chain B and resSeq 52 and not icode A", (6, 7)),
+        ("chainid 1 and resSeq 301", (10, 11)),
+    ],
+)
+def test_chains_and_insertion_codes_are_selected_by_their_names(chains, selection, expected):
+    assert select(chains, selection) == expected
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ("chain C", r"matches none of the 18 atoms. No chain is named 'C' in the Topology. It has: A, AA, B"),
+        ("icode B", r"No insertion code is named 'B' in the Topology. It has: A"),
+        ("chain", "'chain' is followed by names, such as 'chain A B'"),
+        ("chain < A", "'chain' is followed by names"),
+        ("chain == A B", "and one name"),
+        ("chain A to B", "is followed by names"),
+    ],
+)
+def test_a_chain_that_is_not_there_is_named(chains, selection, message):
+    with pytest.raises(SelectionError, match=message):
+        select(chains, selection)
+
+
+@pytest.mark.parametrize(
+    ("selection", "branch", "advice"),
+    [
+        ("resSeq 301 or resname LIQ", "'resname LIQ'", "No residue is named 'LIQ'.*Nearest names: LIG"),
+        ("(chain A or chain C) and name C1", "'chain C'", "No chain is named 'C'"),
+        ("chain A and name N1 or name C1", "'chain A and name N1'", "No atom is named 'N1'"),
+    ],
+)
+def test_a_side_of_or_that_matches_nothing_is_a_warning_that_names_it(chains, selection, branch, advice):
+    with pytest.warns(QmmlmmWarning, match=f"no atom matches {branch}.*{advice}") as record:
+        assert select(chains, selection)
+    assert record[0].filename == __file__
+
+
+def test_sides_of_or_that_all_match_give_no_warning(chains):
+    assert len(select(chains, "chain A or chain B or (resSeq 301 and chain AA)")) == 14

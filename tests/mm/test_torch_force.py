@@ -13,7 +13,7 @@ import torch
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.torch_term import TorchTerm
-from qmmlmm.errors import HamiltonianError, NonFiniteError
+from qmmlmm.errors import EvaluationError, HamiltonianError, NonFiniteError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.torch_force import unavailable_because
 from tests.contexts import energy_and_forces, make_context, system_energy_and_forces
@@ -230,9 +230,9 @@ def test_a_model_that_gives_no_number_through_torch_force_is_an_error_that_names
     system_energy_and_forces(mixed.system, case.positions)
     apart = case.positions.copy()
     apart[0] -= 0.5
-    with pytest.raises(openmm.OpenMMException, match=r"NonFiniteError: energy or forces .* mol/ML") as caught:
+    with pytest.raises(openmm.OpenMMException, match="NonFiniteError: term 'mol/ML' has an energy or forces") as caught:
         system_energy_and_forces(mixed.system, apart)
-    with pytest.raises(openmm.OpenMMException, match="mol/ML"):
+    with pytest.raises(NonFiniteError, match="^term 'mol/ML' has an energy or forces that are not numbers$"):
         mixed.raise_original(caught.value)
 
 
@@ -251,7 +251,7 @@ def test_a_model_that_gives_no_number_through_python_force_is_an_error_of_its_cl
 def test_a_field_that_gives_no_number_is_an_error_that_names_the_term():
     case = molecule_among_ions(periodic=False)
     mixed = mixed_system(case, module=NotANumberInField())
-    with pytest.raises(openmm.OpenMMException, match=r"NonFiniteError: energy or forces .* mol/ML"):
+    with pytest.raises(openmm.OpenMMException, match="NonFiniteError: term 'mol/ML' has an energy or"):
         system_energy_and_forces(mixed.system, case.positions)
 
 
@@ -261,3 +261,103 @@ def test_another_error_of_a_model_keeps_its_text():
         mixed = mixed_system(case, "mechanical", backend, Fails())
         with pytest.raises(openmm.OpenMMException, match="was asked for something that it cannot do"):
             system_energy_and_forces(mixed.system, case.positions)
+
+
+BACKENDS = pytest.mark.parametrize("backend", ["torchforce", "pythonforce"])
+
+
+def original(mixed, error):
+    """Return the exception that `raise_original` raises."""
+    with pytest.raises(EvaluationError) as caught:
+        mixed.raise_original(error)
+    return caught.value
+
+
+@BACKENDS
+@pytest.mark.parametrize("embedding", ["electrostatic", "mechanical"])
+def test_positions_that_are_not_numbers_are_an_error_and_do_not_end_the_process(backend, embedding):
+    case = molecule_among_ions()
+    mixed = mixed_system(case, embedding, backend, SpringsInField() if embedding == "electrostatic" else Springs())
+    positions = case.positions.copy()
+    positions[[1, 7], 2] = np.nan
+    with pytest.raises(openmm.OpenMMException) as caught:
+        system_energy_and_forces(mixed.system, positions, groups={mixed.force_group("mol/ML")})
+    found = original(mixed, caught.value)
+    assert type(found) is NonFiniteError
+    assert "positions that are not numbers reached term 'mol/ML', on atoms 1, 7" in str(found)
+
+
+@BACKENDS
+@pytest.mark.filterwarnings("ignore:region 'far' has charge")
+@pytest.mark.parametrize("embedding", ["electrostatic", "mechanical"])
+def test_a_region_wider_than_half_the_box_is_an_error_with_every_backend(backend, embedding):
+    case = molecule_among_ions()
+    potential = MLPotential(
+        SpringsInField() if embedding == "electrostatic" else Springs(), elements=[1, 8, 11], embeddings=[embedding]
+    )
+    term = Term(potential, Region("far", [0, 1, 2, 12]), embedding=embedding)
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]), ml_backend=backend)
+    positions = case.positions.copy()
+    near = positions[1] + np.array([0.0, 0.0, 0.5])
+    positions[12] = near + case.box[1]
+    assert np.isfinite(system_energy_and_forces(mixed.system, positions)[0])
+    positions[12] = positions[1] + np.array([0.95, 0.0, 0.0])
+    with pytest.raises(openmm.OpenMMException) as caught:
+        system_energy_and_forces(mixed.system, positions)
+    found = original(mixed, caught.value)
+    assert type(found) is EvaluationError
+    assert "term 'mol/ML'" not in str(found)
+    assert "term 'far/ML': the region is wider than half the box: MOL1:A0" in str(found)
+
+
+@BACKENDS
+def test_an_error_of_a_model_has_the_same_class_with_every_backend(backend):
+    case = molecule_among_ions(periodic=False)
+    mixed = mixed_system(case, "mechanical", backend, Fails())
+    with pytest.raises(openmm.OpenMMException) as caught:
+        system_energy_and_forces(mixed.system, case.positions)
+    found = original(mixed, caught.value)
+    assert type(found) is EvaluationError
+    assert "term 'mol/ML'" in str(found)
+    assert "the model failed: " in str(found)
+    assert "was asked for something that it cannot do" in str(found)
+
+
+def test_an_error_that_is_not_of_torch_is_raised_as_it_is():
+    mixed = mixed_system(molecule_among_ions(periodic=False), "mechanical", module=Springs())
+    with pytest.raises(openmm.OpenMMException, match="^Particle coordinate is NaN$"):
+        mixed.raise_original(openmm.OpenMMException("Particle coordinate is NaN"))
+
+
+class Watcher(openmm.MinimizationReporter):
+    def report(self, iteration, x, gradient, values):
+        return False
+
+
+def test_a_minimisation_with_a_reporter_runs_in_python_and_is_refused_with_advice_by_torch_force():
+    """OpenMM holds Python's lock then, with which torch computes no forces."""
+    case = molecule_among_ions(periodic=False)
+    mixed = mixed_system(case, "mechanical", "pythonforce", Springs())
+    context = make_context(mixed.system, case.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0, 2, Watcher())
+    mixed = mixed_system(case, "mechanical", "torchforce", Springs())
+    context = make_context(mixed.system, case.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0, 2)
+    with pytest.raises(openmm.OpenMMException, match="pythonforce") as caught:
+        openmm.LocalEnergyMinimizer.minimize(context, 10.0, 2, Watcher())
+    assert "term 'mol/ML': the call holds Python's lock" in str(original(mixed, caught.value))
+
+
+def test_derivatives_of_parameters_raise_the_class_of_a_term():
+    case = molecule_among_ions(periodic=False)
+    potential = MLPotential(NotANumberBeyond(), elements=[1, 8])
+    region = Region("mol", [0, 1, 2])
+    terms = [
+        Term(potential, region, embedding="mechanical", coefficient="1-l", name="a"),
+        Term(potential, region, embedding="mechanical", coefficient="l", name="b"),
+    ]
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian(terms, parameters={"l": 0.5}))
+    apart = case.positions.copy()
+    apart[0] -= 0.5
+    with pytest.raises(NonFiniteError, match="term 'a' has an energy"):
+        mixed.parameter_derivatives(make_context(mixed.system, apart))

@@ -77,6 +77,6 @@ def test_a_water_that_sits_on_an_atom_of_the_region_is_named():
     term, geometry = _term(3.0, 0.1, PySCFPotential("hf", "sto-3g"))
     positions = geometry.positions
     positions[10] = positions[1] + np.array([0.2 * ANGSTROM_IN_BOHR, 0.0, 0.0])
-    message = r"HOH1:O \(index 10\) is 0\.20 angstrom from ACN1:C2 \(index 1\)"
+    message = r"HOH1:O \(chain W, index 10\) is 0\.20 angstrom from ACN1:C2 \(chain A, index 1\)"
     with pytest.raises(EvaluationError, match=message):
         term.energy_and_gradient(geometry)

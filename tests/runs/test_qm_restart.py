@@ -89,12 +89,14 @@ def two_molecules(follow):
         residue = topology.addResidue("H2", chain)
         for name in ("H1", "H2"):
             topology.addAtom(name, app.Element.getBySymbol("H"), residue)
-            system.addParticle(HEAVY)
+            system.addParticle(1.008)
             force.addParticle(0.0, 0.1, 0.0)
     system.addForce(force)
     potential = PySCFPotential("hf", "sto-3g", excited=TDA(3), state=1, follow_state=follow)
     region = Region("pair", range(4), charge=0, multiplicity=1)
     mixed = create_mixed_system(topology, system, Hamiltonian([Term(potential, region, embedding="mechanical")]))
+    for atom in range(4):
+        mixed.system.setParticleMass(atom, HEAVY)
     platform = openmm.Platform.getPlatform("Reference")
     return mixed, app.Simulation(topology, mixed.system, openmm.VerletIntegrator(STEP), platform)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qmmlmm.errors import ConvergenceError
+from qmmlmm.errors import ConvergenceError, EvaluationError
 from qmmlmm.units import FloatArray
 
 logger = logging.getLogger("qmmlmm.qm")
@@ -105,6 +105,8 @@ def converge(
     ------
     ConvergenceError
         If all attempts fail.
+    EvaluationError
+        If PySCF does not compute this method, or fails before the first cycle of each attempt.
     """
     attempts: list[tuple[str, Callable[[_Monitor], bool]]] = [
         *((name, partial(_iterate, mean_field, density)) for name, density in guesses),
@@ -114,12 +116,16 @@ def converge(
     ]
     cycles = 0
     failures: list[str] = []
+    refusals = 0
     for name, attempt in attempts:
         monitor = _Monitor()
         try:
             converged = attempt(monitor)
             reason = f"last energy change {monitor.change:.2e} hartree"
+        except NotImplementedError as error:
+            raise EvaluationError(f"{term}: PySCF does not compute this: {error}") from error
         except (np.linalg.LinAlgError, ArithmeticError, ValueError, RuntimeError) as error:
+            refusals += monitor.cycles == 0 and not isinstance(error, np.linalg.LinAlgError | ArithmeticError)
             # Numerical failure of one attempt, such as a singular subspace; the next one starts from scratch.
             converged, reason = False, f"{type(error).__name__}: {error}"
         cycles += monitor.cycles
@@ -132,6 +138,11 @@ def converge(
         record.failed[name] += 1
         failures.append(f"{name}: {monitor.cycles} cycles, {reason}")
         logger.warning("%s: no self-consistent field from %s", term, failures[-1])
+    if refusals == len(attempts):
+        raise EvaluationError(
+            f"{term}: PySCF fails before the first cycle, which is no matter of convergence: {failures[-1]}. Check "
+            f"method and basis; {save()}"
+        )
     raise ConvergenceError(
         f"{term}: the self-consistent field did not converge in {cycles} cycles ({'; '.join(failures)}); "
         f"{save()}. Check the geometry, charge and multiplicity first; then raise max_cycle"

@@ -9,6 +9,7 @@ import numpy as np
 from pyscf import dft, gto, lib, scf
 
 from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.qm.basis_by_element import basis_of
 from qmmlmm.qm.excited import TDA, TDDFT
 from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
 from qmmlmm.qm.settings import PySCFSettings
@@ -65,7 +66,8 @@ def create_molecule(
     molecule.verbose = 0
     molecule.unit = "Bohr"
     molecule.atom = list(zip(symbols, positions.tolist(), strict=True))
-    molecule.basis = settings.basis
+    basis = settings.basis_sets
+    molecule.basis = basis if isinstance(basis, str) else {symbol: basis_of(basis, symbol) for symbol in set(symbols)}
     molecule.ecp = dict(core_potentials)
     molecule.charge = int(specification.charge)
     molecule.spin = int(specification.multiplicity) - 1
@@ -82,7 +84,7 @@ def create_mean_field(settings: PySCFSettings, molecule: Any, unrestricted: bool
         mean_field = scf.UHF(molecule) if unrestricted else scf.RHF(molecule)
     else:
         mean_field = dft.UKS(molecule) if unrestricted else dft.RKS(molecule)
-        mean_field.xc = settings.method
+        mean_field.xc = settings.method.strip()
         if isinstance(settings.excited, TDA | TDDFT):
             mean_field._numint = FiniteThirdDerivatives()
         mean_field.grids.level = settings.grid_level
