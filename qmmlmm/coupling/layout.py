@@ -90,6 +90,11 @@ class TermLayout:
     bonds: IntArray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
     labels: tuple[str, ...] = ()
 
+    @property
+    def particles(self) -> IntArray:
+        """Particles on which a term without surroundings depends: the region, and the outer atoms of cut bonds."""
+        return np.unique(np.concatenate([self.atoms, self.link_bonds[:, 1]])).astype(np.int64)
+
     def particle_name(self, index: int) -> str:
         """Return the name of a particle in messages."""
         return self.labels[index] if self.labels else f"atom {index}"

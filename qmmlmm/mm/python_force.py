@@ -53,6 +53,7 @@ class PythonRunner(TermRunner):
         # A barostat evaluates a trial volume and, if it is rejected, the previous geometry again.
         self._cached: deque[tuple[Geometry, int | None, float, FloatArray]] = deque(maxlen=2)
         self._state: int | None = None
+        self._on_some = False
         _live[self.key] = self
         _pass_openmm_an_array()
 
@@ -66,7 +67,7 @@ class PythonRunner(TermRunner):
         return "PythonForce"
 
     def __call__(self, state: openmm.State) -> tuple[float, FloatArray]:
-        """Return energy, kJ/mol, and forces, kJ/(mol nm), on all particles."""
+        """Return energy, kJ/mol, and forces, kJ/(mol nm), on the particles of the State."""
         self.failure = None
         try:
             parameters = state.getParameters()
@@ -76,7 +77,12 @@ class PythonRunner(TermRunner):
                 return 0.0, np.zeros_like(geometry.positions)
             name = state_parameter(self.name)
             chosen = round(parameters[name]) if name in parameters else None
+            self._on_some = len(geometry.positions) < self.region_term.layout.n_particles
+            if self._on_some:
+                geometry = self._among_all(geometry)
             energy, forces = self.compute(geometry, chosen)
+            if self._on_some:
+                forces = forces[self.region_term.layout.particles]
             return (energy, forces) if factor == 1.0 else (factor * energy, factor * forces)
         except BaseException as error:
             self.failure = error
@@ -87,8 +93,18 @@ class PythonRunner(TermRunner):
 
     def energy_without_weight(self, context: openmm.Context, force: openmm.Force) -> float:
         """Return the energy at the present geometry without a weight that depends on parameters, kJ/mol."""
-        state = context.getState(positions=True)
-        return self.compute(Geometry.from_state(state, self.region_term.layout.periodic))[0]
+        layout = self.region_term.layout
+        geometry = Geometry.from_state(context.getState(positions=True), layout.periodic)
+        if self._on_some:  # the geometry of the last call, whose result is known
+            geometry = self._among_all(Geometry(geometry.positions[layout.particles], geometry.box))
+        return self.compute(geometry)[0]
+
+    def _among_all(self, geometry: Geometry) -> Geometry:
+        """Return the geometry of all particles, of which only those of the term have a position."""
+        layout = self.region_term.layout
+        positions = np.zeros((layout.n_particles, 3))
+        positions[layout.particles] = geometry.positions
+        return Geometry(positions, geometry.box)
 
     def exchange(self, region_term: RegionTerm) -> None:
         """Let another potential compute the same term."""
@@ -229,7 +245,7 @@ def _find_or_build(key: str, archive: bytes) -> PythonRunner | UnreadableTerm:
 
 
 def create_python_force(runner: PythonRunner, parameters: Mapping[str, float] | None = None) -> openmm.PythonForce:
-    """Return a PythonForce on all particles that calls `runner`.
+    """Return a PythonForce that calls `runner`, from OpenMM 8.6 on only with the particles that a term depends on.
 
     Parameters
     ----------
@@ -245,5 +261,9 @@ def create_python_force(runner: PythonRunner, parameters: Mapping[str, float] | 
     if runner.n_states > 1:
         values[state_parameter(runner.name)] = runner.region_term.potential.capabilities.state
     force = openmm.PythonForce(runner, values)
-    force.setUsesPeriodicBoundaryConditions(runner.region_term.layout.periodic)
+    layout = runner.region_term.layout
+    force.setUsesPeriodicBoundaryConditions(layout.periodic)
+    # OpenMM 8.5 has no such method, and passes all particles.
+    if layout.surroundings is None and hasattr(force, "setParticles"):
+        force.setParticles(layout.particles.tolist())
     return force
