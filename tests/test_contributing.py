@@ -61,8 +61,8 @@ def water_and_ions():
     oxygen, *hydrogens = list(topology.atoms())[:3]
     for hydrogen in hydrogens:
         topology.addBond(oxygen, hydrogen)
-    for charge in (-0.8, 0.4, 0.4, 1.0, -1.0, 1.0, -1.0):
-        system.addParticle(20.0)
+    for atom, charge in zip(topology.atoms(), (-0.8, 0.4, 0.4, 1.0, -1.0, 1.0, -1.0), strict=True):
+        system.addParticle(atom.element.mass)
         force.addParticle(charge, 0.3, 0.1)
     force.createExceptionsFromBonds([(0, 1), (0, 2)], 0.8333, 0.5)
     force.setNonbondedMethod(openmm.NonbondedForce.PME)

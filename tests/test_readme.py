@@ -12,6 +12,7 @@ import qmmlmm
 from qmmlmm.errors import QmmlmmWarning
 from systems.alanine_dipeptide.builder import EXPLICIT_INPCRD, EXPLICIT_PRMTOP
 from systems.package_data import find
+from tests.quick_torch import quick_torch
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -26,6 +27,11 @@ def test_the_scripts_in_the_readme_run(tmp_path, monkeypatch, capsys):
     (tmp_path / "complex.rst7").write_bytes(find(EXPLICIT_INPCRD)[0].read_bytes())
     (tmp_path / "ligand.pt").write_bytes((README.parent / "examples" / "models" / "water.pt").read_bytes())
     monkeypatch.chdir(tmp_path)
+    with quick_torch():
+        _run_scripts(scripts, capsys)
+
+
+def _run_scripts(scripts, capsys):
     # QM at a size that a test can afford; the text of the README is what a user would take.
     names = {}
     exec(compile(scripts[0].replace("b3lyp", "hf").replace("6-31g*", "sto-3g"), str(README), "exec"), names)

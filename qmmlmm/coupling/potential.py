@@ -92,7 +92,8 @@ class Capabilities:
             raise PotentialError(f"embeddings are among {', '.join(EMBEDDINGS)}, got {listed(unknown) or 'none'}")
         check_whole_number("n_states", self.n_states, at_most=LARGEST_COUNT, error=PotentialError)
         check_whole_number("state", self.state, at_least=0, error=PotentialError)
-        if self.state >= self.n_states:
+        # A potential that cannot switch may compute any one state.
+        if self.n_states > 1 and self.state >= self.n_states:
             raise PotentialError(f"state {self.state} does not exist: there are states 0 to {self.n_states - 1}")
         check_whole_number("mesh_order", self.mesh_order, at_least=3, at_most=LARGEST_COUNT, error=PotentialError)
         if self.splitting is not None:

@@ -442,7 +442,7 @@ def test_the_repulsion_follows_its_formula_and_ends_at_contact():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"members": 0}, "one member or more"),
+        ({"members": 0}, "a number of committee members of 1 or more"),
         ({"conditions": []}, "different triples"),
         ({"conditions": [(0, 1, 0), (0, 1, 0)]}, "different triples"),
     ],

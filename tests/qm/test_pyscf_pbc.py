@@ -40,8 +40,8 @@ def _own_energy(ions, charges):
         topology.addBond(oxygen, hydrogen)
     for _ in ions:
         topology.addAtom("X", app.element.sodium, topology.addResidue("ION", topology.addChain()))
-    for charge in (-0.834, 0.417, 0.417, *charges):
-        system.addParticle(20.0)
+    for atom, charge in zip(topology.atoms(), (-0.834, 0.417, 0.417, *charges), strict=True):
+        system.addParticle(atom.element.mass)
         force.addParticle(charge, 0.2, 0.1)
     for i in range(3):
         for j in range(i):

@@ -77,7 +77,7 @@ def mixed(potential: MLPotential, charge: int, multiplicity: int, embedding: str
     residue = topology.addResidue("CH2", topology.addChain())
     atoms = [topology.addAtom(f"A{k}", app.Element.getByAtomicNumber(z), residue) for k, z in enumerate((6, 1, 1))]
     for k in (0, 1, 2):
-        system.addParticle(12.0)
+        system.addParticle((12.011, 1.008, 1.008)[k])
         force.addParticle(charge / 3.0, 0.2, 0.1)
         if k:
             topology.addBond(atoms[0], atoms[k])
