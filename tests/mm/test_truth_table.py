@@ -16,7 +16,7 @@ import numpy as np
 import openmm
 import pytest
 
-from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.embedding.near_mesh import NARROW_REACH
 from qmmlmm.geometry import Geometry
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
@@ -30,6 +30,7 @@ N, HA, CA, C = 6, 9, 8, 14
 SIDE_CHAIN = (10, 11, 12, 13)
 
 HF_TOLERANCE = 1e-6  # hartree/bohr
+XTB_TOLERANCE = 1e-6  # hartree/bohr
 DFT_TOLERANCE = 1e-5  # hartree/bohr, at grid level 3
 ML_TOLERANCE = 1e-7  # relative to the force on the atom, in float64
 NET_TOLERANCE = 1e-8  # hartree/bohr, and hartree for the torque
@@ -94,6 +95,17 @@ def qm_function(structure, method="hf", basis="sto-3g", scheme="rcd", **region_o
     return lambda positions: term.energy_and_gradient(Geometry(positions, box))
 
 
+def xtb_potential(method="gfn2-xtb", **settings) -> XTBPotential:
+    return XTBPotential(method, **({"accuracy": 1e-4} | settings))
+
+
+def xtb_function(structure, potential=None, scheme="rcd", **region_options) -> Function:
+    """Energy and gradient of the xTB term, the density converged to far below what is tested."""
+    mixed = mixed_of(structure, potential or xtb_potential(), scheme, **region_options)
+    term, box = mixed.evaluated_term("side chain/XTB"), box_of(structure)
+    return lambda positions: term.energy_and_gradient(Geometry(positions, box))
+
+
 def ml_function(structure, **region_options) -> Function:
     term = mixed_of(structure, ml_potential(), **region_options).terms["side chain/ML"].runner.region_term
     box = box_of(structure)
@@ -145,7 +157,25 @@ PLACES = [
 @pytest.mark.parametrize(("scheme", "rule", "smeared"), PLACES)
 def test_without_a_box_forces_on_all_atoms_are_derivatives_and_net_force_and_torque_vanish(scheme, rule, smeared):
     structure = peptide(False)
-    function = qm_function(structure, scheme=scheme, link_rule=rule, smeared_charges=smeared)
+    check_without_a_box(qm_function(structure, scheme=scheme, link_rule=rule, smeared_charges=smeared), structure)
+
+
+XTB = [
+    pytest.param(xtb_potential(), None, id="GFN2"),
+    pytest.param(xtb_potential("gfn1-xtb"), None, id="GFN1"),
+    pytest.param(xtb_potential(), WIDTH, id="GFN2, smeared charges"),
+    pytest.param(xtb_potential(multipoles=2), WIDTH, id="GFN2 with quadrupoles, smeared charges"),
+    pytest.param(xtb_potential("gfn1-xtb", multipoles=2), None, id="GFN1 with quadrupoles"),
+]
+
+
+@pytest.mark.parametrize(("potential", "smeared"), XTB)
+def test_without_a_box_xtb_forces_are_derivatives_and_net_force_and_torque_vanish(potential, smeared):
+    structure = peptide(False)
+    check_without_a_box(xtb_function(structure, potential, smeared_charges=smeared), structure)
+
+
+def check_without_a_box(function: Function, structure) -> None:
     positions = positions_of(structure)
     assert len(positions) == 22
     _, gradient = function(positions)
@@ -184,6 +214,13 @@ def test_periodic_hartree_fock_forces_are_derivatives_for_region_hosts_near_and_
     structure = peptide(True)
     function = qm_function(structure, link_rule=rule, smeared_charges=smeared)
     check_in_the_box(function, structure, HF_TOLERANCE, (1,))
+
+
+@pytest.mark.parametrize(("potential", "smeared"), XTB)
+def test_periodic_xtb_forces_are_derivatives_for_region_hosts_near_and_far_atoms(potential, smeared):
+    structure = peptide(True)
+    function = xtb_function(structure, potential, smeared_charges=smeared)
+    print(check_in_the_box(function, structure, XTB_TOLERANCE, (0, 1, 2)))
 
 
 @pytest.mark.slow

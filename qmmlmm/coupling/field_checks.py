@@ -1,4 +1,4 @@
-"""Checks of an external field before PySCF gets it."""
+"""Checks of an external field before a quantum-chemical program gets it."""
 
 from __future__ import annotations
 
