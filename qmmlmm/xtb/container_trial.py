@@ -27,7 +27,7 @@ STEP = 1e-3
 def largest_deviation() -> float:
     """Return the largest deviation of energies, gradients and multipoles, atomic units."""
     found = [uniform_field(method, *molecule) for method in METHODS for molecule in (WATER, HYDROGEN)]
-    found += [response(method, *WATER) for method in METHODS]
+    found += [check(method, *WATER) for method in METHODS for check in (response, rotation)]
     return float(max(found))
 
 
@@ -46,20 +46,45 @@ def uniform_field(method: str, numbers: FloatArray, positions: FloatArray) -> fl
 
 def response(method: str, numbers: FloatArray, positions: FloatArray) -> float:
     """Return the deviation of the energy's derivative with respect to a potential from the multipoles."""
-    random = np.random.default_rng(1)
     n = len(numbers)
-    parts = [0.1 * random.normal(size=shape) for shape in ((n,), (n, 3), (n, 3, 3))]
+    direction = _some_potential(n)
     calculator = _calculator(method, numbers, positions)
     container = PotentialContainer(calculator, n)
     energies, expected = [], 0.0
     for factor in (0.0, STEP, -STEP):
-        value, gradient, curvature = (factor * part for part in parts)
-        container.set(AtomicPotential(value, gradient, curvature + curvature.transpose(0, 2, 1)))
+        container.set(
+            AtomicPotential(factor * direction.value, factor * direction.gradient, factor * direction.curvature)
+        )
         energies.append(float(calculator.singlepoint().get("energy")))
         if factor == 0.0:
-            direction = AtomicPotential(parts[0], parts[1], parts[2] + parts[2].transpose(0, 2, 1))
             expected = container.multipoles.energy(direction)
     return abs((energies[1] - energies[2]) / (2.0 * STEP) - expected)
+
+
+def rotation(method: str, numbers: FloatArray, positions: FloatArray) -> float:
+    """Return the change of the energy when molecule and potential are rotated together."""
+    turn, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+    potential = _some_potential(len(numbers))
+    turned = AtomicPotential(potential.value, potential.gradient @ turn.T, turn @ potential.curvature @ turn.T)
+    energies = []
+    for places, around in ((positions, potential), (positions @ turn.T, turned)):
+        calculator = _calculator(method, numbers, places)
+        container = PotentialContainer(calculator, len(numbers))
+        container.set(around)
+        energies.append(float(calculator.singlepoint().get("energy")))
+    return abs(energies[1] - energies[0])
+
+
+def _some_potential(n_atoms: int) -> AtomicPotential:
+    """Return a potential whose derivatives have no symmetry."""
+    random = np.random.default_rng(1)
+    value, gradient, curvature = (
+        0.05 * random.normal(size=shape) for shape in ((n_atoms,), (n_atoms, 3), (n_atoms, 3, 3))
+    )
+    curvature = curvature + curvature.transpose(0, 2, 1)
+    # Without a trace, as without charge at the atom.
+    trace = np.trace(curvature, axis1=1, axis2=2)[:, None, None]
+    return AtomicPotential(value, gradient, curvature - trace * np.eye(3) / 3.0)
 
 
 def _calculator(method: str, numbers: FloatArray, positions: FloatArray) -> Calculator:

@@ -55,7 +55,7 @@ class XTBPotential(XTBSettings, EvaluatedPotential):
     -----
     The energy is that of xTB plus sum_A (q_A phi + d_A . grad phi + 1/3 Theta_A : grad grad phi) at the atoms,
     minimised together, with the multipoles of GFN2-xTB's own electrostatics (Bannwarth, Ehlert and Grimme, J. Chem.
-    Theory Comput. 15, 1652 (2019), eqs. 22 to 25).
+    Theory Comput. 15, 1652 (2019)).
 
     Multiplicity sets the occupation of orbitals and not the energy functional: xTB without spin polarisation has no
     exchange energy between electrons of parallel spin, so that different multiplicities cannot be compared.
@@ -63,6 +63,10 @@ class XTBPotential(XTBSettings, EvaluatedPotential):
     tblite has no public function for such a potential. `qmmlmm.xtb.tblite_container` says how it gets there, and
     `qmmlmm.xtb.container_check` how the installed tblite is tested before its first use.
     """
+
+    def __post_init__(self) -> None:
+        require_tblite()
+        super().__post_init__()
 
     @property
     def level(self) -> str:

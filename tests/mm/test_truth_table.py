@@ -294,18 +294,59 @@ def test_the_net_force_under_pme_is_no_larger_than_that_of_openmm():
 # 4.8/nm and these meshes up to 5e-6 hartree were seen; with a tolerance of 1e-4 the difference is below 1.3e-6.
 
 
-def test_the_energy_of_acetone_in_water_does_not_depend_on_the_splitting():
+ALPHAS = (2.92, 1.6 * 2.92)  # 1/nm
+
+
+def acetone_energies(potential, scale: float = 1.0) -> list[float]:
+    """Energies of the term at each splitting, in a box that a barostat has scaled with all molecules in it."""
     structure = acetone_water.build()
+    geometry = geometry_of(structure)
+    moved = scaled_box(structure.topology, geometry, scale)
     energies = []
-    for factor in (1.0, 1.6):
-        changed = with_mesh(structure, alpha=2.92 * factor)
-        potential = PySCFPotential("hf", "3-21g", conv_tol=1e-11)
+    for alpha in ALPHAS:
+        changed = with_mesh(structure, alpha=alpha)
         term = Term(potential, Region("acetone", acetone_water.builder.ACETONE), embedding="electrostatic")
         mixed = create_mixed_system(structure.topology, changed.system, Hamiltonian([term]))
-        energy, _ = mixed.evaluated_term("acetone/QM").energy_and_gradient(geometry_of(structure))
+        energy, _ = mixed.evaluated_term(f"acetone/{potential.level}").energy_and_gradient(moved)
         energies.append(energy)
     print(f"alpha times 1.6 changes the energy by {energies[1] - energies[0]:.2e} hartree")
+    return energies
+
+
+def scaled_box(topology, geometry: Geometry, scale: float) -> Geometry:
+    """Scale the box and the centres of the molecules, as OpenMM's barostat does."""
+    positions = geometry.positions.copy()
+    for residue in topology.residues():
+        atoms = [atom.index for atom in residue.atoms()]
+        positions[atoms] += (scale - 1.0) * positions[atoms].mean(axis=0)
+    return Geometry(positions, geometry.box * scale)
+
+
+def test_the_energy_of_acetone_in_water_does_not_depend_on_the_splitting():
+    energies = acetone_energies(PySCFPotential("hf", "3-21g", conv_tol=1e-11))
     assert energies[1] == pytest.approx(energies[0], rel=0, abs=ALPHA_TOLERANCE)
+
+
+@pytest.mark.parametrize("method", ["gfn2-xtb", "gfn1-xtb"])
+@pytest.mark.parametrize("scale", [1.0, 1.01])
+def test_the_xtb_energy_of_acetone_does_not_depend_on_the_splitting_in_any_box(method, scale):
+    energies = acetone_energies(xtb_potential(method), scale)
+    assert energies[1] == pytest.approx(energies[0], rel=0, abs=ALPHA_TOLERANCE)
+
+
+def test_the_xtb_energy_is_a_smooth_function_of_the_box():
+    structure = acetone_water.build()
+    geometry = geometry_of(structure)
+    term = Term(xtb_potential(), Region("acetone", acetone_water.builder.ACETONE), embedding="electrostatic")
+    mixed = create_mixed_system(structure.topology, structure.system, Hamiltonian([term]))
+    evaluated = mixed.evaluated_term("acetone/XTB")
+    scales = np.linspace(0.998, 1.002, 21)
+    energies = [evaluated.energy_and_gradient(scaled_box(structure.topology, geometry, s))[0] for s in scales]
+    y = np.array(energies) - energies[0]
+    fitted = np.polynomial.Polynomial.fit(scales, y, 6)(scales)
+    print(f"scaling changes the energy by {np.ptp(y):.1e} hartree, {abs(y - fitted).max():.1e} from smooth")
+    assert np.ptp(y) > 1e6 * JUMP_TOLERANCE
+    assert abs(y - fitted).max() < JUMP_TOLERANCE
 
 
 # --- nothing happens at cutoffs and faces of the box ---
@@ -345,14 +386,19 @@ def at_distance(structure, layout, reach: float, of_center: bool) -> tuple[Float
     return positions, atom, direction
 
 
+FUNCTIONS = {"QM": qm_function, "ML": ml_function, "XTB": xtb_function}
+POTENTIALS = {"QM": qm_potential, "ML": ml_potential, "XTB": xtb_potential}
+
+
 # Where a charge leaves a sum: of all near sources, of those that the QM integrals take, of those on the finer mesh.
 @pytest.mark.parametrize(
-    ("level", "place"), [("ML", "sources"), ("QM", "sources"), ("QM", "integrals"), ("QM", "mesh")]
+    ("level", "place"),
+    [("ML", "sources"), ("QM", "sources"), ("QM", "integrals"), ("QM", "mesh"), ("XTB", "sources")],
 )
 def test_the_energy_is_smooth_when_an_atom_crosses_a_cutoff(level, place):
     structure = peptide(True)
-    function = (qm_function if level == "QM" else ml_function)(structure)
-    mixed = mixed_of(structure, qm_potential() if level == "QM" else ml_potential())
+    function = FUNCTIONS[level](structure)
+    mixed = mixed_of(structure, POTENTIALS[level]())
     layout = mixed.terms[f"side chain/{level}"].layout
     reach = layout.surroundings.short_range_cutoff
     if place == "integrals":
@@ -362,10 +408,10 @@ def test_the_energy_is_smooth_when_an_atom_crosses_a_cutoff(level, place):
     assert scanned < (INTEGRALS_TOLERANCE if place == "integrals" else JUMP_TOLERANCE)
 
 
-@pytest.mark.parametrize("level", ["QM", "ML"])
+@pytest.mark.parametrize("level", sorted(FUNCTIONS))
 def test_the_energy_is_smooth_when_an_atom_crosses_the_face_of_the_box(level):
     structure = peptide(True)
-    function = (qm_function if level == "QM" else ml_function)(structure)
+    function = FUNCTIONS[level](structure)
     positions, box = positions_of(structure), box_of(structure)
     fractional = positions[22:] @ np.linalg.inv(box)
     atom = 22 + int(np.argmin(abs(fractional[:, 0] - 1.0)))
