@@ -10,6 +10,7 @@ from pathlib import Path
 import openmm
 
 from qmmlmm.commands.input_file import Table, read_region, read_system, read_toml
+from qmmlmm.commands.potential_input import read_potential
 from qmmlmm.coupling.hamiltonian import Term
 from qmmlmm.errors import InputFileError, MissingDependencyError, listed
 from qmmlmm.learning.labels.data_set import read_frames
@@ -19,7 +20,6 @@ from qmmlmm.learning.loop.learning_loop import LearningLoop
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
-from qmmlmm.qm import PySCFPotential
 from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
 from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
 
@@ -47,7 +47,7 @@ def read_loop(path: Path) -> LearningLoop:
     topology, system, positions = read_system(content.table("system"), folder)
     region = read_region(content.table("region"), topology)
     embedding = content.text("embedding", "electrostatic")
-    term = Term(content.table("qm").build(PySCFPotential), region, embedding=embedding)
+    term = Term(read_potential(content.table("qm")), region, embedding=embedding)
     variables = _read_variables(content)
     biases, walkers = _read_walkers(content, variables, system.usesPeriodicBoundaryConditions())
     labels = content.optional_table("labels")

@@ -17,9 +17,9 @@ from qmmlmm.xtb.settings import XTBSettings
 from qmmlmm.xtb.smooth_potential import SmoothPotential
 from qmmlmm.xtb.tblite_calculation import Solution, TBLiteCalculation
 
-CLOSEST_ATOMS = 0.3 * ANGSTROM_IN_BOHR
-"""Distance in bohr below which two atoms lie on top of each other: tblite then returns an energy of 1e4 hartree with
-finite forces, without an error. The shortest bond, H-H, is 0.74 angstrom."""
+CLOSEST_ATOMS = 0.1 * ANGSTROM_IN_BOHR
+"""Distance in bohr below which two atoms lie on top of each other, which tblite does not notice. Above it the energy
+rises steeply as atoms approach, by 10 to 500 hartree up to this distance, so that a minimiser can step back."""
 
 
 class XTBEvaluator(Evaluator):
@@ -37,6 +37,7 @@ class XTBEvaluator(Evaluator):
     def __init__(self, settings: XTBSettings, specification: RegionSpecification) -> None:
         self._rank = settings.rank
         self._n_atoms = len(specification.atomic_numbers)
+        self._nuclear_charges = np.array(specification.atomic_numbers, dtype=float)
         self._term = f"term {specification.name!r}"
         self._calculation = TBLiteCalculation(settings, specification)
         self._evaluations, self._cycles = 0, 0
@@ -52,8 +53,8 @@ class XTBEvaluator(Evaluator):
         -------
         Evaluation
             Its `results` are ``mulliken_charges``, (n,) e, and ``atomic_dipoles``, (n, 3) e bohr, which feel the field;
-            ``dipole``, (3,) e bohr, from charges and, with GFN2-xTB, atomic dipoles, about ``dipole_origin``, (3,)
-            bohr, the mean position of the atoms; and ``scf_cycles``.
+            ``dipole``, (3,) e bohr, of both, about ``dipole_origin``, (3,) bohr, the centre of the nuclear charges; and
+            ``scf_cycles``.
 
         Raises
         ------
@@ -71,7 +72,7 @@ class XTBEvaluator(Evaluator):
 
     def _isolated(self, positions: FloatArray) -> Evaluation:
         solution = self._solve(positions, AtomicPotential.zero(self._n_atoms))
-        return Evaluation(solution.energy, solution.gradient, results=_results(positions, solution))
+        return Evaluation(solution.energy, solution.gradient, results=self._results(positions, solution))
 
     def _embedded(self, positions: FloatArray, field: ExternalField) -> Evaluation:
         field = checked_field(positions, field, self._term)
@@ -97,9 +98,20 @@ class XTBEvaluator(Evaluator):
             charge_gradient,
             points,
             charges,
-            _results(positions, solution),
+            self._results(positions, solution),
             charge_energies=functools.partial(compact.energies, multipoles),
         )
+
+    def _results(self, positions: FloatArray, solution: Solution) -> dict[str, object]:
+        multipoles = solution.multipoles.up_to(self._rank)
+        origin = self._nuclear_charges @ positions / self._nuclear_charges.sum()
+        return {
+            "mulliken_charges": multipoles.charges,
+            "atomic_dipoles": multipoles.dipoles,
+            "dipole": multipoles.charges @ (positions - origin) + multipoles.dipoles.sum(axis=0),
+            "dipole_origin": origin,
+            "scf_cycles": solution.cycles,
+        }
 
     def _solve(self, positions: FloatArray, potential: AtomicPotential) -> Solution:
         solution = self._calculation.solve(positions, potential)
@@ -121,7 +133,7 @@ class XTBEvaluator(Evaluator):
         if len(close):
             pairs = listed(f"{i} and {j} ({distances[i, j] / ANGSTROM_IN_BOHR:.2f} angstrom)" for i, j in close)
             raise EvaluationError(
-                f"{self._term}: atoms of the region lie closer than 0.3 angstrom to each other: {pairs}; minimise with "
+                f"{self._term}: atoms of the region lie closer than 0.1 angstrom to each other: {pairs}; minimise with "
                 "the force field first"
             )
         return positions
@@ -135,16 +147,3 @@ class XTBEvaluator(Evaluator):
         wrong = [what for what, values in found.items() if not np.isfinite(values).all()]
         if wrong:
             raise NonFiniteError(f"{self._term}: {' and '.join(wrong)} is not finite")
-
-
-def _results(positions: FloatArray, solution: Solution) -> dict[str, object]:
-    multipoles = solution.multipoles
-    origin = positions.mean(axis=0)
-    dipole = multipoles.charges @ (positions - origin) + multipoles.dipoles.sum(axis=0)
-    return {
-        "mulliken_charges": multipoles.charges,
-        "atomic_dipoles": multipoles.dipoles,
-        "dipole": dipole,
-        "dipole_origin": origin,
-        "scf_cycles": solution.cycles,
-    }

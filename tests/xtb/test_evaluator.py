@@ -118,9 +118,9 @@ def test_containers_are_freed_with_their_calculations(water, geometry, field):
 
 def test_atoms_on_top_of_each_other_are_an_error(water, geometry):
     positions = geometry.positions.copy()
-    positions[2] = positions[1] + [0.0, 0.0, 0.25 * ANGSTROM_IN_BOHR]
+    positions[2] = positions[1] + [0.0, 0.0, 0.05 * ANGSTROM_IN_BOHR]
     evaluator = XTBPotential().create_evaluator(water)
-    with pytest.raises(EvaluationError, match=r"water/XTB.*closer than 0.3 angstrom.*1 and 2 \(0.25 angstrom\)"):
+    with pytest.raises(EvaluationError, match=r"water/XTB.*closer than 0.1 angstrom.*1 and 2 \(0.05 angstrom\)"):
         evaluator.evaluate(Geometry(positions), None)
 
 

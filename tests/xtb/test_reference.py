@@ -88,3 +88,22 @@ def test_the_field_of_a_far_charge_acts_on_charge_and_dipole_of_the_molecule(wat
     expected = alone.results["dipole"][2] / far**2
     assert expected > 5e-7
     assert found.energy - alone.energy == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("method", "multipoles"), [("gfn2-xtb", None), ("gfn1-xtb", None), ("gfn1-xtb", 1)])
+def test_the_dipole_is_the_response_of_the_energy_to_a_uniform_field(geometry, method, multipoles):
+    cation = RegionSpecification("cation/XTB", np.array([8, 1, 1]), 1, 2)
+    evaluator = XTBPotential(method, multipoles=multipoles, accuracy=TIGHT).create_evaluator(cation)
+    results = evaluator.evaluate(geometry, None).results
+    nothing, step = np.zeros(0), 1e-3
+    for axis in np.eye(3):
+        energies = []
+        for size in (step, -step):
+
+            def uniform(points, slope=size * axis, origin=results["dipole_origin"]):
+                return (points - origin) @ slope, np.tile(slope, (len(points), 1))
+
+            around = ExternalField(np.zeros((0, 3)), nothing, nothing, None, uniform)
+            energies.append(evaluator.evaluate(geometry, around).energy)
+        # The third derivative of the energy by the field is of the order of 10.
+        assert (energies[0] - energies[1]) / (2 * step) == pytest.approx(results["dipole"] @ axis, abs=1e-5)
