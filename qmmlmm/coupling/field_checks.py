@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from qmmlmm.coupling.potential import ExternalField
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
@@ -57,13 +58,13 @@ def checked_field(positions: FloatArray, external_field: ExternalField, term: st
             "give a positive splitting in 1/bohr"
         )
     points = np.flatnonzero(external_field.point_charges)
-    for atom, position in enumerate(positions):
-        distances = np.linalg.norm(external_field.positions[points] - position, axis=1)
-        if len(points) and distances.min() < CLOSEST:
-            away = distances.min() / ANGSTROM_IN_BOHR
+    if len(points) and len(positions):
+        distances, nearest = KDTree(external_field.positions[points]).query(positions)
+        atom = int(np.argmin(distances))
+        if distances[atom] < CLOSEST:
             raise EvaluationError(
-                f"{term}: external point charge {points[distances.argmin()]} lies {away:.2f} angstrom from "
-                f"atom {atom} of the region, closer than 0.3; leave the region's own charges out of its external "
-                "field"
+                f"{term}: external point charge {points[nearest[atom]]} lies {distances[atom] / ANGSTROM_IN_BOHR:.2f} "
+                f"angstrom from atom {atom} of the region, closer than 0.3; leave the region's own charges out of its "
+                "external field"
             )
     return external_field

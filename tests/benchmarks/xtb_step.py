@@ -2,7 +2,7 @@
 
     python tests/benchmarks/xtb_step.py [--rounds 15] [--atoms 60]
 
-The levels take turns within one run, and the ratios are taken within each turn, so that they hold on a busy machine too.
+The levels take turns within one run, and the ratios are taken within each turn, so that they hold on a busy machine.
 Everything runs on one thread, on the CPU platform, and processor time counts. The larger region is the ligand with the
 waters nearest to it.
 """
@@ -87,6 +87,8 @@ def main() -> None:
             context.getState(forces=True)
             evaluation = time.process_time() - began
             context.setVelocitiesToTemperature(300.0, 1)
+            # The first step has the forces of the evaluation.
+            context.getIntegrator().step(1)
             began = time.process_time()
             context.getIntegrator().step(STEPS)
             if turn >= 0:

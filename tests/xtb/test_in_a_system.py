@@ -122,24 +122,24 @@ def test_a_parameter_moves_the_energy_from_xtb_to_qm(case):
     assert energies[2] - energies[0] == pytest.approx(derivative, abs=SAME)
 
 
-# kJ/mol: the fluctuation of the total energy in 60 fs with 0.5 fs for flexible waters alone is 0.4.
-FLUCTUATION = 1.5
+# kJ/mol: in 60 fs the total energy stays within 0.34 with XTB alone in steps of 0.5 fs, 0.33 with QM - XTB every 1 fs.
+FLUCTUATION = 0.6
 
 
 def test_qm_minus_xtb_is_the_slow_force_of_multiple_time_steps(case):
     low, high = XTBPotential(), PySCFPotential("hf", "sto-3g")
     mixed = mixed_of(case, water_term(low), water_term(high), water_term(low, 0, -1.0))
-    integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, 0.002, inner_steps=4)
+    integrator = MultipleTimeStepIntegrator(mixed, None, 0.0, 0.001, inner_steps=2)
     context = make_context(mixed.system, case.positions, integrator=integrator)
     openmm.LocalEnergyMinimizer.minimize(context, maxIterations=20)
     context.setVelocitiesToTemperature(200.0, 1)
     calls = mixed.terms["water0/QM"].runner.evaluations
     energies = []
-    for _ in range(30):
+    for _ in range(60):
         integrator.step(1)
         potential = context.getState(energy=True).getPotentialEnergy()
         energies.append((potential + integrator.kinetic_energy(context)).value_in_unit(unit.kilojoule_per_mole))
-    assert mixed.terms["water0/QM"].runner.evaluations - calls == 30
+    assert mixed.terms["water0/QM"].runner.evaluations - calls == 60
     print(f"total energy within {np.ptp(energies):.2f} kJ/mol")
     assert np.ptp(energies) < FLUCTUATION
 
