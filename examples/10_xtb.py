@@ -20,7 +20,6 @@ from systems.acetone_water import build
 
 PICOSECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 0.2
 OUTER_STEPS, CARBON, OXYGEN = 8, 1, 2
-
 structure = build(switch_distance=0.75 * unit.nanometer, ewald_error_tolerance=1e-5, constraints=None)
 acetone = Region("acetone", range(10))
 xtb, hf = XTBPotential("gfn2-xtb"), PySCFPotential("hf", "6-31g*", embedding_grid_level=1)

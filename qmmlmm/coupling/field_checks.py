@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from qmmlmm.coupling.potential import ExternalField
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
@@ -58,13 +57,13 @@ def checked_field(positions: FloatArray, external_field: ExternalField, term: st
             "give a positive splitting in 1/bohr"
         )
     points = np.flatnonzero(external_field.point_charges)
-    if len(points) and len(positions):
-        distances, nearest = KDTree(external_field.positions[points]).query(positions)
-        atom = int(np.argmin(distances))
-        if distances[atom] < CLOSEST:
+    places = external_field.positions[points]
+    for atom, position in enumerate(positions):
+        squares = ((places - position) ** 2).sum(axis=1)
+        if len(points) and squares.min() < CLOSEST**2:
+            away = np.sqrt(squares.min()) / ANGSTROM_IN_BOHR
             raise EvaluationError(
-                f"{term}: external point charge {points[nearest[atom]]} lies {distances[atom] / ANGSTROM_IN_BOHR:.2f} "
-                f"angstrom from atom {atom} of the region, closer than 0.3; leave the region's own charges out of its "
-                "external field"
+                f"{term}: external point charge {points[squares.argmin()]} lies {away:.2f} angstrom from atom {atom} "
+                "of the region, closer than 0.3; leave the region's own charges out of its external field"
             )
     return external_field

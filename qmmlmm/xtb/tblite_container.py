@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import struct
 import weakref
 from collections.abc import Callable
@@ -73,6 +74,11 @@ class _Array:
     shape: tuple[int, ...]
     descriptor: bytes
 
+    @property
+    def end(self) -> int:
+        """Place behind the descriptor."""
+        return self.offset + 8 + len(self.descriptor)
+
 
 def _word(address: Address) -> int:
     return ctypes.c_uint64.from_address(address).value
@@ -107,7 +113,7 @@ def _arrays_of(memory: bytes) -> list[_Array]:
         array = _read_array(memory, offset)
         if array is not None:
             found.append(array)
-        offset += 8 if array is None else 8 + len(array.descriptor)
+        offset = offset + 8 if array is None else array.end
     return found
 
 
@@ -136,7 +142,7 @@ class _MultipoleArrays:
         if not self._arrays:
             self._arrays = self._find(memory)
         for array in self._arrays:
-            if memory[array.offset + 8 : array.offset + 8 + len(array.descriptor)] != array.descriptor:
+            if memory[array.offset + 8 : array.end] != array.descriptor:
                 raise EvaluationError("the arrays of tblite are not where they were")
         addresses = [HEADER.unpack_from(memory, array.offset)[0] for array in self._arrays]
         if addresses != self._addresses:
@@ -147,16 +153,20 @@ class _MultipoleArrays:
     def _find(self, memory: bytes) -> list[_Array]:
         """Return the three arrays.
 
-        Dipoles and quadrupoles are neighbours. Extents alone do not tell the charges: if each atom has one orbital,
-        orbital energies have the same shape.
+        Dipoles and quadrupoles are the first neighbours of their shapes; behind the allocated arrays, memory may hold
+        remains of others. Extents alone do not tell the charges: if each atom has one orbital, orbital energies have
+        the same shape.
         """
         arrays = _arrays_of(memory)
         shapes = [array.shape for array in arrays]
         pairs = [k for k in range(1, len(shapes)) if shapes[k - 1 : k + 1] == self._shapes[1:]]
-        first = pairs[0] - 2 - self._between if len(pairs) == 1 else -1
+        first = pairs[0] - 2 - self._between if pairs else -1
         if first < 0 or shapes[first] != self._shapes[0]:
             raise EvaluationError(f"the arrays of tblite are not in their expected order: {shapes}")
-        return [arrays[k] for k in (first, pairs[0] - 1, pairs[0])]
+        block = arrays[first : pairs[0] + 1]
+        if any(right.offset != left.end for left, right in itertools.pairwise(block)):
+            raise EvaluationError(f"the arrays of tblite are not next to each other: {shapes}")
+        return [block[0], block[-2], block[-1]]
 
 
 class _Library:

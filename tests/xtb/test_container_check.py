@@ -134,12 +134,41 @@ def test_a_library_that_lacks_what_is_needed_is_an_error(monkeypatch, name, faul
         tblite_container._Library()
 
 
-def test_arrays_in_another_order_are_an_error():
-    # One array more between charges and dipoles than there is.
-    arrays = tblite_container._MultipoleArrays(2 * 112, 1, 3)
-    double = np.zeros((3, 1), order="F")
-    descriptor = tblite_container.HEADER.pack(double.ctypes.data, -1, 8, 0, 2, 3, 0, 8)
-    descriptor += tblite_container.AXIS.pack(1, 1, 3) + tblite_container.AXIS.pack(3, 1, 1)
-    memory = np.frombuffer(2 * descriptor.ljust(112, b"\0"), dtype=np.uint8).copy()
-    with pytest.raises(EvaluationError, match=r"not in their expected order: \[\(3, 1\), \(3, 1\)\]"):
-        arrays.views(memory.ctypes.data)
+def structure_of(*shapes, gap=0):
+    """Return memory with descriptors of arrays of zeros, and these arrays."""
+    memory, arrays = b"\0" * 8, []
+    for shape in shapes:
+        array = np.zeros(shape, order="F")
+        arrays.append(array)
+        memory += tblite_container.HEADER.pack(array.ctypes.data, -1, 8, 0, len(shape), 3, 0, 8)
+        for size, stride in zip(shape, np.cumprod([1, *shape[:-1]]), strict=True):
+            memory += tblite_container.AXIS.pack(stride, 1, size)
+        memory += b"\0" * gap
+    return np.frombuffer(memory, dtype=np.uint8).copy(), arrays
+
+
+MULTIPOLES = (2, 1), (5, 1), (3, 2, 1), (6, 2, 1)
+
+
+def test_arrays_are_found_by_their_order_also_before_remains_of_others():
+    memory, arrays = structure_of((2, 1), *MULTIPOLES, *MULTIPOLES[2:])
+    views = tblite_container._MultipoleArrays(len(memory), 1, 2).views(memory.ctypes.data)
+    for view, k in zip(views, (1, 3, 4), strict=True):
+        view += 1.0
+        assert arrays[k].all()
+    assert not arrays[0].any()
+    assert not arrays[5].any()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "gap", "message"),
+    [
+        (MULTIPOLES[1:], 0, "not in their expected order"),
+        (((5, 1), *MULTIPOLES[2:]), 0, "not in their expected order"),
+        (MULTIPOLES, 8, "not next to each other"),
+    ],
+)
+def test_arrays_in_another_order_are_an_error(shapes, gap, message):
+    memory, _ = structure_of(*shapes, gap=gap)
+    with pytest.raises(EvaluationError, match=message):
+        tblite_container._MultipoleArrays(len(memory), 1, 2).views(memory.ctypes.data)
