@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qmmlmm.mm.openmm_potential import OpenMMMLPotential, OpenMMPotential
     from qmmlmm.mm.selection import select
     from qmmlmm.qm.potential import PySCFPotential
+    from qmmlmm.xtb.potential import XTBPotential
 
 __version__ = _version("qmmlmm")
 
@@ -33,6 +34,7 @@ __all__ = [
     "PySCFPotential",
     "Region",
     "Term",
+    "XTBPotential",
     "check_potential",
     "create_mixed_system",
     "select",
@@ -50,6 +52,7 @@ _HOMES = {
     "PySCFPotential": "qmmlmm.qm.potential",
     "Region": "qmmlmm.coupling.region",
     "Term": "qmmlmm.coupling.hamiltonian",
+    "XTBPotential": "qmmlmm.xtb.potential",
     "check_potential": "qmmlmm.coupling.potential_check",
     "create_mixed_system": "qmmlmm.mm.creation",
     "select": "qmmlmm.mm.selection",

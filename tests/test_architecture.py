@@ -22,6 +22,7 @@ BELOW = {
     "coupling": set(),
     "embedding": {"coupling"},
     "qm": {"coupling", "embedding"},
+    "xtb": {"coupling", "embedding"},
     # Learned potentials hand out evaluators of torch modules and share the Coulomb kernels.
     "ml": {"coupling", "embedding"},
     "mm": {"coupling", "embedding", "ml"},
@@ -39,7 +40,11 @@ BELOW["commands"] = set(BELOW)
 # Rooms that may import an engine; the name of a module at the top of the package stands for itself.
 USERS = {
     "pyscf": {"qm"},
-    "torch": {"embedding", "ml", "mm", "qm", "learning", "commands"},
+    "tblite": {"xtb"},
+    # Foreign functions: the container of tblite.
+    "ctypes": {"xtb"},
+    "cffi": set(),
+    "torch": {"embedding", "ml", "mm", "qm", "xtb", "learning", "commands"},
     "openmmtorch": {"mm"},
     "openmmml": {"mm"},
     "openmm": {"mm", "sampling", "runs", "nonadiabatic", "learning", "commands", "geometry"},
@@ -47,7 +52,7 @@ USERS = {
     "matplotlib": {"analysis", "spectra"},
 }
 # openmm.unit is for quantities at the surface; it simulates nothing.
-UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "free_energy", "analysis"}
+UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "xtb", "free_energy", "analysis"}
 SYSTEM_BUILDERS = {"mm"}
 FORCE_BUILDERS = {"mm", "sampling"}
 LONGEST_CLASS = 250
@@ -328,7 +333,7 @@ def test_the_package_imports_without_pyscf():
 
 
 def test_the_package_imports_no_engine_by_itself():
-    run("import sys, qmmlmm\nassert not {'torch', 'pyscf', 'matplotlib'} & set(sys.modules)\n")
+    run("import sys, qmmlmm\nassert not {'torch', 'pyscf', 'tblite', 'matplotlib'} & set(sys.modules)\n")
 
 
 def test_public_names_are_found_when_asked_for():

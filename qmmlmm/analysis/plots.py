@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Colours of Okabe and Ito, distinguishable with any colour vision.
+# Colours of Okabe and Ito, and wine of Tol, distinguishable with any colour vision.
 MM_COLOUR = "#8c8c8c"
-LEVEL_COLOURS = {"QM": "#d55e00", "ML": "#0072b2", "MM": MM_COLOUR}
+LEVEL_COLOURS = {"QM": "#d55e00", "ML": "#0072b2", "XTB": "#882255", "MM": MM_COLOUR}
 MORE_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DIFFERENCE_COLOUR = "#6a3d9a"
 MOST_MARKED_POINTS = 60

@@ -10,6 +10,7 @@ from pathlib import Path
 import openmm
 
 from qmmlmm.commands.input_file import Table, read_region, read_system, read_toml, reading
+from qmmlmm.commands.potential_input import read_potential
 from qmmlmm.coupling.hamiltonian import Term
 from qmmlmm.coupling.potential import EMBEDDINGS
 from qmmlmm.errors import InputFileError, LoopError, MissingDependencyError, listed
@@ -20,7 +21,6 @@ from qmmlmm.learning.loop.learning_loop import LearningLoop
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
-from qmmlmm.qm import PySCFPotential
 from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
 from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
 from qmmlmm.setting_checks import check_choice, check_path, check_text
@@ -56,7 +56,7 @@ def _read_loop(path: Path) -> LearningLoop:
     network = content.optional_table("network").build(ResponseSettings)
     training = content.optional_table("training").build(TrainingSettings, {"steps": 2000})
     embedding = check_choice("embedding", content.text("embedding", "electrostatic"), EMBEDDINGS, error=InputFileError)
-    potential = content.table("qm").build(PySCFPotential)
+    potential = read_potential(content.table("qm"))
     topology, system, positions = read_system(content.table("system"), folder)
     region = read_region(content.table("region"), topology, system)
     with content.place():

@@ -24,7 +24,7 @@ class Term:
 
     Parameters
     ----------
-    potential : PySCFPotential, MLPotential, OpenMMPotential
+    potential : PySCFPotential, XTBPotential, MLPotential, OpenMMPotential
         Potential of the package, or of a subclass of `qmmlmm.coupling.potential.EvaluatedPotential`.
     region : Region
     coefficient : float or str

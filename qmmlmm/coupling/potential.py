@@ -285,7 +285,7 @@ class RegionPotential(ABC):
     @property
     @abstractmethod
     def level(self) -> str:
-        """``"QM"``, ``"ML"`` or ``"MM"``: the second part of a term's name."""
+        """``"QM"``, ``"XTB"``, ``"ML"`` or ``"MM"``: the second part of a term's name."""
 
     @property
     @abstractmethod

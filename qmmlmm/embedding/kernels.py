@@ -15,6 +15,9 @@ import math
 import torch
 from torch import Tensor
 
+TERMS = 20
+"""Number of terms of the Taylor series of erf(x)/x below x = 1."""
+
 
 def screened_kernel(r: Tensor, splitting: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return erfc(a r)/r and its first and second derivatives, for one a or one for each column of r."""
@@ -121,3 +124,106 @@ def external_kernel(
         radial = radial + gaussian_charges * smeared[1]
         second = second + gaussian_charges * smeared[2]
     return value, radial, second
+
+
+def external_derivatives(
+    r: Tensor,
+    point_charges: Tensor,
+    gaussian_charges: Tensor,
+    splitting: float | None,
+    widths: Tensor | None,
+    order: int,
+) -> list[Tensor]:
+    """Return the potential of each charge of an external field and its radial derivatives of any order.
+
+    Parameters
+    ----------
+    r : (n, k) tensor, bohr
+        Distances between points and charges; zero only at Gaussian charges.
+    point_charges, gaussian_charges : (k,) tensors, e
+    splitting : float or None, 1/bohr
+    widths : (k,) tensor or None, bohr
+        As in `qmmlmm.coupling.potential.ExternalField`.
+    order : int
+
+    Returns
+    -------
+    list of (n, k) tensors
+        F_0 to F_order: F_0 is the potential and F_(l+1) = F_l'/r, so that the Cartesian derivatives of the potential
+        are polynomials in the components of the distance vector with the F_l as coefficients.
+    """
+    result = [torch.zeros_like(r) for _ in range(order + 1)]
+    extended = torch.zeros_like(point_charges, dtype=torch.bool)
+    if widths is not None:
+        extended = (point_charges != 0.0) & (widths > 0.0)
+        _add_columns(result, smeared_ladder(r[:, extended], 1.0 / widths[extended], order), point_charges, extended)
+    at_point = (point_charges != 0.0) & ~extended
+    if splitting is None:
+        _add_columns(result, point_ladder(r[:, at_point], order), point_charges, at_point)
+        return result
+    # A point with the opposite Gaussian: the difference of the two would lose digits.
+    paired = at_point & (gaussian_charges == -point_charges)
+    _add_columns(result, screened_ladder(r[:, paired], splitting, order), point_charges, paired)
+    alone = at_point & ~paired
+    _add_columns(result, point_ladder(r[:, alone], order), point_charges, alone)
+    rest = (gaussian_charges != 0.0) & ~paired
+    _add_columns(
+        result, smeared_ladder(r[:, rest], torch.full_like(r[0, rest], splitting), order), gaussian_charges, rest
+    )
+    return result
+
+
+def point_ladder(r: Tensor, order: int) -> list[Tensor]:
+    """Return F_0 = 1/r to F_order, with F_(l+1) = F_l'/r."""
+    square = r**-2
+    result = [1.0 / r]
+    for rank in range(order):
+        result.append(-(2 * rank + 1) * result[rank] * square)
+    return result
+
+
+def screened_ladder(r: Tensor, splitting: float, order: int) -> list[Tensor]:
+    """Return F_0 = erfc(a r)/r to F_order, with F_(l+1) = F_l'/r."""
+    square = r**-2
+    gaussian = torch.exp(-((splitting * r) ** 2)) / (splitting * math.sqrt(math.pi))
+    result = [torch.erfc(splitting * r) / r]
+    magnitude = result[0]
+    for rank in range(1, order + 1):
+        magnitude = ((2 * rank - 1) * magnitude + (2.0 * splitting * splitting) ** rank * gaussian) * square
+        result.append(magnitude if rank % 2 == 0 else -magnitude)
+    return result
+
+
+def smeared_ladder(r: Tensor, splitting: Tensor, order: int) -> list[Tensor]:
+    """Return F_0 = erf(a r)/r to F_order, with F_(l+1) = F_l'/r, finite at r = 0; one a for each column of r."""
+    x2 = (splitting * r) ** 2
+    near = x2 < 1.0
+    square = torch.where(near, torch.ones_like(x2), x2).reciprocal()
+    gaussian = torch.exp(-x2) / math.sqrt(math.pi)
+    magnitude = torch.erf(square.rsqrt()) * square.sqrt()
+    result = []
+    for rank in range(order + 1):
+        if rank > 0:
+            # At short distances the difference loses digits; there it is replaced by the series.
+            magnitude = ((2 * rank - 1) * magnitude - 2.0**rank * gaussian) * square
+        sign = 1.0 if rank % 2 == 0 else -1.0
+        series = sign * (2.0**rank) * _series(x2, rank)
+        result.append(splitting ** (2 * rank + 1) * torch.where(near, series, sign * magnitude))
+    return result
+
+
+def _series(x2: Tensor, rank: int) -> Tensor:
+    """Return (-d/dx2)^rank of erf(x)/x below x = 1, from its Taylor series in x2; neglected terms are below 1e-17."""
+    value = torch.zeros_like(x2)
+    for power in range(TERMS - 1, -1, -1):
+        coefficient = 2.0 / (math.sqrt(math.pi) * math.factorial(power) * (2 * (power + rank) + 1))
+        value = value * -x2 + coefficient
+    return value
+
+
+def _add_columns(result: list[Tensor], ladder: list[Tensor], charges: Tensor, columns: Tensor) -> None:
+    """Add the functions of some charges, times these, to their columns."""
+    if not bool(columns.any()):
+        return
+    for whole, part in zip(result, ladder, strict=True):
+        whole[:, columns] += charges[columns] * part

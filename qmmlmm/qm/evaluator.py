@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from qmmlmm.coupling.field_checks import checked_field
 from qmmlmm.coupling.potential import Evaluation, Evaluator, ExternalField, Memory, RegionSpecification
 from qmmlmm.coupling.state_results import StateResults
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
@@ -18,7 +19,6 @@ from qmmlmm.qm.basis import core_potentials, symbols_of
 from qmmlmm.qm.excited import CASSCF, DeltaSCF
 from qmmlmm.qm.failure import write_failure
 from qmmlmm.qm.field.compact_charges import CompactCharges
-from qmmlmm.qm.field.field_checks import checked_field
 from qmmlmm.qm.field.smooth_potential import SmoothPotential
 from qmmlmm.qm.scf.convergence import ScfRecord
 from qmmlmm.qm.scf.density_history import DensityHistory

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qmmlmm.coupling.electrons import check_electrons
 from qmmlmm.coupling.potential import Capabilities, EvaluatedPotential, RegionSpecification
-from qmmlmm.errors import PotentialError, RegionError, listed
+from qmmlmm.errors import PotentialError, RegionError
 from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, spin_states
 from qmmlmm.qm.settings import PySCFSettings, require_pyscf
 
@@ -133,7 +134,7 @@ class PySCFPotential(PySCFSettings, EvaluatedPotential):
         if len(specification.atomic_numbers) == 0:
             raise RegionError(f"{term}: the region has no atoms")
         symbols = symbols_of(specification.atomic_numbers, term)
-        _check_electrons(specification)
+        check_electrons(specification)
         spin = self.excited.spin if isinstance(self.excited, TDA | TDDFT) else None
         if spin is not None and self.is_unrestricted(specification.multiplicity):
             raise PotentialError(
@@ -183,24 +184,4 @@ def _check_active_space(settings: CASSCF, specification: RegionSpecification) ->
         raise PotentialError(
             f"{term}: CASSCF with {space} has {found} states of multiplicity {specification.multiplicity}, and "
             f"n_states={settings.n_states}; take a larger active space or fewer states"
-        )
-
-
-def _check_electrons(specification: RegionSpecification) -> None:
-    """Raise RegionError unless charge and multiplicity fit the number of electrons."""
-    protons = int(np.sum(specification.atomic_numbers))
-    electrons = protons - specification.charge
-    term = f"term {specification.name!r}"
-    if electrons < 1:
-        raise RegionError(
-            f"{term}: charge {specification.charge} leaves {electrons} electrons of {protons} protons; "
-            "check the charge of the region"
-        )
-    multiplicity = specification.multiplicity
-    if multiplicity < 1 or (electrons - multiplicity) % 2 == 0 or multiplicity > electrons + 1:
-        possible = range(1 if electrons % 2 == 0 else 2, electrons + 2, 2)
-        raise RegionError(
-            f"{term}: {electrons} electrons (charge {specification.charge}) cannot have multiplicity "
-            f"{multiplicity}; possible are {listed(possible)}. Check charge, multiplicity and the cut bonds "
-            "of the region"
         )

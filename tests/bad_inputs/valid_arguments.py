@@ -15,7 +15,7 @@ import openmm
 from openmm import app, unit
 
 import qmmlmm
-from qmmlmm import Hamiltonian, OpenMMPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm import Hamiltonian, OpenMMPotential, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, tables
 from qmmlmm.coupling import Capabilities, ExternalField, RegionSpecification
 from qmmlmm.coupling.coefficient import parse_coefficient
@@ -407,6 +407,18 @@ ENTRIES: dict[str, Entry] = {
         lambda o: o.vibronic,
         accepts={"memory": {"mapping"}},
         says={"name": "term"},
+    ),
+    # --- xtb ---
+    "XTBPotential": Entry(
+        XTBPotential,
+        lambda o: {
+            "method": "gfn2-xtb",
+            "multipoles": 1,
+            "accuracy": 0.01,
+            "electronic_temperature": 300.0,
+            "threads": 1,
+        },
+        accepts={"multipoles": {"zero"}},
     ),
     # --- qm ---
     "PySCFPotential": Entry(

@@ -1,11 +1,13 @@
 """How well dynamics at each level keeps the energy: drift of the total energy without a thermostat.
 
-    python tests/benchmarks/energy_conservation.py mm|ml|qm [--ps 20] [--platform CPU] [--ml-precision mixed]
-        [--output DIRECTORY]
+    python tests/benchmarks/energy_conservation.py mm|ml|qm|acetone|xtb [--ps 20] [--platform CPU]
+        [--ml-precision mixed] [--output DIRECTORY]
 
-mm    p-xylene in flexible water, force field alone: what OpenMM itself conserves.
-ml    the same with p-xylene as an embedded ML region.
-qm    one water of a box of flexible water as an embedded QM region.
+mm       p-xylene in flexible water, force field alone: what OpenMM itself conserves.
+ml       the same with p-xylene as an embedded ML region.
+qm       one water of a box of flexible water as an embedded QM region.
+acetone  acetone in 700 flexible waters, force field alone.
+xtb      the same with acetone as an embedded GFN2-xTB region.
 
 Velocity Verlet with 0.5 fs after equilibration at 300 K. The Lennard-Jones interaction is switched off smoothly and
 nothing is left of the screened Coulomb interaction at its cutoff, so that the force field has no steps of its own.
@@ -28,14 +30,15 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.embedding.torch_term import MeshPrecision
 from qmmlmm.units import FloatArray
-from systems import solution, t4_lysozyme
+from systems import acetone_water, solution, t4_lysozyme
 from systems.structure import Structure
 
 TIME_STEP = 0.0005  # ps
-SAMPLE_EVERY = {"mm": 20, "ml": 20, "qm": 5}  # steps
+SAMPLE_EVERY = {"mm": 20, "ml": 20, "qm": 5, "acetone": 20, "xtb": 20}  # steps
+FORCE_FIELD = ("mm", "acetone")
 TEMPERATURE = 300.0  # K
 CUTOFF = 0.8  # nm
 SWITCH = 0.65  # nm
@@ -144,6 +147,13 @@ def build(level: str, basis: str, ml_precision: MeshPrecision) -> tuple[Structur
         potential = PySCFPotential("hf", basis, embedding_grid_level=0, density_fit=False)
         term = Term(potential, Region("water", range(3)), embedding="electrostatic")
         return structure, create_mixed_system(structure.topology, structure.system, Hamiltonian([term])).system
+    if level in ("acetone", "xtb"):
+        structure = acetone_water.build(constraints=None, rigid_water=False, remove_cm_motion=False)
+        make_smooth(structure.system)
+        if level == "acetone":
+            return structure, structure.system
+        term = Term(XTBPotential(), Region("acetone", acetone_water.builder.ACETONE), embedding="electrostatic")
+        return structure, create_mixed_system(structure.topology, structure.system, Hamiltonian([term])).system
     structure = p_xylene_in_water()
     make_smooth(structure.system)
     if level == "mm":
@@ -160,7 +170,7 @@ def equilibrated(structure: Structure, system: openmm.System, level: str, seed: 
     """Return a context at 300 K, from the force field first and then from the level itself."""
     state_of = (structure.positions, None)
     stages = [(structure.system, 4000), (system, 200 if level == "qm" else 1000)]
-    for stage, steps in stages if level != "mm" else stages[:1]:
+    for stage, steps in stages[:1] if level in FORCE_FIELD else stages:
         integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 10.0, TIME_STEP)
         integrator.setRandomNumberSeed(seed)
         context = openmm.Context(stage, integrator, openmm.Platform.getPlatform("CPU"))
@@ -261,8 +271,8 @@ def run(
 def main() -> None:
     """Run one level, or fit energies that are there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("level", choices=("mm", "ml", "qm"), nargs="?")
-    parser.add_argument("--ps", type=float, help="length; 20, and 2 for qm, if not given")
+    parser.add_argument("level", choices=tuple(SAMPLE_EVERY), nargs="?")
+    parser.add_argument("--ps", type=float, help="length; 20, and 2 for qm and 5 for xtb, if not given")
     parser.add_argument("--platform", default="CPU", help="OpenMM platform; double precision but for CPU")
     parser.add_argument("--basis", default="3-21g", help="basis set of the Hartree-Fock calculation")
     parser.add_argument("--ml-precision", choices=("double", "mixed"), default="double", help="of the mesh of ml")
@@ -275,9 +285,9 @@ def main() -> None:
             report(path)
         return
     if options.level is None:
-        parser.error("give a level (mm, ml or qm), or --fit")
+        parser.error("give a level, or --fit")
     options.output.mkdir(parents=True, exist_ok=True)
-    picoseconds = options.ps or (2.0 if options.level == "qm" else 20.0)
+    picoseconds = options.ps or {"qm": 2.0, "xtb": 5.0}.get(options.level, 20.0)
     run(options.level, picoseconds, options.platform, options.basis, options.seed, options.output, options.ml_precision)
 
 

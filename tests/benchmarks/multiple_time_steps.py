@@ -17,6 +17,7 @@ of acetone of 3 dalton and steps of 2 fs; averages over positions do not depend 
 Hamiltonian. `learned` samples ML/MM alone and computes QM - ML of a frame in every 0.1 ps, by which `compare` reweights
 it to QM/MM. `compare` prints averages and distributions with errors and draws `distributions.png`. `drift` and `cost`
 count plain steps of 0.5 fs with hydrogen's own mass. The basis set is STO-3G unless each part is given --basis 6-31g*.
+With `--low gfn2-xtb` xTB is the level that QM corrects, and no model has to be prepared.
 """
 
 from __future__ import annotations
@@ -46,7 +47,16 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm import (
+    Hamiltonian,
+    MixedSystem,
+    MLPotential,
+    PySCFPotential,
+    Region,
+    Term,
+    XTBPotential,
+    create_mixed_system,
+)
 from qmmlmm.free_energy.reweighting import reweight
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning import Labeller, TrainingSettings, append_frames, read_frames, region_potential, train
@@ -99,6 +109,11 @@ def qm_potential(options: argparse.Namespace) -> PySCFPotential:
     )
 
 
+def low_potential(options: argparse.Namespace) -> MLPotential | XTBPotential:
+    """Return the level that QM corrects."""
+    return MLPotential.load(options.output / "model.pt") if options.low == "model" else XTBPotential(options.low)
+
+
 def platform_of(options: argparse.Namespace) -> openmm.Platform:
     """Return the platform of the dynamics."""
     return openmm.Platform.getPlatform(options.platform)
@@ -139,7 +154,7 @@ def mixed_system(options: argparse.Namespace, made: Structure, corrected: bool) 
     qm = qm_potential(options)
     terms = [Term(qm, REGION, embedding="electrostatic", name="QM")]
     if corrected:
-        ml = MLPotential.load(options.output / "model.pt")
+        ml = low_potential(options)
         terms = [
             Term(ml, REGION, embedding="electrostatic", name="ML"),
             *terms,
@@ -170,7 +185,7 @@ def qm_calls(mixed: MixedSystem) -> int:
 
 def learned_system(options: argparse.Namespace, made: Structure) -> MixedSystem:
     """Return ML/MM."""
-    ml = MLPotential.load(options.output / "model.pt")
+    ml = low_potential(options)
     return create_mixed_system(
         made.topology, made.system, Hamiltonian([Term(ml, REGION, embedding="electrostatic", name="ML")])
     )
@@ -546,6 +561,7 @@ def main() -> None:
     parser.add_argument("--ps", type=float, default=1.0)
     parser.add_argument("--method", default="hf")
     parser.add_argument("--basis", default="sto-3g")
+    parser.add_argument("--low", default="model", choices=["model", "gfn2-xtb", "gfn1-xtb"], help="level under QM")
     parser.add_argument("--platform", default="CPU")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=6000, help="of training")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from openmm import app, unit
 
+from qmmlmm import XTBPotential
 from qmmlmm.commands.learn_input import read_loop
 from qmmlmm.commands.main import main
 from qmmlmm.errors import InputFileError
@@ -96,6 +97,15 @@ def test_a_file_says_what_python_would(folder):
     assert term.potential.method_name == "hf/sto-3g"
     assert made.call_args.kwargs["method"] is None
     assert made.call_args.kwargs["labelling"].limits.seconds == 60
+
+
+def test_a_file_with_labels_by_xtb(folder):
+    text = FILE.replace('"hf"', '"gfn2-xtb"').replace('basis = "sto-3g"\nmax_cycle = 1', "accuracy = 0.001")
+    with mock.patch("qmmlmm.commands.learn_input.LearningLoop", wraps=LearningLoop) as made:
+        read_loop(written(folder, text))
+    assert made.call_args.args[3].potential == XTBPotential("gfn2-xtb", accuracy=0.001)
+    with pytest.raises(InputFileError, match=r"\[qm\] has the unknown key 'basis'; known are method, multipoles"):
+        read_loop(written(folder, FILE.replace('"hf"', '"gfn2-xtb"')))
 
 
 HILLS = """

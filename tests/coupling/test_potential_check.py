@@ -1,4 +1,4 @@
-"""Potentials obey the contract, and those that do not are found out. PySCF: `tests/qm/test_contract.py`."""
+"""Potentials obey the contract, and those that do not are found out. PySCF and xTB: tests/qm, tests/xtb."""
 
 from __future__ import annotations
 

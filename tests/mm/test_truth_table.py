@@ -16,7 +16,7 @@ import numpy as np
 import openmm
 import pytest
 
-from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.embedding.near_mesh import NARROW_REACH
 from qmmlmm.geometry import Geometry
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
@@ -30,6 +30,7 @@ N, HA, CA, C = 6, 9, 8, 14
 SIDE_CHAIN = (10, 11, 12, 13)
 
 HF_TOLERANCE = 1e-6  # hartree/bohr
+XTB_TOLERANCE = 1e-6  # hartree/bohr
 DFT_TOLERANCE = 1e-5  # hartree/bohr, at grid level 3
 ML_TOLERANCE = 1e-7  # relative to the force on the atom, in float64
 NET_TOLERANCE = 1e-8  # hartree/bohr, and hartree for the torque
@@ -94,6 +95,17 @@ def qm_function(structure, method="hf", basis="sto-3g", scheme="rcd", **region_o
     return lambda positions: term.energy_and_gradient(Geometry(positions, box))
 
 
+def xtb_potential(method="gfn2-xtb", **settings) -> XTBPotential:
+    return XTBPotential(method, **({"accuracy": 1e-4} | settings))
+
+
+def xtb_function(structure, potential=None, scheme="rcd", **region_options) -> Function:
+    """Energy and gradient of the xTB term, the density converged to far below what is tested."""
+    mixed = mixed_of(structure, potential or xtb_potential(), scheme, **region_options)
+    term, box = mixed.evaluated_term("side chain/XTB"), box_of(structure)
+    return lambda positions: term.energy_and_gradient(Geometry(positions, box))
+
+
 def ml_function(structure, **region_options) -> Function:
     term = mixed_of(structure, ml_potential(), **region_options).terms["side chain/ML"].runner.region_term
     box = box_of(structure)
@@ -145,7 +157,25 @@ PLACES = [
 @pytest.mark.parametrize(("scheme", "rule", "smeared"), PLACES)
 def test_without_a_box_forces_on_all_atoms_are_derivatives_and_net_force_and_torque_vanish(scheme, rule, smeared):
     structure = peptide(False)
-    function = qm_function(structure, scheme=scheme, link_rule=rule, smeared_charges=smeared)
+    check_without_a_box(qm_function(structure, scheme=scheme, link_rule=rule, smeared_charges=smeared), structure)
+
+
+XTB = [
+    pytest.param(xtb_potential(), None, id="GFN2"),
+    pytest.param(xtb_potential("gfn1-xtb"), None, id="GFN1"),
+    pytest.param(xtb_potential(), WIDTH, id="GFN2, smeared charges"),
+    pytest.param(xtb_potential(multipoles=2), WIDTH, id="GFN2 with quadrupoles, smeared charges"),
+    pytest.param(xtb_potential("gfn1-xtb", multipoles=2), None, id="GFN1 with quadrupoles"),
+]
+
+
+@pytest.mark.parametrize(("potential", "smeared"), XTB)
+def test_without_a_box_xtb_forces_are_derivatives_and_net_force_and_torque_vanish(potential, smeared):
+    structure = peptide(False)
+    check_without_a_box(xtb_function(structure, potential, smeared_charges=smeared), structure)
+
+
+def check_without_a_box(function: Function, structure) -> None:
     positions = positions_of(structure)
     assert len(positions) == 22
     _, gradient = function(positions)
@@ -184,6 +214,13 @@ def test_periodic_hartree_fock_forces_are_derivatives_for_region_hosts_near_and_
     structure = peptide(True)
     function = qm_function(structure, link_rule=rule, smeared_charges=smeared)
     check_in_the_box(function, structure, HF_TOLERANCE, (1,))
+
+
+@pytest.mark.parametrize(("potential", "smeared"), XTB)
+def test_periodic_xtb_forces_are_derivatives_for_region_hosts_near_and_far_atoms(potential, smeared):
+    structure = peptide(True)
+    function = xtb_function(structure, potential, smeared_charges=smeared)
+    print(check_in_the_box(function, structure, XTB_TOLERANCE, (0, 1, 2)))
 
 
 @pytest.mark.slow
@@ -257,18 +294,59 @@ def test_the_net_force_under_pme_is_no_larger_than_that_of_openmm():
 # 4.8/nm and these meshes up to 5e-6 hartree were seen; with a tolerance of 1e-4 the difference is below 1.3e-6.
 
 
-def test_the_energy_of_acetone_in_water_does_not_depend_on_the_splitting():
+ALPHAS = (2.92, 1.6 * 2.92)  # 1/nm
+
+
+def acetone_energies(potential, scale: float = 1.0) -> list[float]:
+    """Energies of the term at each splitting, in a box that a barostat has scaled with all molecules in it."""
     structure = acetone_water.build()
+    geometry = geometry_of(structure)
+    moved = scaled_box(structure.topology, geometry, scale)
     energies = []
-    for factor in (1.0, 1.6):
-        changed = with_mesh(structure, alpha=2.92 * factor)
-        potential = PySCFPotential("hf", "3-21g", conv_tol=1e-11)
+    for alpha in ALPHAS:
+        changed = with_mesh(structure, alpha=alpha)
         term = Term(potential, Region("acetone", acetone_water.builder.ACETONE), embedding="electrostatic")
         mixed = create_mixed_system(structure.topology, changed.system, Hamiltonian([term]))
-        energy, _ = mixed.evaluated_term("acetone/QM").energy_and_gradient(geometry_of(structure))
+        energy, _ = mixed.evaluated_term(f"acetone/{potential.level}").energy_and_gradient(moved)
         energies.append(energy)
     print(f"alpha times 1.6 changes the energy by {energies[1] - energies[0]:.2e} hartree")
+    return energies
+
+
+def scaled_box(topology, geometry: Geometry, scale: float) -> Geometry:
+    """Scale the box and the centres of the molecules, as OpenMM's barostat does."""
+    positions = geometry.positions.copy()
+    for residue in topology.residues():
+        atoms = [atom.index for atom in residue.atoms()]
+        positions[atoms] += (scale - 1.0) * positions[atoms].mean(axis=0)
+    return Geometry(positions, geometry.box * scale)
+
+
+def test_the_energy_of_acetone_in_water_does_not_depend_on_the_splitting():
+    energies = acetone_energies(PySCFPotential("hf", "3-21g", conv_tol=1e-11))
     assert energies[1] == pytest.approx(energies[0], rel=0, abs=ALPHA_TOLERANCE)
+
+
+@pytest.mark.parametrize("method", ["gfn2-xtb", "gfn1-xtb"])
+@pytest.mark.parametrize("scale", [1.0, 1.01])
+def test_the_xtb_energy_of_acetone_does_not_depend_on_the_splitting_in_any_box(method, scale):
+    energies = acetone_energies(xtb_potential(method), scale)
+    assert energies[1] == pytest.approx(energies[0], rel=0, abs=ALPHA_TOLERANCE)
+
+
+def test_the_xtb_energy_is_a_smooth_function_of_the_box():
+    structure = acetone_water.build()
+    geometry = geometry_of(structure)
+    term = Term(xtb_potential(), Region("acetone", acetone_water.builder.ACETONE), embedding="electrostatic")
+    mixed = create_mixed_system(structure.topology, structure.system, Hamiltonian([term]))
+    evaluated = mixed.evaluated_term("acetone/XTB")
+    scales = np.linspace(0.998, 1.002, 21)
+    energies = [evaluated.energy_and_gradient(scaled_box(structure.topology, geometry, s))[0] for s in scales]
+    y = np.array(energies) - energies[0]
+    fitted = np.polynomial.Polynomial.fit(scales, y, 6)(scales)
+    print(f"scaling changes the energy by {np.ptp(y):.1e} hartree, {abs(y - fitted).max():.1e} from smooth")
+    assert np.ptp(y) > 1e6 * JUMP_TOLERANCE
+    assert abs(y - fitted).max() < JUMP_TOLERANCE
 
 
 # --- nothing happens at cutoffs and faces of the box ---
@@ -308,14 +386,19 @@ def at_distance(structure, layout, reach: float, of_center: bool) -> tuple[Float
     return positions, atom, direction
 
 
+FUNCTIONS = {"QM": qm_function, "ML": ml_function, "XTB": xtb_function}
+POTENTIALS = {"QM": qm_potential, "ML": ml_potential, "XTB": xtb_potential}
+
+
 # Where a charge leaves a sum: of all near sources, of those that the QM integrals take, of those on the finer mesh.
 @pytest.mark.parametrize(
-    ("level", "place"), [("ML", "sources"), ("QM", "sources"), ("QM", "integrals"), ("QM", "mesh")]
+    ("level", "place"),
+    [("ML", "sources"), ("QM", "sources"), ("QM", "integrals"), ("QM", "mesh"), ("XTB", "sources")],
 )
 def test_the_energy_is_smooth_when_an_atom_crosses_a_cutoff(level, place):
     structure = peptide(True)
-    function = (qm_function if level == "QM" else ml_function)(structure)
-    mixed = mixed_of(structure, qm_potential() if level == "QM" else ml_potential())
+    function = FUNCTIONS[level](structure)
+    mixed = mixed_of(structure, POTENTIALS[level]())
     layout = mixed.terms[f"side chain/{level}"].layout
     reach = layout.surroundings.short_range_cutoff
     if place == "integrals":
@@ -325,10 +408,10 @@ def test_the_energy_is_smooth_when_an_atom_crosses_a_cutoff(level, place):
     assert scanned < (INTEGRALS_TOLERANCE if place == "integrals" else JUMP_TOLERANCE)
 
 
-@pytest.mark.parametrize("level", ["QM", "ML"])
+@pytest.mark.parametrize("level", sorted(FUNCTIONS))
 def test_the_energy_is_smooth_when_an_atom_crosses_the_face_of_the_box(level):
     structure = peptide(True)
-    function = (qm_function if level == "QM" else ml_function)(structure)
+    function = FUNCTIONS[level](structure)
     positions, box = positions_of(structure), box_of(structure)
     fractional = positions[22:] @ np.linalg.inv(box)
     atom = 22 + int(np.argmin(abs(fractional[:, 0] - 1.0)))

@@ -1,4 +1,4 @@
-"""Checks of an external field before PySCF gets it."""
+"""Checks of an external field before a quantum-chemical program gets it."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def checked_field(positions: FloatArray, external_field: ExternalField, term: st
             "give a positive splitting in 1/bohr"
         )
     points = np.flatnonzero(external_field.point_charges)
+    places = external_field.positions[points]
     for atom, position in enumerate(positions):
-        distances = np.linalg.norm(external_field.positions[points] - position, axis=1)
-        if len(points) and distances.min() < CLOSEST:
-            away = distances.min() / ANGSTROM_IN_BOHR
+        squares = ((places - position) ** 2).sum(axis=1)
+        if len(points) and squares.min() < CLOSEST**2:
+            away = np.sqrt(squares.min()) / ANGSTROM_IN_BOHR
             raise EvaluationError(
-                f"{term}: external point charge {points[distances.argmin()]} lies {away:.2f} angstrom from "
-                f"atom {atom} of the region, closer than 0.3; leave the region's own charges out of its external "
-                "field"
+                f"{term}: external point charge {points[squares.argmin()]} lies {away:.2f} angstrom from atom {atom} "
+                "of the region, closer than 0.3; leave the region's own charges out of its external field"
             )
     return external_field
