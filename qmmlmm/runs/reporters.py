@@ -25,6 +25,8 @@ from qmmlmm.units import Vectors
 FIRST_COLUMNS = ("Step", "Time (ps)")
 LAST_COLUMNS = ("Potential Energy (kJ/mol)", "Kinetic Energy (kJ/mol)", "Temperature (K)")
 VOLUME_COLUMN = "Box Volume (nm^3)"
+ROWS_BETWEEN_CHECKS = 50
+"""Rows of a table between two checks that the charges of the System are unchanged, each of which reads all of them."""
 SECONDS_PER_DAY = 86400.0
 
 
@@ -50,8 +52,8 @@ class MixedSystemLike(Protocol):
         """The System of the simulation."""
         ...
 
-    def term_energies(self, context: openmm.Context) -> dict[str, unit.Quantity]:
-        """Return the contribution of each term, ``"MM"`` first."""
+    def term_energies(self, context: openmm.Context, *, check_charges: bool = True) -> dict[str, unit.Quantity]:
+        """Return the contribution of each term, ``"MM"`` first, after a check that the System is unchanged."""
         ...
 
     def check_unchanged(self, context: openmm.Context) -> None:
@@ -175,7 +177,9 @@ class TermEnergyReporter:
         """Write one row."""
         terms = {
             name: float(energy.value_in_unit(unit.kilojoule_per_mole))
-            for name, energy in self._mixed.term_energies(simulation.context).items()
+            for name, energy in self._mixed.term_energies(
+                simulation.context, check_charges=self.rows_written % ROWS_BETWEEN_CHECKS == 0
+            ).items()
         }
         periodic = uses_periodic_box(simulation)
         names = _column_names(list(terms), periodic)

@@ -86,7 +86,7 @@ def test_an_empty_file_and_a_table_without_rows_are_refused(tmp_path):
 
 def test_the_table_of_a_real_run_is_read(tmp_path):
     class Mixed:
-        def term_energies(self, context):
+        def term_energies(self, context, *, check_charges=True):
             return {"MM": context.getState(energy=True).getPotentialEnergy()}
 
     system = openmm.System()

@@ -387,7 +387,9 @@ ENTRIES: dict[str, Entry] = {
     "MixedSystem.results": Entry(
         MixedSystem.results, lambda o: {"name": "mol/MM"}, lambda o: o.mixed, says={"name": "term"}
     ),
-    "MixedSystem.term_energies": Entry(MixedSystem.term_energies, lambda o: {"context": o.context}, lambda o: o.mixed),
+    "MixedSystem.term_energies": Entry(
+        MixedSystem.term_energies, lambda o: {"context": o.context, "check_charges": True}, lambda o: o.mixed
+    ),
     "MixedSystem.parameter_derivatives": Entry(
         MixedSystem.parameter_derivatives, lambda o: {"context": o.context}, lambda o: o.mixed
     ),

@@ -68,6 +68,7 @@ class Argon:
             self.system.addForce(openmm.PythonForce(failure))
         self.spring = spring
         self.forgotten = 0
+        self.checks: list[bool] = []
 
     def positions(self) -> np.ndarray:
         side = round(N_ATOMS ** (1 / 3))
@@ -83,7 +84,8 @@ class Argon:
             simulation.context.setVelocitiesToTemperature(90.0, seed)
         return simulation
 
-    def term_energies(self, context: openmm.Context) -> dict[str, Any]:
+    def term_energies(self, context: openmm.Context, *, check_charges: bool = True) -> dict[str, Any]:
+        self.checks.append(check_charges)
         return {
             name: context.getState(energy=True, groups={group}).getPotentialEnergy() for name, group in TERMS.items()
         }

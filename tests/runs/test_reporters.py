@@ -53,6 +53,13 @@ def test_each_row_holds_the_terms_that_sum_to_the_potential_energy(argon, tmp_pa
     assert len(set(values[:, 3])) == 3
 
 
+def test_the_charges_are_checked_at_the_first_row_and_after_fifty_more(argon):
+    simulation = argon.simulation()
+    simulation.reporters.append(TermEnergyReporter(io.StringIO(), 1, argon))
+    simulation.step(52)
+    assert argon.checks == [True, *[False] * 49, True, False]
+
+
 def test_temperature_and_volume_equal_those_of_openmms_own_reporter(argon, tmp_path):
     simulation = argon.simulation()
     ours = TermEnergyReporter(tmp_path / "ours.csv", 3, argon)

@@ -50,7 +50,7 @@ class MixedSprings(MixedSystem):
         found = context.getState(parameterDerivatives=True).getEnergyParameterDerivatives()
         return {PARAMETER: found[PARAMETER] * unit.kilojoule_per_mole}
 
-    def term_energies(self, context: openmm.Context) -> dict[str, unit.Quantity]:
+    def term_energies(self, context: openmm.Context, *, check_charges: bool = True) -> dict[str, unit.Quantity]:
         return {"MM": context.getState(energy=True).getPotentialEnergy()}
 
     def check_unchanged(self, context: openmm.Context) -> None:
