@@ -11,6 +11,7 @@ order follow OpenMM, so that the same splitting and grid give OpenMM's reciproca
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -54,6 +55,53 @@ def _needs_matrix(size: int) -> bool:
 def _interleaved(matrix: np.ndarray) -> np.ndarray:
     """Return real and imaginary parts alternating along the last axis, as torch stores complex numbers."""
     return np.stack([matrix.real, matrix.imag], axis=-1).reshape(len(matrix), -1)
+
+
+class Stencil(NamedTuple):
+    """The mesh points around a few points, and the splines there.
+
+    Parameters
+    ----------
+    splines : (n, 3, 3, order) tensor
+        Of each point along each axis: the spline and its first and second derivative at the mesh points.
+    around : (n, order, order, order) int64 tensor
+        Indices of the mesh points in the periodic mesh.
+    """
+
+    splines: Tensor
+    around: Tensor
+
+
+def inverse_of_box(box: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the inverse of three box vectors and the volume of the box.
+
+    Parameters
+    ----------
+    box : (3, 3) tensor, bohr
+        Box vectors in rows.
+
+    Returns
+    -------
+    inverse : (3, 3) tensor, 1/bohr
+        Reciprocal vectors in columns.
+    volume : () tensor, bohr^3
+        Negative for left-handed vectors.
+
+    Notes
+    -----
+    By cross products: a general inverse asks a GPU whether the matrix is singular and waits for the answer.
+    """
+    first, second, third = box[0], box[1], box[2]
+    normals = torch.stack(
+        [
+            torch.linalg.cross(second, third),
+            torch.linalg.cross(third, first),
+            torch.linalg.cross(first, second),
+        ],
+        dim=1,
+    )
+    volume = torch.dot(first, normals[:, 0])
+    return normals / volume, volume
 
 
 class EwaldMesh(torch.nn.Module):
@@ -100,6 +148,7 @@ class EwaldMesh(torch.nn.Module):
     transform_z: Tensor
     back_z: Tensor
     cached_box: Tensor
+    cached_inverse: Tensor
     cached_influence: Tensor
 
     def __init__(
@@ -136,8 +185,9 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("padding_y", (torch.arange(self.py) - reach) % self.ny)
         self.register_buffer("padding_z", (torch.arange(self.pz) - reach) % self.nz)
         self._register_transforms(dtype)
-        # The influence function is kept until the box changes.
+        # The inverse of the box and the influence function are kept until the box changes.
         self.register_buffer("cached_box", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
+        self.register_buffer("cached_inverse", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
         self.register_buffer("cached_influence", torch.zeros(1, 1, 1, dtype=dtype), persistent=False)
 
     def _register_transforms(self, dtype: torch.dtype) -> None:
@@ -157,34 +207,50 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("back_z", torch.tensor(np.ascontiguousarray(backward), dtype=dtype))
 
     @torch.jit.export
+    def inverse(self, box: Tensor) -> Tensor:
+        """Return the inverse of the box, (3, 3) 1/bohr, with the reciprocal vectors in columns."""
+        self._keep(box)
+        return self.cached_inverse
+
+    @torch.jit.export
     def influence(self, box: Tensor) -> Tensor:
-        """Return G on the half mesh of a real transform, hartree bohr^0 / e^2.
+        """Return G on the half mesh of a real transform, hartree bohr^0 / e^2."""
+        self._keep(box)
+        return self.cached_influence
+
+    def _keep(self, box: Tensor) -> None:
+        """Compute what depends only on the box, if it is not the last one."""
+        if torch.equal(box, self.cached_box):
+            return
+        inverse, volume = inverse_of_box(box)
+        self.cached_influence = self.influence_of(inverse, volume)
+        self.cached_inverse = inverse
+        self.cached_box = box.clone()
+
+    @torch.jit.export
+    def influence_of(self, inverse: Tensor, volume: Tensor) -> Tensor:
+        """Return `influence` from the inverse of a box and its volume, see `inverse_of_box`.
 
         Notes
         -----
         Source: Essmann et al. (1995), eq. 4.7; the zero frequency has the neutralising background.
         """
-        if not torch.equal(box, self.cached_box):
-            reciprocal = torch.linalg.inv(box).t()
-            m = (
-                self.mx[:, None, None, None] * reciprocal[0]
-                + self.my[None, :, None, None] * reciprocal[1]
-                + self.mz[None, None, :, None] * reciprocal[2]
-            )
-            squared = (m * m).sum(-1)
-            squared[0, 0, 0] = 1.0
-            volume = torch.abs(torch.linalg.det(box))
-            result = torch.exp(-((math.pi / self.splitting) ** 2) * squared) / (
-                math.pi * volume * squared * self.moduli
-            )
-            result[0, 0, 0] = -math.pi / (volume * self.splitting * self.splitting)
-            self.cached_influence = result.to(self.polynomials.dtype)
-            self.cached_box = box.clone()
-        return self.cached_influence
+        reciprocal = inverse.t()
+        m = (
+            self.mx[:, None, None, None] * reciprocal[0]
+            + self.my[None, :, None, None] * reciprocal[1]
+            + self.mz[None, None, :, None] * reciprocal[2]
+        )
+        squared = (m * m).sum(-1)
+        squared[0, 0, 0] = 1.0
+        volume = torch.abs(volume)
+        result = torch.exp(-((math.pi / self.splitting) ** 2) * squared) / (math.pi * volume * squared * self.moduli)
+        result[0, 0, 0] = -math.pi / (volume * self.splitting * self.splitting)
+        return result.to(self.polynomials.dtype)
 
     def _cells(self, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
         """Return the indices of the points' cells in the padded mesh, (n,), and the positions in the cells, (3, n)."""
-        scaled = torch.matmul(torch.linalg.inv(box).t(), points.t())
+        scaled = torch.matmul(self.inverse(box).t(), points.t())
         scaled = (scaled - torch.floor(scaled)) * self.grid_sizes[:, None]
         # Round-off can put a point on the far face; NaN needs some valid cell.
         cell = torch.minimum(scaled.to(torch.int64), self.last_cells[:, None]).clamp_(min=0)
@@ -256,7 +322,7 @@ class EwaldMesh(torch.nn.Module):
         q = charges.to(dtype)[order]
         d = torch.zeros(3, 0, dtype=dtype, device=q.device)
         if dipoles is not None:
-            d = torch.matmul(dipoles, torch.linalg.inv(box) * self.grid_sizes).to(dtype)[order].t().contiguous()
+            d = torch.matmul(dipoles, self.inverse(box) * self.grid_sizes).to(dtype)[order].t().contiguous()
         return q, d
 
     def _patch(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -411,7 +477,7 @@ class EwaldMesh(torch.nn.Module):
         back = torch.empty_like(order)
         back[order] = torch.arange(order.shape[0], device=order.device)
         result = found.index_select(1, back)
-        gradient = torch.matmul(torch.linalg.inv(box) * self.grid_sizes, result[1:].to(torch.float64)).t()
+        gradient = torch.matmul(self.inverse(box) * self.grid_sizes, result[1:].to(torch.float64)).t()
         return result[0], gradient.to(found.dtype)
 
     def _gather_many(
@@ -452,15 +518,46 @@ class EwaldMesh(torch.nn.Module):
         return found
 
     @torch.jit.export
-    def gather_few(self, potential: Tensor, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Interpolate value, gradient and second derivatives, (n, 3, 3) hartree/(e bohr^2), at few points.
+    def stencil(self, points: Tensor, box: Tensor) -> Stencil:
+        """Return the mesh points around few points, for `spread_few` and `gather_few`.
 
-        Parameters and the first two results are those of `gather`.
+        Parameters
+        ----------
+        points : (n, 3) tensor, bohr
+        box : (3, 3) tensor, bohr
         """
-        scale = (torch.linalg.inv(box) * self.grid_sizes).to(potential.dtype)
         start, fraction = self._cells(points, box)
-        splines = splines_at(self.polynomials, fraction, 2).permute(3, 2, 0, 1)  # point, axis, derivative, mesh point
-        cube = potential.reshape(-1)[self._around(start)]
+        return Stencil(splines_at(self.polynomials, fraction, 2).permute(3, 2, 0, 1), self._around(start))
+
+    @torch.jit.export
+    def spread_few(self, stencil: Stencil, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
+        """Put charges and dipoles on the mesh as `spread`, at points with a stencil."""
+        dtype = self.polynomials.dtype
+        splines = stencil.splines
+        x, y, z = splines[:, 0, 0], splines[:, 1, 0], splines[:, 2, 0]
+        along = x * charges.to(dtype)[:, None]
+        if dipoles is None:
+            values = along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
+        else:
+            d = torch.matmul(dipoles, self.inverse(box) * self.grid_sizes).to(dtype)
+            along = along + splines[:, 0, 1] * d[:, :1]
+            tilted = splines[:, 1, 1][:, :, None] * (z * d[:, 1:2])[:, None, :]
+            tilted = tilted + y[:, :, None] * (splines[:, 2, 1] * d[:, 2:])[:, None, :]
+            values = along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
+            values = values + x[:, :, None, None] * tilted[:, None]
+        mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=dtype, device=values.device)
+        mesh.scatter_add_(0, stencil.around.reshape(-1), values.reshape(-1))
+        return mesh.view(self.nx, self.ny, self.nz)
+
+    @torch.jit.export
+    def gather_few(self, potential: Tensor, stencil: Stencil, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Interpolate value, gradient and second derivatives, (n, 3, 3) hartree/(e bohr^2), at points with a stencil.
+
+        The first two results are those of `gather`.
+        """
+        scale = (self.inverse(box) * self.grid_sizes).to(potential.dtype)
+        splines = stencil.splines
+        cube = potential.reshape(-1)[stencil.around]
         in_z = torch.matmul(cube, splines[:, 2].transpose(1, 2)[:, None])  # point, x, y, derivative of z
         in_yz = torch.matmul(splines[:, 1][:, None], in_z)
         every = torch.matmul(splines[:, 0], in_yz.flatten(2)).view(-1, 3, 3, 3)  # derivatives of x, y, z
