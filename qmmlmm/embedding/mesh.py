@@ -527,6 +527,10 @@ class EwaldMesh(torch.nn.Module):
         box : (3, 3) tensor, bohr
         """
         start, fraction = self._cells(points, box)
+        return self._stencil_in(start, fraction)
+
+    def _stencil_in(self, start: Tensor, fraction: Tensor) -> Stencil:
+        """Return the stencil of points in these cells."""
         return Stencil(splines_at(self.polynomials, fraction, 2).permute(3, 2, 0, 1), self._around(start))
 
     @torch.jit.export

@@ -460,18 +460,17 @@ class SurroundingsField(torch.nn.Module):
         sites = prepared.sites
         site_charges = torch.zeros(sites.shape[0], dtype=sites.dtype, device=sites.device)
         site_charges[: self.n_atoms] = -0.5 * self.own_charges
-        near_reference = self.reference[prepared.near_index]
-        keep = torch.nonzero(near_reference)[:, 0]
-        q = near_reference[keep]
-        delta = sites[:, None, :] - prepared.near_positions[keep][None, :, :]
+        positions, index, widths = self._near_reference(prepared)
+        q = self.reference[index]
+        delta = sites[:, None, :] - positions[None, :, :]
         r = torch.sqrt((delta * delta).sum(-1))
-        value, first, _ = self._compact(r, prepared.near_widths[keep])
+        value, first, _ = self._compact(r, widths)
         pair = site_charges[:, None] * q[None, :]
         energy = (pair * value).sum()
         pull = (pair * first / r)[:, :, None] * delta
         site_gradient = pull.sum(1)
         source_gradient = torch.zeros_like(prepared.sources)
-        source_gradient.index_add_(0, prepared.near_index[keep], -pull.sum(0))
+        source_gradient.index_add_(0, index, -pull.sum(0))
         if self.periodic:
             box = required_box(prepared.box)
             own_value, own_gradient = self._own_potential(prepared.own)
@@ -491,10 +490,15 @@ class SurroundingsField(torch.nn.Module):
                 back = charges[:, None] * (-0.5 * mesh_gradient[: self.n_atoms])
                 source_gradient.index_add_(0, self.geometry.atoms, back)
             else:
-                positions = prepared.sources[self.reference_sources]
+                places = prepared.sources[self.reference_sources]
                 other = self.mesh.convolve(self.mesh.spread_few(prepared.stencil, site_charges, None, box), box)
-                _, back_gradient = self.mesh.gather(other, positions, box)
+                _, back_gradient = self.mesh.gather(other, places, box)
                 source_gradient.index_add_(0, self.reference_sources, charges[:, None] * back_gradient)
             own_back = self._own_from_charges(prepared.own, site_charges)
             source_gradient.index_add_(0, self.geometry.atoms, self.own_charges[:, None] * own_back)
         return energy, site_gradient, source_gradient
+
+    def _near_reference(self, prepared: PreparedField) -> tuple[Tensor, Tensor, Tensor]:
+        """Return positions, sources and widths of the near images with a reference charge."""
+        keep = torch.nonzero(self.reference[prepared.near_index])[:, 0]
+        return prepared.near_positions[keep], prepared.near_index[keep], prepared.near_widths[keep]
