@@ -24,6 +24,9 @@ class StaticMesh(EwaldMesh):
         super().__init__(splitting, grid, order, dtype)
         half = (self.nx, self.ny, self.nz // 2 + 1)
         self.register_buffer("cached_influence", torch.zeros(half, dtype=dtype), persistent=False)
+        # Cells of the points that were located last, and their stencils.
+        self._located: Tensor | None = None
+        self._stencils: list[Stencil] = []
 
     def set_box(self, box: Tensor) -> None:
         """Compute what depends only on the box, (3, 3) bohr. Tensors keep their places in memory."""
@@ -37,7 +40,16 @@ class StaticMesh(EwaldMesh):
     def locate(self, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the cells of points as `EwaldMesh.locate`, in the order of the points."""
         start, fraction = self._cells(points, box)
+        self._located, self._stencils = start, self._stencils_in(start, fraction)
         return start[:0], start, fraction
+
+    def _stencils_in(self, start: Tensor, fraction: Tensor) -> list[Stencil]:
+        """Return the stencils of points in these cells, in parts."""
+        if start is self._located:
+            return self._stencils
+        count = len(start)
+        parts = [slice(begin, begin + AT_ONCE) for begin in range(0, max(count, 1), AT_ONCE)]
+        return [self._stencil_in(start[part], fraction[:, part]) for part in parts]
 
     def spread(self, points: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
         """Put charges and dipoles on the mesh, see `EwaldMesh.spread`."""
@@ -47,16 +59,16 @@ class StaticMesh(EwaldMesh):
         self, order: Tensor, start: Tensor, fraction: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor
     ) -> Tensor:
         """Put charges and dipoles on the mesh, at points from `locate`."""
-        parts = [
-            self.spread_few(
-                self._stencil_in(start[some], fraction[:, some]),
-                charges[some],
-                None if dipoles is None else dipoles[some],
-                box,
-            )
-            for some in _slices(len(start))
-        ]
-        return sum(parts[1:], parts[0])
+        stencils = self._stencils_in(start, fraction)
+        begin = 0
+        total: Tensor | None = None
+        for stencil in stencils:
+            some = slice(begin, begin + len(stencil.splines))
+            part = self.spread_few(stencil, charges[some], None if dipoles is None else dipoles[some], box)
+            total = part if total is None else total + part
+            begin = some.stop
+        assert total is not None
+        return total
 
     def gather(self, potential: Tensor, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
         """Interpolate the potential and its gradient, see `EwaldMesh.gather`."""
@@ -66,10 +78,7 @@ class StaticMesh(EwaldMesh):
         self, potential: Tensor, order: Tensor, start: Tensor, fraction: Tensor, box: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Interpolate as `gather`, at points from `locate`."""
-        parts = [
-            self._interpolate(potential, self._stencil_in(start[some], fraction[:, some]), box)
-            for some in _slices(len(start))
-        ]
+        parts = [self._interpolate(potential, stencil, box) for stencil in self._stencils_in(start, fraction)]
         if len(parts) == 1:
             return parts[0]
         return torch.cat([value for value, _ in parts]), torch.cat([gradient for _, gradient in parts])
@@ -87,8 +96,3 @@ class StaticMesh(EwaldMesh):
         in_cells = torch.stack([every[:, 4], every[:, 2], every[:, 1]], dim=-1)
         scale = (self.inverse(box) * self.grid_sizes).to(in_cells.dtype)
         return every[:, 0], torch.matmul(in_cells, scale.t())
-
-
-def _slices(count: int) -> list[slice]:
-    """Return slices of at most `AT_ONCE` points, at least one."""
-    return [slice(begin, begin + AT_ONCE) for begin in range(0, max(count, 1), AT_ONCE)]

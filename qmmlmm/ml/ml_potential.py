@@ -23,7 +23,7 @@ from qmmlmm.ml.module_trial import result_fault
 from qmmlmm.ml.network_file import create_network, network_of, network_settings, network_weights
 from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork, check_conditions
-from qmmlmm.ml.static_network import StaticNetwork
+from qmmlmm.ml.static_network import StaticNetwork, static_network
 from qmmlmm.setting_checks import check_flag, check_whole_number, is_whole_number
 
 SETTINGS = ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state")
@@ -225,28 +225,8 @@ class MLPotential(StaticPotential):
         return ModuleEvaluator(specification, self.module, self.state)
 
     def create_static_model(self, specification: RegionSpecification) -> StaticNetwork:
-        """Return the model of one region as operations of fixed shapes, see `qmmlmm.embedding.static_term`.
-
-        Raises
-        ------
-        PotentialError
-            As `check`, and if the potential is not a `qmmlmm.ml.ResponseNetwork`.
-        """
-        self.check(specification)
-        return StaticNetwork(self._network_for_static_step(specification), specification, self.state)
-
-    def check_static(self, specification: RegionSpecification) -> None:
-        """Raise PotentialError if `create_static_model` would, without its work."""
-        self.check(specification)
-        self._network_for_static_step(specification)
-
-    def _network_for_static_step(self, specification: RegionSpecification) -> ResponseNetwork:
-        if self.network is None:
-            raise PotentialError(
-                f"term {specification.name!r}: only a ResponseNetwork has a static step; the operations of a module of "
-                "your own are not known. Leave ml_step at its default"
-            )
-        return self.network
+        """Return the model of one region, for `qmmlmm.embedding.static_term`. Only a ResponseNetwork has one."""
+        return static_network(self.network, specification, self.state)
 
     def _settings(self) -> dict[str, Any]:
         """Return all arguments but the module, as JSON values."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.embedding.static_field import FAR, places_of
 from qmmlmm.embedding.static_step import ModelResult, StaticModel
+from qmmlmm.errors import PotentialError
 from qmmlmm.ml.near_moments import N_MOMENTS
 from qmmlmm.ml.recorded_network import operations_of
 from qmmlmm.ml.response_network import ResponseNetwork, find_condition
@@ -83,3 +84,25 @@ class StaticNetwork(StaticModel):
             by_position = by_position + by_atoms
             by_near = torch.cat([by_near, by_near[:1]]).index_add_(0, places, by_chosen)[:-1]
         return ModelResult(energies.mean(), by_position, by_potential, by_field, by_near, found)
+
+
+def static_network(network: ResponseNetwork | None, specification: RegionSpecification, state: int) -> StaticNetwork:
+    """Return the network of a potential for static steps.
+
+    Raises
+    ------
+    PotentialError
+        If the potential has no network.
+    """
+    check_static_network(network, specification.name)
+    assert network is not None
+    return StaticNetwork(network, specification, state)
+
+
+def check_static_network(network: ResponseNetwork | None, name: str) -> None:
+    """Raise PotentialError if the potential of a term has no network."""
+    if network is None:
+        raise PotentialError(
+            f"term {name!r}: only a ResponseNetwork has a static step; the operations of a module of your own are not "
+            "known. Leave ml_step at its default"
+        )

@@ -18,6 +18,7 @@ from qmmlmm.embedding.static_term import StaticTerm
 from qmmlmm.embedding.torch_term import MeshPrecision, TorchTerm
 from qmmlmm.errors import HamiltonianError, SettingError, UnsupportedSystemError, listed
 from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.ml.static_network import check_static_network
 from qmmlmm.mm.electrostatics import check_electrostatics
 from qmmlmm.mm.force_field_potential import ForceFieldPotential, force_field_term
 from qmmlmm.mm.mixed_system import MixedSystem
@@ -175,7 +176,7 @@ def create_region_term(
     """
     if isinstance(potential, MLPotential):
         if step == "static" and layout.surroundings is not None:
-            potential.check_static(layout.specification)
+            check_static_network(potential.network, layout.specification.name)
             return StaticTerm(layout, potential, precision)
         return TorchTerm(layout, potential, potential.module, precision)
     if isinstance(potential, EvaluatedPotential):

@@ -19,6 +19,7 @@ from qmmlmm.embedding.torch_term import EmbeddedTermModule, TorchTerm
 from qmmlmm.errors import EvaluationError, HamiltonianError, NonFiniteError, PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.mm.model_exchange import exchange_model
 from tests.contexts import system_energy_and_forces
 from tests.embedding.torch_modules import evaluate
 from tests.toy_potentials import FixedCharges
@@ -63,6 +64,11 @@ def potential_of(n_atoms, n_links=0, members=1, **settings):
     recorded = potential.create_static_model(specification)
     potential.create_static_model = lambda _: recorded
     return potential
+
+
+def own_charges(case):
+    """A module of a user's own."""
+    return MLPotential(FixedCharges(case.charges[:6]), atomic_numbers=[6] * 6, charge=None, **ELECTROSTATIC)
 
 
 def layouts(case, potential, atoms, scheme="rcd", options=None, ml_step="default"):
@@ -156,7 +162,7 @@ def test_capacities_grow_with_what_is_found(monkeypatch):
     assert grown.shells == (2, 2, 1)
     # What is large enough stays.
     assert_same(static.compute(geometry), expected)
-    assert static.capacity is grown or static.capacity == grown
+    assert static.capacity == grown
 
 
 def test_a_capacity_has_room_to_spare_and_never_shrinks():
@@ -252,6 +258,12 @@ def test_a_mixed_system_with_static_steps_has_the_same_forces():
         found.append(system_energy_and_forces(mixed.system, case.positions))
     assert isinstance(mixed.terms["site/ML"].runner.region_term, StaticTerm)
     assert_same(found[1], found[0])
+    # Another model keeps the kind of step.
+    exchange_model(mixed, "site/ML", potential_of(6, near_cutoff=0.0))
+    assert isinstance(mixed.terms["site/ML"].runner.region_term, StaticTerm)
+    assert system_energy_and_forces(mixed.system, case.positions)[0] != found[1][0]
+    with pytest.raises(PotentialError, match="only a ResponseNetwork has a static step"):
+        exchange_model(mixed, "site/ML", own_charges(case))
 
 
 def test_a_static_term_has_committee_and_interaction_of_the_ordinary_one():
@@ -267,9 +279,11 @@ def test_a_static_term_has_committee_and_interaction_of_the_ordinary_one():
 
 def test_only_a_network_has_a_static_step():
     case = chains_among_ions("cubic", 1, 2)
-    own = MLPotential(FixedCharges(case.charges[:6]), atomic_numbers=[6] * 6, charge=None, **ELECTROSTATIC)
+    own = own_charges(case)
     with pytest.raises(PotentialError, match="only a ResponseNetwork has a static step"):
         layouts(case, own, WHOLE, ml_step="static")
+    with pytest.raises(PotentialError, match="only a ResponseNetwork has a static step"):
+        own.create_static_model(RegionSpecification("site/ML", np.array([6] * 6), 1, 1))
 
 
 def test_a_static_step_does_not_run_through_torchforce():
