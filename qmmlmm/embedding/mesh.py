@@ -40,6 +40,12 @@ are fewer than those of the mesh. The cost of a padded mesh depends on its size 
 FEW_AT_ONCE = 512
 """Points in one such array: 1 MB for each array of mesh points."""
 
+PATCH_STEP = 4
+"""Step of the size of the part of the mesh around a region: rotations of the region do not change it."""
+
+PATCH_SHARE = 4
+"""A convolution on a part of the mesh is worthwhile below this fraction of the mesh."""
+
 DENSE_TRANSFORM = 256
 """Mesh sizes up to this one with a prime factor above 13 are transformed by a matrix, which is faster than an FFT."""
 
@@ -66,10 +72,13 @@ class Stencil(NamedTuple):
         Of each point along each axis: the spline and its first and second derivative at the mesh points.
     around : (n, order, order, order) int64 tensor
         Indices of the mesh points in the periodic mesh.
+    start : (n,) int64 tensor
+        Indices of the points' cells in the padded mesh.
     """
 
     splines: Tensor
     around: Tensor
+    start: Tensor
 
 
 def inverse_of_box(box: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,6 +159,7 @@ class EwaldMesh(torch.nn.Module):
     cached_box: Tensor
     cached_inverse: Tensor
     cached_influence: Tensor
+    patch_kernel: Tensor
 
     def __init__(
         self,
@@ -165,6 +175,8 @@ class EwaldMesh(torch.nn.Module):
         self.chunk = CHUNK
         self.few = FEW
         self.few_at_once = FEW_AT_ONCE
+        self.patch_step = PATCH_STEP
+        self.patch_share = PATCH_SHARE
         first = spline_coefficients(self.order)
         second = derivative_coefficients(first)
         third = derivative_coefficients(second)
@@ -189,6 +201,9 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("cached_box", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
         self.register_buffer("cached_inverse", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
         self.register_buffer("cached_influence", torch.zeros(1, 1, 1, dtype=dtype), persistent=False)
+        # The transform of the potential of a unit charge around it, for a part of the mesh of these sizes.
+        self.patch_sizes = [0, 0, 0]
+        self.register_buffer("patch_kernel", torch.zeros(0, dtype=dtype).to(torch.complex64), persistent=False)
 
     def _register_transforms(self, dtype: torch.dtype) -> None:
         """Set up Fourier matrices for the axes with sizes at which the FFT is slow."""
@@ -226,6 +241,7 @@ class EwaldMesh(torch.nn.Module):
         self.cached_influence = self.influence_of(inverse, volume)
         self.cached_inverse = inverse
         self.cached_box = box.clone()
+        self.patch_sizes = [0, 0, 0]
 
     @torch.jit.export
     def influence_of(self, inverse: Tensor, volume: Tensor) -> Tensor:
@@ -327,23 +343,32 @@ class EwaldMesh(torch.nn.Module):
 
     def _patch(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the indices of cells in the smallest padded mesh for them, and its rows in the periodic mesh."""
-        cells = self._axes(start)
+        local, lows, spans = self._extent(start)
         rows: list[Tensor] = []
-        local: list[Tensor] = []
         sizes = [self.nx, self.ny, self.nz]
         reach = self.order - 1
+        for axis in range(3):
+            row = torch.arange(spans[axis] + reach, device=start.device) + (lows[axis] - reach)
+            rows.append(torch.remainder(row, sizes[axis]))
+        start = (local[0] * rows[1].shape[0] + local[1]) * rows[2].shape[0] + local[2]
+        return start, rows[0], rows[1], rows[2]
+
+    def _extent(self, start: Tensor) -> tuple[list[Tensor], list[int], list[int]]:
+        """Return the cells of points along each axis from the first of them on, that first cell, and their number."""
+        cells = self._axes(start)
+        local: list[Tensor] = []
+        lows: list[int] = []
+        spans: list[int] = []
+        sizes = [self.nx, self.ny, self.nz]
         for axis in range(3):
             # Relative to the first point, which has the others on both sides.
             first = int(cells[axis][0]) - sizes[axis] // 2
             away = torch.remainder(cells[axis] - first, sizes[axis])
             low = int(away.min())
             local.append(away - low)
-            span = int(away.max()) - low + 1
-            rows.append(
-                torch.remainder(torch.arange(span + reach, device=start.device) + (first + low - reach), sizes[axis])
-            )
-        start = (local[0] * rows[1].shape[0] + local[1]) * rows[2].shape[0] + local[2]
-        return start, rows[0], rows[1], rows[2]
+            lows.append(first + low)
+            spans.append(int(away.max()) - low + 1)
+        return local, lows, spans
 
     def _axes(self, start: Tensor) -> list[Tensor]:
         """Return the cells of points along the three axes."""
@@ -531,7 +556,7 @@ class EwaldMesh(torch.nn.Module):
 
     def _stencil_in(self, start: Tensor, fraction: Tensor) -> Stencil:
         """Return the stencil of points in these cells."""
-        return Stencil(splines_at(self.polynomials, fraction, 2).permute(3, 2, 0, 1), self._around(start))
+        return Stencil(splines_at(self.polynomials, fraction, 2).permute(3, 2, 0, 1), self._around(start), start)
 
     @torch.jit.export
     def spread_few(self, stencil: Stencil, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
@@ -552,6 +577,81 @@ class EwaldMesh(torch.nn.Module):
         mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=dtype, device=values.device)
         mesh.scatter_add_(0, stencil.around.reshape(-1), values.reshape(-1))
         return mesh.view(self.nx, self.ny, self.nz)
+
+    @torch.jit.export
+    def potential_among_few(self, sites: Stencil, charges: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the potential at a few points of charges at the first of them, and its gradient.
+
+        Parameters
+        ----------
+        sites : Stencil
+            Stencil of n points.
+        charges : (k,) tensor, e
+            Charges at the first k points.
+        box : (3, 3) tensor, bohr
+
+        Returns
+        -------
+        value : (n,) tensor, hartree/e
+        gradient : (n, 3) tensor, hartree/(e bohr)
+
+        Notes
+        -----
+        On a CPU the convolution is done only on the part of the mesh with the points, with the periodic potential of a
+        unit charge on the mesh. The result is the same.
+        """
+        k = charges.shape[0]
+        sources = Stencil(sites.splines[:k], sites.around[:k], sites.start[:k])
+        # Elsewhere the host would wait for the sizes.
+        if sites.start.is_cpu:
+            local, lows, spans = self._extent(sites.start)
+            reach, step = self.order - 1, self.patch_step
+            # Twice the size, so that no point acts on another through the periodicity of the transform.
+            sizes = [2 * step * ((span + reach + step - 1) // step) for span in spans]
+            if sizes[0] * sizes[1] * sizes[2] * self.patch_share < self.nx * self.ny * self.nz:
+                self._keep_patch(box, sizes)
+                behind = reach - self.behind
+                x, y, z = local[0][:, None] + behind, local[1][:, None] + behind, local[2][:, None] + behind
+                plane = x[:, :, None] * sizes[1] + y[:, None, :]
+                around = plane[:, :, :, None] * sizes[2] + z[:, None, None, :]
+                charged = self._spread_on(sizes, around[:k], sources, charges)
+                mesh = torch.fft.irfftn(torch.fft.rfftn(charged) * self.patch_kernel, s=sizes)
+                value, gradient, _ = self.gather_few(mesh, Stencil(sites.splines, around, sites.start), box)
+                return value, gradient
+        return self._potential_on_whole(sites, sources, charges, box)
+
+    def _potential_on_whole(
+        self, sites: Stencil, sources: Stencil, charges: Tensor, box: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        mesh = self.convolve(self.spread_few(sources, charges, None, box), box)
+        value, gradient, _ = self.gather_few(mesh, sites, box)
+        return value, gradient
+
+    def _spread_on(self, sizes: list[int], around: Tensor, stencil: Stencil, charges: Tensor) -> Tensor:
+        """Put charges on a mesh of these sizes, in which the mesh points have the indices `around`."""
+        splines = stencil.splines
+        x, y, z = splines[:, 0, 0], splines[:, 1, 0], splines[:, 2, 0]
+        along = x * charges.to(splines.dtype)[:, None]
+        values = along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
+        mesh = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=splines.dtype, device=splines.device)
+        mesh.scatter_add_(0, around.reshape(-1), values.reshape(-1))
+        return mesh.view(sizes)
+
+    def _keep_patch(self, box: Tensor, sizes: list[int]) -> None:
+        """Transform the potential of a unit charge on the mesh around it, if box and sizes are not the last ones."""
+        self._keep(box)
+        if sizes == self.patch_sizes:
+            return
+        influence = self.cached_influence
+        unit = self._transform_back(torch.complex(influence, torch.zeros_like(influence)))
+        whole = [self.nx, self.ny, self.nz]
+        for axis in range(3):
+            size = sizes[axis]
+            steps = torch.arange(size, device=unit.device)
+            steps = torch.where(steps < size // 2, steps, steps - size)
+            unit = unit.index_select(axis, torch.remainder(steps, whole[axis]))
+        self.patch_kernel = torch.fft.rfftn(unit)
+        self.patch_sizes = sizes
 
     @torch.jit.export
     def gather_few(self, potential: Tensor, stencil: Stencil, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:

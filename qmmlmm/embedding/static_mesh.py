@@ -83,6 +83,12 @@ class StaticMesh(EwaldMesh):
             return parts[0]
         return torch.cat([value for value, _ in parts]), torch.cat([gradient for _, gradient in parts])
 
+    def potential_among_few(self, sites: Stencil, charges: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the potential among a few points by the whole mesh, see `EwaldMesh.potential_among_few`."""
+        k = len(charges)
+        sources = Stencil(sites.splines[:k], sites.around[:k], sites.start[:k])
+        return self._potential_on_whole(sites, sources, charges, box)
+
     def _interpolate(self, potential: Tensor, stencil: Stencil, box: Tensor) -> tuple[Tensor, Tensor]:
         """Return value and gradient at points with a stencil."""
         n, order = len(stencil.splines), self.order

@@ -208,7 +208,7 @@ class SurroundingsField(torch.nn.Module):
         near_positions, near_index = self._find_near(sites, sources, box)
         order = torch.zeros(0, dtype=torch.int64, device=sites.device)
         start, fraction, mesh_potential = order, sites[:0, :0], sites[:0, :0]
-        stencil = Stencil(sites[:0], order)
+        stencil = Stencil(sites[:0], order, order)
         own = OwnKernel(sites[:0], sites[:0], sites[:0], sites[:0])
         if self.periodic:
             vectors = required_box(box)
@@ -236,37 +236,36 @@ class SurroundingsField(torch.nn.Module):
     def _find_near(self, sites: Tensor, sources: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the positions of the near images and their sources."""
         index = self.active
-        positions = sources[index]
-        if self.periodic:
+        if not self.periodic:
+            positions = sources[index]
+        else:
             vectors = required_box(box)
             center = sites.mean(dim=0)
             radius = torch.sqrt(((sites - center) ** 2).sum(-1).max())
             reach = self.cutoff + radius
             inverse = self.mesh.inverse(vectors)
-            fractional = torch.matmul(positions - center, inverse)
-            fractional = fractional - torch.round(fractional)
-            displacements = torch.matmul(fractional, vectors)
+            # Coordinates come first, so that all arithmetic runs along the sources.
+            fractional = torch.matmul(inverse.t(), sources.t().index_select(1, index) - center[:, None])
+            displacements = torch.matmul(vectors.t(), fractional - torch.round(fractional))
             # Perpendicular width of the box along each reciprocal vector.
             widths = 1.0 / torch.sqrt((inverse * inverse).sum(dim=0))
             shells = torch.floor(reach / widths + 0.5)
             limit = reach * reach
-            if bool((shells == 0).all()):
-                keep = torch.nonzero((displacements * displacements).sum(-1) < limit)[:, 0]
-                index = index[keep]
-                positions = center + displacements[keep]
-            else:
-                found: list[Tensor] = []
-                images: list[Tensor] = []
-                na, nb, nc = int(shells[0]), int(shells[1]), int(shells[2])
-                for a in range(-na, na + 1):
-                    for b in range(-nb, nb + 1):
-                        for c in range(-nc, nc + 1):
-                            shifted = displacements + (a * vectors[0] + b * vectors[1] + c * vectors[2])
-                            keep = torch.nonzero((shifted * shifted).sum(-1) < limit)[:, 0]
-                            found.append(index[keep])
-                            images.append(center + shifted[keep])
-                index = torch.cat(found)
-                positions = torch.cat(images)
+            found: list[Tensor] = []
+            images: list[Tensor] = []
+            na, nb, nc = int(shells[0]), int(shells[1]), int(shells[2])
+            for a in range(-na, na + 1):
+                for b in range(-nb, nb + 1):
+                    for c in range(-nc, nc + 1):
+                        shifted = displacements
+                        if a != 0 or b != 0 or c != 0:
+                            shifted = displacements + (a * vectors[0] + b * vectors[1] + c * vectors[2])[:, None]
+                        squared = shifted[0] * shifted[0] + shifted[1] * shifted[1] + shifted[2] * shifted[2]
+                        keep = torch.nonzero(squared < limit)[:, 0]
+                        found.append(index[keep])
+                        images.append(center + shifted.index_select(1, keep).t())
+            index = torch.cat(found)
+            positions = torch.cat(images)
         local = self.own[index]
         itself = local >= 0
         if self.periodic:
@@ -474,15 +473,15 @@ class SurroundingsField(torch.nn.Module):
         if self.periodic:
             box = required_box(prepared.box)
             own_value, own_gradient = self._own_potential(prepared.own)
-            stencil, charges = prepared.stencil, self.own_charges
+            charges = self.own_charges
             if self.alone:
-                stencil = Stencil(stencil.splines[: self.n_atoms], stencil.around[: self.n_atoms])
-                spread = self.mesh.spread_few(stencil, charges, None, box)
+                mesh_value, mesh_gradient = self.mesh.potential_among_few(prepared.stencil, charges, box)
             else:
                 charges = self.reference[self.reference_sources]
                 spread = self.mesh.spread(prepared.sources[self.reference_sources], charges, None, box)
-            mesh = self.mesh.convolve(spread, box)
-            mesh_value, mesh_gradient, _ = self.mesh.gather_few(mesh, prepared.stencil, box)
+                mesh_value, mesh_gradient, _ = self.mesh.gather_few(
+                    self.mesh.convolve(spread, box), prepared.stencil, box
+                )
             energy = energy + (site_charges * (mesh_value - own_value)).sum()
             site_gradient = site_gradient + site_charges[:, None] * (mesh_gradient - own_gradient)
             if self.alone:

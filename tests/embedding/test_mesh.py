@@ -346,3 +346,35 @@ def test_spreading_with_a_stencil_gives_the_same(dipoles):
     moments = torch.randn(12, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64) if dipoles else None
     few = mesh.spread_few(mesh.stencil(points, box), charges, moments, box)
     assert_close([few.numpy()], [mesh.spread(points, charges, moments, box).numpy()], ROUND_OFF)
+
+
+def among_few(mesh, box, charges):
+    """The potential at close points, on both sides of a face of the box, of charges at the first ones."""
+    generator = torch.Generator().manual_seed(4)
+    points = 1.5 * torch.randn(6, 3, generator=generator, dtype=torch.float64) + 0.02 * box.sum(0)
+    return mesh.potential_among_few(mesh.stencil(points, box), charges, box), points
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.parametrize("grid", [(20, 21, 24), (17, 36, 19), (40, 6, 48)])
+def test_a_convolution_on_a_part_of_the_mesh_is_that_on_the_whole(grid, scripted):
+    mesh = EwaldMesh(0.35, grid)
+    mesh.patch_share = 0  # always on a part, even if it is larger than the whole
+    if scripted:
+        mesh = torch.jit.script(mesh)
+    charges = torch.tensor([0.7, -0.4, 0.9, -0.3], dtype=torch.float64)
+    for scale in (1.0, 1.1, 1.0):
+        box = scale * torch.tensor(9.0 * BOXES["triclinic"])
+        (value, gradient), points = among_few(mesh, box, charges)
+        whole = mesh.convolve(mesh.spread(points[:4], charges, None, box), box)
+        expected, slope = mesh.gather(whole, points, box)
+        assert_close([value.numpy(), gradient.numpy()], [expected.numpy(), slope.numpy()], ROUND_OFF)
+
+
+def test_a_part_of_the_mesh_is_used_if_it_is_small():
+    box = torch.tensor(9.0 * BOXES["triclinic"])
+    charges = torch.ones(4, dtype=torch.float64)
+    for grid, small in (((20, 21, 24), False), ((72, 75, 80), True)):
+        mesh = EwaldMesh(0.35, grid)
+        among_few(mesh, box, charges)
+        assert (mesh.patch_sizes != [0, 0, 0]) == small
