@@ -73,12 +73,19 @@ def splines_at(polynomials: Tensor, fraction: Tensor, derivatives: int) -> Tenso
     return weights.view(derivatives + 1, order, 3, fraction.shape[1])
 
 
+def splines_of(polynomials: Tensor, places: Tensor, derivatives: int) -> Tensor:
+    """Return `splines_at` of positions in cells, (3, n); or of splines themselves, (2 or more, order, 3, n)."""
+    if places.dim() == 4:
+        return places[: derivatives + 1]
+    return splines_at(polynomials, places, derivatives)
+
+
 def spread_chunk(
     polynomials: Tensor,
     mesh: Tensor,
     sizes: list[int],
     start: Tensor,
-    fraction: Tensor,
+    places: Tensor,
     charges: Tensor,
     dipoles: Tensor,
 ) -> None:
@@ -86,7 +93,7 @@ def spread_chunk(
     order = polynomials.shape[1]
     last = order - 1
     n_derivatives = 1 if dipoles.shape[1] > 0 else 0
-    splines = splines_at(polynomials, fraction, n_derivatives)
+    splines = splines_of(polynomials, places, n_derivatives)
     slopes = splines[n_derivatives]  # not used without dipoles
     wx, wy, wz = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0), splines[0, :, 2].unbind(0)
     sx, sy, sz = slopes[:, 0].unbind(0), slopes[:, 1].unbind(0), slopes[:, 2].unbind(0)
@@ -110,12 +117,12 @@ def spread_chunk(
 
 
 def gather_chunk(
-    polynomials: Tensor, mesh: Tensor, sizes: list[int], start: Tensor, fraction: Tensor, found: Tensor
+    polynomials: Tensor, mesh: Tensor, sizes: list[int], start: Tensor, places: Tensor, found: Tensor
 ) -> None:
     """Add the value on a padded, flat mesh and its derivatives along the axes to `found`, (4, n)."""
     order = polynomials.shape[1]
     last = order - 1
-    splines = splines_at(polynomials, fraction, 1)
+    splines = splines_of(polynomials, places, 1)
     wx, wy = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0)
     sx, sy = splines[1, :, 0].unbind(0), splines[1, :, 1].unbind(0)
     along_z = splines[:, :, 2].unbind(1)  # the spline and its derivative, in one operation each

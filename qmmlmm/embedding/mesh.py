@@ -23,6 +23,7 @@ from qmmlmm.embedding.bsplines import (
     spline_coefficients,
     spline_moduli,
     splines_at,
+    splines_of,
     spread_chunk,
 )
 
@@ -288,12 +289,16 @@ class EwaldMesh(torch.nn.Module):
             Order of the points by cell.
         start : (n,) tensor
             Indices of these cells in the padded mesh.
-        fraction : (3, n) tensor
-            Positions of the points in their cells.
+        places : (2, order, 3, n) or (3, n) tensor
+            Splines of the points and their derivatives; of very many points, to save memory, the positions in the
+            cells.
         """
         start, fraction = self._cells(points, box)
         start, order = torch.sort(start)
-        return order, start, fraction.index_select(1, order)
+        places = fraction.index_select(1, order)
+        if order.shape[0] <= self.chunk:
+            places = splines_at(self.polynomials, places, 1)
+        return order, start, places
 
     @torch.jit.export
     def spread(self, points: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
@@ -310,22 +315,22 @@ class EwaldMesh(torch.nn.Module):
         -------
         (nx, ny, nz) tensor, e
         """
-        order, start, fraction = self.locate(points, box)
+        order, start, places = self.locate(points, box)
         q, d = self._loads(order, charges, dipoles, box)
         if self._are_few(start):
-            return self._spread_few(start, fraction, q, d)
+            return self._spread_few(start, places, q, d)
         start, rows_x, rows_y, rows_z = self._patch(start)
-        return self._spread_many(start, fraction, q, d, rows_x, rows_y, rows_z)
+        return self._spread_many(start, places, q, d, rows_x, rows_y, rows_z)
 
     @torch.jit.export
     def spread_located(
-        self, order: Tensor, start: Tensor, fraction: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor
+        self, order: Tensor, start: Tensor, places: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor
     ) -> Tensor:
         """Put charges on the mesh as `spread`, at points of the whole box from `locate`."""
         q, d = self._loads(order, charges, dipoles, box)
         if self._are_few(start):
-            return self._spread_few(start, fraction, q, d)
-        return self._spread_many(start, fraction, q, d, self.padding_x, self.padding_y, self.padding_z)
+            return self._spread_few(start, places, q, d)
+        return self._spread_many(start, places, q, d, self.padding_x, self.padding_y, self.padding_z)
 
     def _are_few(self, start: Tensor) -> bool:
         """Return whether arrays of all mesh points of the points are faster than a padded mesh."""
@@ -385,7 +390,7 @@ class EwaldMesh(torch.nn.Module):
         return plane[:, :, :, None] * self.nz + z[:, None, None, :]
 
     def _spread_many(
-        self, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
+        self, start: Tensor, places: Tensor, q: Tensor, d: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
     ) -> Tensor:
         """Put charges and dipoles on a padded mesh, and add it to the periodic one."""
         sizes = [rows_x.shape[0], rows_y.shape[0], rows_z.shape[0]]
@@ -393,16 +398,16 @@ class EwaldMesh(torch.nn.Module):
         for begin in range(0, start.shape[0], self.chunk):
             end = min(begin + self.chunk, start.shape[0])
             dipole = d[:, begin:end] if d.shape[1] > 0 else d
-            spread_chunk(self.polynomials, mesh, sizes, start[begin:end], fraction[:, begin:end], q[begin:end], dipole)
+            spread_chunk(self.polynomials, mesh, sizes, start[begin:end], places[..., begin:end], q[begin:end], dipole)
         return self._fold(mesh.view(sizes), rows_x, rows_y, rows_z)
 
-    def _spread_few(self, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor) -> Tensor:
+    def _spread_few(self, start: Tensor, places: Tensor, q: Tensor, d: Tensor) -> Tensor:
         """Put few charges and dipoles on the mesh, with all their mesh points in one array."""
         mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=q.dtype, device=q.device)
         for begin in range(0, start.shape[0], self.few_at_once):
             end = min(begin + self.few_at_once, start.shape[0])
             # derivative, axis, point, mesh point
-            splines = splines_at(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
+            splines = splines_of(self.polynomials, places[..., begin:end], 1).permute(0, 2, 3, 1)
             w, s = splines[0], splines[1]
             along = w[0] * q[begin:end, None]
             if d.shape[1] > 0:
@@ -479,22 +484,20 @@ class EwaldMesh(torch.nn.Module):
         value : (n,) tensor, hartree/e
         gradient : (n, 3) tensor, hartree/(e bohr)
         """
-        order, start, fraction = self.locate(points, box)
+        order, start, places = self.locate(points, box)
         if self._are_few(start):
-            return self._in_original_order(self._gather_few(potential, start, fraction), order, box)
+            return self._in_original_order(self._gather_few(potential, start, places), order, box)
         start, rows_x, rows_y, rows_z = self._patch(start)
-        return self._in_original_order(
-            self._gather_many(potential, start, fraction, rows_x, rows_y, rows_z), order, box
-        )
+        return self._in_original_order(self._gather_many(potential, start, places, rows_x, rows_y, rows_z), order, box)
 
     @torch.jit.export
     def gather_located(
-        self, potential: Tensor, order: Tensor, start: Tensor, fraction: Tensor, box: Tensor
+        self, potential: Tensor, order: Tensor, start: Tensor, places: Tensor, box: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Interpolate as `gather`, at points of the whole box from `locate`."""
         if self._are_few(start):
-            return self._in_original_order(self._gather_few(potential, start, fraction), order, box)
-        found = self._gather_many(potential, start, fraction, self.padding_x, self.padding_y, self.padding_z)
+            return self._in_original_order(self._gather_few(potential, start, places), order, box)
+        found = self._gather_many(potential, start, places, self.padding_x, self.padding_y, self.padding_z)
         return self._in_original_order(found, order, box)
 
     def _in_original_order(self, found: Tensor, order: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -506,7 +509,7 @@ class EwaldMesh(torch.nn.Module):
         return result[0], gradient.to(found.dtype)
 
     def _gather_many(
-        self, potential: Tensor, start: Tensor, fraction: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
+        self, potential: Tensor, start: Tensor, places: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
     ) -> Tensor:
         """Interpolate in a padded mesh with these rows of the periodic one."""
         sizes = [rows_x.shape[0], rows_y.shape[0], rows_z.shape[0]]
@@ -519,17 +522,17 @@ class EwaldMesh(torch.nn.Module):
         found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
         for begin in range(0, start.shape[0], self.chunk):
             end = min(begin + self.chunk, start.shape[0])
-            gather_chunk(self.polynomials, flat, sizes, start[begin:end], fraction[:, begin:end], found[:, begin:end])
+            gather_chunk(self.polynomials, flat, sizes, start[begin:end], places[..., begin:end], found[:, begin:end])
         return found
 
-    def _gather_few(self, potential: Tensor, start: Tensor, fraction: Tensor) -> Tensor:
+    def _gather_few(self, potential: Tensor, start: Tensor, places: Tensor) -> Tensor:
         """Interpolate at few points, with all their mesh points in one array."""
         flat = potential.reshape(-1)
         found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
         for begin in range(0, start.shape[0], self.few_at_once):
             end = min(begin + self.few_at_once, start.shape[0])
             # derivative, axis, point, mesh point
-            splines = splines_at(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
+            splines = splines_of(self.polynomials, places[..., begin:end], 1).permute(0, 2, 3, 1)
             w, s = splines[0], splines[1]
             cube = flat[self._around(start[begin:end])]
             plane = (cube * w[0][:, :, None, None]).sum(1)

@@ -79,7 +79,7 @@ class PreparedField(NamedTuple):
     near_charges : (k,) tensor, e
     near_widths : (k,) tensor, bohr
         Widths of Gaussian charges, zero for points.
-    order, start, fraction : tensors
+    order, start, places : tensors
         Cells of the sources, from `EwaldMesh.locate`; empty without a box.
     mesh_potential : (nx, ny, nz) tensor, hartree/e
         Long-range potential on the mesh; empty without a box.
@@ -98,7 +98,7 @@ class PreparedField(NamedTuple):
     near_widths: Tensor
     order: Tensor
     start: Tensor
-    fraction: Tensor
+    places: Tensor
     mesh_potential: Tensor
     stencil: Stencil
     own: OwnKernel
@@ -207,13 +207,13 @@ class SurroundingsField(torch.nn.Module):
         sources = self.geometry.sources(positions, box)
         near_positions, near_index = self._find_near(sites, sources, box)
         order = torch.zeros(0, dtype=torch.int64, device=sites.device)
-        start, fraction, mesh_potential = order, sites[:0, :0], sites[:0, :0]
+        start, places, mesh_potential = order, sites[:0, :0], sites[:0, :0]
         stencil = Stencil(sites[:0], order, order)
         own = OwnKernel(sites[:0], sites[:0], sites[:0], sites[:0])
         if self.periodic:
             vectors = required_box(box)
-            order, start, fraction = self.mesh.locate(sources, vectors)
-            charged = self.mesh.spread_located(order, start, fraction, self.charges, None, vectors)
+            order, start, places = self.mesh.locate(sources, vectors)
+            charged = self.mesh.spread_located(order, start, places, self.charges, None, vectors)
             mesh_potential = self.mesh.convolve(charged, vectors)
             stencil = self.mesh.stencil(sites, vectors)
             own = self._own_kernel(sites)
@@ -227,7 +227,7 @@ class SurroundingsField(torch.nn.Module):
             self.widths[near_index],
             order,
             start,
-            fraction,
+            places,
             mesh_potential,
             stencil,
             own,
@@ -399,7 +399,7 @@ class SurroundingsField(torch.nn.Module):
         """Return the derivatives of the energy of charges on the mesh with respect to the sources, (n_sources, 3)."""
         box = required_box(prepared.box)
         mesh = self.mesh.convolve(spread, box)
-        _, gradient = self.mesh.gather_located(mesh, prepared.order, prepared.start, prepared.fraction, box)
+        _, gradient = self.mesh.gather_located(mesh, prepared.order, prepared.start, prepared.places, box)
         return self.charges[:, None] * gradient
 
     @torch.jit.export
