@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from abc import abstractmethod
 
@@ -124,7 +125,9 @@ class StaticTerm(RegionTerm):
         device = self._device or default_device()
         if self._step is None:
             mesh_dtype = torch.float32 if self._precision == "mixed" else torch.float64
-            self._step = StaticStep(self.layout, self._model, self.capacity, mesh_dtype).eval().to(device)
+            # A copy: the move to a device would take the weights of the potential along.
+            model = copy.deepcopy(self._model)
+            self._step = StaticStep(self.layout, model, self.capacity, mesh_dtype).eval().to(device)
             self._box = None
         if box is not None and self.layout.periodic and (self._box is None or not np.array_equal(box, self._box)):
             self._step.set_box(torch.from_numpy(box).to(device))

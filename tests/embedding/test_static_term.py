@@ -232,6 +232,17 @@ def test_a_term_can_be_pickled():
     assert_same(pickle.loads(pickle.dumps(static)).compute(geometry), expected)
 
 
+def test_a_step_on_a_device_leaves_the_weights_of_the_potential_where_they_are():
+    case = chains_among_ions("cubic", 1, 2)
+    potential = potential_of(6)
+    _, layout = layouts(case, potential, WHOLE)
+    static = StaticTerm(layout, potential)
+    static.compute(Geometry(case.positions, case.box))
+    kept = {tensor.data_ptr() for tensor in potential.network.state_dict().values() if tensor.numel()}
+    moved = {tensor.data_ptr() for tensor in static._step.state_dict().values() if tensor.numel()}
+    assert not kept & moved
+
+
 def test_many_points_are_spread_and_gathered_in_parts(monkeypatch):
     box = torch.tensor([[9.0, 0.0, 0.0], [1.0, 8.0, 0.0], [-2.0, 1.5, 10.0]], dtype=torch.float64)
     mesh = StaticMesh(0.35, (20, 21, 24), 5)
