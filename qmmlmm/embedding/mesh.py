@@ -564,22 +564,25 @@ class EwaldMesh(torch.nn.Module):
     @torch.jit.export
     def spread_few(self, stencil: Stencil, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
         """Put charges and dipoles on the mesh as `spread`, at points with a stencil."""
-        dtype = self.polynomials.dtype
-        splines = stencil.splines
-        x, y, z = splines[:, 0, 0], splines[:, 1, 0], splines[:, 2, 0]
-        along = x * charges.to(dtype)[:, None]
-        if dipoles is None:
-            values = along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
-        else:
-            d = torch.matmul(dipoles, self.inverse(box) * self.grid_sizes).to(dtype)
-            along = along + splines[:, 0, 1] * d[:, :1]
+        values = self._charges_around(stencil, charges)
+        if dipoles is not None:
+            splines = stencil.splines
+            d = torch.matmul(dipoles, self.inverse(box) * self.grid_sizes).to(values.dtype)
+            x, y, z = splines[:, 0, 0], splines[:, 1, 0], splines[:, 2, 0]
             tilted = splines[:, 1, 1][:, :, None] * (z * d[:, 1:2])[:, None, :]
             tilted = tilted + y[:, :, None] * (splines[:, 2, 1] * d[:, 2:])[:, None, :]
-            values = along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
+            along = splines[:, 0, 1] * d[:, :1]
+            values = values + along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
             values = values + x[:, :, None, None] * tilted[:, None]
-        mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=dtype, device=values.device)
+        mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=values.dtype, device=values.device)
         mesh.scatter_add_(0, stencil.around.reshape(-1), values.reshape(-1))
         return mesh.view(self.nx, self.ny, self.nz)
+
+    def _charges_around(self, stencil: Stencil, charges: Tensor) -> Tensor:
+        """Return the shares of the mesh points around each point in its charge, (n, order, order, order)."""
+        splines = stencil.splines
+        along = splines[:, 0, 0] * charges.to(splines.dtype)[:, None]
+        return along[:, :, None, None] * (splines[:, 1, 0][:, :, None] * splines[:, 2, 0][:, None, :])[:, None]
 
     @torch.jit.export
     def potential_among_few(self, sites: Stencil, charges: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -617,8 +620,10 @@ class EwaldMesh(torch.nn.Module):
                 x, y, z = local[0][:, None] + behind, local[1][:, None] + behind, local[2][:, None] + behind
                 plane = x[:, :, None] * sizes[1] + y[:, None, :]
                 around = plane[:, :, :, None] * sizes[2] + z[:, None, None, :]
-                charged = self._spread_on(sizes, around[:k], sources, charges)
-                mesh = torch.fft.irfftn(torch.fft.rfftn(charged) * self.patch_kernel, s=sizes)
+                charged = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=sites.splines.dtype, device=charges.device)
+                shares = self._charges_around(sources, charges)
+                charged.scatter_add_(0, around[:k].reshape(-1), shares.reshape(-1))
+                mesh = torch.fft.irfftn(torch.fft.rfftn(charged.view(sizes)) * self.patch_kernel, s=sizes)
                 value, gradient, _ = self.gather_few(mesh, Stencil(sites.splines, around, sites.start), box)
                 return value, gradient
         return self._potential_on_whole(sites, sources, charges, box)
@@ -629,16 +634,6 @@ class EwaldMesh(torch.nn.Module):
         mesh = self.convolve(self.spread_few(sources, charges, None, box), box)
         value, gradient, _ = self.gather_few(mesh, sites, box)
         return value, gradient
-
-    def _spread_on(self, sizes: list[int], around: Tensor, stencil: Stencil, charges: Tensor) -> Tensor:
-        """Put charges on a mesh of these sizes, in which the mesh points have the indices `around`."""
-        splines = stencil.splines
-        x, y, z = splines[:, 0, 0], splines[:, 1, 0], splines[:, 2, 0]
-        along = x * charges.to(splines.dtype)[:, None]
-        values = along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
-        mesh = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=splines.dtype, device=splines.device)
-        mesh.scatter_add_(0, around.reshape(-1), values.reshape(-1))
-        return mesh.view(sizes)
 
     def _keep_patch(self, box: Tensor, sizes: list[int]) -> None:
         """Transform the potential of a unit charge on the mesh around it, if box and sizes are not the last ones."""
