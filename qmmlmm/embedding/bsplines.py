@@ -73,21 +73,30 @@ def splines_at(polynomials: Tensor, fraction: Tensor, derivatives: int) -> Tenso
     return weights.view(derivatives + 1, order, 3, fraction.shape[1])
 
 
+def splines_of(polynomials: Tensor, places: Tensor, derivatives: int) -> Tensor:
+    """Return `splines_at` of positions in cells, (3, n); or of splines themselves, (2 or more, order, 3, n)."""
+    if places.dim() == 4:
+        return places[: derivatives + 1]
+    return splines_at(polynomials, places, derivatives)
+
+
 def spread_chunk(
     polynomials: Tensor,
     mesh: Tensor,
     sizes: list[int],
     start: Tensor,
-    fraction: Tensor,
+    places: Tensor,
     charges: Tensor,
     dipoles: Tensor,
 ) -> None:
     """Add charges and dipoles, in units of cells, to the flat padded mesh; dipoles may have no columns."""
     order = polynomials.shape[1]
     last = order - 1
-    splines = splines_at(polynomials, fraction, 1)
+    n_derivatives = 1 if dipoles.shape[1] > 0 else 0
+    splines = splines_of(polynomials, places, n_derivatives)
+    slopes = splines[n_derivatives]  # not used without dipoles
     wx, wy, wz = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0), splines[0, :, 2].unbind(0)
-    sx, sy, sz = splines[1, :, 0].unbind(0), splines[1, :, 1].unbind(0), splines[1, :, 2].unbind(0)
+    sx, sy, sz = slopes[:, 0].unbind(0), slopes[:, 1].unbind(0), slopes[:, 2].unbind(0)
     index = (start + torch.arange(last, -1, -1, device=start.device)[:, None]).view(-1)
     values = torch.empty(order, start.shape[0], dtype=mesh.dtype, device=mesh.device)
     rows = values.unbind(0)
@@ -108,27 +117,28 @@ def spread_chunk(
 
 
 def gather_chunk(
-    polynomials: Tensor, mesh: Tensor, sizes: list[int], start: Tensor, fraction: Tensor, found: Tensor
+    polynomials: Tensor, mesh: Tensor, sizes: list[int], start: Tensor, places: Tensor, found: Tensor
 ) -> None:
     """Add the value on a padded, flat mesh and its derivatives along the axes to `found`, (4, n)."""
     order = polynomials.shape[1]
     last = order - 1
-    splines = splines_at(polynomials, fraction, 1)
-    wx, wy, wz = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0), splines[0, :, 2].unbind(0)
-    sx, sy, sz = splines[1, :, 0].unbind(0), splines[1, :, 1].unbind(0), splines[1, :, 2].unbind(0)
+    splines = splines_of(polynomials, places, 1)
+    wx, wy = splines[0, :, 0].unbind(0), splines[0, :, 1].unbind(0)
+    sx, sy = splines[1, :, 0].unbind(0), splines[1, :, 1].unbind(0)
+    along_z = splines[:, :, 2].unbind(1)  # the spline and its derivative, in one operation each
     value, by_x, by_y, by_z = found.unbind(0)
     for a in range(order):
-        y, y_by_y, y_by_z = torch.zeros(3, start.shape[0], dtype=mesh.dtype, device=mesh.device).unbind(0)
+        y_and_z = torch.zeros(2, start.shape[0], dtype=mesh.dtype, device=mesh.device)
+        y_by_y = torch.zeros(start.shape[0], dtype=mesh.dtype, device=mesh.device)
         for b in range(order):
-            z, z_by_z = torch.zeros(2, start.shape[0], dtype=mesh.dtype, device=mesh.device).unbind(0)
+            z = torch.zeros(2, start.shape[0], dtype=mesh.dtype, device=mesh.device)
             for c in range(order):
                 shift = ((last - a) * sizes[1] + last - b) * sizes[2] + last - c
                 at_points = mesh.narrow(0, shift, mesh.shape[0] - shift).index_select(0, start)
-                z.addcmul_(at_points, wz[c])
-                z_by_z.addcmul_(at_points, sz[c])
-            y.addcmul_(z, wy[b])
-            y_by_y.addcmul_(z, sy[b])
-            y_by_z.addcmul_(z_by_z, wy[b])
+                z.addcmul_(at_points, along_z[c])
+            y_and_z.addcmul_(z, wy[b])
+            y_by_y.addcmul_(z[0], sy[b])
+        y, y_by_z = y_and_z.unbind(0)
         value.addcmul_(y, wx[a])
         by_x.addcmul_(y, sx[a])
         by_y.addcmul_(y_by_y, wx[a])

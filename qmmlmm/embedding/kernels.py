@@ -52,22 +52,13 @@ def smeared_kernel(r: Tensor, splitting: Tensor) -> tuple[Tensor, Tensor, Tensor
     b0, b1, b2 = smeared_derivatives(torch.where(near, torch.ones_like(x), x), 1.0)
     x2 = x * x
     c = 2.0 / math.sqrt(math.pi)
-    value0 = c * (1.0 - x2 / 3.0 + x2**2 / 10.0 - x2**3 / 42.0 + x2**4 / 216.0 - x2**5 / 1320.0 + x2**6 / 9360.0)
-    radial0 = c * (
-        -2.0 / 3.0
-        + 4.0 * x2 / 10.0
-        - 6.0 * x2**2 / 42.0
-        + 8.0 * x2**3 / 216.0
-        - 10.0 * x2**4 / 1320.0
-        + 12.0 * x2**5 / 9360.0
+    value0 = _polynomial(x2, [c, -c / 3.0, c / 10.0, -c / 42.0, c / 216.0, -c / 1320.0, c / 9360.0])
+    radial0 = _polynomial(
+        x2, [-2.0 * c / 3.0, 4.0 * c / 10.0, -6.0 * c / 42.0, 8.0 * c / 216.0, -10.0 * c / 1320.0, 12.0 * c / 9360.0]
     )
-    second0 = c * (
-        -2.0 / 3.0
-        + 12.0 * x2 / 10.0
-        - 30.0 * x2**2 / 42.0
-        + 56.0 * x2**3 / 216.0
-        - 90.0 * x2**4 / 1320.0
-        + 132.0 * x2**5 / 9360.0
+    second0 = _polynomial(
+        x2,
+        [-2.0 * c / 3.0, 12.0 * c / 10.0, -30.0 * c / 42.0, 56.0 * c / 216.0, -90.0 * c / 1320.0, 132.0 * c / 9360.0],
     )
     cube = splitting * splitting * splitting
     return (
@@ -75,6 +66,15 @@ def smeared_kernel(r: Tensor, splitting: Tensor) -> tuple[Tensor, Tensor, Tensor
         cube * torch.where(near, radial0, -b1),
         cube * torch.where(near, second0, x2 * b2 - b1),
     )
+
+
+def _polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
+    """Return the polynomial with these coefficients, of which there are at least two, by Horner's rule."""
+    last = len(coefficients) - 1
+    result = x * coefficients[last] + coefficients[last - 1]
+    for k in range(last - 2, -1, -1):
+        result = result * x + coefficients[k]
+    return result
 
 
 def smeared_radial(r: Tensor, splitting: float) -> Tensor:

@@ -11,6 +11,7 @@ order follow OpenMM, so that the same splitting and grid give OpenMM's reciproca
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from qmmlmm.embedding.bsplines import (
     spline_coefficients,
     spline_moduli,
     splines_at,
+    splines_of,
     spread_chunk,
 )
 
@@ -39,6 +41,12 @@ are fewer than those of the mesh. The cost of a padded mesh depends on its size 
 FEW_AT_ONCE = 512
 """Points in one such array: 1 MB for each array of mesh points."""
 
+PATCH_STEP = 4
+"""Step of the size of the part of the mesh around a region: rotations of the region do not change it."""
+
+PATCH_SHARE = 4
+"""A convolution on a part of the mesh is worthwhile below this fraction of the mesh."""
+
 DENSE_TRANSFORM = 256
 """Mesh sizes up to this one with a prime factor above 13 are transformed by a matrix, which is faster than an FFT."""
 
@@ -54,6 +62,56 @@ def _needs_matrix(size: int) -> bool:
 def _interleaved(matrix: np.ndarray) -> np.ndarray:
     """Return real and imaginary parts alternating along the last axis, as torch stores complex numbers."""
     return np.stack([matrix.real, matrix.imag], axis=-1).reshape(len(matrix), -1)
+
+
+class Stencil(NamedTuple):
+    """The mesh points around a few points, and the splines there.
+
+    Parameters
+    ----------
+    splines : (n, 3, 3, order) tensor
+        Of each point along each axis: the spline and its first and second derivative at the mesh points.
+    around : (n, order, order, order) int64 tensor
+        Indices of the mesh points in the periodic mesh.
+    start : (n,) int64 tensor
+        Indices of the points' cells in the padded mesh.
+    """
+
+    splines: Tensor
+    around: Tensor
+    start: Tensor
+
+
+def inverse_of_box(box: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the inverse of three box vectors and the volume of the box.
+
+    Parameters
+    ----------
+    box : (3, 3) tensor, bohr
+        Box vectors in rows.
+
+    Returns
+    -------
+    inverse : (3, 3) tensor, 1/bohr
+        Reciprocal vectors in columns.
+    volume : () tensor, bohr^3
+        Negative for left-handed vectors.
+
+    Notes
+    -----
+    By cross products: a general inverse asks a GPU whether the matrix is singular and waits for the answer.
+    """
+    first, second, third = box[0], box[1], box[2]
+    normals = torch.stack(
+        [
+            torch.linalg.cross(second, third),
+            torch.linalg.cross(third, first),
+            torch.linalg.cross(first, second),
+        ],
+        dim=1,
+    )
+    volume = torch.dot(first, normals[:, 0])
+    return normals / volume, volume
 
 
 class EwaldMesh(torch.nn.Module):
@@ -100,7 +158,9 @@ class EwaldMesh(torch.nn.Module):
     transform_z: Tensor
     back_z: Tensor
     cached_box: Tensor
+    cached_inverse: Tensor
     cached_influence: Tensor
+    patch_kernel: Tensor
 
     def __init__(
         self,
@@ -116,6 +176,8 @@ class EwaldMesh(torch.nn.Module):
         self.chunk = CHUNK
         self.few = FEW
         self.few_at_once = FEW_AT_ONCE
+        self.patch_step = PATCH_STEP
+        self.patch_share = PATCH_SHARE
         first = spline_coefficients(self.order)
         second = derivative_coefficients(first)
         third = derivative_coefficients(second)
@@ -136,9 +198,13 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("padding_y", (torch.arange(self.py) - reach) % self.ny)
         self.register_buffer("padding_z", (torch.arange(self.pz) - reach) % self.nz)
         self._register_transforms(dtype)
-        # The influence function is kept until the box changes.
+        # The inverse of the box and the influence function are kept until the box changes.
         self.register_buffer("cached_box", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
+        self.register_buffer("cached_inverse", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
         self.register_buffer("cached_influence", torch.zeros(1, 1, 1, dtype=dtype), persistent=False)
+        # The transform of the potential of a unit charge around it, for a part of the mesh of these sizes.
+        self.patch_sizes = [0, 0, 0]
+        self.register_buffer("patch_kernel", torch.zeros(0, dtype=dtype).to(torch.complex64), persistent=False)
 
     def _register_transforms(self, dtype: torch.dtype) -> None:
         """Set up Fourier matrices for the axes with sizes at which the FFT is slow."""
@@ -157,34 +223,51 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("back_z", torch.tensor(np.ascontiguousarray(backward), dtype=dtype))
 
     @torch.jit.export
+    def inverse(self, box: Tensor) -> Tensor:
+        """Return the inverse of the box, (3, 3) 1/bohr, with the reciprocal vectors in columns."""
+        self._keep(box)
+        return self.cached_inverse
+
+    @torch.jit.export
     def influence(self, box: Tensor) -> Tensor:
-        """Return G on the half mesh of a real transform, hartree bohr^0 / e^2.
+        """Return G on the half mesh of a real transform, hartree bohr^0 / e^2."""
+        self._keep(box)
+        return self.cached_influence
+
+    def _keep(self, box: Tensor) -> None:
+        """Compute what depends only on the box, if it is not the last one."""
+        if torch.equal(box, self.cached_box):
+            return
+        inverse, volume = inverse_of_box(box)
+        self.cached_influence = self.influence_of(inverse, volume)
+        self.cached_inverse = inverse
+        self.cached_box = box.clone()
+        self.patch_sizes = [0, 0, 0]
+
+    @torch.jit.export
+    def influence_of(self, inverse: Tensor, volume: Tensor) -> Tensor:
+        """Return `influence` from the inverse of a box and its volume, see `inverse_of_box`.
 
         Notes
         -----
         Source: Essmann et al. (1995), eq. 4.7; the zero frequency has the neutralising background.
         """
-        if not torch.equal(box, self.cached_box):
-            reciprocal = torch.linalg.inv(box).t()
-            m = (
-                self.mx[:, None, None, None] * reciprocal[0]
-                + self.my[None, :, None, None] * reciprocal[1]
-                + self.mz[None, None, :, None] * reciprocal[2]
-            )
-            squared = (m * m).sum(-1)
-            squared[0, 0, 0] = 1.0
-            volume = torch.abs(torch.linalg.det(box))
-            result = torch.exp(-((math.pi / self.splitting) ** 2) * squared) / (
-                math.pi * volume * squared * self.moduli
-            )
-            result[0, 0, 0] = -math.pi / (volume * self.splitting * self.splitting)
-            self.cached_influence = result.to(self.polynomials.dtype)
-            self.cached_box = box.clone()
-        return self.cached_influence
+        reciprocal = inverse.t()
+        m = (
+            self.mx[:, None, None, None] * reciprocal[0]
+            + self.my[None, :, None, None] * reciprocal[1]
+            + self.mz[None, None, :, None] * reciprocal[2]
+        )
+        squared = (m * m).sum(-1)
+        squared[0, 0, 0] = 1.0
+        volume = torch.abs(volume)
+        result = torch.exp(-((math.pi / self.splitting) ** 2) * squared) / (math.pi * volume * squared * self.moduli)
+        result[0, 0, 0] = -math.pi / (volume * self.splitting * self.splitting)
+        return result.to(self.polynomials.dtype)
 
     def _cells(self, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
         """Return the indices of the points' cells in the padded mesh, (n,), and the positions in the cells, (3, n)."""
-        scaled = torch.matmul(torch.linalg.inv(box).t(), points.t())
+        scaled = torch.matmul(self.inverse(box).t(), points.t())
         scaled = (scaled - torch.floor(scaled)) * self.grid_sizes[:, None]
         # Round-off can put a point on the far face; NaN needs some valid cell.
         cell = torch.minimum(scaled.to(torch.int64), self.last_cells[:, None]).clamp_(min=0)
@@ -206,12 +289,16 @@ class EwaldMesh(torch.nn.Module):
             Order of the points by cell.
         start : (n,) tensor
             Indices of these cells in the padded mesh.
-        fraction : (3, n) tensor
-            Positions of the points in their cells.
+        places : (2, order, 3, n) or (3, n) tensor
+            Splines of the points and their derivatives; of very many points, to save memory, the positions in the
+            cells.
         """
         start, fraction = self._cells(points, box)
         start, order = torch.sort(start)
-        return order, start, fraction.index_select(1, order)
+        places = fraction.index_select(1, order)
+        if order.shape[0] <= self.chunk:
+            places = splines_at(self.polynomials, places, 1)
+        return order, start, places
 
     @torch.jit.export
     def spread(self, points: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
@@ -228,22 +315,22 @@ class EwaldMesh(torch.nn.Module):
         -------
         (nx, ny, nz) tensor, e
         """
-        order, start, fraction = self.locate(points, box)
+        order, start, places = self.locate(points, box)
         q, d = self._loads(order, charges, dipoles, box)
         if self._are_few(start):
-            return self._spread_few(start, fraction, q, d)
+            return self._spread_few(start, places, q, d)
         start, rows_x, rows_y, rows_z = self._patch(start)
-        return self._spread_many(start, fraction, q, d, rows_x, rows_y, rows_z)
+        return self._spread_many(start, places, q, d, rows_x, rows_y, rows_z)
 
     @torch.jit.export
     def spread_located(
-        self, order: Tensor, start: Tensor, fraction: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor
+        self, order: Tensor, start: Tensor, places: Tensor, charges: Tensor, dipoles: Tensor | None, box: Tensor
     ) -> Tensor:
         """Put charges on the mesh as `spread`, at points of the whole box from `locate`."""
         q, d = self._loads(order, charges, dipoles, box)
         if self._are_few(start):
-            return self._spread_few(start, fraction, q, d)
-        return self._spread_many(start, fraction, q, d, self.padding_x, self.padding_y, self.padding_z)
+            return self._spread_few(start, places, q, d)
+        return self._spread_many(start, places, q, d, self.padding_x, self.padding_y, self.padding_z)
 
     def _are_few(self, start: Tensor) -> bool:
         """Return whether arrays of all mesh points of the points are faster than a padded mesh."""
@@ -256,28 +343,37 @@ class EwaldMesh(torch.nn.Module):
         q = charges.to(dtype)[order]
         d = torch.zeros(3, 0, dtype=dtype, device=q.device)
         if dipoles is not None:
-            d = torch.matmul(dipoles, torch.linalg.inv(box) * self.grid_sizes).to(dtype)[order].t().contiguous()
+            d = torch.matmul(dipoles, self.inverse(box) * self.grid_sizes).to(dtype)[order].t().contiguous()
         return q, d
 
     def _patch(self, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the indices of cells in the smallest padded mesh for them, and its rows in the periodic mesh."""
-        cells = self._axes(start)
+        local, lows, spans = self._extent(start)
         rows: list[Tensor] = []
-        local: list[Tensor] = []
         sizes = [self.nx, self.ny, self.nz]
         reach = self.order - 1
+        for axis in range(3):
+            row = torch.arange(spans[axis] + reach, device=start.device) + (lows[axis] - reach)
+            rows.append(torch.remainder(row, sizes[axis]))
+        start = (local[0] * rows[1].shape[0] + local[1]) * rows[2].shape[0] + local[2]
+        return start, rows[0], rows[1], rows[2]
+
+    def _extent(self, start: Tensor) -> tuple[list[Tensor], list[int], list[int]]:
+        """Return the cells of points along each axis from the first of them on, that first cell, and their number."""
+        cells = self._axes(start)
+        local: list[Tensor] = []
+        lows: list[int] = []
+        spans: list[int] = []
+        sizes = [self.nx, self.ny, self.nz]
         for axis in range(3):
             # Relative to the first point, which has the others on both sides.
             first = int(cells[axis][0]) - sizes[axis] // 2
             away = torch.remainder(cells[axis] - first, sizes[axis])
             low = int(away.min())
             local.append(away - low)
-            span = int(away.max()) - low + 1
-            rows.append(
-                torch.remainder(torch.arange(span + reach, device=start.device) + (first + low - reach), sizes[axis])
-            )
-        start = (local[0] * rows[1].shape[0] + local[1]) * rows[2].shape[0] + local[2]
-        return start, rows[0], rows[1], rows[2]
+            lows.append(first + low)
+            spans.append(int(away.max()) - low + 1)
+        return local, lows, spans
 
     def _axes(self, start: Tensor) -> list[Tensor]:
         """Return the cells of points along the three axes."""
@@ -294,7 +390,7 @@ class EwaldMesh(torch.nn.Module):
         return plane[:, :, :, None] * self.nz + z[:, None, None, :]
 
     def _spread_many(
-        self, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
+        self, start: Tensor, places: Tensor, q: Tensor, d: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
     ) -> Tensor:
         """Put charges and dipoles on a padded mesh, and add it to the periodic one."""
         sizes = [rows_x.shape[0], rows_y.shape[0], rows_z.shape[0]]
@@ -302,16 +398,16 @@ class EwaldMesh(torch.nn.Module):
         for begin in range(0, start.shape[0], self.chunk):
             end = min(begin + self.chunk, start.shape[0])
             dipole = d[:, begin:end] if d.shape[1] > 0 else d
-            spread_chunk(self.polynomials, mesh, sizes, start[begin:end], fraction[:, begin:end], q[begin:end], dipole)
+            spread_chunk(self.polynomials, mesh, sizes, start[begin:end], places[..., begin:end], q[begin:end], dipole)
         return self._fold(mesh.view(sizes), rows_x, rows_y, rows_z)
 
-    def _spread_few(self, start: Tensor, fraction: Tensor, q: Tensor, d: Tensor) -> Tensor:
+    def _spread_few(self, start: Tensor, places: Tensor, q: Tensor, d: Tensor) -> Tensor:
         """Put few charges and dipoles on the mesh, with all their mesh points in one array."""
         mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=q.dtype, device=q.device)
         for begin in range(0, start.shape[0], self.few_at_once):
             end = min(begin + self.few_at_once, start.shape[0])
             # derivative, axis, point, mesh point
-            splines = splines_at(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
+            splines = splines_of(self.polynomials, places[..., begin:end], 1).permute(0, 2, 3, 1)
             w, s = splines[0], splines[1]
             along = w[0] * q[begin:end, None]
             if d.shape[1] > 0:
@@ -388,22 +484,20 @@ class EwaldMesh(torch.nn.Module):
         value : (n,) tensor, hartree/e
         gradient : (n, 3) tensor, hartree/(e bohr)
         """
-        order, start, fraction = self.locate(points, box)
+        order, start, places = self.locate(points, box)
         if self._are_few(start):
-            return self._in_original_order(self._gather_few(potential, start, fraction), order, box)
+            return self._in_original_order(self._gather_few(potential, start, places), order, box)
         start, rows_x, rows_y, rows_z = self._patch(start)
-        return self._in_original_order(
-            self._gather_many(potential, start, fraction, rows_x, rows_y, rows_z), order, box
-        )
+        return self._in_original_order(self._gather_many(potential, start, places, rows_x, rows_y, rows_z), order, box)
 
     @torch.jit.export
     def gather_located(
-        self, potential: Tensor, order: Tensor, start: Tensor, fraction: Tensor, box: Tensor
+        self, potential: Tensor, order: Tensor, start: Tensor, places: Tensor, box: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Interpolate as `gather`, at points of the whole box from `locate`."""
         if self._are_few(start):
-            return self._in_original_order(self._gather_few(potential, start, fraction), order, box)
-        found = self._gather_many(potential, start, fraction, self.padding_x, self.padding_y, self.padding_z)
+            return self._in_original_order(self._gather_few(potential, start, places), order, box)
+        found = self._gather_many(potential, start, places, self.padding_x, self.padding_y, self.padding_z)
         return self._in_original_order(found, order, box)
 
     def _in_original_order(self, found: Tensor, order: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -411,11 +505,11 @@ class EwaldMesh(torch.nn.Module):
         back = torch.empty_like(order)
         back[order] = torch.arange(order.shape[0], device=order.device)
         result = found.index_select(1, back)
-        gradient = torch.matmul(torch.linalg.inv(box) * self.grid_sizes, result[1:].to(torch.float64)).t()
+        gradient = torch.matmul(self.inverse(box) * self.grid_sizes, result[1:].to(torch.float64)).t()
         return result[0], gradient.to(found.dtype)
 
     def _gather_many(
-        self, potential: Tensor, start: Tensor, fraction: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
+        self, potential: Tensor, start: Tensor, places: Tensor, rows_x: Tensor, rows_y: Tensor, rows_z: Tensor
     ) -> Tensor:
         """Interpolate in a padded mesh with these rows of the periodic one."""
         sizes = [rows_x.shape[0], rows_y.shape[0], rows_z.shape[0]]
@@ -428,17 +522,17 @@ class EwaldMesh(torch.nn.Module):
         found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
         for begin in range(0, start.shape[0], self.chunk):
             end = min(begin + self.chunk, start.shape[0])
-            gather_chunk(self.polynomials, flat, sizes, start[begin:end], fraction[:, begin:end], found[:, begin:end])
+            gather_chunk(self.polynomials, flat, sizes, start[begin:end], places[..., begin:end], found[:, begin:end])
         return found
 
-    def _gather_few(self, potential: Tensor, start: Tensor, fraction: Tensor) -> Tensor:
+    def _gather_few(self, potential: Tensor, start: Tensor, places: Tensor) -> Tensor:
         """Interpolate at few points, with all their mesh points in one array."""
         flat = potential.reshape(-1)
         found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
         for begin in range(0, start.shape[0], self.few_at_once):
             end = min(begin + self.few_at_once, start.shape[0])
             # derivative, axis, point, mesh point
-            splines = splines_at(self.polynomials, fraction[:, begin:end], 1).permute(0, 2, 3, 1)
+            splines = splines_of(self.polynomials, places[..., begin:end], 1).permute(0, 2, 3, 1)
             w, s = splines[0], splines[1]
             cube = flat[self._around(start[begin:end])]
             plane = (cube * w[0][:, :, None, None]).sum(1)
@@ -452,15 +546,120 @@ class EwaldMesh(torch.nn.Module):
         return found
 
     @torch.jit.export
-    def gather_few(self, potential: Tensor, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Interpolate value, gradient and second derivatives, (n, 3, 3) hartree/(e bohr^2), at few points.
+    def stencil(self, points: Tensor, box: Tensor) -> Stencil:
+        """Return the mesh points around few points, for `spread_few` and `gather_few`.
 
-        Parameters and the first two results are those of `gather`.
+        Parameters
+        ----------
+        points : (n, 3) tensor, bohr
+        box : (3, 3) tensor, bohr
         """
-        scale = (torch.linalg.inv(box) * self.grid_sizes).to(potential.dtype)
         start, fraction = self._cells(points, box)
-        splines = splines_at(self.polynomials, fraction, 2).permute(3, 2, 0, 1)  # point, axis, derivative, mesh point
-        cube = potential.reshape(-1)[self._around(start)]
+        return self._stencil_in(start, fraction)
+
+    def _stencil_in(self, start: Tensor, fraction: Tensor) -> Stencil:
+        """Return the stencil of points in these cells."""
+        return Stencil(splines_at(self.polynomials, fraction, 2).permute(3, 2, 0, 1), self._around(start), start)
+
+    @torch.jit.export
+    def spread_few(self, stencil: Stencil, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
+        """Put charges and dipoles on the mesh as `spread`, at points with a stencil."""
+        values = self._charges_around(stencil, charges)
+        if dipoles is not None:
+            splines = stencil.splines
+            d = torch.matmul(dipoles, self.inverse(box) * self.grid_sizes).to(values.dtype)
+            x, y, z = splines[:, 0, 0], splines[:, 1, 0], splines[:, 2, 0]
+            tilted = splines[:, 1, 1][:, :, None] * (z * d[:, 1:2])[:, None, :]
+            tilted = tilted + y[:, :, None] * (splines[:, 2, 1] * d[:, 2:])[:, None, :]
+            along = splines[:, 0, 1] * d[:, :1]
+            values = values + along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
+            values = values + x[:, :, None, None] * tilted[:, None]
+        mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=values.dtype, device=values.device)
+        mesh.scatter_add_(0, stencil.around.reshape(-1), values.reshape(-1))
+        return mesh.view(self.nx, self.ny, self.nz)
+
+    def _charges_around(self, stencil: Stencil, charges: Tensor) -> Tensor:
+        """Return the shares of the mesh points around each point in its charge, (n, order, order, order)."""
+        splines = stencil.splines
+        along = splines[:, 0, 0] * charges.to(splines.dtype)[:, None]
+        return along[:, :, None, None] * (splines[:, 1, 0][:, :, None] * splines[:, 2, 0][:, None, :])[:, None]
+
+    @torch.jit.export
+    def potential_among_few(self, sites: Stencil, charges: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the potential at a few points of charges at the first of them, and its gradient.
+
+        Parameters
+        ----------
+        sites : Stencil
+            Stencil of n points.
+        charges : (k,) tensor, e
+            Charges at the first k points.
+        box : (3, 3) tensor, bohr
+
+        Returns
+        -------
+        value : (n,) tensor, hartree/e
+        gradient : (n, 3) tensor, hartree/(e bohr)
+
+        Notes
+        -----
+        On a CPU the convolution is done only on the part of the mesh with the points, with the periodic potential of a
+        unit charge on the mesh. The result is the same.
+        """
+        k = charges.shape[0]
+        sources = Stencil(sites.splines[:k], sites.around[:k], sites.start[:k])
+        # Elsewhere the host would wait for the sizes.
+        if sites.start.is_cpu:
+            local, lows, spans = self._extent(sites.start)
+            reach, step = self.order - 1, self.patch_step
+            # Twice the size, so that no point acts on another through the periodicity of the transform.
+            sizes = [2 * step * ((span + reach + step - 1) // step) for span in spans]
+            if sizes[0] * sizes[1] * sizes[2] * self.patch_share < self.nx * self.ny * self.nz:
+                self._keep_patch(box, sizes)
+                behind = reach - self.behind
+                x, y, z = local[0][:, None] + behind, local[1][:, None] + behind, local[2][:, None] + behind
+                plane = x[:, :, None] * sizes[1] + y[:, None, :]
+                around = plane[:, :, :, None] * sizes[2] + z[:, None, None, :]
+                charged = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=sites.splines.dtype, device=charges.device)
+                shares = self._charges_around(sources, charges)
+                charged.scatter_add_(0, around[:k].reshape(-1), shares.reshape(-1))
+                mesh = torch.fft.irfftn(torch.fft.rfftn(charged.view(sizes)) * self.patch_kernel, s=sizes)
+                value, gradient, _ = self.gather_few(mesh, Stencil(sites.splines, around, sites.start), box)
+                return value, gradient
+        return self._potential_on_whole(sites, sources, charges, box)
+
+    def _potential_on_whole(
+        self, sites: Stencil, sources: Stencil, charges: Tensor, box: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        mesh = self.convolve(self.spread_few(sources, charges, None, box), box)
+        value, gradient, _ = self.gather_few(mesh, sites, box)
+        return value, gradient
+
+    def _keep_patch(self, box: Tensor, sizes: list[int]) -> None:
+        """Transform the potential of a unit charge on the mesh around it, if box and sizes are not the last ones."""
+        self._keep(box)
+        if sizes == self.patch_sizes:
+            return
+        influence = self.cached_influence
+        unit = self._transform_back(torch.complex(influence, torch.zeros_like(influence)))
+        whole = [self.nx, self.ny, self.nz]
+        for axis in range(3):
+            size = sizes[axis]
+            steps = torch.arange(size, device=unit.device)
+            steps = torch.where(steps < size // 2, steps, steps - size)
+            unit = unit.index_select(axis, torch.remainder(steps, whole[axis]))
+        self.patch_kernel = torch.fft.rfftn(unit)
+        self.patch_sizes = sizes
+
+    @torch.jit.export
+    def gather_few(self, potential: Tensor, stencil: Stencil, box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Interpolate value, gradient and second derivatives, (n, 3, 3) hartree/(e bohr^2), at points with a stencil.
+
+        The first two results are those of `gather`.
+        """
+        scale = (self.inverse(box) * self.grid_sizes).to(potential.dtype)
+        splines = stencil.splines
+        cube = potential.reshape(-1)[stencil.around]
         in_z = torch.matmul(cube, splines[:, 2].transpose(1, 2)[:, None])  # point, x, y, derivative of z
         in_yz = torch.matmul(splines[:, 1][:, None], in_z)
         every = torch.matmul(splines[:, 0], in_yz.flatten(2)).view(-1, 3, 3, 3)  # derivatives of x, y, z

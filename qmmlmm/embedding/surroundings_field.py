@@ -37,11 +37,29 @@ from torch import Tensor
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.smeared_charges import REACH
 from qmmlmm.embedding.kernels import screened_kernel, smeared_kernel
-from qmmlmm.embedding.mesh import SPLINE_ORDER, EwaldMesh
+from qmmlmm.embedding.mesh import SPLINE_ORDER, EwaldMesh, Stencil
 from qmmlmm.embedding.region_geometry import RegionGeometry, required_box
 
 SAME_POSITION = 1e-4
 """Squared distance, bohr^2, below which a source is the region's own atom and not an image of it."""
+
+
+class OwnKernel(NamedTuple):
+    """The potential erf(alpha r)/r of Gaussian charges at the region's atoms, at its sites.
+
+    Parameters
+    ----------
+    delta : (n_sites, n_atoms, 3) tensor, bohr
+        Vectors from the atoms to the sites.
+    value, radial, along : (n_sites, n_atoms) tensors
+        Potential of a unit charge, its first derivative divided by the distance, and the additional second derivative
+        along the distance, divided by its square.
+    """
+
+    delta: Tensor
+    value: Tensor
+    radial: Tensor
+    along: Tensor
 
 
 class PreparedField(NamedTuple):
@@ -61,10 +79,14 @@ class PreparedField(NamedTuple):
     near_charges : (k,) tensor, e
     near_widths : (k,) tensor, bohr
         Widths of Gaussian charges, zero for points.
-    order, start, fraction : tensors
+    order, start, places : tensors
         Cells of the sources, from `EwaldMesh.locate`; empty without a box.
     mesh_potential : (nx, ny, nz) tensor, hartree/e
         Long-range potential on the mesh; empty without a box.
+    stencil : Stencil
+        Mesh points around the sites; empty without a box.
+    own : OwnKernel
+        What the mesh has of the region itself; empty without a box.
     """
 
     sites: Tensor
@@ -76,8 +98,10 @@ class PreparedField(NamedTuple):
     near_widths: Tensor
     order: Tensor
     start: Tensor
-    fraction: Tensor
+    places: Tensor
     mesh_potential: Tensor
+    stencil: Stencil
+    own: OwnKernel
 
 
 class SitePotential(NamedTuple):
@@ -183,12 +207,16 @@ class SurroundingsField(torch.nn.Module):
         sources = self.geometry.sources(positions, box)
         near_positions, near_index = self._find_near(sites, sources, box)
         order = torch.zeros(0, dtype=torch.int64, device=sites.device)
-        start, fraction, mesh_potential = order, sites[:0, :0], sites[:0, :0]
+        start, places, mesh_potential = order, sites[:0, :0], sites[:0, :0]
+        stencil = Stencil(sites[:0], order, order)
+        own = OwnKernel(sites[:0], sites[:0], sites[:0], sites[:0])
         if self.periodic:
             vectors = required_box(box)
-            order, start, fraction = self.mesh.locate(sources, vectors)
-            charged = self.mesh.spread_located(order, start, fraction, self.charges, None, vectors)
+            order, start, places = self.mesh.locate(sources, vectors)
+            charged = self.mesh.spread_located(order, start, places, self.charges, None, vectors)
             mesh_potential = self.mesh.convolve(charged, vectors)
+            stencil = self.mesh.stencil(sites, vectors)
+            own = self._own_kernel(sites)
         return PreparedField(
             sites,
             sources,
@@ -199,44 +227,45 @@ class SurroundingsField(torch.nn.Module):
             self.widths[near_index],
             order,
             start,
-            fraction,
+            places,
             mesh_potential,
+            stencil,
+            own,
         )
 
     def _find_near(self, sites: Tensor, sources: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the positions of the near images and their sources."""
         index = self.active
-        positions = sources[index]
-        if self.periodic:
+        if not self.periodic:
+            positions = sources[index]
+        else:
             vectors = required_box(box)
             center = sites.mean(dim=0)
             radius = torch.sqrt(((sites - center) ** 2).sum(-1).max())
             reach = self.cutoff + radius
-            inverse = torch.linalg.inv(vectors)
-            fractional = torch.matmul(positions - center, inverse)
-            fractional = fractional - torch.round(fractional)
-            displacements = torch.matmul(fractional, vectors)
+            inverse = self.mesh.inverse(vectors)
+            # Coordinates come first, so that all arithmetic runs along the sources.
+            fractional = torch.matmul(inverse.t(), sources.t().index_select(1, index) - center[:, None])
+            displacements = torch.matmul(vectors.t(), fractional - torch.round(fractional))
             # Perpendicular width of the box along each reciprocal vector.
             widths = 1.0 / torch.sqrt((inverse * inverse).sum(dim=0))
             shells = torch.floor(reach / widths + 0.5)
             limit = reach * reach
-            if bool((shells == 0).all()):
-                keep = torch.nonzero((displacements * displacements).sum(-1) < limit)[:, 0]
-                index = index[keep]
-                positions = center + displacements[keep]
-            else:
-                found: list[Tensor] = []
-                images: list[Tensor] = []
-                na, nb, nc = int(shells[0]), int(shells[1]), int(shells[2])
-                for a in range(-na, na + 1):
-                    for b in range(-nb, nb + 1):
-                        for c in range(-nc, nc + 1):
-                            shifted = displacements + (a * vectors[0] + b * vectors[1] + c * vectors[2])
-                            keep = torch.nonzero((shifted * shifted).sum(-1) < limit)[:, 0]
-                            found.append(index[keep])
-                            images.append(center + shifted[keep])
-                index = torch.cat(found)
-                positions = torch.cat(images)
+            found: list[Tensor] = []
+            images: list[Tensor] = []
+            na, nb, nc = int(shells[0]), int(shells[1]), int(shells[2])
+            for a in range(-na, na + 1):
+                for b in range(-nb, nb + 1):
+                    for c in range(-nc, nc + 1):
+                        shifted = displacements
+                        if a != 0 or b != 0 or c != 0:
+                            shifted = displacements + (a * vectors[0] + b * vectors[1] + c * vectors[2])[:, None]
+                        squared = shifted[0] * shifted[0] + shifted[1] * shifted[1] + shifted[2] * shifted[2]
+                        keep = torch.nonzero(squared < limit)[:, 0]
+                        found.append(index[keep])
+                        images.append(center + shifted.index_select(1, keep).t())
+            index = torch.cat(found)
+            positions = torch.cat(images)
         local = self.own[index]
         itself = local >= 0
         if self.periodic:
@@ -279,27 +308,33 @@ class SurroundingsField(torch.nn.Module):
         isotropic = torch.matmul(radial, q)
         curvature = curvature + isotropic[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
         if self.periodic:
-            own_value, own_gradient, own_curvature = self._own(sites, self.own_charges)
+            own_value, own_gradient = self._own_potential(prepared.own)
+            own_curvature = self._own_curvature(prepared.own)
             smooth, smooth_gradient, smooth_curvature = self.mesh.gather_few(
-                prepared.mesh_potential, sites, required_box(prepared.box)
+                prepared.mesh_potential, prepared.stencil, required_box(prepared.box)
             )
             value_sum = value_sum + (smooth - own_value)
             gradient = gradient + (smooth_gradient - own_gradient)
             curvature = curvature + (smooth_curvature - own_curvature)
         return SitePotential(value_sum, gradient, curvature, delta, radial, along)
 
-    def _own(self, sites: Tensor, charges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the potential at the sites of Gaussian charges at the region's atoms, with its derivatives."""
+    def _own_kernel(self, sites: Tensor) -> OwnKernel:
         delta = sites[:, None, :] - sites[None, : self.n_atoms, :]
-        r = torch.sqrt((delta * delta).sum(-1))
-        value, radial, second = smeared_kernel(r, self.alpha)
-        unit = delta / torch.clamp(r, min=1e-12)[:, :, None]
-        along = (second - radial) * charges
-        curvature = torch.matmul((along[:, :, None] * unit).transpose(1, 2), unit)
-        identity = torch.eye(3, dtype=r.dtype, device=r.device)
-        curvature = curvature + (radial * charges).sum(1)[:, None, None] * identity
-        gradient = ((radial * charges)[:, :, None] * delta).sum(1)
-        return torch.matmul(value, charges), gradient, curvature
+        squared = (delta * delta).sum(-1)
+        value, radial, second = smeared_kernel(torch.sqrt(squared), self.alpha)
+        return OwnKernel(delta, value, radial, (second - radial) / torch.clamp(squared, min=1e-24))
+
+    def _own_potential(self, own: OwnKernel) -> tuple[Tensor, Tensor]:
+        """Return the potential and its gradient at the sites of the region's charges as Gaussians at its atoms."""
+        gradient = ((own.radial * self.own_charges)[:, :, None] * own.delta).sum(1)
+        return torch.matmul(own.value, self.own_charges), gradient
+
+    def _own_curvature(self, own: OwnKernel) -> Tensor:
+        """Return the second derivatives of `_own_potential`."""
+        along = own.along * self.own_charges
+        curvature = torch.matmul((along[:, :, None] * own.delta).transpose(1, 2), own.delta)
+        identity = torch.eye(3, dtype=along.dtype, device=along.device)
+        return curvature + torch.matmul(own.radial, self.own_charges)[:, None, None] * identity
 
     @torch.jit.export
     def adjoint(self, prepared: PreparedField, potential: SitePotential, charges: Tensor, dipoles: Tensor) -> Tensor:
@@ -328,22 +363,20 @@ class SurroundingsField(torch.nn.Module):
         gradient = torch.zeros_like(prepared.sources)
         gradient.index_add_(0, prepared.near_index, -prepared.near_charges[:, None] * pull)
         if self.periodic:
-            gradient += self.smooth_adjoint(prepared, prepared.sites, charges, dipoles)
-            from_charges, from_dipoles = self._own_pairs(prepared.sites, charges, dipoles)
-            own = self.own_charges[:, None] * (from_charges + from_dipoles)
-            gradient.index_add_(0, self.geometry.atoms, own)
+            box = required_box(prepared.box)
+            gradient += self._on_sources(prepared, self.mesh.spread_few(prepared.stencil, charges, dipoles, box))
+            own = self._own_from_charges(prepared.own, charges) + self._own_from_dipoles(prepared.own, dipoles)
+            gradient.index_add_(0, self.geometry.atoms, self.own_charges[:, None] * own)
         return gradient
 
-    def _own_pairs(self, sites: Tensor, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the derivatives, from site charges and dipoles, for unit Gaussian charges at the region's atoms."""
-        delta = sites[:, None, :] - sites[None, : self.n_atoms, :]
-        r = torch.sqrt((delta * delta).sum(-1))
-        _, radial, second = smeared_kernel(r, self.alpha)
-        from_charges = ((charges[:, None] * radial)[:, :, None] * delta).sum(0)
-        projection = (delta * dipoles[:, None, :]).sum(-1)
-        along = (second - radial) / torch.clamp(r * r, min=1e-24) * projection
-        from_dipoles = (along[:, :, None] * delta).sum(0) + torch.matmul(radial.t(), dipoles)
-        return from_charges, from_dipoles
+    def _own_from_charges(self, own: OwnKernel, charges: Tensor) -> Tensor:
+        """Return the derivatives, from site charges, for unit Gaussian charges at the region's atoms, (n_atoms, 3)."""
+        return ((charges[:, None] * own.radial)[:, :, None] * own.delta).sum(0)
+
+    def _own_from_dipoles(self, own: OwnKernel, dipoles: Tensor) -> Tensor:
+        """Return the derivatives, from site dipoles, for unit Gaussian charges at the region's atoms, (n_atoms, 3)."""
+        along = own.along * (own.delta * dipoles[:, None, :]).sum(-1)
+        return (along[:, :, None] * own.delta).sum(0) + torch.matmul(own.radial.t(), dipoles)
 
     @torch.jit.export
     def smooth_potential(self, prepared: PreparedField, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -360,9 +393,13 @@ class SurroundingsField(torch.nn.Module):
         dipoles: Tensor | None,
     ) -> Tensor:
         """Return the mesh part of `adjoint` for charges at points, (n_sources, 3) hartree/bohr."""
+        return self._on_sources(prepared, self.mesh.spread(points, charges, dipoles, required_box(prepared.box)))
+
+    def _on_sources(self, prepared: PreparedField, spread: Tensor) -> Tensor:
+        """Return the derivatives of the energy of charges on the mesh with respect to the sources, (n_sources, 3)."""
         box = required_box(prepared.box)
-        mesh = self.mesh.convolve(self.mesh.spread(points, charges, dipoles, box), box)
-        _, gradient = self.mesh.gather_located(mesh, prepared.order, prepared.start, prepared.fraction, box)
+        mesh = self.mesh.convolve(spread, box)
+        _, gradient = self.mesh.gather_located(mesh, prepared.order, prepared.start, prepared.places, box)
         return self.charges[:, None] * gradient
 
     @torch.jit.export
@@ -390,9 +427,8 @@ class SurroundingsField(torch.nn.Module):
         energies.index_add_(0, prepared.near_index, prepared.near_charges * felt)
         if self.periodic:
             energies = energies + self.smooth_source_energies(prepared, sites, charges, dipoles)
-            delta = sites[:, None, :] - sites[None, : self.n_atoms, :]
-            value, radial, _ = smeared_kernel(torch.sqrt((delta * delta).sum(-1)), self.alpha)
-            own = (charges[:, None] * value + radial * (delta * dipoles[:, None, :]).sum(-1)).sum(0)
+            projection = (prepared.own.delta * dipoles[:, None, :]).sum(-1)
+            own = (charges[:, None] * prepared.own.value + prepared.own.radial * projection).sum(0)
             energies.index_add_(0, self.geometry.atoms, -self.own_charges * own)
         return energies
 
@@ -423,27 +459,29 @@ class SurroundingsField(torch.nn.Module):
         sites = prepared.sites
         site_charges = torch.zeros(sites.shape[0], dtype=sites.dtype, device=sites.device)
         site_charges[: self.n_atoms] = -0.5 * self.own_charges
-        near_reference = self.reference[prepared.near_index]
-        keep = torch.nonzero(near_reference)[:, 0]
-        q = near_reference[keep]
-        delta = sites[:, None, :] - prepared.near_positions[keep][None, :, :]
+        positions, index, widths = self._near_reference(prepared)
+        q = self.reference[index]
+        delta = sites[:, None, :] - positions[None, :, :]
         r = torch.sqrt((delta * delta).sum(-1))
-        value, first, _ = self._compact(r, prepared.near_widths[keep])
+        value, first, _ = self._compact(r, widths)
         pair = site_charges[:, None] * q[None, :]
         energy = (pair * value).sum()
         pull = (pair * first / r)[:, :, None] * delta
         site_gradient = pull.sum(1)
         source_gradient = torch.zeros_like(prepared.sources)
-        source_gradient.index_add_(0, prepared.near_index[keep], -pull.sum(0))
+        source_gradient.index_add_(0, index, -pull.sum(0))
         if self.periodic:
             box = required_box(prepared.box)
-            own_value, own_gradient, _ = self._own(sites, self.own_charges)
-            positions, charges = sites[: self.n_atoms], self.own_charges
-            if not self.alone:
-                positions = prepared.sources[self.reference_sources]
+            own_value, own_gradient = self._own_potential(prepared.own)
+            charges = self.own_charges
+            if self.alone:
+                mesh_value, mesh_gradient = self.mesh.potential_among_few(prepared.stencil, charges, box)
+            else:
                 charges = self.reference[self.reference_sources]
-            mesh = self.mesh.convolve(self.mesh.spread(positions, charges, None, box), box)
-            mesh_value, mesh_gradient, _ = self.mesh.gather_few(mesh, sites, box)
+                spread = self.mesh.spread(prepared.sources[self.reference_sources], charges, None, box)
+                mesh_value, mesh_gradient, _ = self.mesh.gather_few(
+                    self.mesh.convolve(spread, box), prepared.stencil, box
+                )
             energy = energy + (site_charges * (mesh_value - own_value)).sum()
             site_gradient = site_gradient + site_charges[:, None] * (mesh_gradient - own_gradient)
             if self.alone:
@@ -451,9 +489,15 @@ class SurroundingsField(torch.nn.Module):
                 back = charges[:, None] * (-0.5 * mesh_gradient[: self.n_atoms])
                 source_gradient.index_add_(0, self.geometry.atoms, back)
             else:
-                other = self.mesh.convolve(self.mesh.spread(sites, site_charges, None, box), box)
-                _, back_gradient = self.mesh.gather(other, positions, box)
+                places = prepared.sources[self.reference_sources]
+                other = self.mesh.convolve(self.mesh.spread_few(prepared.stencil, site_charges, None, box), box)
+                _, back_gradient = self.mesh.gather(other, places, box)
                 source_gradient.index_add_(0, self.reference_sources, charges[:, None] * back_gradient)
-            own_back, _ = self._own_pairs(sites, site_charges, torch.zeros_like(sites))
+            own_back = self._own_from_charges(prepared.own, site_charges)
             source_gradient.index_add_(0, self.geometry.atoms, self.own_charges[:, None] * own_back)
         return energy, site_gradient, source_gradient
+
+    def _near_reference(self, prepared: PreparedField) -> tuple[Tensor, Tensor, Tensor]:
+        """Return positions, sources and widths of the near images with a reference charge."""
+        keep = torch.nonzero(self.reference[prepared.near_index])[:, 0]
+        return prepared.near_positions[keep], prepared.near_index[keep], prepared.near_widths[keep]

@@ -13,15 +13,17 @@ from typing import Any, Dict, TypeVar, cast  # noqa: UP035  (TorchScript reads i
 import torch
 from torch import Tensor
 
-from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, EvaluatedPotential, RegionSpecification
+from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, RegionSpecification
 from qmmlmm.elements import check_elements
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
+from qmmlmm.embedding.static_term import StaticPotential
 from qmmlmm.errors import PotentialError, listed, nearest
 from qmmlmm.ml.model_file import ModelFile, read_model_file, write_model_file
 from qmmlmm.ml.module_trial import result_fault
 from qmmlmm.ml.network_file import create_network, network_of, network_settings, network_weights
 from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork, check_conditions
+from qmmlmm.ml.static_network import StaticNetwork, static_network
 from qmmlmm.setting_checks import check_flag, check_whole_number, is_whole_number
 
 SETTINGS = ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state")
@@ -58,7 +60,7 @@ class _FromPositionsAndField(torch.nn.Module):
         return {"energy": self.module(positions, potential, field)}
 
 
-class MLPotential(EvaluatedPotential):
+class MLPotential(StaticPotential):
     """A learned potential: a TorchScript module with its elements, embeddings, charges and states.
 
     Parameters
@@ -221,6 +223,10 @@ class MLPotential(EvaluatedPotential):
         """
         self.check(specification)
         return ModuleEvaluator(specification, self.module, self.state)
+
+    def create_static_model(self, specification: RegionSpecification) -> StaticNetwork:
+        """Return the model of one region, for `qmmlmm.embedding.static_term`. Only a ResponseNetwork has one."""
+        return static_network(self.network, specification, self.state)
 
     def _settings(self) -> dict[str, Any]:
         """Return all arguments but the module, as JSON values."""

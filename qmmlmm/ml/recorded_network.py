@@ -6,7 +6,8 @@ on computing it. For a given region the operations are always the same and are r
 
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Dict, Tuple, cast  # noqa: UP035  (TorchScript reads these)
 
 import torch
@@ -48,28 +49,14 @@ class RecordedNetwork(torch.nn.Module):
         self.register_buffer("conditions", network.conditions.clone())
         self.register_buffer("uncertainty_scale", network.uncertainty_scale.clone())
         self.register_buffer("separate_parts", network.separate_parts.clone())
-        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        try:
-            n = len(network.atomic_numbers)
-            # Any geometry: the operations depend only on the number of atoms.
-            device = network.conditions.device
-            positions = torch.arange(3.0 * n, dtype=torch.float64, device=device).reshape(n, 3)
-            row = torch.zeros(1, dtype=torch.int64, device=device)
-            site = torch.zeros(n, dtype=torch.float64, device=device)
-            moments = torch.zeros(n, N_MOMENTS, network.near_functions, dtype=network.centers.dtype, device=device)
-            alone = (row, positions)
-            surrounded = (row, positions, site, torch.zeros_like(positions), moments)
+        alone, surrounded = _examples(network)
+        with _without_training(network):
             self.alone = _recorded(_alone(network, 1), alone)
             self.surrounded = _recorded(_surrounded(network, 1), surrounded)
             self.each_alone, self.each_surrounded = self.alone, self.surrounded
             if network.members > 1:
                 self.each_alone = _recorded(_alone(network, network.members), alone)
                 self.each_surrounded = _recorded(_surrounded(network, network.members), surrounded)
-        finally:
-            for parameter in trainable:
-                parameter.requires_grad_(True)
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         """Return the energy of one geometry, the mean of the members, as the contract of `qmmlmm.MLPotential` asks."""
@@ -177,10 +164,60 @@ def _gradients(energies: Tensor, leaves: list[Tensor]) -> list[Tensor]:
     ]
 
 
+def _examples(network: ResponseNetwork) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...]]:  # noqa: UP006
+    """Return inputs of `_alone` and `_surrounded`; the operations depend only on the number of atoms."""
+    n = len(network.atomic_numbers)
+    device = network.conditions.device
+    positions = torch.arange(3.0 * n, dtype=torch.float64, device=device).reshape(n, 3)
+    row = torch.zeros(1, dtype=torch.int64, device=device)
+    site = torch.zeros(n, dtype=torch.float64, device=device)
+    moments = torch.zeros(n, N_MOMENTS, network.near_functions, dtype=network.centers.dtype, device=device)
+    return (row, positions), (row, positions, site, torch.zeros_like(positions), moments)
+
+
+@contextlib.contextmanager
+def _without_training(network: ResponseNetwork) -> Iterator[None]:
+    """Let the weights be constants."""
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def operations_of(network: ResponseNetwork, surrounded: bool) -> torch.fx.GraphModule:
+    """Return the list of operations for energy and gradient of the mean of the members, see `RecordedNetwork`.
+
+    Parameters
+    ----------
+    network : ResponseNetwork
+    surrounded : bool
+        Whether in the field of surroundings: the inputs are the row of the condition, (1,), positions and, if True,
+        potential, field and moments of near charges. The results are the energies of the members, (members,), and the
+        derivatives with respect to the inputs but the first, (1, ...).
+    """
+    alone, inputs = _examples(network)
+    with _without_training(network):
+        return _listed(_surrounded(network, 1), inputs) if surrounded else _listed(_alone(network, 1), alone)
+
+
 def _recorded(
     function: Callable[..., Tuple[Tensor, ...]],  # noqa: UP006
     examples: Tuple[Tensor, ...],  # noqa: UP006
 ) -> torch.jit.ScriptModule:
+    """Return the operations of a function as TorchScript."""
+    listed = _listed(function, examples)
+    with torch.no_grad():
+        return cast(torch.jit.ScriptModule, torch.jit.trace(listed, examples, check_trace=False))
+
+
+def _listed(
+    function: Callable[..., Tuple[Tensor, ...]],  # noqa: UP006
+    examples: Tuple[Tensor, ...],  # noqa: UP006
+) -> torch.fx.GraphModule:
     """Return the operations of a function, including derivatives, for any device."""
     listed = make_fx(function)(*[example.clone() for example in examples])
     first = next(iter(listed.graph.nodes))
@@ -190,15 +227,26 @@ def _recorded(
         # The device of the recording; without it the device of the first argument is used, which is the inputs'.
         kept = {key: value for key, value in node.kwargs.items() if key not in ("device", "pin_memory")}
         if node.target is torch.ops.aten.zeros.default:
-            with listed.graph.inserting_before(node):
-                zeros = listed.graph.call_function(torch.ops.aten.new_zeros.default, (first, *node.args), kept)
-            node.replace_all_uses_with(zeros)
-            listed.graph.erase_node(node)
-        elif node.all_input_nodes or node.target is torch.ops.aten.scalar_tensor.default:
+            _replace(listed.graph, node, torch.ops.aten.new_zeros.default, (first, *node.args), kept)
+        elif node.target is torch.ops.aten.scalar_tensor.default:
+            _replace(listed.graph, node, torch.ops.aten.new_full.default, (first, [], *node.args), kept)
+        elif node.all_input_nodes:
             node.kwargs = kept
         else:
             raise PotentialError(f"{node.target} would always run on one device; use a buffer of the network instead")
     listed.graph.eliminate_dead_code()
     listed.recompile()
-    with torch.no_grad():
-        return cast(torch.jit.ScriptModule, torch.jit.trace(listed.eval(), examples, check_trace=False))
+    return listed.eval()
+
+
+def _replace(
+    graph: torch.fx.Graph,
+    node: torch.fx.Node,
+    operation: Callable[..., Tensor],
+    arguments: Tuple[object, ...],  # noqa: UP006
+    options: Dict[str, object],  # noqa: UP006
+) -> None:
+    with graph.inserting_before(node):
+        found = graph.call_function(operation, arguments, options)  # type: ignore[arg-type]
+    node.replace_all_uses_with(found)
+    graph.erase_node(node)

@@ -14,9 +14,11 @@ from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.embedding.region_term import RegionTerm
+from qmmlmm.embedding.static_term import StaticTerm
 from qmmlmm.embedding.torch_term import MeshPrecision, TorchTerm
 from qmmlmm.errors import HamiltonianError, SettingError, UnsupportedSystemError, listed
 from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.ml.static_network import check_static_network
 from qmmlmm.mm.electrostatics import check_electrostatics
 from qmmlmm.mm.force_field_potential import ForceFieldPotential, force_field_term
 from qmmlmm.mm.mixed_system import MixedSystem
@@ -30,6 +32,7 @@ from qmmlmm.mm.torch_force import create_torch_force, unavailable_because
 from qmmlmm.setting_checks import check_choice, check_flag, check_instance
 
 MLBackend = Literal["auto", "torchforce", "pythonforce"]
+MLStep = Literal["default", "static"]
 
 
 def create_mixed_system(
@@ -40,6 +43,7 @@ def create_mixed_system(
     remove_constraints: bool = True,
     ml_backend: MLBackend = "auto",
     ml_precision: MeshPrecision = "double",
+    ml_step: MLStep = "default",
 ) -> MixedSystem:
     """Replace the force field of regions by the terms of a Hamiltonian.
 
@@ -60,6 +64,11 @@ def create_mixed_system(
         "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision, as
         OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies and forces then differ
         by approximately 1e-6 of the interaction. All else is in double precision.
+    ml_step : {"default", "static"}
+        "static" evaluates electrostatically embedded ML terms through PythonForce on the first CUDA device, or without
+        one on the CPU, by operations of fixed shapes that never wait for the host. Energies and forces are the same. It
+        is for networks of `qmmlmm train` and **experimental**: it was tested on the CPU, where it is slower, and has
+        not run on a GPU yet. Terms with mechanical embedding are not affected.
 
     Returns
     -------
@@ -96,6 +105,11 @@ def create_mixed_system(
     check_flag("remove_constraints", remove_constraints)
     check_choice("ml_backend", ml_backend, ("auto", "torchforce", "pythonforce"), HamiltonianError)
     check_choice("ml_precision", ml_precision, ("double", "mixed"), HamiltonianError)
+    check_choice("ml_step", ml_step, ("default", "static"), HamiltonianError)
+    if ml_step == "static" and ml_backend == "torchforce":
+        raise HamiltonianError(
+            "ml_step='static' runs through PythonForce; leave ml_backend at 'auto' or write ml_backend='pythonforce'"
+        )
     n_atoms, n_particles = topology.getNumAtoms(), system.getNumParticles()
     if n_atoms != n_particles:
         raise UnsupportedSystemError(
@@ -127,7 +141,7 @@ def create_mixed_system(
             force = _force_field(system, without_region, removals, term.weight, parameters)
             runner = ForceFieldRunner(name)
         else:
-            evaluated = create_region_term(layout, term.potential, ml_precision)
+            evaluated = create_region_term(layout, term.potential, ml_precision, ml_step)
             runner, force = _run(evaluated, term, parameters, backend)
         force.setName(name)
         force.setForceGroup(group)
@@ -137,7 +151,10 @@ def create_mixed_system(
 
 
 def create_region_term(
-    layout: TermLayout, potential: RegionPotential, precision: MeshPrecision = "double"
+    layout: TermLayout,
+    potential: RegionPotential,
+    precision: MeshPrecision = "double",
+    step: MLStep = "default",
 ) -> RegionTerm:
     """Return the term of a potential with a layout, by the kind of the potential.
 
@@ -147,13 +164,20 @@ def create_region_term(
     potential : EvaluatedPotential or MLPotential
     precision : {"double", "mixed"}
         Precision of the mesh of an ML term.
+    step : {"default", "static"}
+        Kind of evaluation of an ML term with surroundings.
 
     Raises
     ------
     HamiltonianError
         If the potential is of neither kind.
+    PotentialError
+        If the model has no static step.
     """
     if isinstance(potential, MLPotential):
+        if step == "static" and layout.surroundings is not None:
+            check_static_network(potential.network, layout.specification.name)
+            return StaticTerm(layout, potential, precision)
         return TorchTerm(layout, potential, potential.module, precision)
     if isinstance(potential, EvaluatedPotential):
         return EvaluatedTerm(layout, potential)

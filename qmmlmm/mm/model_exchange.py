@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import openmm
 
+from qmmlmm.embedding.static_term import StaticTerm
 from qmmlmm.embedding.torch_term import MeshPrecision, TorchTerm
 from qmmlmm.errors import HamiltonianError
 from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.mm.creation import MLStep, create_region_term
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.python_force import PythonRunner
 from qmmlmm.mm.term_runner import TorchForceRunner
@@ -62,10 +64,11 @@ def exchange_model(
     running = check_items("contexts", contexts, openmm.Context, empty=True)
     mixed_term = mixed.term(name)
     runner, layout = mixed_term.runner, mixed_term.layout
-    if not isinstance(runner.region_term, TorchTerm):
+    if not isinstance(runner.region_term, TorchTerm | StaticTerm):
         raise HamiltonianError(f"term {name!r} is no ML term and has no model to exchange")
     potential.check(layout.specification)
-    region_term = TorchTerm(layout, potential, potential.module, ml_precision)
+    step: MLStep = "static" if isinstance(runner.region_term, StaticTerm) else "default"
+    region_term = create_region_term(layout, potential, ml_precision, step)
     term = replace(mixed_term.term, potential=potential)
     if isinstance(runner, PythonRunner):
         runner.exchange(region_term)
@@ -77,6 +80,7 @@ def exchange_model(
     states = [context.getState(positions=True, velocities=True, parameters=True) for context in running]
     group = mixed.force_group(name)
     index = [force.getName() for force in mixed.system.getForces()].index(name)
+    assert isinstance(region_term, TorchTerm)
     force = create_torch_force(region_term.module, layout.periodic)
     mixed.system.removeForce(index)
     force.setName(name)

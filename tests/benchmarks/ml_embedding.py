@@ -32,7 +32,7 @@ MECHANICAL = "ML/MM, mechanical"
 STEPS = 2
 
 
-def systems(backend: str) -> tuple[dict[str, openmm.System], np.ndarray]:
+def systems(backend: str, step: str) -> tuple[dict[str, openmm.System], np.ndarray]:
     """Return the levels to compare and the positions in nm."""
     structure = build()
     ligand = Region("ligand", select(structure.topology, "resname LIG"))
@@ -45,7 +45,7 @@ def systems(backend: str) -> tuple[dict[str, openmm.System], np.ndarray]:
     ):
         hamiltonian = Hamiltonian([Term(model, ligand, embedding=embedding)])
         mixed = create_mixed_system(
-            structure.topology, structure.system, hamiltonian, ml_precision=precision, ml_backend=backend
+            structure.topology, structure.system, hamiltonian, ml_precision=precision, ml_backend=backend, ml_step=step
         )
         found[label] = mixed.system
     return found, np.array(structure.positions.value_in_unit(unit.nanometer))
@@ -81,7 +81,7 @@ def region_of(topology: app.Topology, positions: np.ndarray, n: int) -> list[int
     return sorted(atoms + [atom.index for molecule in waters[:n_waters] + ions[:n_ions] for atom in molecule])
 
 
-def parts(n: int, rounds: int, platform_name: str, backend: str) -> None:
+def parts(n: int, rounds: int, platform_name: str, backend: str, step: str) -> None:
     """Print what an evaluation of all forces consists of, for a region of n atoms."""
     structure = build()
     positions = np.array(structure.positions.value_in_unit(unit.nanometer))
@@ -92,7 +92,7 @@ def parts(n: int, rounds: int, platform_name: str, backend: str) -> None:
     region = Region("region", atoms, charge=charge)
     torch.manual_seed(1)
     models: dict[str, torch.nn.Module] = {
-        "mesh": FixedCharges(n),
+        "mesh": FixedCharges(n),  # always by the default step
         "network": ResponseNetwork(numbers, conditions=[(charge, 1, 0)]),
         "committee of 4": ResponseNetwork(numbers, conditions=[(charge, 1, 0)], members=4),
     }
@@ -101,7 +101,12 @@ def parts(n: int, rounds: int, platform_name: str, backend: str) -> None:
         model = MLPotential(module, atomic_numbers=numbers, embeddings=["electrostatic"], charge=charge)
         hamiltonian = Hamiltonian([Term(model, region, embedding="electrostatic")])
         systems[name] = create_mixed_system(
-            structure.topology, structure.system, hamiltonian, ml_precision="mixed", ml_backend=backend
+            structure.topology,
+            structure.system,
+            hamiltonian,
+            ml_precision="mixed",
+            ml_backend=backend,
+            ml_step="default" if name == "mesh" else step,
         ).system
     platform = openmm.Platform.getPlatform(platform_name)
     clock = time.process_time if platform_name in ("CPU", "Reference") else time.perf_counter
@@ -147,6 +152,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="stop after this time")
     parser.add_argument("--platform", default="CPU", help="OpenMM platform, with its own default precision")
     parser.add_argument("--backend", choices=["auto", "torchforce", "pythonforce"], default="auto", help="of ML terms")
+    parser.add_argument("--step", choices=["default", "static"], default="default", help="kind of step of ML terms")
     parser.add_argument("--parts", type=int, nargs="+", default=[], help="atoms of the regions")
     options = parser.parse_args()
     if options.parts:
@@ -156,9 +162,9 @@ def main() -> None:
         print("| atoms of the region | force field | mesh | network | committee of 4 | all with one network |")
         print("|---|---|---|---|---|---|")
         for n in options.parts:
-            parts(n, options.rounds, options.platform, options.backend)
+            parts(n, options.rounds, options.platform, options.backend, options.step)
         return
-    levels, positions = systems(options.backend)
+    levels, positions = systems(options.backend, options.step)
     platform = openmm.Platform.getPlatform(options.platform)
     bare, moving = {}, {}
     for label, system in levels.items():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qmmlmm.embedding.bsplines import spline_coefficients, spline_moduli
-from qmmlmm.embedding.mesh import EwaldMesh
+from qmmlmm.embedding.mesh import EwaldMesh, inverse_of_box
 from tests.contexts import coulomb_constant, system_energy_and_forces
 from tests.finite_differences import central_difference
 from tests.toy_systems import OCTAHEDRON
@@ -115,7 +115,7 @@ def test_the_gradient_is_that_of_the_value():
 
 def test_the_curvature_is_that_of_the_gradient():
     mesh, potential, points, box = filled_mesh()
-    _, _, curvature = mesh.gather_few(potential, points, box)
+    _, _, curvature = mesh.gather_few(potential, mesh.stencil(points, box), box)
     scale = float(curvature.abs().max())
     for axis in range(3):
         along = torch.eye(3, dtype=torch.float64)[axis]
@@ -184,8 +184,8 @@ def test_torchscript_gives_the_same(few):
             (mesh.gather(potential, points, box)[0], scripted.gather(potential, points, box)[0]),
             (mesh.gather(potential, points, box)[1], scripted.gather(potential, points, box)[1]),
             (
-                mesh.gather_few(potential, points, box)[2],
-                scripted.gather_few(potential, points, box)[2],
+                mesh.gather_few(potential, mesh.stencil(points, box), box)[2],
+                scripted.gather_few(potential, scripted.stencil(points, box), box)[2],
             ),
         ):
             np.testing.assert_allclose(first, second, rtol=0, atol=ROUND_OFF * float(first.abs().max()))
@@ -243,7 +243,9 @@ def test_the_potential_at_a_site_is_that_of_openmm(box, total):
     ]
     mesh = EwaldMesh(ALPHA, grid)
     x, q, vectors, at = tensors(places, charges, box, site)
-    potential, _, _ = mesh.gather_few(mesh.convolve(mesh.spread(x, q, None, vectors), vectors), at, vectors)
+    potential, _, _ = mesh.gather_few(
+        mesh.convolve(mesh.spread(x, q, None, vectors), vectors), mesh.stencil(at, vectors), vectors
+    )
     assert float(potential) == pytest.approx(0.5 * (energies[0] - energies[1]), rel=SITE_TOLERANCE)
 
 
@@ -258,7 +260,11 @@ def everything(mesh, device="cpu"):
     )
     potential = mesh.convolve(mesh.spread(x, q, None, vectors), vectors)
     back = mesh.convolve(mesh.spread(sites, w, d, vectors), vectors)
-    found = [potential, *mesh.gather_few(potential, sites, vectors), *mesh.gather(back, x, vectors)]
+    found = [
+        potential,
+        *mesh.gather_few(potential, mesh.stencil(sites, vectors), vectors),
+        *mesh.gather(back, x, vectors),
+    ]
     return [t.cpu().to(torch.float64).numpy() for t in found]
 
 
@@ -278,7 +284,7 @@ def test_single_precision_has_the_error_of_single_precision(scripted):
 
 def test_gathering_for_many_points_and_for_few_is_the_same():
     mesh, potential, points, box = filled_mesh()
-    few, many = mesh.gather_few(potential, points, box), mesh.gather(potential, points, box)
+    few, many = mesh.gather_few(potential, mesh.stencil(points, box), box), mesh.gather(potential, points, box)
     assert_close([few[0].numpy(), few[1].numpy()], [many[0].numpy(), many[1].numpy()], ROUND_OFF)
 
 
@@ -323,3 +329,52 @@ def test_a_gpu_gives_the_same(grid, dtype, tolerance):
     expected = everything(EwaldMesh(0.35, grid))
     for module in (EwaldMesh(0.35, grid, dtype=dtype), torch.jit.script(EwaldMesh(0.35, grid, dtype=dtype))):
         assert_close(everything(module.to("cuda"), "cuda"), expected, tolerance)
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_the_inverse_of_a_box_is_that_of_linear_algebra(name):
+    box = torch.tensor(BOXES[name])
+    inverse, volume = inverse_of_box(box)
+    np.testing.assert_allclose(inverse, np.linalg.inv(BOXES[name]), rtol=0, atol=ROUND_OFF * float(inverse.abs().max()))
+    assert float(volume) == pytest.approx(np.linalg.det(BOXES[name]), rel=ROUND_OFF)
+
+
+@pytest.mark.parametrize("dipoles", [False, True])
+def test_spreading_with_a_stencil_gives_the_same(dipoles):
+    mesh, _, points, box = filled_mesh()
+    charges = torch.linspace(-1, 2, 12, dtype=torch.float64)
+    moments = torch.randn(12, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64) if dipoles else None
+    few = mesh.spread_few(mesh.stencil(points, box), charges, moments, box)
+    assert_close([few.numpy()], [mesh.spread(points, charges, moments, box).numpy()], ROUND_OFF)
+
+
+def among_few(mesh, box, charges):
+    """The potential at close points, on both sides of a face of the box, of charges at the first ones."""
+    generator = torch.Generator().manual_seed(4)
+    points = 1.5 * torch.randn(6, 3, generator=generator, dtype=torch.float64) + 0.02 * box.sum(0)
+    return mesh.potential_among_few(mesh.stencil(points, box), charges, box), points
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.parametrize("grid", [(20, 21, 24), (17, 36, 19), (40, 6, 48)])
+def test_a_convolution_on_a_part_of_the_mesh_is_that_on_the_whole(grid, scripted):
+    mesh = EwaldMesh(0.35, grid)
+    mesh.patch_share = 0  # always on a part, even if it is larger than the whole
+    if scripted:
+        mesh = torch.jit.script(mesh)
+    charges = torch.tensor([0.7, -0.4, 0.9, -0.3], dtype=torch.float64)
+    for scale in (1.0, 1.1, 1.0):
+        box = scale * torch.tensor(9.0 * BOXES["triclinic"])
+        (value, gradient), points = among_few(mesh, box, charges)
+        whole = mesh.convolve(mesh.spread(points[:4], charges, None, box), box)
+        expected, slope = mesh.gather(whole, points, box)
+        assert_close([value.numpy(), gradient.numpy()], [expected.numpy(), slope.numpy()], ROUND_OFF)
+
+
+def test_a_part_of_the_mesh_is_used_if_it_is_small():
+    box = torch.tensor(9.0 * BOXES["triclinic"])
+    charges = torch.ones(4, dtype=torch.float64)
+    for grid, small in (((20, 21, 24), False), ((72, 75, 80), True)):
+        mesh = EwaldMesh(0.35, grid)
+        among_few(mesh, box, charges)
+        assert (mesh.patch_sizes != [0, 0, 0]) == small

@@ -202,3 +202,23 @@ def test_multiple_time_steps_end_at_the_same_place(methanol_in_water, backend):
         ends.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
     moved = np.abs(ends[0] - positions).max()
     np.testing.assert_allclose(ends[1], ends[0], rtol=0.0, atol=1e-5 * moved)
+
+
+@pytest.mark.parametrize("ml_precision", ["double", "mixed"])
+def test_a_step_of_fixed_shapes_on_the_gpu_gives_the_same(methanol_in_water, ml_precision):
+    topology, system, positions, atoms = methanol_in_water
+    model = MLPotential(network(METHANOL, dtype=torch.float64), atomic_numbers=METHANOL, embeddings=["electrostatic"])
+    hamiltonian = Hamiltonian([Term(model, Region("methanol", atoms, charge=0), embedding="electrostatic")])
+    options = {"ml_backend": "pythonforce", "ml_precision": ml_precision}
+    ordinary = create_mixed_system(topology, system, hamiltonian, **options)
+    static = create_mixed_system(topology, system, hamiltonian, ml_step="static", **options)
+    reference = context_on(ordinary.system, positions, "Reference")
+    cuda = context_on(static.system, positions, "CUDA", "double")
+    tolerance = max(TOLERANCES["double"], SINGLE_MESH if ml_precision == "mixed" else 0.0)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        moved = positions + 0.002 * rng.standard_normal(positions.shape)
+        expected, expected_forces = at(reference, moved)
+        energy, forces = at(cuda, moved)
+        np.testing.assert_allclose(forces, expected_forces, rtol=0.0, atol=tolerance * np.abs(expected_forces).max())
+        assert energy == pytest.approx(expected, rel=tolerance)
