@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from qmmlmm.commands import learn, spectrum, train
+from qmmlmm.commands import learn, prepare, site, spectrum, train
 from qmmlmm.errors import QmmlmmError
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(prog="qmmlmm", description="QM/ML/MM simulations in one OpenMM System.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (train, learn, spectrum):
+    for command in (prepare, site, train, learn, spectrum):
         command.add_command(commands)
     options = parser.parse_args(arguments)
     try:
