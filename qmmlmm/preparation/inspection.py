@@ -19,7 +19,7 @@ from qmmlmm.preparation.ligand_xml import ligand_topology
 from qmmlmm.preparation.protein_chains import check_backbone, check_gaps, segments_of, states_in_file
 from qmmlmm.preparation.protonation import PkaValue, bridged_cysteines, choose_states, pka_values
 from qmmlmm.preparation.repair import RepairedProtein, named, repair
-from qmmlmm.preparation.residue_names import LIGAND_ELEMENTS, METAL_IONS
+from qmmlmm.preparation.residue_names import LIGAND_ELEMENTS, METAL_IONS, STATE_NAMES
 from qmmlmm.preparation.settings import PreparationSettings
 from qmmlmm.preparation.structure_file import (
     LinkRecord,
@@ -352,15 +352,15 @@ def _drop_waters(groups: Groups, findings: Findings) -> None:
 def _metal_states(groups: Groups) -> dict[str, str]:
     """Return the states of cysteines and histidines that bind a metal ion."""
     metals = [np.array(ion.atoms[0].position) for ion in groups.ions if ion.name in METAL_IONS]
-    states: dict[str, str] = {}
+    nearest: dict[str, tuple[float, str]] = {}
     for residue in groups.protein:
         for name, state in (("SG", "CYM"), ("ND1", "HIE"), ("NE2", "HID")):
             place = residue.position(name)
-            if place is None or (name == "SG") != residue.name.startswith("CY"):
+            if place is None or not metals or STATE_NAMES.get(residue.name, residue.name) not in ("CYS", "HIS"):
                 continue
-            if any(np.linalg.norm(place - metal) < METAL_BOND for metal in metals):
-                states[residue.key.label] = state
-    return states
+            found = (min(float(np.linalg.norm(place - metal)) for metal in metals), state)
+            nearest[residue.key.label] = min(found, nearest.get(residue.key.label, found))
+    return {label: state for label, (distance, state) in nearest.items() if distance < METAL_BOND}
 
 
 def assemble(

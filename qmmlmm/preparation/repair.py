@@ -143,17 +143,14 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deterministic_platform() -> Iterator[openmm.Platform]:
-    """Give the CPU platform, whose results are the same bit by bit for a number of threads meanwhile."""
+    """Give the CPU platform, whose results are meanwhile the same bit by bit for a number of threads."""
     platform = openmm.Platform.getPlatformByName("CPU")
-    before = {name: platform.getPropertyDefaultValue(name) for name in ("Threads", "DeterministicForces")}
+    before = platform.getPropertyDefaultValue("DeterministicForces")
     platform.setPropertyDefaultValue("DeterministicForces", "true")
-    # Sums in another order would change the last digits.
-    platform.setPropertyDefaultValue("Threads", "1")
     try:
         yield platform
     finally:
-        for name, value in before.items():
-            platform.setPropertyDefaultValue(name, value)
+        platform.setPropertyDefaultValue("DeterministicForces", before)
 
 
 def canonical(topology: app.Topology, chain_names: Sequence[str] | None = None) -> app.Topology:

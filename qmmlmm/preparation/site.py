@@ -185,9 +185,9 @@ def pick_site(
     -----
     - A side chain with an atom within the distance is cut between CA and CB. Alanine and glycine are left out. So is
       proline, whose ring holds its N and CA; ``take`` takes a proline with the carbonyl group before it.
-    - A residue that touches with its backbone only is left out and listed, with a note where it may have a hydrogen bond.
-    - The partner of a disulfide bridge comes in. An ion brings its first shell: side chains, waters, and carbonyl groups
-      of the backbone, which are cut between CA and C and between N and CA.
+    - A residue that touches with its backbone only is left out and listed, with a note on possible hydrogen bonds.
+    - The partner of a disulfide bridge comes in. An ion brings its first shell: side chains, waters, and carbonyl
+      groups of the backbone, which are cut between CA and C and between N and CA.
     - Where two cuts would meet at one CA, it comes in too.
     - Cofactors and waters are whole. Sodium and chloride ions of the solvent are left out.
     """

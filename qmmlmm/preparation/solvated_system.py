@@ -292,12 +292,12 @@ def check_structure(
             f"{residue_label(b.residue)} "
             f"{b.name} is {10 * lengths.max():.2f} angstrom long after minimisation; the structure is broken there"
         )
-    chiral, cis = (
-        _chirality(topology, before) != _chirality(topology, after),
-        _cis(topology, before) ^ _cis(topology, after),
-    )
+    chiral = _mirrored(topology, before) ^ _mirrored(topology, after)
     if chiral:
-        raise PreparationError("minimisation changed the chirality of a residue; the structure is broken there")
+        raise PreparationError(
+            f"minimisation changed the chirality of {listed(sorted(chiral))}; the structure is broken there"
+        )
+    cis = _cis(topology, before) ^ _cis(topology, after)
     if cis:
         raise PreparationError(
             f"minimisation turned a peptide bond between cis and trans, before {listed(sorted(cis))}"
@@ -328,14 +328,16 @@ def _moved(before: FloatArray, after: FloatArray, atoms: Sequence[int], protein:
     return float(np.sqrt(((after[list(atoms)] - before[list(atoms)] - drift) ** 2).sum(axis=1).mean()))
 
 
-def _chirality(topology: app.Topology, positions: FloatArray) -> tuple[bool, ...]:
-    signs = []
+def _mirrored(topology: app.Topology, positions: FloatArray) -> set[str]:
+    """Return the labels of residues whose CA has the hand of a D-amino acid."""
+    found = set()
     for residue in topology.residues():
         named = {atom.name: positions[atom.index] for atom in residue.atoms() if atom.name in ("N", "CA", "C", "CB")}
         if len(named) == 4:
             n, ca, c, cb = (named[name] for name in ("N", "CA", "C", "CB"))
-            signs.append(bool(np.dot(np.cross(n - ca, c - ca), cb - ca) > 0.0))
-    return tuple(signs)
+            if np.dot(np.cross(n - ca, c - ca), cb - ca) < 0.0:
+                found.add(f"{residue.name} {residue_label(residue)}")
+    return found
 
 
 def _cis(topology: app.Topology, positions: FloatArray) -> set[str]:
