@@ -18,7 +18,7 @@ from qmmlmm.preparation.ligand import Ligand
 from qmmlmm.preparation.ligand_xml import ligand_topology
 from qmmlmm.preparation.protein_chains import check_backbone, check_gaps, segments_of, states_in_file
 from qmmlmm.preparation.protonation import PkaValue, bridged_cysteines, choose_states, pka_values
-from qmmlmm.preparation.repair import RepairedProtein, named, repair
+from qmmlmm.preparation.repair import RepairedProtein, built_atoms, named, repair
 from qmmlmm.preparation.residue_names import LIGAND_ELEMENTS, METAL_IONS, STATE_NAMES
 from qmmlmm.preparation.settings import PreparationSettings
 from qmmlmm.preparation.structure_file import (
@@ -55,11 +55,14 @@ class Model:
     positions : (n_atoms, 3) float array, nm
     places : mapping of str to str
         Where the file has each ligand, ion and water, by its label in the Topology.
+    built : frozenset of (str, str)
+        Label of the residue and name of each atom of the protein that the file lacks.
     """
 
     topology: app.Topology
     positions: FloatArray
     places: Mapping[str, str]
+    built: frozenset[tuple[str, str]]
 
 
 @dataclass
@@ -392,4 +395,5 @@ def assemble(
             places[f"{chain.id}:{number}"] = record.key.label
     if positions:
         modeller.add(topology, np.concatenate(positions) * unit.nanometer)
-    return Model(modeller.topology, np.array(modeller.positions.value_in_unit(unit.nanometer), dtype=float), places)
+    bare = np.array(modeller.positions.value_in_unit(unit.nanometer), dtype=float)
+    return Model(modeller.topology, bare, places, built_atoms(protein))

@@ -25,6 +25,8 @@ Segment = tuple[ResidueRecord, ...]
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 PACKAGES = ("pdbfixer",)
+CARBOXYLATE = 0.125
+"""nm; length of the bonds C-O of a carboxylate."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,27 @@ def repair(segments: Sequence[Segment], sequences: Sequence[str], missing: str, 
                 f"PDBFixer could not complete the protein ({type(error).__name__}: {error}); is a residue badly broken?"
             ) from error
     topology = canonical(fixer.topology, names)
+    positions = np.array(fixer.positions.value_in_unit(unit.nanometer), dtype=float)
+    _place_terminal_oxygens(topology, positions)
     return RepairedProtein(
         topology,
-        np.array(fixer.positions.value_in_unit(unit.nanometer), dtype=float),
+        positions,
         tuple(sorted(added)),
         tuple(replaced),
         tuple(ends),
         tuple(built),
     )
+
+
+def _place_terminal_oxygens(topology: app.Topology, positions: FloatArray) -> None:
+    """Put each OXT into the plane of CA, C and O: PDBFixer's may stand next to CA (4W51, residue 164)."""
+    for residue in topology.residues():
+        named = {atom.name: atom.index for atom in residue.atoms()}
+        if {"OXT", "CA", "C", "O"} <= set(named):
+            carbon = positions[named["C"]]
+            arms = [positions[named[name]] - carbon for name in ("CA", "O")]
+            away = -sum(arm / np.linalg.norm(arm) for arm in arms)
+            positions[named["OXT"]] = carbon + CARBOXYLATE * away / np.linalg.norm(away)
 
 
 @contextlib.contextmanager
@@ -151,6 +166,11 @@ def deterministic_platform() -> Iterator[openmm.Platform]:
         yield platform
     finally:
         platform.setPropertyDefaultValue("DeterministicForces", before)
+
+
+def built_atoms(protein: RepairedProtein) -> frozenset[tuple[str, str]]:
+    """Return label of the residue and name of each atom that the file lacks."""
+    return frozenset((label.split(" ", 1)[1], name) for label, names in protein.added for name in names)
 
 
 def canonical(topology: app.Topology, chain_names: Sequence[str] | None = None) -> app.Topology:

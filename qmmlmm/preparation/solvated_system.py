@@ -157,7 +157,7 @@ def solvate(
             for residue, variant in zip(topology.residues(), actual, strict=False)
             if isinstance(variant, str)
         }
-        state, energies = _minimise(topology, system, positions, settings, platform)
+        state, energies = _minimise(topology, system, positions, model.built, settings, platform)
     final = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     checks = check_structure(topology, positions, final, ligands)
     counts = _counts(topology, n_solute_chains)
@@ -230,17 +230,19 @@ def _minimise(
     topology: app.Topology,
     system: openmm.System,
     positions: FloatArray,
+    built: frozenset[tuple[str, str]],
     settings: PreparationSettings,
     platform: openmm.Platform,
 ) -> tuple[openmm.State, dict[str, float]]:
-    """Relax water with the solute held, then everything."""
+    """Relax water, hydrogens and atoms that were built with the rest of the solute held, then everything."""
     held = openmm.CustomExternalForce("0.5*k*periodicdistance(x, y, z, x0, y0, z0)^2")
     held.addGlobalParameter("k", RESTRAINT)
     for name in ("x0", "y0", "z0"):
         held.addPerParticleParameter(name)
     solvent = {"HOH", "NA", "CL"}
     for atom in topology.atoms():
-        if atom.residue.name not in solvent and atom.element is not None and atom.element.symbol != "H":
+        heavy = atom.element is not None and atom.element.symbol != "H"
+        if heavy and atom.residue.name not in solvent and (residue_label(atom.residue), atom.name) not in built:
             held.addParticle(atom.index, positions[atom.index])
     copy = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(system))
     copy.addForce(held)
