@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import openmm
@@ -137,6 +139,15 @@ def test_errors_of_the_command_have_no_traceback(tmp_path, monkeypatch, capsys, 
     shown = capsys.readouterr()
     assert message in shown.err
     assert "Traceback" not in shown.err
+
+
+def test_the_tutorial_has_every_option(capsys):
+    tutorial = (Path(__file__).resolve().parents[2] / "docs" / "prepare.md").read_text(encoding="utf-8")
+    for command in ("prepare", "site"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help", "--name"}
+        assert not {option for option in options if option not in tutorial}
 
 
 def test_a_folder_with_files_is_not_overwritten(tmp_path, capsys):
