@@ -61,6 +61,10 @@ class TransitionsError(QmmlmmError, ValueError):
     """Snapshots, states or a record of them that do not fit together."""
 
 
+class PreparationError(QmmlmmError, ValueError):
+    """A structure or a ligand from which no System can be made."""
+
+
 class RunDirectoryError(QmmlmmError, ValueError):
     """A run directory that cannot be started, resumed or opened."""
 

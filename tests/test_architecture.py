@@ -26,6 +26,8 @@ BELOW = {
     # Learned potentials hand out evaluators of torch modules and share the Coulomb kernels.
     "ml": {"coupling", "embedding"},
     "mm": {"coupling", "embedding", "ml"},
+    # From a structure file to a System, and from a System to a region.
+    "preparation": {"coupling", "mm"},
     "sampling": {"coupling", "embedding", "mm"},
     "runs": {"coupling", "mm"},
     "nonadiabatic": {"coupling", "mm", "sampling", "runs"},
@@ -47,14 +49,25 @@ USERS = {
     "torch": {"embedding", "ml", "mm", "qm", "xtb", "learning", "commands"},
     "openmmtorch": {"mm"},
     "openmmml": {"mm"},
-    "openmm": {"mm", "sampling", "runs", "nonadiabatic", "learning", "commands", "geometry"},
+    "openmm": {"mm", "preparation", "sampling", "runs", "nonadiabatic", "learning", "commands", "geometry"},
     "mdtraj": {"mm", "spectra"},
-    "matplotlib": {"analysis", "spectra"},
+    "matplotlib": {"analysis", "spectra", "preparation"},
+    "rdkit": {"preparation"},
+    "openff": {"preparation"},
+    "pdbfixer": {"preparation"},
+    "propka": {"preparation"},
+}
+# Packages that one module imports, when it needs them.
+ONE_MODULE = {
+    "rdkit": "preparation/ligand.py",
+    "openff": "preparation/open_force_field.py",
+    "pdbfixer": "preparation/repair.py",
+    "propka": "preparation/protonation.py",
 }
 # openmm.unit is for quantities at the surface; it simulates nothing.
 UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "xtb", "free_energy", "analysis"}
 SYSTEM_BUILDERS = {"mm"}
-FORCE_BUILDERS = {"mm", "sampling"}
+FORCE_BUILDERS = {"mm", "preparation", "sampling"}
 LONGEST_CLASS = 250
 # Classes that are longer, each with its reason.
 LONG_CLASSES = {
@@ -113,6 +126,13 @@ def test_an_engine_is_imported_in_its_folders_only(engine):
         if name.split(".")[0] == engine and room(path) not in USERS[engine]
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("engine", sorted(ONE_MODULE))
+def test_packages_of_the_preparation_are_imported_by_one_module_each_and_not_at_its_top(engine):
+    found = {path.relative_to(PACKAGE).as_posix() for path, name, _ in all_imports() if name.split(".")[0] == engine}
+    assert found == {ONE_MODULE[engine]}
+    run(f"import sys, qmmlmm.preparation, qmmlmm.commands.main\nassert {engine!r} not in sys.modules\n")
 
 
 def test_openmm_is_imported_where_systems_are_made_and_run():

@@ -335,17 +335,20 @@ def read_region(table: Table, topology: app.Topology, system: openmm.System) -> 
     with table.place():
         atoms = select(topology, table.text("select"))
         return Region(
-            table.text("name", "region"), atoms, _charge(table, system, atoms), table.whole_number("multiplicity", 1)
+            table.text("name", "region"),
+            atoms,
+            _charge(table, topology, system, atoms),
+            table.whole_number("multiplicity", 1),
         )
 
 
-def _charge(table: Table, system: openmm.System, atoms: tuple[int, ...]) -> int:
+def _charge(table: Table, topology: app.Topology, system: openmm.System, atoms: tuple[int, ...]) -> int:
     """Return the charge of a region."""
     automatic = table.is_word("charge", "auto")
     if "charge" in table and not automatic:
         return table.whole_number("charge")
     try:
-        charge = suggest_charge(system, atoms)
+        charge = suggest_charge(system, atoms, topology)
     except QmmlmmError as error:
         raise InputFileError(f"[region] charge: {error}") from error
     if not automatic:

@@ -357,6 +357,7 @@ ENTRIES: dict[str, Entry] = {
             "remove_constraints": True,
             "ml_backend": "auto",
             "ml_precision": "double",
+            "ml_step": "default",
         },
     ),
     "select": Entry(
@@ -369,7 +370,11 @@ ENTRIES: dict[str, Entry] = {
             "whole_residues": False,
         },
     ),
-    "suggest_charge": Entry(qmmlmm.suggest_charge, lambda o: {"system": o.case.system, "atoms": [0, 1, 2]}),
+    "suggest_charge": Entry(
+        qmmlmm.suggest_charge,
+        lambda o: {"system": o.case.system, "atoms": [0, 1, 2], "topology": o.case.topology},
+        accepts={"topology": {"None"}},
+    ),
     "OpenMMPotential": Entry(
         OpenMMPotential,
         lambda o: {"system": o.region_system, "level": "MM", "platform": "Reference"},

@@ -3,10 +3,12 @@ import copy
 import numpy as np
 import openmm
 import pytest
-from openmm import unit
+from openmm import app, unit
 
-from qmmlmm.errors import UnsupportedSystemError
+from qmmlmm import select, suggest_charge
+from qmmlmm.errors import RegionError, UnsupportedSystemError
 from qmmlmm.mm.electrostatics import ElectrostaticsSettings, electrostatics_settings, force_field_charges
+from systems.t4_lysozyme import builder
 from tests import toy_systems
 from tests.contexts import make_context
 
@@ -119,3 +121,68 @@ def test_a_cutoff_given_as_a_quantity_is_read_in_nanometers():
     system = two_ions()
     system.getForce(0).setCutoffDistance(9 * unit.angstrom)
     assert electrostatics_settings(system).cutoff == pytest.approx(0.9, rel=1e-15)
+
+
+CAVITY = "78 84 87 88 91 102 103 111 114 118 121 133 153"
+"""Residues around the ligand of T4 lysozyme L99A."""
+
+
+@pytest.fixture(scope="module")
+def lysozyme():
+    """Topology and System of T4 lysozyme L99A in ff14SB, without the ligand."""
+    prmtop, positions = builder.load_solute()
+    modeller = app.Modeller(prmtop.topology, positions)
+    modeller.delete([residue for residue in modeller.topology.residues() if residue.name == "TMP"])
+    return modeller.topology, app.ForceField("amber14-all.xml").createSystem(modeller.topology)
+
+
+def side_chains(topology, residues):
+    return [atom for atom in select(topology, residues) if atom in set(select(topology, "sidechain"))]
+
+
+def test_the_side_chains_of_a_hydrophobic_cavity_are_neutral(lysozyme):
+    topology, system = lysozyme
+    atoms = side_chains(topology, f"resSeq {CAVITY}")
+    # Rounded once, the sum would be +1.
+    assert force_field_charges(system)[atoms].sum() == pytest.approx(0.8885, abs=1e-4)
+    assert suggest_charge(system, atoms) == 0
+    assert suggest_charge(system, atoms, topology) == 0
+
+
+def test_each_acidic_side_chain_counts(lysozyme):
+    topology, system = lysozyme
+    atoms = side_chains(topology, "resname ASP and resSeq 10 20 47 61 70 72")
+    assert force_field_charges(system)[atoms].sum() == pytest.approx(-5.1486, abs=1e-3)
+    assert suggest_charge(system, atoms) == -6
+    assert suggest_charge(system, atoms, topology) == -6
+
+
+def test_an_ion_between_acidic_side_chains_has_a_charge(lysozyme):
+    topology, system = lysozyme
+    atoms = side_chains(topology, "resname ASP and resSeq 10 20 or resname GLU and resSeq 5 11")
+    calcium = copy.deepcopy(system)
+    calcium.addParticle(40.0)
+    (force,) = (f for f in calcium.getForces() if isinstance(f, openmm.NonbondedForce))
+    force.addParticle(2.0, 0.3, 0.1)
+    ion = system.getNumParticles()
+    # -0.858 twice and -0.882 twice: rounded once, the sum of -1.48 would be -1, or refused.
+    assert suggest_charge(calcium, [*atoms, ion]) == -2
+    with pytest.raises(RegionError, match=r"the Topology has 2603 atoms and the System 2604 particles; give the"):
+        suggest_charge(calcium, [*atoms, ion], topology)
+
+
+def test_a_part_with_a_fractional_charge_is_named(lysozyme):
+    topology, system = lysozyme
+    atoms = select(topology, "resname ASP and resSeq 10 and name N")
+    with pytest.raises(RegionError, match=r"those of ASP 10 in chain .*, the charge -0\.516 e, which is no integer"):
+        suggest_charge(system, atoms, topology)
+    with pytest.raises(RegionError, match=rf"which starts with particle {atoms[0]}, the charge -0\.516 e"):
+        suggest_charge(system, atoms)
+
+
+def test_virtual_sites_belong_to_their_molecule(tip4p_cube):
+    topology, system = tip4p_cube.topology, tip4p_cube.system
+    water = next(residue for residue in topology.residues() if residue.name == "HOH")
+    oxygen_and_hydrogens = [atom.index for atom in water.atoms() if atom.element is not None]
+    assert suggest_charge(system, oxygen_and_hydrogens) == 0
+    assert suggest_charge(system, oxygen_and_hydrogens, topology) == 0

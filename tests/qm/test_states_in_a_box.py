@@ -73,6 +73,7 @@ def test_forces_of_an_excited_determinant_are_derivatives_for_region_near_and_fa
 # least of its second derivatives with respect to orbital rotations is 0.22 hartree. The triplet's is 0.009: a second
 # solution lies 0.009 hartree above, and its orbitals have a noise that differences of energies see (4e-6 hartree/bohr).
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # B3LYP takes ten minutes on a busy machine
 @pytest.mark.parametrize(
     ("method", "settings", "charge", "multiplicity", "tolerance"),
     [

@@ -1,0 +1,81 @@
+"""From a raw PDB file and a SMILES to QM/MM dynamics: T4 lysozyme L99A with p-xylene.
+
+The PDB file is 4W51 as deposited: 9 residues lack atoms, 13 have alternate locations, and a buffer is in it.
+The pose of p-xylene comes from another complex, superposed; its bonds and hydrogens come from the SMILES. The script
+prints what was found and decided, writes the folder with all files and the picture of the site, and runs a few steps.
+
+    pip install "qmmlmm[prepare]"
+    python examples/prepare_t4_lysozyme.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from openmm import unit
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm.commands.main import main
+from systems.raw_structures import raw_structure
+from systems.t4_lysozyme import builder
+
+
+def alpha_carbons(lines: list[str]) -> dict[int, np.ndarray]:
+    """Positions of alpha carbons by the number of their residue, angstrom; of alternates the first."""
+    found: dict[int, np.ndarray] = {}
+    for line in lines:
+        if line.startswith("ATOM") and line[12:16] == " CA ":
+            found.setdefault(int(line[22:26]), np.array([float(line[k : k + 8]) for k in (30, 38, 46)]))
+    return found
+
+
+def superposed_ligand(lines: list[str]) -> np.ndarray:
+    """The carbons of p-xylene of openmmtools' complex, moved onto the raw structure, angstrom."""
+    prmtop, quantity = builder.load_solute()
+    positions = quantity.value_in_unit(unit.angstrom)
+    raw = alpha_carbons(lines)
+    pairs = [
+        (positions[atom.index], raw[int(atom.residue.id)]) for atom in prmtop.topology.atoms() if atom.name == "CA"
+    ]
+    mobile, target = (np.array(points) for points in zip(*pairs, strict=True))
+    left, _, right = np.linalg.svd((mobile - mobile.mean(0)).T @ (target - target.mean(0)))
+    rotation = left @ np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))]) @ right
+    carbons = positions[list(builder.LIGAND)[:8]]
+    return (carbons - mobile.mean(0)) @ rotation + target.mean(0)
+
+
+def write_complex(path: Path) -> None:
+    """Write the raw file with the carbons of p-xylene as a residue PXY."""
+    lines = raw_structure("4W51.pdb").read_text(encoding="utf-8").splitlines()
+    carbons = [
+        f"HETATM{9000 + k:5d}  C{k:<2d} PXY A 300    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
+        for k, (x, y, z) in enumerate(superposed_ligand(lines), start=1)
+    ]
+    end = next(k for k, line in enumerate(lines) if line.startswith(("CONECT", "MASTER", "END")))
+    path.write_text("\n".join([*lines[:end], *carbons, *lines[end:]]) + "\n", encoding="utf-8")
+
+
+def run() -> int:
+    """Prepare, and run what was prepared."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("t4_lysozyme_prepared"))
+    parser.add_argument("--steps", type=int, default=2, help="QM/MM steps of 0.5 fs")
+    parser.add_argument("--minimise", default="150", help="iterations of each stage of minimisation")
+    options = parser.parse_args()
+    raw = Path("4w51_xylene.pdb")
+    write_complex(raw)
+    command = ["prepare", str(raw), "--ligand", "PXY=Cc1ccc(C)cc1", "--state", "A:31=HIE", "--out", str(options.out)]
+    status = main([*command, "--minimise", options.minimise])
+    if status == 0 and options.steps:
+        subprocess.run([sys.executable, "run.py", "ligand", str(options.steps)], cwd=options.out, check=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,31 @@
+"""The example that goes from a raw PDB file and a SMILES to QM/MM steps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "prepare_t4_lysozyme.py"
+
+
+@pytest.mark.slow
+def test_the_example_prepares_the_complex_and_runs_it(tmp_path):
+    pytest.importorskip("openff.toolkit", reason='needs pip install "qmmlmm[prepare]"', exc_type=ImportError)
+    command = [sys.executable, str(EXAMPLE), "--minimise", "60", "--steps", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "t4_lysozyme_prepared"
+    record = json.loads((folder / "prepare.json").read_text())
+    assert record["ligands"][0]["smiles"] == "Cc1ccc(C)cc1"
+    assert record["states"]["A:31"] == "HIE"
+    assert record["charges"]["all"] == pytest.approx(0.0, abs=1e-6)
+    regions = tomllib.loads((folder / "site.toml").read_text())["regions"]
+    assert (len(regions["ligand"]["atoms"]), regions["ligand"]["charge"]) == (18, 0)
+    # Side chains of a hydrophobic cavity; rounded once, their charges would be +1.
+    assert regions["site"]["charge"] == 0
+    assert (folder / "site.png").stat().st_size > 0
