@@ -19,7 +19,7 @@ from qmmlmm.preparation.ligand_xml import ligand_topology
 from qmmlmm.preparation.protein_chains import check_backbone, check_gaps, segments_of, states_in_file
 from qmmlmm.preparation.protonation import PkaValue, bridged_cysteines, choose_states, pka_values
 from qmmlmm.preparation.repair import RepairedProtein, built_atoms, named, repair
-from qmmlmm.preparation.residue_names import LIGAND_ELEMENTS, METAL_IONS, STATE_NAMES
+from qmmlmm.preparation.residue_names import LIGAND_ELEMENTS, METAL_IONS, STATE_NAMES, UNSUPPORTED_ELEMENTS
 from qmmlmm.preparation.settings import PreparationSettings
 from qmmlmm.preparation.structure_file import (
     LinkRecord,
@@ -269,12 +269,14 @@ def _check_ligands(groups: Groups, settings: PreparationSettings, findings: Find
         distances, nearest = tree.query(positions)
         closest = int(np.argmin(distances))
         distance, (label, atom) = float(distances[closest]), names[int(nearest[closest])]
+        element = [e for e in ligand.elements if e != "H"][closest]
+        metal = element not in LIGAND_ELEMENTS | UNSUPPORTED_ELEMENTS
         if distance < CLASH:
             findings.refuse(
                 "ligand",
                 f"{ligand.name} overlaps with the protein: {distance:.2f} angstrom to {label} {atom}; dock it again",
             )
-        elif distance < COVALENT:
+        elif distance < COVALENT and not metal:
             findings.refuse(
                 "covalent ligand",
                 f"{ligand.name} is bonded to {label} {atom} ({distance:.2f} angstrom); covalent ligands are not "

@@ -126,6 +126,20 @@ def test_a_single_precision_mesh_has_the_error_of_single_precision():
     assert_same(static.compute(geometry), computed(term, geometry), SINGLE_MESH)
 
 
+def test_the_electronic_state_of_the_potential_is_that_of_the_step():
+    case = chains_among_ions("cubic", 1, 2)
+    ground = potential_of(6)
+    excited = MLPotential(
+        ground.network, atomic_numbers=[6] * 6, conditions=ground.conditions, state=1, **ELECTROSTATIC
+    )
+    _, layout = layouts(case, ground, WHOLE)
+    geometry = Geometry(case.positions, case.box)
+    energy, forces = StaticTerm(layout, excited).compute(geometry)
+    term = EmbeddedTermModule(layout, ground.module, state=1)
+    assert_same((energy, forces), computed(term, geometry))
+    assert energy != StaticTerm(layout, ground).compute(geometry)[0]
+
+
 @pytest.mark.parametrize("settings", [{"near_cutoff": 0.0}, {"response": False}], ids=["no near charges", "blind"])
 def test_networks_without_a_part_give_the_same(settings):
     case = chains_among_ions("cubic", 1, 2)

@@ -219,6 +219,40 @@ def test_a_ligand_in_another_frame_or_on_top_of_the_protein_is_refused(dmp323):
     assert any("is bonded to ILE B:150 N (1.57" in f.text for f in inspect(raw_structure("1QBS.pdb"), [bonded]).refused)
 
 
+IRON = """<ForceField>
+ <AtomTypes><Type name="FE-own" class="FE-own" element="Fe" mass="55.85"/></AtomTypes>
+ <Residues><Residue name="FE"><Atom name="FE" type="FE-own" charge="{charge}"/></Residue></Residues>
+ <NonbondedForce coulomb14scale="0.8333333333333334" lj14scale="0.5">
+  <UseAttributeFromResidue name="charge"/><Atom type="FE-own" sigma="0.2" epsilon="0.05"/>
+ </NonbondedForce>
+</ForceField>"""
+
+
+@pytest.mark.parametrize(
+    ("charge", "name", "words"),
+    [
+        ("2.0", "FE", None),
+        ("1.7", "FE", "the force field gives FE A:73 the charge +1.700, which is no integer"),
+        ("2.0", "XX", "FE A:73 and its force field have other atoms: the structure lacks XX"),
+    ],
+)
+def test_a_force_field_of_the_users_own_says_what_a_group_is(tmp_path, charge, name, words):
+    def iron(lines):
+        return [
+            line.replace("CA    CA A  73", "FE    FE A  73")[:76] + "FE" if line[17:26] == " CA A  73" else line
+            for line in lines
+            if not line.startswith(("LINK", "CONECT"))
+        ]
+
+    path = edited(tmp_path, "1AJJ.pdb", iron)
+    assert "iron has two charges" in texts(inspect(path).refused, "ions")[0]
+    xml = tmp_path / "own.xml"
+    xml.write_text(IRON.replace("{charge}", charge).replace('Atom name="FE"', f'Atom name="{name}"'))
+    refused = inspect(path, ligand_xml=[xml]).refused
+    assert [finding.topic for finding in refused] == ([] if words is None else ["ligand"])
+    assert words is None or words in refused[0].text
+
+
 def test_a_covalent_ligand_is_refused(tmp_path):
     def linked(lines):
         link = "LINK         CA    CA A  73                 O   TRP A  22     1555   1555  2.29  "
