@@ -210,7 +210,7 @@ def _pass_openmm_an_array() -> None:
 
 
 class UnreadableTerm:
-    """A callback in the place of a term that could not be read from a serialised System. Each call raises.
+    """A callback that replaces a term that could not be read from a serialised System. Each call raises an error.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from qmmlmm.preparation.residue_names import CAPS
 from qmmlmm.preparation.structure_file import ResidueRecord
 
 PEPTIDE_BOND = 1.6
-"""Angstrom; a C-N distance below it is a peptide bond, whatever a TER says."""
+"""Angstrom; a shorter C-N distance is a peptide bond, even where the file has a TER record."""
 LONGEST_PEPTIDE_BOND = 2.0
 """Angstrom; a C-N distance above it is a gap."""
 BACKBONE_BOND = (0.9, 2.2)

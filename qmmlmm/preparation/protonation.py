@@ -84,7 +84,7 @@ def pka_values(topology: app.Topology, positions: FloatArray) -> tuple[PkaValue,
         logger.setLevel(logger_level)
         try:
             molecule = propka.run.single("structure.pdb", optargs=["--quiet"], stream=text, write_pka=False)
-        # PROPKA raises whatever it stumbles over.
+        # PROPKA raises exceptions of many classes.
         except Exception as error:
             raise PreparationError(f"PROPKA could not estimate pKa values ({type(error).__name__}: {error})") from error
         finally:

@@ -250,7 +250,7 @@ def _read_mmcif(path: Path, content: bytes, text: str, model: int | None) -> Str
     blocks: list = []
     try:
         PdbxReader(io.StringIO(text)).read(blocks)
-    # The reader raises whatever the text makes it stumble over.
+    # The reader raises exceptions of many classes for damaged text.
     except Exception as error:  # noqa: BLE001
         raise PreparationError(f"{path} is no valid mmCIF file: {error}") from None
     table = blocks[0].getObj("atom_site") if blocks else None
