@@ -24,6 +24,7 @@ def run(tmp_path: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_report_has_the_means_of_the_recorded_transitions_and_a_second_run_computes_nothing(tmp_path):
     report = run(tmp_path)
     directory = tmp_path / "spectrum_run"

@@ -69,6 +69,7 @@ def test_term_energies_add_up_and_forces_are_derivatives(tmp_path):
         assert force == pytest.approx(numerical, abs=NUMERICAL)
 
 
+@pytest.mark.slow
 def test_the_field_of_water_lowers_the_energy_of_the_network_and_dynamics_runs(tmp_path):
     text = printed("02", tmp_path)
     change = number("in the field", text) - number("without surroundings", text)
@@ -78,6 +79,7 @@ def test_the_field_of_water_lowers_the_energy_of_the_network_and_dynamics_runs(t
     assert all(200.0 < float(row[-1]) < 400.0 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_corrected_network_has_the_energy_and_forces_of_qm(tmp_path):
     text = printed("03", tmp_path)
     assert number("water/ML", text) == -number("water/-ML", text)

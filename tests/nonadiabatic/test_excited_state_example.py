@@ -35,6 +35,7 @@ def test_a_trajectory_that_comes_to_the_ground_state_is_named(example):
     assert "COMES TO S0 after 2.00 fs" in example.describe(2, fallen)
 
 
+@pytest.mark.slow
 def test_the_example_runs_goes_on_and_leaves_its_tables_and_figure(example, tmp_path, capsys):
     folder = tmp_path / "excited_run"
     options = ["--directory", str(folder), "--trajectories", "2", "--basis", "sto-3g", "--workers", "1"]

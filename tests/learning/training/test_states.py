@@ -102,7 +102,7 @@ def test_one_model_learns_all_surfaces(trained):
     ("embedding", "backend"),
     [
         ("mechanical", "pythonforce"),
-        pytest.param("electrostatic", "torchforce", marks=needs_torch_force),
+        pytest.param("electrostatic", "torchforce", marks=[pytest.mark.slow, needs_torch_force]),
         pytest.param("mechanical", "torchforce", marks=[pytest.mark.slow, needs_torch_force]),
         pytest.param("electrostatic", "pythonforce", marks=pytest.mark.slow),
     ],
