@@ -9,7 +9,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, as_completed
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ class Ensemble:
     ::
 
         ensemble = Ensemble("dye_run", create_hopping, conditions, steps=400)
-        with ProcessPoolExecutor(8) as executor:
+        with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as executor:
             found = ensemble.run(executor)
         print(found.shares[-1], found.lower[-1], found.upper[-1])
     """
@@ -167,7 +167,8 @@ class Ensemble:
         Parameters
         ----------
         executor : concurrent.futures.Executor, optional
-            Executor that runs the trajectories; they run one after another in this process if not given.
+            Executor that runs the trajectories; they run one after another in this process if not given. The processes
+            of a pool are to be spawned: forked ones inherit OpenMM's and OpenMP's threads half and can die of it.
 
         Raises
         ------
@@ -192,6 +193,7 @@ class Ensemble:
         ]
         remaining = [task for task in tasks if not _complete(task[0], self.steps)]
         failures: list[str] = []
+        pool_broke = False
         with tqdm(total=len(remaining), desc="trajectories", unit="trajectory", disable=None) as bar:
             if executor is None:
                 for task in remaining:
@@ -201,11 +203,18 @@ class Ensemble:
                 futures = {executor.submit(_run_trajectory, *task): task[0] for task in remaining}
                 for future in as_completed(futures):
                     _keep_failure(failures, futures[future], future.result)
+                    pool_broke = pool_broke or isinstance(future.exception(), BrokenExecutor)
                     bar.update()
         if failures:
+            died = ""
+            if pool_broke:
+                died = (
+                    "A worker process died: memory may be short, or the pool forks its processes; give "
+                    'ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn")). '
+                )
             raise EvaluationError(
-                f"{len(failures)} of {len(tasks)} trajectories failed: {listed(failures)}. Run the ensemble again to "
-                "continue them from their last checkpoints"
+                f"{len(failures)} of {len(tasks)} trajectories failed: {listed(failures)}. {died}Run the ensemble "
+                "again to continue them from their last checkpoints"
             )
         return self.populations()
 

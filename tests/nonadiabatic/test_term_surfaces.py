@@ -1,6 +1,8 @@
 """Surface hopping on the states of a term, its ensembles, and normal modes."""
 
+import os
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -155,9 +157,22 @@ def test_an_ensemble_goes_on_where_it_stopped_and_is_the_same_through_processes(
 @pytest.mark.slow
 def test_an_ensemble_runs_through_processes(tmp_path):
     here = Ensemble(tmp_path / "here", create_hopping, conditions(2), steps=30).run()
-    with ProcessPoolExecutor(2) as executor:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
         found = Ensemble(tmp_path / "there", create_hopping, conditions(2), steps=30).run(executor)
     assert (found.amplitudes == here.amplitudes).all()
+
+
+def end_the_process():
+    os._exit(1)
+
+
+def test_a_worker_process_that_dies_is_reported_with_what_to_do(tmp_path):
+    ensemble = Ensemble(tmp_path, end_the_process, conditions(1), steps=10)
+    with (
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor,
+        pytest.raises(EvaluationError, match=r"1 of 1 trajectories failed: 0000 .*get_context\(\"spawn\"\)"),
+    ):
+        ensemble.run(executor)
 
 
 def test_failed_trajectories_are_named_and_the_others_are_kept(tmp_path):
