@@ -7,10 +7,15 @@ from systems.package_data import PackageFile
 
 _PDB2PQR = "tests/data"
 _OPENFF = "openff/toolkit/data/proteins"
+_COMPLEXES = "openmmforcefields/data/perses_jacs_systems"
 
 
 def _pdb2pqr(name: str, sha256: str) -> PackageFile:
     return PackageFile("pdb2pqr", "3.8.0", f"{_PDB2PQR}/{name}", sha256, source=True)
+
+
+def _complex(name: str, sha256: str) -> PackageFile:
+    return PackageFile("acellera-openmmforcefields", "0.16.0", f"{_COMPLEXES}/{name}", sha256, source=True)
 
 
 FILES = {
@@ -56,6 +61,19 @@ FILES = {
         "0.18.0.post2",
         f"{_OPENFF}/T4-protein-unprocessed-4w51.pdb",
         "7a61e6750ef79e4342c983f2a79dda95ef1edb6f0bbac38c28611992b9f7bd12",
+    ),
+    # A kinase and a protease with sixteen and eleven ligands in their places.
+    "Tyk2_protein.pdb": _complex(
+        "tyk2/Tyk2_protein.pdb", "061758d99f12ffbd9622c4fc93eeeeb3522461c090d4c1bf4b6bfbb6f52c3602"
+    ),
+    "Tyk2_ligands_shifted.sdf": _complex(
+        "tyk2/Tyk2_ligands_shifted.sdf", "4e25c03748b35f8f676bc55708ef34082d6f2d458b235a34602178465b38d97d"
+    ),
+    "Thrombin_protein.pdb": _complex(
+        "thrombin/Thrombin_protein.pdb", "27103b14ed35aad568cd4dd3a742e223cdddedc3877e9634461a8e113423bd48"
+    ),
+    "Thrombin_ligands.sdf": _complex(
+        "thrombin/Thrombin_ligands.sdf", "a3ba83fe974caa882c8879deeca63671c0139087ea4dfd7c5d4077dbc6ce95b3"
     ),
 }
 

@@ -9,7 +9,6 @@ from openmm import app, unit
 
 from qmmlmm import Hamiltonian, PySCFPotential, Term, create_mixed_system
 from qmmlmm.errors import SelectionError
-from qmmlmm.mm.electrostatics import force_field_charges
 from qmmlmm.preparation import pick_site
 from qmmlmm.preparation.site_picture import plot_site
 from systems.ketosteroid_isomerase import build
@@ -25,11 +24,17 @@ def isomerase():
 @pytest.fixture(scope="module")
 def calcium():
     """The LDL receptor's module 5 with its calcium ion, in vacuum."""
+    return with_hydrogens("1AJJ.pdb")
+
+
+def with_hydrogens(name):
+    """Return Topology, System and positions of a raw structure in vacuum with its calcium ions, by OpenMM's own pKa."""
     from qmmlmm.preparation.inspection import examine
     from qmmlmm.preparation.settings import PreparationSettings
     from qmmlmm.preparation.solvated_system import force_field
 
-    found = examine(raw_structure("1AJJ.pdb"), [], PreparationSettings(keep=("CA",)), {}, ())
+    settings = PreparationSettings(keep=("CA",), remove=tuple(LIGANDS.get(name, ())))
+    found = examine(raw_structure(name), [], settings, {}, ())
     modeller = app.Modeller(found.model.topology, found.model.positions * unit.nanometer)
     field = force_field(found.settings, [])
     modeller.addHydrogens(field)
@@ -40,22 +45,38 @@ def names(site):
     return {residue.label: residue.part for residue in site.residues}
 
 
-def test_the_charge_of_a_site_is_the_sum_of_whole_residues_on_many_sites(calcium):
-    topology, system, positions = calcium
-    charges = force_field_charges(system)
-    chosen = [r for r in topology.residues() if r.name not in ("GLY", "ALA", "PRO", "CA")][:20]
-    assert len(chosen) == 20
-    for centre in chosen:
-        atoms = [atom.index for atom in centre.atoms() if atom.name not in ("N", "CA", "C", "O", "H", "HA")]
+LIGANDS = {"1K1I.pdb": ("FD1",)}
+SITES = {
+    "1AJJ.pdb": ("A:9", "A:13", "A:22", "A:25", "A:33", "A:36"),
+    # Trypsin: the catalytic triad, the pocket, its calcium's loop, disulfides.
+    "1K1I.pdb": ("A:57", "A:102", "A:195", "A:189", "A:70", "A:77", "A:191"),
+    # HIV protease: the aspartates, the flaps, and the salt bridges between the chains.
+    "1QBS.pdb": ("A:25", "B:125", "A:50", "A:8", "A:29", "B:187", "A:1"),
+}
+
+
+def formal_charge(residue, bonded, inside):
+    """Return the charge of a residue's side chain, and of an end of the chain that is inside, by its hydrogens."""
+    names = {atom.name for atom in residue.atoms()}
+    count = {"ASP": -1 + ("HD2" in names or "HD1" in names), "GLU": -1 + ("HE2" in names or "HE1" in names)}
+    count |= {"LYS": int({"HZ1", "HZ2", "HZ3"} <= names), "ARG": int({"HH11", "HH12", "HH21", "HH22", "HE"} <= names)}
+    count |= {"HIS": int({"HD1", "HE2"} <= names), "CYS": -int("HG" not in names and residue not in bonded)}
+    count |= {"TYR": -int("HH" not in names), "CA": 2}
+    ammonium = any(atom.name == "H3" and atom.index in inside for atom in residue.atoms())
+    carboxylate = any(atom.name == "OXT" and atom.index in inside for atom in residue.atoms())
+    return count.get(residue.name, 0) + ammonium - carboxylate
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_the_charge_of_a_site_is_the_sum_of_formal_charges_on_twenty_sites(name):
+    topology, system, positions = with_hydrogens(name)
+    residues = {f"{residue.chain.id}:{residue.id}": residue for residue in topology.residues()}
+    bonded = {bond[k].residue for bond in topology.bonds() for k in (0, 1) if {a.name for a in bond} == {"SG"}}
+    for label in SITES[name]:
+        atoms = [a.index for a in residues[label].atoms() if a.name not in ("N", "CA", "C", "O", "H", "HA")]
         site = pick_site(topology, system, positions, atoms, 0.4)
-        labels = {item.label.split(" ")[1] for item in site.residues if item.part != "backbone"}
-        expected = 0
-        for residue in topology.residues():
-            if f"{residue.chain.id}:{residue.id}" in labels:
-                ends = {atom.name for atom in residue.atoms()}
-                total = round(float(charges[[atom.index for atom in residue.atoms()]].sum()))
-                expected += total - ("H3" in ends and "N" in ends) + ("OXT" in ends)
-        assert site.charge == expected
+        taken = [item.label.split(" ")[1] for item in site.residues if item.part != "backbone"]
+        assert site.charge == sum(formal_charge(residues[key], bonded, site.atoms) for key in taken), label
         assert (site.electrons % 2 == 0) == (site.multiplicity == 1)
 
 
