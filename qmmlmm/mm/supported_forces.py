@@ -86,8 +86,7 @@ def check_force_class(index: int, force: openmm.Force, electrostatic: bool) -> N
         if electrostatic:
             raise UnsupportedSystemError(
                 f"{_described(index, force)} is an implicit solvent, which polarises with the charges of the "
-                "force field and not with those of the region; use explicit solvent, or mechanical "
-                "embedding"
+                "force field and not with those of the region; use explicit solvent, or mechanical embedding"
             )
         if kind is openmm.CustomGBForce and force.getNumExclusions() > 0:
             raise UnsupportedSystemError(

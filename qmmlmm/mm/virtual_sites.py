@@ -85,6 +85,5 @@ def check_virtual_sites(system: openmm.System, particles: Iterable[int], name: s
         if not members <= inside:
             raise UnsupportedSystemError(
                 f"{region} cuts virtual site {index}, whose parents are {listed(parents)}: "
-                f"add particles {listed(sorted(members - inside))} or remove "
-                f"{listed(sorted(members & inside))}"
+                f"add particles {listed(sorted(members - inside))} or remove {listed(sorted(members & inside))}"
             )

@@ -64,8 +64,7 @@ def gaff_system(ligand: Ligand) -> openmm.System:
         if "ATTN" in (folder / "ligand.frcmod").read_text(encoding="utf-8"):
             raise PreparationError(
                 f"ligand {ligand.name}: parmchk2 finds no parameters for some of its terms (ATTN, need revision); "
-                "take Sage, "
-                "or parameters of your own (--ligand-xml)"
+                "take Sage, or parameters of your own (--ligand-xml)"
             )
         _run([programs["tleap"], "-f", "leap.in"], folder, "ligand.prmtop", ligand)
         prmtop = app.AmberPrmtopFile(str(folder / "ligand.prmtop"))
@@ -81,8 +80,7 @@ def _program(name: str) -> str:
     if found is None:
         raise MissingDependencyError(
             f"GAFF2 parameters are made by {name} of AmberTools, which is neither beside {Path(sys.executable).name} "
-            "nor in "
-            f"PATH; {INSTALL}, or use Sage (--ligand-force-field sage)"
+            f"nor in PATH; {INSTALL}, or use Sage (--ligand-force-field sage)"
         )
     return found
 

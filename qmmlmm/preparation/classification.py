@@ -183,23 +183,20 @@ def _refuse_unknown(residue: ResidueRecord, findings: Findings) -> None:
         findings.refuse(
             "ions",
             f"{residue.label}: iron has two charges, {names.AMBIGUOUS_IONS[name]}, and the file does not say which; "
-            "bring a "
-            f"force field XML with a residue {name} (--ligand-xml), or leave it out (--remove {name})",
+            f"bring a force field XML with a residue {name} (--ligand-xml), or leave it out (--remove {name})",
         )
     elif name in names.HEMES or name in names.CLUSTERS:
         kind = "a heme or another porphyrin" if name in names.HEMES else "a metal cluster"
         findings.refuse(
             "heme or cluster",
             f"{residue.label} is {kind}, for which no general force field has parameters; bring a force field XML of "
-            "your own "
-            "(--ligand-xml)",
+            "your own (--ligand-xml)",
         )
     elif name in names.SUGARS:
         findings.refuse(
             "glycan",
             f"{residue.label} is a sugar. Glycans are not prepared: leave it out (--remove {name}), or, if it is a "
-            "free "
-            f"ligand, give its SMILES (--ligand {name}=SMILES)",
+            f"free ligand, give its SMILES (--ligand {name}=SMILES)",
         )
     elif name in names.NUCLEOTIDES:
         findings.refuse("nucleic acid", f"{residue.label}: nucleic acids are not prepared; choose chains (--chains)")
@@ -207,15 +204,13 @@ def _refuse_unknown(residue: ResidueRecord, findings: Findings) -> None:
         findings.refuse(
             "unknown group",
             f"{residue.label} has {listed(sorted(elements - names.LIGAND_ELEMENTS))}, for which no ligand force field "
-            "has "
-            f"parameters; bring a force field XML of your own (--ligand-xml), or leave it out (--remove {name})",
+            f"has parameters; bring a force field XML of your own (--ligand-xml), or leave it out (--remove {name})",
         )
     else:
         findings.refuse(
             "unknown group",
             f"{residue.label} ({len(residue.heavy)} heavy atoms) is not known: PDB files have no bond orders. Say "
-            "what it is "
-            f"(--ligand {name}=SMILES, or an SDF), or leave it out (--remove {name})",
+            f"what it is (--ligand {name}=SMILES, or an SDF), or leave it out (--remove {name})",
         )
 
 

@@ -232,8 +232,7 @@ def _check_links(links: Iterable[LinkRecord], groups: Groups, findings: Findings
             findings.refuse(
                 "link",
                 f"{first.label} {first_atom} is bonded to {second.label} {second_atom}, which is neither a peptide "
-                "bond "
-                "nor a disulfide bridge; no force field here has parameters for it",
+                "bond nor a disulfide bridge; no force field here has parameters for it",
             )
         elif first.key in protein or second.key in protein:
             ligand = second if first.key in protein else first
@@ -263,8 +262,7 @@ def _check_ligands(groups: Groups, settings: PreparationSettings, findings: Find
             findings.refuse(
                 "ligand",
                 f"{ligand.name} has {listed(unknown)}, for which neither Sage nor GAFF2 has parameters; bring a force "
-                "field "
-                "XML of your own (--ligand-xml)",
+                "field XML of your own (--ligand-xml)",
             )
         distances, nearest = tree.query(positions)
         closest = int(np.argmin(distances))
@@ -286,8 +284,7 @@ def _check_ligands(groups: Groups, settings: PreparationSettings, findings: Find
             findings.refuse(
                 "ligand",
                 f"{ligand.name} is {distance:.1f} angstrom away from the protein: its coordinates are not in the "
-                "frame of "
-                "the structure; superpose it, or dock it",
+                "frame of the structure; superpose it, or dock it",
             )
         else:
             findings.done("ligand", f"{ligand.name}: charge {ligand.charge:+d}, {ligand.smiles} ({ligand.source})")

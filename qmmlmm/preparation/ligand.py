@@ -290,8 +290,7 @@ def _choose(found: Sequence[Chem.Mol], molecule: str | int | None, path: Path) -
         if len(found) > 1:
             raise PreparationError(
                 f"{path.name} has {len(found)} molecules ({listed(titles)}); choose one by its title or its place "
-                "from 1 "
-                f"on: molecule={titles[0]!r}, on the command line {path.name}:{titles[0]}"
+                f"from 1 on: molecule={titles[0]!r}, on the command line {path.name}:{titles[0]}"
             )
         return found[0]
     if molecule in titles and titles.count(str(molecule)) == 1:
@@ -316,8 +315,7 @@ def _check_mol2_charges(path: Path, molecule: Chem.Mol, where: str) -> None:
     if round(total) != formal:
         raise PreparationError(
             f"{where}: the partial charges of the MOL2 file add up to {round(total):+d}, and its bonds and atom types "
-            "mean "
-            f"{formal:+d}; give an SDF with the right formal charges"
+            f"mean {formal:+d}; give an SDF with the right formal charges"
         )
 
 
@@ -329,8 +327,7 @@ def _with_hydrogens(molecule: Chem.Mol, hydrogens: str, where: str) -> Chem.Mol:
     if hydrogens == "refuse":
         raise PreparationError(
             f"{where}: {missing} hydrogens are missing. Add them in the state that you mean, or let them follow the "
-            "formal "
-            "charges of the file: --ligand-hydrogens add, or hydrogens='add'"
+            "formal charges of the file: --ligand-hydrogens add, or hydrogens='add'"
         )
     with _quiet():
         return chem.AddHs(molecule, addCoords=True)
@@ -357,8 +354,7 @@ def _ligand(molecule: Chem.Mol, name: str, source: str, where: str, parameters: 
         if electrons % 2 or any(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
             raise PreparationError(
                 f"{where}: charge {charge:+d} and {electrons} electrons mean a radical; a hydrogen or a formal charge "
-                "is "
-                "missing or too many"
+                "is missing or too many"
             )
         chem.AssignStereochemistryFrom3D(molecule)
         elements = tuple(atom.GetSymbol() for atom in molecule.GetAtoms())
@@ -397,8 +393,7 @@ def _check_pose(molecule: Chem.Mol, positions: FloatArray, where: str) -> None:
         if not SHORTEST < length < LONGEST:
             raise PreparationError(
                 f"{where}: the bond between atoms {a + 1} and {b + 1} is {length:.2f} angstrom long; coordinates are "
-                "in "
-                "angstrom, and the pose is no drawing"
+                "in angstrom, and the pose is no drawing"
             )
 
 

@@ -65,8 +65,7 @@ def sage_system(ligand: Ligand) -> openmm.System:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise PreparationError(
                 f"ligand {ligand.name}: OpenFF has no parameters or charges for it ({type(error).__name__}: {first}); "
-                "take "
-                "--ligand-force-field gaff2, or parameters of your own (--ligand-xml)"
+                "take --ligand-force-field gaff2, or parameters of your own (--ligand-xml)"
             ) from error
     return with_charges(system, charges, ligand)
 

@@ -86,8 +86,7 @@ def segments_of(protein: Sequence[ResidueRecord], findings: Findings) -> list[Se
             findings.refuse(
                 "cyclic peptide",
                 f"{segment[-1].label} is bonded to {segment[0].label} ({closing:.2f} angstrom): the chain is a ring, "
-                "and "
-                "would get charged ends on top of its bond; cyclic peptides are not prepared",
+                "and would get charged ends on top of its bond; cyclic peptides are not prepared",
             )
     return [tuple(segment) for segment in segments]
 
@@ -110,8 +109,7 @@ def check_gaps(segments: Sequence[Segment], sequences: Sequence[str], missing: s
         findings.refuse(
             "gap",
             f"{text}; the chain would be bonded across or get charged ends. Take a model with these residues, or cap "
-            "the "
-            "ends (--missing cap), or let PDBFixer build them (--missing build)",
+            "the ends (--missing cap), or let PDBFixer build them (--missing build)",
         )
     elif missing == "build" and not sequences:
         findings.refuse("gap", f"{text}, and the file has no sequence (SEQRES) from which they could be built")

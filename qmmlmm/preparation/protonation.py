@@ -212,8 +212,7 @@ def _state(
             findings.decide(
                 "state",
                 f"{name} {label} is {read[label]} by its hydrogens or its name in the file, which is taken; the "
-                "estimated "
-                f"pKa means {expected or 'HID or HIE'}",
+                f"estimated pKa means {expected or 'HID or HIE'}",
             )
         return read[label]
     return expected
@@ -231,8 +230,7 @@ def _report(
         findings.decide(
             "pKa",
             f"{name} {label} has the estimated pKa {pka:.1f}, within {NEAR:g} of pH {ph:g}: {shown} is taken; look at "
-            "its "
-            f"hydrogen bonds and say --state {label}={state or 'HIE'}",
+            f"its hydrogen bonds and say --state {label}={state or 'HIE'}",
         )
     elif state in ("ASH", "GLH", "HIP", "LYN", "CYM"):
         findings.done("state", f"{name} {label} is {state} (estimated pKa {pka:.1f})")
@@ -246,8 +244,7 @@ def _check_terminus(label: str, residue: app.topology.Residue, state: str | None
         findings.refuse(
             "state",
             f"{residue.name} {label} would be {state} at the end of a chain, for which the force fields have no "
-            "template; "
-            f"say --state {label}={residue.name}",
+            f"template; say --state {label}={residue.name}",
         )
 
 

@@ -116,8 +116,7 @@ class Site:
         if chosen is None:
             raise SelectionError(
                 f"the multiplicity of the site cannot be known ({self.electrons} electrons, or a transition metal): "
-                "give it, "
-                "2S + 1, such as multiplicity=5 for high-spin iron(II)"
+                "give it, 2S + 1, such as multiplicity=5 for high-spin iron(II)"
             )
         if (self.electrons - (chosen - 1)) % 2:
             raise SelectionError(
@@ -340,8 +339,7 @@ class _Picker:
         if residue.name == "GLY":
             raise SelectionError(
                 f"{_name(residue)} has no side chain; take its carbonyl group: backbone=[{residue_label(residue)!r}], "
-                "on the "
-                f"command line --backbone {residue_label(residue)}"
+                f"on the command line --backbone {residue_label(residue)}"
             )
         self.why.setdefault(residue, why)
         if residue.name in ("PRO", "HYP"):

@@ -194,8 +194,7 @@ def _check_charges(field: app.ForceField, modeller: app.Modeller, ligands: Seque
     if abs(total - round(total)) > INTEGER:
         raise PreparationError(
             f"protein and ligands have the charge {total:+.3f} in the force field, which is no integer; charges of a "
-            "ligand "
-            "of your own do not add up"
+            "ligand of your own do not add up"
         )
 
 
@@ -317,8 +316,7 @@ def check_structure(
             if move > LARGEST_MOVE:
                 raise PreparationError(
                     f"{residue.name} {residue_label(residue)} moved by {10 * move:.1f} angstrom in the minimisation: "
-                    "its pose "
-                    "does not fit; dock it again"
+                    "its pose does not fit; dock it again"
                 )
             checks[f"{residue.name} {residue_label(residue)} moved"] = f"{10 * move:.2f} angstrom"
     return checks
