@@ -122,6 +122,7 @@ def repair(segments: Sequence[Segment], sequences: Sequence[str], missing: str, 
                 f"PDBFixer could not complete the protein ({type(error).__name__}: {error}); is a residue badly broken?"
             ) from error
     topology = canonical(fixer.topology, names)
+    _number_caps(topology)
     positions = np.array(fixer.positions.value_in_unit(unit.nanometer), dtype=float)
     _place_terminal_oxygens(topology, positions)
     return RepairedProtein(
@@ -132,6 +133,21 @@ def repair(segments: Sequence[Segment], sequences: Sequence[str], missing: str, 
         tuple(ends),
         tuple(built),
     )
+
+
+def _number_caps(topology: app.Topology) -> None:
+    """Give each cap the number of its neighbour with a free insertion code: PDBFixer's may be that of a residue."""
+    used = {(r.chain.id, r.id, r.insertionCode.strip()) for r in topology.residues() if r.name not in CAPS}
+    for chain in topology.chains():
+        residues = list(chain.residues())
+        for place, cap in enumerate(residues):
+            neighbour = place - 1 if cap.name == "NME" else place + 1
+            if cap.name not in CAPS or not 0 <= neighbour < len(residues):
+                continue
+            number = residues[neighbour].id
+            code = next(letter for letter in reversed(_LETTERS[:26]) if (chain.id, number, letter) not in used)
+            used.add((chain.id, number, code))
+            cap.id, cap.insertionCode = number, code
 
 
 def _place_terminal_oxygens(topology: app.Topology, positions: FloatArray) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from qmmlmm.errors import PreparationError, QmmlmmError
 from qmmlmm.preparation import Ligand, PreparationSettings, inspect
+from qmmlmm.preparation.protonation import residue_label
 from systems.raw_structures import raw_structure
 
 TESTOSTERONE = "C[C@]12CC[C@H]3[C@H]([C@@H]1CC[C@@H]2O)CCC4=CC(=O)CC[C@]34C"
@@ -65,6 +66,19 @@ def test_the_ends_at_a_gap_can_be_capped():
     (text,) = texts(report.decide, "missing residues")
     assert "GLN A:137 (NME)" in text
     assert "MET A:154 (ACE)" in text
+
+
+@pytest.mark.parametrize("name", ["1BHL.pdb", "Thrombin_protein.pdb"])
+def test_a_cap_never_has_the_label_of_a_residue(name):
+    # PDBFixer numbers the cap behind GLY 251 of thrombin 252, which GLU 252 behind the gap has already.
+    from qmmlmm.preparation.inspection import examine
+
+    found = examine(raw_structure(name), [], PreparationSettings(missing="cap"), {}, ())
+    labels = [residue_label(residue) for residue in found.model.topology.residues()]
+    caps = [r for r in found.model.topology.residues() if r.name in ("ACE", "NME")]
+    assert len(labels) == len(set(labels))
+    assert len(caps) >= 2
+    assert not any(residue_label(cap) in found.states for cap in caps)
 
 
 def test_building_a_loop_needs_its_sequence(tmp_path):
