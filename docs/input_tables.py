@@ -289,7 +289,7 @@ SPECTRUM = [
     InputTable("[spectrum]", "Snapshots and lines.", records=(SpectrumSettings,)),
 ]
 COMMANDS = {"learn": LEARN, "spectrum": SPECTRUM}
-RECORDS = {TDDFT}
+SAME_KEYS = {TDDFT}
 """Records that share the keys of another one."""
 
 
