@@ -96,8 +96,15 @@ def record_keys(record: type) -> list[Key]:
         if field.name not in described:
             raise LookupError(f"the docstring of {record.__name__} does not describe {field.name!r}")
         kind, unit, text = described[field.name]
-        keys.append(Key(field.name, _kind(str(field.type), kind), unit, _default(field.default), text))
+        # Modules with annotations that are evaluated have types here, others their names.
+        annotation = field.type.__name__ if isinstance(field.type, type) else str(field.type)
+        keys.append(Key(field.name, _kind(annotation, kind), unit, _default(field.default), _in_toml(text)))
     return keys
+
+
+def _in_toml(text: str) -> str:
+    """Return a description with the words of TOML for constants of Python."""
+    return text.replace("None if", '`"none"` if').replace("; False for", "; `false` for")
 
 
 def _default(value: object) -> str:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import pkgutil
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def input_files() -> str:
 
 
 def _key_table(table: InputTable) -> list[str]:
-    lines = [f"### `{table.name}`" if table.name.startswith("[") else f"### {table.name}", "", table.text, ""]
+    heading = re.sub(r"^(\[+[\w.]+\]+)", r"`\1`", table.name)
+    lines = [f"### {heading}", "", table.text, ""]
     keys = table.rows()
     if keys:
         lines += ["| key | type | unit | default | |", "|---|---|---|---|---|"]

@@ -20,6 +20,7 @@ from docs.reference_pages import (
 )
 from qmmlmm.commands.main import create_parser
 from qmmlmm.learning.loop.settings import LoopSettings
+from qmmlmm.ml import ResponseSettings
 from qmmlmm.qm import PySCFPotential
 from tests.docs.pages import ROOT
 
@@ -87,6 +88,10 @@ def test_a_row_has_type_unit_default_and_description():
     qm = {key.name: key for key in record_keys(PySCFPotential)}
     assert qm["method"].default == "required"
     assert qm["basis"].kind == "text, or table of texts"
+    assert rows["bond_limit"].text.endswith('`"none"` if bonds may break.')
+    network = {key.name: key for key in record_keys(ResponseSettings)}
+    assert network["layers"].kind == "whole number"
+    assert network["response"].columns()[:3] == ("true or false", "", "`true`")
     assert qm["max_memory"].columns()[:3] == ("whole number", "MB", "")
 
 
