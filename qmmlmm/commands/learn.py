@@ -18,7 +18,14 @@ def add_command(
 ) -> None:
     """Add ``learn`` to the command ``qmmlmm``."""
     parser = commands.add_parser(
-        "learn", help="learn a potential while simulations run, with labels from PySCF", parents=parents
+        "learn",
+        help="learn a potential while simulations run, with labels from PySCF",
+        description=(
+            "Learn a potential while simulations run, with labels from PySCF. The exit status is 3 if the loop ended "
+            "before the error bound held."
+        ),
+        epilog="example: qmmlmm learn loop.toml",
+        parents=parents,
     )
     parser.set_defaults(run=_run)
     parser.add_argument("file", type=Path, help="description of the loop, TOML; continues a loop that was stopped")

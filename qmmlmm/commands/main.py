@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import openmm
 import torch
 
+from qmmlmm import __version__
 from qmmlmm.commands import learn, prepare, site, spectrum, train
+from qmmlmm.commands.info import add_command as add_info
 from qmmlmm.errors import QmmlmmError, TerminatedError
 from qmmlmm.runs.termination import raise_terminated
 
@@ -23,12 +25,12 @@ EXPECTED = (QmmlmmError, OSError, KeyboardInterrupt, openmm.OpenMMException, tor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status.
+    """Run the command; return its exit status, which ``qmmlmm --help`` lists.
 
     What a user can cause is a message on standard error, with ``--debug`` also a traceback. SIGTERM, which batch
     systems send, stops a command like Ctrl-C.
     """
-    options = _parser().parse_args(arguments, argparse.Namespace(debug=False))
+    options = create_parser().parse_args(arguments, argparse.Namespace(debug=False))
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, raise_terminated)
     try:
@@ -43,16 +45,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _parser() -> argparse.ArgumentParser:
+def create_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and of all its commands."""
     # Either before or after the name of the command; without a default, so that the second does not undo the first.
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of errors")
     parser = argparse.ArgumentParser(
-        prog="qmmlmm", description="QM/ML/MM simulations in one OpenMM System.", parents=[debug]
+        prog="qmmlmm",
+        description="QM/ML/MM simulations in one OpenMM System.",
+        epilog=(
+            "exit status: 0 done; 1 an error that the message explains; 2 wrong arguments; 3 qmmlmm learn ended "
+            "before its error bound held; 130 interrupted"
+        ),
+        parents=[debug],
     )
+    parser.add_argument("--version", action="version", version=f"qmmlmm {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (prepare, site, train, learn, spectrum):
         command.add_command(commands, [debug])
+    add_info(commands, [debug])
     return parser
 
 

@@ -33,7 +33,14 @@ def add_command(
 ) -> None:
     """Add ``prepare`` to the command ``qmmlmm``."""
     parser = commands.add_parser(
-        "prepare", help="make a solvated System of a structure file and ligands", parents=parents
+        "prepare",
+        help="make a solvated System of a structure file and ligands",
+        description=(
+            "Make a solvated System of a structure file and ligands. With --check the exit status is 1 if something "
+            "is refused."
+        ),
+        epilog="example: qmmlmm prepare protein.pdb --ligand ligand.sdf --state A:31=HIE --out prepared",
+        parents=parents,
     )
     parser.set_defaults(run=_run)
     defaults = PreparationSettings()
@@ -49,14 +56,16 @@ def add_command(
     parser.add_argument(
         "--ligand-hydrogens", choices=("refuse", "add"), default="refuse", help="what to do if a file lacks hydrogens"
     )
-    parser.add_argument("--ph", type=float, default=defaults.ph)
+    parser.add_argument("--ph", type=float, default=defaults.ph, help="pH for the estimated states")
     parser.add_argument(
         "--state", action="append", default=[], metavar="CHAIN:NUMBER=STATE",
         help="state of a residue, such as A:25=ASH; wins over the estimated pKa",
     )  # fmt: skip
-    parser.add_argument("--force-field", choices=FORCE_FIELDS, default=defaults.force_field)
+    parser.add_argument("--force-field", choices=FORCE_FIELDS, default=defaults.force_field, help="of the protein")
     parser.add_argument("--water", choices=WATERS, help="tip3p with amber14 and opc with amber19 if not given")
-    parser.add_argument("--ligand-force-field", choices=LIGAND_FORCE_FIELDS, default=defaults.ligand_force_field)
+    parser.add_argument(
+        "--ligand-force-field", choices=LIGAND_FORCE_FIELDS, default=defaults.ligand_force_field, help="of the ligands"
+    )
     parser.add_argument("--chains", default="", metavar="A,B", help="chains to keep; all if not given")
     parser.add_argument("--keep", metavar="HOH,CA", help="waters and ions to keep; waters and metal ions if not given")
     parser.add_argument("--remove", default="", metavar="NAME,NAME", help="other groups to leave out")
@@ -70,12 +79,12 @@ def add_command(
         help="whether hydrogens in the file say what the states are",
     )  # fmt: skip
     parser.add_argument("--padding", type=float, default=defaults.padding, help="between the solute and its images, nm")
-    parser.add_argument("--box", choices=BOXES, default=defaults.box)
+    parser.add_argument("--box", choices=BOXES, default=defaults.box, help="shape of the box")
     parser.add_argument("--salt", type=float, default=defaults.salt, help="sodium chloride, mol/l")
-    parser.add_argument("--cutoff", type=float, default=defaults.cutoff, help="nm")
-    parser.add_argument("--hydrogen-mass", type=float, help="dalton")
+    parser.add_argument("--cutoff", type=float, default=defaults.cutoff, help="cutoff of PME, nm")
+    parser.add_argument("--hydrogen-mass", type=float, help="mass of hydrogens, dalton")
     parser.add_argument("--minimise", type=int, default=defaults.minimise, help="iterations of each of two stages")
-    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of all random numbers")
     parser.add_argument("--site", default="4 A", metavar="DISTANCE", help="distance of the site around the ligands")
     add_site_options(parser)
     parser.add_argument("--out", type=Path, default=Path("prepared"), help="folder for the files")

@@ -22,7 +22,13 @@ def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: Sequence[argparse.ArgumentParser]
 ) -> None:
     """Add ``site`` to the command ``qmmlmm``."""
-    parser = commands.add_parser("site", help="choose the active site of a prepared System", parents=parents)
+    parser = commands.add_parser(
+        "site",
+        help="choose the active site of a prepared System",
+        description="Choose the active site of a prepared System.",
+        epilog="example: qmmlmm site prepared --around 'resname LIG' --within '4 A' --take A:50",
+        parents=parents,
+    )
     parser.set_defaults(run=_run)
     parser.add_argument("folder", type=Path, help="folder that qmmlmm prepare wrote")
     parser.add_argument("--around", required=True, metavar="SELECTION", help="such as 'resname LIG'")

@@ -80,7 +80,11 @@ def add_command(
 ) -> None:
     """Add ``spectrum`` to the command ``qmmlmm``."""
     parser = commands.add_parser(
-        "spectrum", help="absorption spectrum of a region from snapshots of a trajectory", parents=parents
+        "spectrum",
+        help="absorption spectrum of a region from snapshots of a trajectory",
+        description="Compute the absorption spectrum of a region from snapshots of a trajectory.",
+        epilog="example: qmmlmm spectrum dye.toml",
+        parents=parents,
     )
     parser.set_defaults(run=_run)
     parser.add_argument("file", type=Path, help="description, TOML; continues a calculation that was stopped")

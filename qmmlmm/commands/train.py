@@ -28,18 +28,24 @@ def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: Sequence[argparse.ArgumentParser]
 ) -> None:
     """Add ``train`` to the command ``qmmlmm``."""
-    train = commands.add_parser("train", help="train a potential of a region on a data set", parents=parents)
+    train = commands.add_parser(
+        "train",
+        help="train a potential of a region on a data set",
+        description="Train a potential of a region on a data set. A training that was stopped continues.",
+        epilog="example: qmmlmm train labels.xyz --members 4 --output site_run",
+        parents=parents,
+    )
     train.set_defaults(run=_run)
     train.add_argument("data", type=Path, nargs="+", help="data sets, extended XYZ (.xyz or .xyz.gz)")
     train.add_argument("--output", type=Path, default=Path("model_run"), help="folder for model, checkpoint and report")
     train.add_argument("--test", type=Path, help="data set for the report, the validation frames if not given")
     train.add_argument("--validation", type=float, default=0.15, help="fraction of the frames held out for validation")
     train.add_argument("--members", type=int, default=1, help="number of committee members")
-    train.add_argument("--steps", type=int, default=TrainingSettings.steps)
-    train.add_argument("--batch-size", type=int, default=TrainingSettings.batch_size)
-    train.add_argument("--learning-rate", type=float, default=TrainingSettings.learning_rate)
-    train.add_argument("--features", type=int, default=ResponseSettings.features)
-    train.add_argument("--layers", type=int, default=ResponseSettings.layers)
+    train.add_argument("--steps", type=int, default=TrainingSettings.steps, help="steps of the optimiser")
+    train.add_argument("--batch-size", type=int, default=TrainingSettings.batch_size, help="frames in a step")
+    train.add_argument("--learning-rate", type=float, default=TrainingSettings.learning_rate, help="largest one")
+    train.add_argument("--features", type=int, default=ResponseSettings.features, help="features of an atom")
+    train.add_argument("--layers", type=int, default=ResponseSettings.layers, help="message-passing layers")
     train.add_argument("--cutoff", type=float, default=ResponseSettings.cutoff, help="cutoff of the messages, angstrom")
     train.add_argument(
         "--near-cutoff", type=float, default=ResponseSettings.near_cutoff,
@@ -49,7 +55,7 @@ def add_command(
         "--dispersion", metavar="FUNCTIONAL-d3bj",
         help="D3(BJ) in the labels that is computed and not learned, such as b3lyp-d3bj",
     )  # fmt: skip
-    train.add_argument("--seed", type=int, default=TrainingSettings.seed)
+    train.add_argument("--seed", type=int, default=TrainingSettings.seed, help="seed of all random numbers")
     train.add_argument(
         "--learning-curve", type=int, nargs="+", default=[], metavar="FRAMES",
         help="numbers of frames for additional trainings of a learning curve",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
@@ -70,6 +71,39 @@ def describe(
         "regions": [_region(found, labels) for found in regions],
         "terms": [_term(mixed, force_groups[name]) for name, mixed in terms.items()],
     }
+
+
+def description_html(description: SystemDescription) -> str:
+    """Return tables of the terms and cut bonds of a mixed System in HTML, for notebooks.
+
+    Parameters
+    ----------
+    description : SystemDescription
+    """
+    regions = {region["name"]: region for region in description["regions"]}
+    rows = [
+        (
+            term["name"], term["potential"], term["coefficient"], term["embedding"],
+            f"{term['atoms']} and {term['link_atoms']} link atoms" if term["link_atoms"] else term["atoms"],
+            f"{regions[term['region']]['charge']:+d}", term["multiplicity"], term["backend"],
+        )
+        for term in description["terms"]
+    ]  # fmt: skip
+    head = ("term", "potential", "coefficient", "embedding", "atoms", "charge", "multiplicity", "runs through")
+    cuts = [
+        (name, bond["region_atom"], bond["outside_atom"])
+        for name, region in regions.items()
+        for bond in region["link_bonds"]
+    ]
+    text = f"<p>MixedSystem, {description['particles']} particles</p>{_html_table(head, rows)}"
+    return text + (_html_table(("region", "cut bond from", "to"), cuts) if cuts else "")
+
+
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    def row(cells: Sequence[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{row(head, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
 
 
 def _region(found: ResolvedRegion, labels: Sequence[str]) -> RegionDescription:

@@ -15,7 +15,7 @@ from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.embedding.torch_errors import is_of_torch, original_error
 from qmmlmm.errors import HamiltonianError, listed, nearest
 from qmmlmm.geometry import Geometry
-from qmmlmm.mm.description import SystemDescription, describe
+from qmmlmm.mm.description import SystemDescription, describe, description_html
 from qmmlmm.mm.felt_charges import FeltCharges
 from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.python_force import state_parameter
@@ -79,6 +79,10 @@ class MixedSystem:
 
     def __repr__(self) -> str:
         return f"MixedSystem({self._system.getNumParticles()} particles, terms {listed(self._terms, 10)})"
+
+    def _repr_html_(self) -> str:
+        """Return tables of the terms and cut bonds, which notebooks show."""
+        return description_html(self.describe())
 
     @property
     def topology(self) -> app.Topology:

@@ -467,6 +467,19 @@ def test_an_ml_model_that_does_not_know_an_element_is_refused(amber_vacuum):
         create_mixed_system(case.topology, case.system, Hamiltonian([term]))
 
 
+def test_a_notebook_shows_terms_and_cut_bonds(tip4p_cube):
+    model = MLPotential(PolarisableModel(), elements=[1, 6], embeddings=["electrostatic"])
+    region = Region("a<b", select(tip4p_cube.topology, "resname ALA and sidechain"))
+    mixed = create_mixed_system(
+        tip4p_cube.topology, tip4p_cube.system, Hamiltonian([Term(model, region, embedding="electrostatic")])
+    )
+    text = mixed._repr_html_()
+    assert text.count("<table>") == text.count("</table>") == 2
+    assert "<td>a&lt;b/ML</td>" in text
+    assert "<td>electrostatic</td><td>4 and 1 link atoms</td><td>+0</td>" in text
+    assert re.search(r"<td>ALA2:CB[^<]*</td><td>ALA2:CA[^<]*</td>", text)
+
+
 def test_the_selection_and_the_script_of_the_readme_fit_together(tip4p_cube):
     atoms = select(tip4p_cube.topology, "resname ALA and sidechain")
     assert set(SIDE_CHAIN) == set(atoms)
