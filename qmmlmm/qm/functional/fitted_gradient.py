@@ -55,12 +55,12 @@ def fitted_gradient(fit: Any, orbitals: Sequence[FloatArray], coulomb: bool, exc
         lower = scipy.linalg.cholesky(metric, lower=True)
     except scipy.linalg.LinAlgError:
         return None
+    if fit.get_naoaux() != len(metric):
+        return None
     occupation = 2.0 if len(orbitals) == 1 else 1.0
-    density = occupation * sum(c @ c.T for c in orbitals)
+    density = occupation * np.sum([c @ c.T for c in orbitals], axis=0)
     fitted = _fitted_orbitals(fit, lower, orbitals if exchange else ())
     coefficients = _solved(lower, _fitted_density(fit, density)) if coulomb else np.zeros(len(metric))
-    if len(coefficients) != len(metric):
-        return None
     share = exchange * (occupation / 2.0)
     gradient_metric = -0.5 * np.outer(coefficients, coefficients)
     for part in fitted:
@@ -95,8 +95,6 @@ def _fitted_orbitals(fit: Any, lower: FloatArray, orbitals: Sequence[FloatArray]
     done = []
     for parts in found:
         whole = np.concatenate(parts)
-        if len(whole) != len(lower):
-            return []
         done.append(_solved(lower, whole.reshape(len(lower), -1)).reshape(whole.shape))
     return done
 

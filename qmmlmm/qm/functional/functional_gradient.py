@@ -29,8 +29,8 @@ def functional_gradient(mean_field: Any, density: FloatArray, kind: str) -> tupl
 
     Notes
     -----
-    A function moves with its atom, a point with its owner, and the weights with all atoms. The energy at a point depends
-    only on differences of positions, so that the motion of the point is minus the sum of those of all functions:
+    A function moves with its atom, a point with its owner, and the weights with all atoms. The energy at a point
+    depends only on differences of positions, so that the motion of the point is minus that of all functions together:
 
         dE/dR_A = sum_mu on A g_mu - sum_points of A sum_mu g_mu + sum e rho dw/dR_A.
     """
