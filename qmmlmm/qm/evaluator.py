@@ -20,9 +20,17 @@ from qmmlmm.qm.excited import CASSCF, DeltaSCF
 from qmmlmm.qm.failure import write_failure
 from qmmlmm.qm.field.compact_charges import CompactCharges
 from qmmlmm.qm.field.smooth_potential import SmoothPotential
+from qmmlmm.qm.functional.two_grids import GridDifference
 from qmmlmm.qm.scf.convergence import ScfRecord
 from qmmlmm.qm.scf.density_history import DensityHistory
-from qmmlmm.qm.scf.mean_field import create_mean_field, create_molecule, memory_limit, put_in_field, remove_scratch
+from qmmlmm.qm.scf.mean_field import (
+    GRID_MEMORY_SHARE,
+    create_mean_field,
+    create_molecule,
+    memory_limit,
+    put_in_field,
+    remove_scratch,
+)
 from qmmlmm.qm.scf.reference import Reference
 from qmmlmm.qm.settings import PySCFSettings
 from qmmlmm.qm.states.casscf_overlap import centred
@@ -32,9 +40,6 @@ from qmmlmm.qm.states.electronic_state import ElectronicState, properties
 from qmmlmm.qm.states.response_states import ResponseStates
 from qmmlmm.qm.states.state_solver import GroundState, StateSolver
 from qmmlmm.units import FloatArray
-
-GRID_MEMORY_SHARE = 0.25
-"""Share of the memory for the basis functions on the embedding grid."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class PySCFEvaluator(Evaluator):
         self._symbols = symbols_of(specification.atomic_numbers, self._term)
         self._core_potentials = core_potentials(settings.basis_sets, self._symbols, self._term)
         self._history = DensityHistory()
+        self._difference = GridDifference()
         self._record = ScfRecord()
         self._solver = _create_solver(settings, self._term)
 
@@ -223,7 +229,8 @@ class PySCFEvaluator(Evaluator):
         positions = self._checked_positions(geometry.positions)
         field = None if field is None else checked_field(positions, field, self._term)
         molecule = self._molecule(positions)
-        mean_field = create_mean_field(self._settings, molecule)
+        difference = self._difference if self._settings.excited is None else None
+        mean_field = create_mean_field(self._settings, molecule, difference=difference)
         compact = None if field is None else CompactCharges(molecule, field)
         smooth = None
         if field is not None and field.smooth_potential is not None:
@@ -305,7 +312,7 @@ def _create_solver(settings: PySCFSettings, term: str) -> StateSolver:
     """Return the solver for the electronic states of the settings."""
     excited = settings.excited
     if excited is None:
-        return GroundState(settings.method)
+        return GroundState(settings.method, settings.accelerated and settings.fits_density)
     if isinstance(excited, CASSCF):
         return CasscfStates(excited, settings.state, settings.follow_state, term)
     if isinstance(excited, DeltaSCF):

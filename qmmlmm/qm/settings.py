@@ -46,6 +46,7 @@ class PySCFSettings:
     excited: TDA | TDDFT | DeltaSCF | CASSCF | None = field(default=None, kw_only=True)
     state: int = field(default=0, kw_only=True)
     follow_state: bool = field(default=False, kw_only=True)
+    accelerated: bool = field(default=True, kw_only=True)
     max_memory: int | None = field(default=None, kw_only=True)
     failure_directory: str | Path | None = field(default=None, kw_only=True)
 
@@ -59,6 +60,7 @@ class PySCFSettings:
             object.__setattr__(self, "basis", BasisByElement(self.basis))
         check_basis(self.basis)
         check_flag("follow_state", self.follow_state, PotentialError)
+        check_flag("accelerated", self.accelerated, PotentialError)
         for name, flag in (("density_fit", self.density_fit), ("unrestricted", self.unrestricted)):
             if flag is not None:
                 check_flag(name, flag, PotentialError)

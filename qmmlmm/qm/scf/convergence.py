@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qmmlmm.errors import ConvergenceError, EvaluationError
+from qmmlmm.qm.functional.two_grids import TwoGridIntegrator
 from qmmlmm.units import FloatArray
 
 logger = logging.getLogger("qmmlmm.qm")
@@ -21,6 +22,9 @@ DAMPING = 0.5
 
 DAMPED_CYCLES = 10
 """Number of cycles with damping, before the subspace extrapolation starts."""
+
+RENEWALS = 5
+"""Largest number of times that a converged result is compared with the full grid; each brings it nearer by orders."""
 
 LEVEL_SHIFT = 0.3
 """Shift of the empty orbitals, hartree, which makes the step of each cycle smaller; the converged density is the
@@ -120,7 +124,7 @@ def converge(
     for name, attempt in attempts:
         monitor = _Monitor()
         try:
-            converged = attempt(monitor)
+            converged = attempt(monitor) and _on_full_grid(mean_field, monitor)
             reason = f"last energy change {monitor.change:.2e} hartree"
         except NotImplementedError as error:
             raise EvaluationError(f"{term}: PySCF does not compute this: {error}") from error
@@ -159,6 +163,21 @@ def _iterate(mean_field: Any, density: FloatArray | None, monitor: _Monitor) -> 
     finally:
         mean_field.callback = None
     return bool(mean_field.converged)
+
+
+def _on_full_grid(mean_field: Any, monitor: _Monitor) -> bool:
+    """Return whether the result is that of the functional's full grid, and iterate on if it is not yet."""
+    integrator = getattr(mean_field, "_numint", None)  # Hartree-Fock has none.
+    if not isinstance(integrator, TwoGridIntegrator):
+        return True
+    for _ in range(RENEWALS):
+        density = mean_field.make_rdm1()
+        if integrator.is_exact_enough(density):
+            return True
+        integrator.renew()
+        if not _iterate(mean_field, density, monitor):
+            return False
+    return False
 
 
 def _damped(mean_field: Any, monitor: _Monitor) -> bool:

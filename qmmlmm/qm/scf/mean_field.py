@@ -11,6 +11,7 @@ from pyscf import dft, gto, lib, scf
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.qm.basis_by_element import basis_of
 from qmmlmm.qm.excited import TDA, TDDFT
+from qmmlmm.qm.functional.two_grids import COARSE_LEVEL, GridDifference, TwoGridIntegrator
 from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
 from qmmlmm.qm.settings import PySCFSettings
 from qmmlmm.qm.states.grid_response import FiniteThirdDerivatives
@@ -22,6 +23,9 @@ DEFAULT_MEMORY = 4000
 NONLOCAL_GRID_LEVEL = 1
 """Grid level of non-local correlation (VV10), which is smooth and whose cost grows with the square of the number of
 points."""
+
+GRID_MEMORY_SHARE = 0.25
+"""Share of the memory for the basis functions on each of the embedding's and the functional's grids."""
 
 FINEST_ORBITALS = 1e-8
 """Smallest tolerance of orbital gradients, hartree; round-off may not allow a smaller one."""
@@ -76,8 +80,22 @@ def create_molecule(
     return molecule.build(dump_input=False, parse_arg=False)
 
 
-def create_mean_field(settings: PySCFSettings, molecule: Any, unrestricted: bool | None = None) -> Any:
-    """Return a mean-field object, not converged; by default restricted or not as in the settings."""
+def create_mean_field(
+    settings: PySCFSettings,
+    molecule: Any,
+    unrestricted: bool | None = None,
+    difference: GridDifference | None = None,
+) -> Any:
+    """Return a mean-field object, not converged; by default restricted or not as in the settings.
+
+    Parameters
+    ----------
+    settings : PySCFSettings
+    molecule : pyscf.gto.Mole
+    unrestricted : bool, optional
+    difference : GridDifference, optional
+        What is known of the two grids of a functional in this region; without it there is only the full grid.
+    """
     if unrestricted is None:
         unrestricted = settings.is_unrestricted(molecule.spin + 1)
     if is_hartree_fock(settings.method):
@@ -87,6 +105,8 @@ def create_mean_field(settings: PySCFSettings, molecule: Any, unrestricted: bool
         mean_field.xc = settings.method.strip()
         if isinstance(settings.excited, TDA | TDDFT):
             mean_field._numint = FiniteThirdDerivatives()
+        elif settings.accelerated and difference is not None and settings.grid_level > COARSE_LEVEL:
+            mean_field._numint = TwoGridIntegrator(difference, GRID_MEMORY_SHARE * memory_limit(settings))
         mean_field.grids.level = settings.grid_level
         mean_field.nlcgrids.level = NONLOCAL_GRID_LEVEL
     if settings.fits_density:

@@ -11,6 +11,7 @@ from pyscf import scf
 
 from qmmlmm.coupling.state_results import StateResults
 from qmmlmm.qm.field.compact_charges import sum_by_atom
+from qmmlmm.qm.functional.two_electron_gradient import two_electron_gradient
 from qmmlmm.qm.method import is_hartree_fock
 from qmmlmm.units import FloatArray
 
@@ -44,14 +45,19 @@ class ElectronicState:
     states: StateResults | None = None
 
 
-def ground_state(mean_field: Any, method: str) -> ElectronicState:
-    """Return the state of a converged mean-field object."""
+def ground_state(mean_field: Any, method: str, accelerated: bool = False) -> ElectronicState:
+    """Return the state of a converged mean-field object, whose gradient is PySCF's own or an accelerated one."""
     density = np.asarray(mean_field.make_rdm1())
     gradient_method = mean_field.nuc_grad_method()
     gradient_method.verbose = 0
     if not is_hartree_fock(method):
         # Without the response of the grid, r2SCAN is wrong by 3e-4 and SCAN by 6e-2 hartree/bohr.
         gradient_method.grid_response = True
+    two_electron = two_electron_gradient(mean_field) if accelerated else None
+    if two_electron is not None:
+        nothing = np.zeros((*density.shape[:-2], 3, *density.shape[-2:]))
+        gradient_method.get_veff = lambda mol=None, dm=None: nothing
+        gradient_method.extra_force = lambda atom, variables: two_electron[atom]
     gradient = np.asarray(gradient_method.kernel())
     spin_density = density[0] - density[1] if density.ndim == 3 else None
     total = density.sum(axis=0) if density.ndim == 3 else density

@@ -92,14 +92,17 @@ class GroundState(StateSolver):
     ----------
     method : str
         ``"hf"`` or a functional.
+    accelerated : bool
+        See `PySCFPotential`.
     """
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, accelerated: bool) -> None:
         self._method = method
+        self._accelerated = accelerated
 
     def solve(self, reference: Reference) -> SolvedState:
         """Return the ground state, see `StateSolver.solve`."""
-        return SolvedState(ground_state(reference.converge(), self._method))
+        return SolvedState(ground_state(reference.converge(), self._method, self._accelerated))
 
     def energy(self, reference: Reference) -> float:
         """Return the energy, hartree."""

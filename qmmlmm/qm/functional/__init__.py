@@ -1,0 +1,1 @@
+"""Exchange-correlation energies on grids: two grids in the self-consistent field, and gradients with all responses."""
