@@ -43,8 +43,8 @@ BELOW["commands"] = set(BELOW)
 USERS = {
     "pyscf": {"qm"},
     "tblite": {"xtb"},
-    # Foreign functions: the container of tblite.
-    "ctypes": {"xtb"},
+    # Foreign functions: the container of tblite, and the compiled mesh.
+    "ctypes": {"xtb", "embedding"},
     "cffi": set(),
     "torch": {"embedding", "ml", "mm", "qm", "xtb", "learning", "commands"},
     "openmmtorch": {"mm"},

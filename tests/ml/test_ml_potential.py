@@ -300,7 +300,7 @@ def test_a_module_can_do_harm_and_is_not_loaded_without_being_asked_for(tmp_path
     script, path = tmp_path / "script.py", tmp_path / "model.pt"
     script.write_text("print('precious')\n")
     MLPotential(Overwriting(script), elements=[1]).save(path)
-    with pytest.raises(PotentialError, match=r"TorchScript of its author's own, which is code .* trust_code=True"):
+    with pytest.raises(PotentialError, match=r"module of its author's own, which is code .* trust_code=True"):
         MLPotential.load(path)
     potential = MLPotential.load(path, trust_code=True)
     potential.module({"positions": POSITIONS})
