@@ -8,7 +8,6 @@ that it is never written to a file.
 from __future__ import annotations
 
 import uuid
-import weakref
 from collections.abc import Callable
 
 import torch
@@ -29,17 +28,11 @@ _library.define("call(str key, Tensor[] inputs) -> Tensor[]")
 _library.impl("call", _call, "CompositeImplicitAutograd")
 
 
-def register(function: Function, owner: object) -> str:
-    """Return the key of a function for ``torch.ops.qmmlmm.call``, valid as long as its owner exists.
+def register(function: Function) -> str:
+    """Return the key of a function for ``torch.ops.qmmlmm.call``.
 
-    Parameters
-    ----------
-    function : callable
-        Takes and returns lists of tensors.
-    owner : object
-        Object with whose end the function is forgotten, such as the module that calls it.
+    The function is kept until the process ends: nothing tells when the last TorchScript with its key is gone.
     """
     key = uuid.uuid4().hex
     _functions[key] = function
-    weakref.finalize(owner, _functions.pop, key, None)
     return key

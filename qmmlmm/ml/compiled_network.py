@@ -6,12 +6,14 @@ of one network with its weights, one version of torch and of this package, and o
 
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
+import contextlib
 import copy
 import functools
 import io
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Tuple  # noqa: UP035  (TorchScript reads it)
 
@@ -105,9 +107,7 @@ def find_network(network: ResponseNetwork, name: OperationsName, device: str = "
     return find_compiled(network_key(network, name, device))
 
 
-def compiled_module(
-    network: ResponseNetwork, name: OperationsName, owner: object, device: str = "cpu"
-) -> torch.nn.Module | None:
+def compiled_module(network: ResponseNetwork, name: OperationsName, device: str = "cpu") -> torch.nn.Module | None:
     """Return a module of the compiled list of operations in the cache, or None if there is none that can be used.
 
     Parameters
@@ -115,14 +115,12 @@ def compiled_module(
     network : ResponseNetwork
     name : str
         Of `qmmlmm.ml.recorded_network.ALL_OPERATIONS`.
-    owner : object
-        The module works as long as this object exists.
     device : {"cpu", "cuda"}
     """
     content = find_network(network, name, device).content
     if content is None:
         return None
-    key = python_functions.register(_on_contiguous(load_compiled(content)), owner)
+    key = python_functions.register(_on_contiguous(load_compiled(content)))
     return _CompiledSurrounded(key) if name.endswith("surrounded") else _CompiledAlone(key)
 
 
@@ -167,15 +165,29 @@ def _compile(operations: torch.fx.GraphModule, examples: tuple[Tensor, ...]) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "network.pt2")
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _any_distutils():
                 program = torch.export.export(operations, examples)
                 # One thread always: the tensors are small, and results do not depend on the number of threads.
                 torch._inductor.aoti_compile_and_package(
                     program, package_path=path, inductor_configs={"cpp.threads": 1}
                 )
         except Exception as error:
-            raise PotentialError(f"torch {torch.__version__} cannot compile the network: {error}") from error
+            raise PotentialError(f"torch {torch.__version__} cannot compile the network: {error!r}") from error
         return Path(path).read_bytes()
+
+
+@contextlib.contextmanager
+def _any_distutils() -> Iterator[None]:
+    """Let setuptools be imported, as torch does to compile, after distutils of Python 3.11, as others do."""
+    name = "SETUPTOOLS_USE_DISTUTILS"
+    if name in os.environ or "distutils" not in sys.modules or "setuptools" in sys.modules:
+        yield
+        return
+    os.environ[name] = "stdlib"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _on_device(network: ResponseNetwork, device: str) -> ResponseNetwork:

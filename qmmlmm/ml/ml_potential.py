@@ -183,7 +183,7 @@ class MLPotential(ModulePotential):
             assert self._own is not None
             return self._own
         if (names, compiled) not in self._recorded:
-            found = {name: compiled_module(self.network, name, self) for name in names if compiled}
+            found = {name: compiled_module(self.network, name) for name in names if compiled}
             usable = {name: module for name, module in found.items() if module is not None}
             self._recorded[names, compiled] = scripted(RecordedNetwork(self.network, names, usable))
         return self._recorded[names, compiled]
@@ -265,7 +265,7 @@ class MLPotential(ModulePotential):
         check_static_network(self.network, specification.name)
         assert self.network is not None
         (name,) = needed_operations(self.network, surrounded, False)
-        compiled = None if compiled_for is None else compiled_module(self.network, name, self, compiled_for)
+        compiled = None if compiled_for is None else compiled_module(self.network, name, compiled_for)
         return StaticNetwork(self.network, specification, self.state, surrounded, compiled)
 
     def _settings(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import os
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, TypeVar, cast  # noqa: UP035  (TorchScript reads these)
@@ -120,9 +121,8 @@ class OwnProgram:
         module = program.module()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
-        # Without a reference to this object, which would keep it for ever.
         run = functools.partial(_run_program, module, self.names if takes_dictionary else None)
-        self.scripted = torch.jit.script(_FromProgram(python_functions.register(run, self), self.names))
+        self.scripted = torch.jit.script(_FromProgram(python_functions.register(run), self.names))
 
     def checksum(self) -> str:
         """Return the SHA-256 of code and numbers."""
@@ -186,7 +186,10 @@ def read_archive(archive: bytes, source: str) -> OwnModule:
     try:
         if _is_torchscript(archive):
             return torch.jit.load(io.BytesIO(archive), map_location="cpu")
-        return torch.export.load(io.BytesIO(archive))
+        with warnings.catch_warnings():
+            # torch reads its own archive through a buffer that it does not write to.
+            warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+            return torch.export.load(io.BytesIO(archive))
     # What is wrong with a file shows in many ways.
     except Exception as error:
         raise PotentialError(

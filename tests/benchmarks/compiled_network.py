@@ -12,6 +12,7 @@ p-xylene, 23,817 atoms, and compares with mechanical embedding without compiled 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def networks(sizes: list[int], rounds: int) -> None:
         start = sum(os.times()[:4])  # with those of the compiler
         compile_network(network, "surrounded")
         seconds = sum(os.times()[:4]) - start
-        part = compiled_module(network, "surrounded", network)
+        part = compiled_module(network, "surrounded")
         assert part is not None
         models = [RecordedNetwork(network, ["surrounded"], found).eval() for found in (None, {"surrounded": part})]
         kept = network.near.select(inputs["positions"], inputs["near_positions"])
@@ -76,8 +77,8 @@ def networks(sizes: list[int], rounds: int) -> None:
         calls: Calls = {}
         for name, model in zip(("recorded", "compiled"), models, strict=True):
             listed, whole = torch.jit.script(model.surrounded), torch.jit.script(model)
-            calls[name] = lambda call=listed: _without_graph(call, given)
-            calls[f"{name} model"] = lambda call=whole: torch.autograd.grad([call(inputs)["energy"]], leaves)
+            calls[name] = functools.partial(_without_graph, listed, given)
+            calls[f"{name} model"] = functools.partial(_gradient, whole, inputs, leaves)
         results = [_without_graph(model.surrounded, given) for model in models]
         worst = max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(*results, strict=True))
         found = measure(calls, rounds)
@@ -96,6 +97,10 @@ def networks(sizes: list[int], rounds: int) -> None:
 def _without_graph(call: Callable[..., object], given: tuple[torch.Tensor, ...]) -> object:
     with torch.no_grad():
         return call(*given)
+
+
+def _gradient(call: Callable[..., dict[str, torch.Tensor]], inputs: object, leaves: list[torch.Tensor]) -> object:
+    return torch.autograd.grad([call(inputs)["energy"]], leaves)
 
 
 def whole_system(rounds: int) -> None:
