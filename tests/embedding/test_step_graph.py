@@ -14,11 +14,25 @@ from qmmlmm.embedding.torch_term import TorchTerm
 from qmmlmm.errors import EvaluationError, HamiltonianError
 from qmmlmm.geometry import Geometry
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from tests.quick_torch import quick_torch
 from tests.toy_systems import chains_among_ions
+
+# Without its profiling executor TorchScript leaves energies made under no_grad in the graph.
+pytestmark = [
+    pytest.mark.usefixtures("without_profiling"),
+    pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar"),
+]
 
 SAME_NUMBERS = 1e-9  # relative; the same sums in another order, in double precision
 SITE = (0, 1, 2, 3, 4, 5)
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+
+
+@pytest.fixture(scope="module")
+def without_profiling():
+    """The network runs a few times alone."""
+    with quick_torch():
+        yield
 
 
 class FakeRecorder(GraphRecorder):
@@ -67,7 +81,7 @@ def test_the_callers_positions_are_not_those_that_are_recorded():
 
 
 @pytest.fixture(scope="module")
-def potential():
+def potential(without_profiling):
     torch.manual_seed(3)
     settings = ResponseSettings(
         features=4, layers=1, near_cutoff=4.5, near_functions=2, tensor_features=0, near_features=0
@@ -106,7 +120,7 @@ def test_a_term_records_once_and_follows_positions_and_box(potential):
     static.recorder = recorder = FakeRecorder()
     rng = np.random.default_rng(1)
     # Enough from the beginning, so that nothing grows.
-    static.capacity = Capacity(1024, 512, (3, 3, 3))
+    static.capacity = Capacity(1024, 512, (2, 2, 2))
     for scale in (1.0, 1.0, 1.03, 0.98):
         moved = case.positions + 0.005 * rng.standard_normal(case.positions.shape)
         geometry = Geometry(scale * moved, scale * case.box)
