@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 import subprocess
 import tempfile
 from importlib import resources
@@ -28,8 +27,6 @@ PART = "mesh-kernel"
 
 # Sums in another order are allowed; NaN and infinity keep their meaning.
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math")
-
-_log = logging.getLogger(__name__)
 
 
 def compile_mesh_kernel(output: Path | None = None) -> Path:
@@ -58,7 +55,6 @@ def compile_mesh_kernel(output: Path | None = None) -> Path:
         content = library.read_bytes()
     path = write_compiled(_key(), content, output)
     unavailable_because.cache_clear()
-    _library.cache_clear()
     return path
 
 
@@ -67,14 +63,19 @@ def unavailable_because() -> str:
     """Return the reason why the mesh is not compiled, or an empty text if it is."""
     found = find_compiled(_key())
     if found.content is None:
-        _log.debug("the mesh is not compiled: %s", found.reason)
-    return found.reason
+        return found.reason
+    try:
+        _loaded["library"] = _load(found.content)
+    except OSError as error:
+        return f"the compiled mesh cannot be loaded: {error}"
+    return ""
 
 
-@functools.cache
-def _library() -> ctypes.CDLL:
-    content = find_compiled(_key()).content
-    assert content is not None, "asked for without unavailable_because"
+# Loaded by `unavailable_because`.
+_loaded: dict[str, ctypes.CDLL] = {}
+
+
+def _load(content: bytes) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:  # the code that was checked, and not a file that may change
         path = Path(folder) / "mesh_kernel.so"
         path.write_bytes(content)
@@ -86,7 +87,7 @@ def _spread(mesh: Tensor, start: Tensor, splines: Tensor, charges: Tensor, ny: i
     splines, charges, start = splines.contiguous(), charges.contiguous(), start.contiguous()
     _check(mesh, splines, charges)
     n = len(start)
-    function = _library()[f"spread_{_name(mesh)}"]
+    function = _loaded["library"][f"spread_{_name(mesh)}"]
     function(*map(ctypes.c_int64, (n, ny, nz)), _at(start), _at(splines), ctypes.c_int64(n), _at(charges), _at(mesh))
 
 
@@ -96,7 +97,7 @@ def _gather(mesh: Tensor, start: Tensor, splines: Tensor, ny: int, nz: int) -> T
     n = len(start)
     found = torch.empty(4, n, dtype=mesh.dtype)
     _check(mesh, splines, found)
-    function = _library()[f"gather_{_name(mesh)}"]
+    function = _loaded["library"][f"gather_{_name(mesh)}"]
     length = ctypes.c_int64(n)
     function(length, *map(ctypes.c_int64, (ny, nz)), _at(start), _at(splines), length, _at(mesh), _at(found), length)
     return found

@@ -26,6 +26,9 @@ from qmmlmm.embedding.torch_errors import check_positions, original_error, raise
 from qmmlmm.geometry import Geometry
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
 
+NOT_ASKED = "not asked for: ml_compiled=False, or ml_backend='torchforce', which calls nothing compiled"
+"""Why nothing of a term is compiled, if it was made so."""
+
 _log = logging.getLogger(__name__)
 
 MeshPrecision = Literal["double", "mixed"]
@@ -236,7 +239,7 @@ class TorchTerm(RegionTerm):
         if self._surrounded and self.layout.periodic:
             found["mesh"] = mesh_kernel.unavailable_because()
         if not self.compiled:
-            found = dict.fromkeys(found, "ml_compiled=False")
+            found = dict.fromkeys(found, NOT_ASKED)
         elif self._given_model is not None:
             found["network"] = "another module was given"
         return found

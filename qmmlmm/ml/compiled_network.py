@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 import io
+import logging
 import os
 import sys
 import tempfile
@@ -31,6 +32,8 @@ from qmmlmm.ml.response_network import ResponseNetwork
 AGREEMENT = {torch.float64: 1e-10, torch.float32: 1e-4}
 """Largest difference of a compiled result from the list's, relative to the largest value: sums in another order.
 Above it, nothing is written."""
+
+_log = logging.getLogger(__name__)
 
 Compiled = Callable[[tuple[Tensor, ...]], list[Tensor]]
 
@@ -120,7 +123,12 @@ def compiled_module(network: ResponseNetwork, name: OperationsName, device: str 
     content = find_network(network, name, device).content
     if content is None:
         return None
-    key = python_functions.register(_on_contiguous(load_compiled(content)))
+    try:
+        function = load_compiled(content)
+    except PotentialError as error:
+        _log.warning("%s; the network is evaluated without it", error)
+        return None
+    key = python_functions.register(_on_contiguous(function))
     return _CompiledSurrounded(key) if name.endswith("surrounded") else _CompiledAlone(key)
 
 

@@ -185,6 +185,8 @@ class MLPotential(ModulePotential):
         if (names, compiled) not in self._recorded:
             found = {name: compiled_module(self.network, name) for name in names if compiled}
             usable = {name: module for name, module in found.items() if module is not None}
+            if compiled and not usable:
+                return self._of_operations(names)
             self._recorded[names, compiled] = scripted(RecordedNetwork(self.network, names, usable))
         return self._recorded[names, compiled]
 

@@ -11,8 +11,9 @@ import torch
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding import mesh_kernel
+from qmmlmm.embedding.compiled_cache import write_compiled
 from qmmlmm.embedding.mesh import CHUNK, EwaldMesh
-from qmmlmm.embedding.torch_term import TorchTerm
+from qmmlmm.embedding.torch_term import NOT_ASKED, TorchTerm
 from qmmlmm.errors import PotentialError
 from qmmlmm.geometry import Geometry
 from tests.contexts import system_energy_and_forces
@@ -107,6 +108,12 @@ def test_a_compiler_that_fails_is_an_error(nothing_compiled, monkeypatch):
         mesh_kernel.compile_mesh_kernel()
 
 
+@needs_compiler
+def test_a_library_that_cannot_be_loaded_is_not_used(nothing_compiled):
+    write_compiled(mesh_kernel._key(), b"no library")
+    assert mesh_kernel.unavailable_because().startswith("the compiled mesh cannot be loaded")
+
+
 def test_torchscript_without_compiled_loops_does_not_know_of_them():
     mesh = torch.jit.script(EwaldMesh(0.35, GRID))
     for name in ("spread_located", "gather_located"):
@@ -134,7 +141,7 @@ def test_a_system_uses_the_compiled_mesh_and_has_the_same_forces(precision, monk
         mixed = create_mixed_system(case.topology, case.system, hamiltonian, **options)
         found.append(system_energy_and_forces(mixed.system, case.positions))
         reason = mixed.describe()["terms"][0]["compiled"]["mesh"]
-        assert reason == ("yes" if compiled else "ml_compiled=False")
+        assert reason == ("yes" if compiled else NOT_ASKED)
     tolerance = ROUND_OFF[torch.float32 if precision == "mixed" else torch.float64]
     assert found[0][0] == pytest.approx(found[1][0], rel=tolerance)
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=0, atol=tolerance * np.abs(found[1][1]).max())

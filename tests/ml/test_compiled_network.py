@@ -173,9 +173,13 @@ def test_what_cannot_be_compiled_is_an_error(cache, monkeypatch):
         compile_network(tiny().network, "alone")
 
 
-def test_a_damaged_program_is_an_error():
+def test_a_program_that_cannot_be_loaded_is_left_out_with_a_warning_in_the_log(cache, caplog):
     with pytest.raises(PotentialError, match="a compiled network cannot be loaded"):
         load_compiled(b"nothing of the kind")
+    model = tiny().network
+    write_compiled(network_key(model, "alone", "cpu"), b"nothing of the kind")
+    assert compiled_network.compiled_module(model, "alone") is None
+    assert "the network is evaluated without it" in caplog.text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
