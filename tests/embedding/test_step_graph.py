@@ -128,6 +128,7 @@ def test_a_term_records_once_and_follows_positions_and_box(potential):
     assert (recorder.recordings, recorder.replays) == (1, 4)
 
 
+@pytest.mark.slow
 def test_a_term_records_again_when_a_capacity_grows(potential, monkeypatch):
     monkeypatch.setattr("qmmlmm.embedding.static_field.STEP", 4)
     case, ordinary, static = term_of(potential, graph=True)
@@ -141,6 +142,7 @@ def test_a_term_records_again_when_a_capacity_grows(potential, monkeypatch):
     assert recorder.recordings == grown
 
 
+@pytest.mark.slow
 def test_forces_that_were_returned_do_not_change_with_the_next_step(potential):
     case, _, static = term_of(potential, graph=True)
     static.recorder = FakeRecorder()
@@ -150,7 +152,7 @@ def test_forces_that_were_returned_do_not_change_with_the_next_step(potential):
     np.testing.assert_array_equal(forces, kept)
 
 
-@pytest.mark.parametrize("shape", ["triclinic", None])
+@pytest.mark.parametrize("shape", ["triclinic", pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("graph", [False, True])
 def test_mechanical_terms_have_static_steps(potential, shape, graph):
     case, ordinary, static = term_of(potential, shape, "mechanical", graph=graph)

@@ -71,7 +71,12 @@ def in_system(potential, embedding, **options):
 
 @pytest.mark.parametrize(
     ("form", "embedding"),
-    [("positions", "mechanical"), ("field", "electrostatic"), ("field", "mechanical"), ("inputs", "electrostatic")],
+    [
+        ("field", "electrostatic"),
+        pytest.param("positions", "mechanical", marks=pytest.mark.slow),
+        pytest.param("field", "mechanical", marks=pytest.mark.slow),
+        pytest.param("inputs", "electrostatic", marks=pytest.mark.slow),
+    ],
 )
 def test_an_exported_program_has_the_forces_of_its_module_and_runs_in_python(form, embedding):
     module, program = exported(form)
@@ -82,6 +87,7 @@ def test_an_exported_program_has_the_forces_of_its_module_and_runs_in_python(for
     np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=SAME_NUMBERS * np.abs(expected[1]).max())
 
 
+@pytest.mark.slow
 def test_an_exported_program_obeys_the_contract_of_a_potential():
     _, program = exported("field")
     water = [[0.0, 0.0, 0.0], [0.096, 0.0, 0.0], [-0.024, 0.093, 0.0]]
@@ -89,7 +95,9 @@ def test_an_exported_program_obeys_the_contract_of_a_potential():
     check_potential(potential, [8, 1, 1], water)
 
 
-@pytest.mark.parametrize("form", MODULES)
+@pytest.mark.parametrize(
+    "form", ["field", *(pytest.param(name, marks=pytest.mark.slow) for name in ("positions", "inputs"))]
+)
 def test_files_of_programs_are_read_with_trust(tmp_path, form):
     _, program = exported(form)
     potential = potential_of(program, form)
@@ -183,6 +191,7 @@ def test_a_program_does_not_run_through_torchforce():
         in_system(potential_of(program, "positions"), "mechanical", ml_backend="torchforce")
 
 
+@pytest.mark.slow
 def test_a_program_replaces_the_model_of_a_term_in_python():
     module, program = exported("positions")
     mixed, first = in_system(potential_of(Springs(0.3), "positions"), "mechanical", ml_backend="pythonforce")
