@@ -6,15 +6,15 @@ of one network with its weights, one version of torch and of this package, and o
 
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
-import contextlib
 import copy
 import functools
+import importlib
 import io
 import logging
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Tuple  # noqa: UP035  (TorchScript reads it)
 
@@ -173,7 +173,8 @@ def _compile(operations: torch.fx.GraphModule, examples: tuple[Tensor, ...]) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "network.pt2")
         try:
-            with torch.no_grad(), _any_distutils():
+            _import_setuptools()
+            with torch.no_grad():
                 program = torch.export.export(operations, examples)
                 # One thread always: the tensors are small, and results do not depend on the number of threads.
                 torch._inductor.aoti_compile_and_package(
@@ -184,18 +185,23 @@ def _compile(operations: torch.fx.GraphModule, examples: tuple[Tensor, ...]) -> 
         return Path(path).read_bytes()
 
 
-@contextlib.contextmanager
-def _any_distutils() -> Iterator[None]:
-    """Let setuptools be imported, as torch does to compile, after distutils of Python 3.11, as others do."""
-    name = "SETUPTOOLS_USE_DISTUTILS"
-    if name in os.environ or "distutils" not in sys.modules or "setuptools" in sys.modules:
-        yield
-        return
-    os.environ[name] = "stdlib"
+def _import_setuptools() -> None:
+    """Import setuptools, as torch does to compile, also where it does not get its own distutils.
+
+    With Python 3.11 its import fails with an AssertionError if another package left distutils of Python in its place.
+    """
     try:
-        yield
-    finally:
-        del os.environ[name]
+        importlib.import_module("setuptools")
+    except ImportError:  # torch says so if it needs it
+        return
+    except AssertionError:
+        os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                importlib.import_module("setuptools")
+        finally:
+            del os.environ["SETUPTOOLS_USE_DISTUTILS"]
 
 
 def _on_device(network: ResponseNetwork, device: str) -> ResponseNetwork:

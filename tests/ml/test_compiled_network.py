@@ -21,12 +21,6 @@ from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from tests.ml.networks import network, network_inputs
 from tests.toy_systems import molecule_among_ions
 
-# Without its profiling executor TorchScript leaves energies made under no_grad in the graph.
-pytestmark = [
-    pytest.mark.usefixtures("without_profiling"),
-    pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar"),
-]
-
 SAME_NUMBERS = 1e-10  # relative to the largest value, float64; what compile_network promises
 TINY = ResponseSettings(features=4, layers=1, radial_functions=4, near_cutoff=4.5, near_functions=2)
 # As few operations as possible, for tests of what is called and not of its numbers.
@@ -40,6 +34,11 @@ TINY_NUMBERS = [1, 8, 1]
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("QMMLMM_CACHE", str(tmp_path / "cache"))
 
+
+# Not where torch.export is called, which needs what `quick_torch` leaves out.
+quick = pytest.mark.usefixtures("without_profiling")
+# Without its profiling executor TorchScript leaves energies made under no_grad in the graph.
+scalar = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
 
 LISTS = {}
 
@@ -116,6 +115,8 @@ def test_what_was_compiled_for_another_version_or_processor_is_not_used(cache, m
     assert find_network(potential.network, "alone").content is None
 
 
+@quick
+@scalar
 def test_a_term_uses_what_is_compiled_and_says_so(stand_in):
     potential = tiny()
     case, mixed = layout_of(potential)
@@ -139,6 +140,8 @@ def test_a_term_uses_what_is_compiled_and_says_so(stand_in):
     assert "makes one" in mixed.describe()["terms"][0]["compiled"]["network"]
 
 
+@quick
+@scalar
 @pytest.mark.slow
 def test_committee_and_interaction_of_a_term_with_a_compiled_network_are_the_same(stand_in):
     potential = tiny(members=2)
@@ -202,6 +205,8 @@ def test_a_module_of_ones_own_says_that_it_is_not_compiled():
     assert "only networks of qmmlmm train" in potential.not_compiled_because(False)
 
 
+@quick
+@scalar
 def test_only_what_a_term_needs_is_recorded(monkeypatch):
     recorded = []
 

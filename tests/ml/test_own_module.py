@@ -19,12 +19,6 @@ from tests.contexts import system_energy_and_forces
 from tests.toy_potentials import Springs, SpringsInField
 from tests.toy_systems import molecule_among_ions
 
-# Without its profiling executor TorchScript leaves energies made under no_grad in the graph.
-pytestmark = [
-    pytest.mark.usefixtures("without_profiling"),
-    pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar"),
-]
-
 SAME_NUMBERS = 1e-12  # relative; the same operations by another caller
 BOTH = ["mechanical", "electrostatic"]
 
