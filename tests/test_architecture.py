@@ -43,8 +43,8 @@ BELOW["commands"] = set(BELOW)
 USERS = {
     "pyscf": {"qm"},
     "tblite": {"xtb"},
-    # Foreign functions: the container of tblite.
-    "ctypes": {"xtb"},
+    # Foreign functions: the container of tblite, and the compiled mesh.
+    "ctypes": {"xtb", "embedding"},
     "cffi": set(),
     "torch": {"embedding", "ml", "mm", "qm", "xtb", "learning", "commands"},
     "openmmtorch": {"mm"},
@@ -74,6 +74,7 @@ LONG_CLASSES = {
     "EwaldMesh": "TorchScript: methods that share buffers are on one module",
     "SurroundingsField": "TorchScript: methods that share buffers are on one module",
     "ResponseNetwork": "TorchScript: methods that share weights are on one module",
+    "MLPotential": "a docstring with the contract of modules; networks, own modules and files have their own modules",
     "_Search": "a parser: one method for each rule of the language of selections",
     "MultipleTimeStepIntegrator": "a docstring with equations; slow terms and isokinetic particles are elsewhere",
     "MixedSystem": "docstrings of what a user asks it; terms, energies and times have their own modules",

@@ -11,7 +11,7 @@ order follow OpenMM, so that the same splitting and grid give OpenMM's reciproca
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from qmmlmm.embedding.bsplines import (
     splines_of,
     spread_chunk,
 )
+from qmmlmm.embedding.mesh_kernel import ORDER, unavailable_because
+from qmmlmm.embedding.mesh_transform import MeshTransform
+from qmmlmm.errors import PotentialError
 
 SPLINE_ORDER = 5
 """OpenMM's order of B-splines."""
@@ -46,22 +49,6 @@ PATCH_STEP = 4
 
 PATCH_SHARE = 4
 """A convolution on a part of the mesh is worthwhile below this fraction of the mesh."""
-
-DENSE_TRANSFORM = 256
-"""Mesh sizes up to this one with a prime factor above 13 are transformed by a matrix, which is faster than an FFT."""
-
-
-def _needs_matrix(size: int) -> bool:
-    rest = size
-    for factor in (2, 3, 5, 7, 11, 13):
-        while rest % factor == 0:
-            rest //= factor
-    return rest > 1 and size <= DENSE_TRANSFORM
-
-
-def _interleaved(matrix: np.ndarray) -> np.ndarray:
-    """Return real and imaginary parts alternating along the last axis, as torch stores complex numbers."""
-    return np.stack([matrix.real, matrix.imag], axis=-1).reshape(len(matrix), -1)
 
 
 class Stencil(NamedTuple):
@@ -127,6 +114,14 @@ class EwaldMesh(torch.nn.Module):
         Order of the B-splines.
     dtype : torch.dtype
         Type of the mesh, the splines and the results. Positions and box are always float64.
+    compiled : bool
+        Whether many points are spread and gathered by the compiled loops of `qmmlmm.embedding.mesh_kernel`, on the CPU
+        and in this process alone.
+
+    Raises
+    ------
+    PotentialError
+        If there are no compiled loops, or they are for another order.
 
     Notes
     -----
@@ -153,14 +148,12 @@ class EwaldMesh(torch.nn.Module):
     padding_x: Tensor
     padding_y: Tensor
     padding_z: Tensor
-    transform_x: Tensor
-    transform_y: Tensor
-    transform_z: Tensor
-    back_z: Tensor
     cached_box: Tensor
     cached_inverse: Tensor
     cached_influence: Tensor
     patch_kernel: Tensor
+    # TorchScript leaves out the branch that is not taken, which other processes could not read.
+    compiled: Final[bool]
 
     def __init__(
         self,
@@ -168,8 +161,12 @@ class EwaldMesh(torch.nn.Module):
         grid: tuple[int, int, int],
         order: int = SPLINE_ORDER,
         dtype: torch.dtype = torch.float64,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
+        if compiled and (order != ORDER or unavailable_because()):
+            raise PotentialError(f"the mesh is not compiled for order {order}; {unavailable_because()}")
+        self.compiled = compiled
         self.splitting = float(splitting)
         self.nx, self.ny, self.nz = int(grid[0]), int(grid[1]), int(grid[2])
         self.order = int(order)
@@ -197,7 +194,7 @@ class EwaldMesh(torch.nn.Module):
         self.register_buffer("padding_x", (torch.arange(self.px) - reach) % self.nx)
         self.register_buffer("padding_y", (torch.arange(self.py) - reach) % self.ny)
         self.register_buffer("padding_z", (torch.arange(self.pz) - reach) % self.nz)
-        self._register_transforms(dtype)
+        self.transform = MeshTransform((self.nx, self.ny, self.nz), dtype)
         # The inverse of the box and the influence function are kept until the box changes.
         self.register_buffer("cached_box", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
         self.register_buffer("cached_inverse", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
@@ -205,22 +202,6 @@ class EwaldMesh(torch.nn.Module):
         # The transform of the potential of a unit charge around it, for a part of the mesh of these sizes.
         self.patch_sizes = [0, 0, 0]
         self.register_buffer("patch_kernel", torch.zeros(0, dtype=dtype).to(torch.complex64), persistent=False)
-
-    def _register_transforms(self, dtype: torch.dtype) -> None:
-        """Set up Fourier matrices for the axes with sizes at which the FFT is slow."""
-        self.by_matrix = any(_needs_matrix(size) for size in (self.nx, self.ny, self.nz))
-        for name, size in (("transform_x", self.nx), ("transform_y", self.ny)):
-            phases = np.exp(-2j * np.pi * (np.outer(np.arange(size), np.arange(size)) % size) / size)
-            matrix = torch.tensor(phases if _needs_matrix(size) else np.zeros((0, 0)))
-            self.register_buffer(name, matrix.to(torch.complex64 if dtype == torch.float32 else torch.complex128))
-        half = self.nz // 2 + 1
-        phases = np.exp(-2j * np.pi * (np.outer(np.arange(self.nz), np.arange(half)) % self.nz) / self.nz)
-        twice = np.where((np.arange(half) == 0) | (2 * np.arange(half) == self.nz), 1.0, 2.0)
-        needed = _needs_matrix(self.nz)
-        forward = _interleaved(phases) if needed else np.zeros((0, 0))
-        backward = _interleaved(phases * twice).T if needed else np.zeros((0, 0))
-        self.register_buffer("transform_z", torch.tensor(forward, dtype=dtype))
-        self.register_buffer("back_z", torch.tensor(np.ascontiguousarray(backward), dtype=dtype))
 
     @torch.jit.export
     def inverse(self, box: Tensor) -> Tensor:
@@ -397,8 +378,13 @@ class EwaldMesh(torch.nn.Module):
         mesh = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=q.dtype, device=q.device)
         for begin in range(0, start.shape[0], self.chunk):
             end = min(begin + self.chunk, start.shape[0])
-            dipole = d[:, begin:end] if d.shape[1] > 0 else d
-            spread_chunk(self.polynomials, mesh, sizes, start[begin:end], places[..., begin:end], q[begin:end], dipole)
+            some, at = start[begin:end], places[..., begin:end]
+            if self.compiled and d.shape[1] == 0:
+                splines = splines_of(self.polynomials, at, 1)
+                torch.ops.qmmlmm.spread(mesh, some, splines, q[begin:end], sizes[1], sizes[2])
+            else:
+                dipole = d[:, begin:end] if d.shape[1] > 0 else d
+                spread_chunk(self.polynomials, mesh, sizes, some, at, q[begin:end], dipole)
         return self._fold(mesh.view(sizes), rows_x, rows_y, rows_z)
 
     def _spread_few(self, start: Tensor, places: Tensor, q: Tensor, d: Tensor) -> Tensor:
@@ -429,45 +415,11 @@ class EwaldMesh(torch.nn.Module):
         x = torch.zeros(self.nx, self.ny, self.nz, dtype=padded.dtype, device=padded.device)
         return x.index_add_(0, rows_x, y)
 
-    def _transform(self, mesh: Tensor) -> Tensor:
-        if not self.by_matrix:
-            return torch.fft.rfftn(mesh)
-        if self.transform_z.shape[0] > 0:
-            half = self.nz // 2 + 1
-            result = torch.view_as_complex(torch.matmul(mesh, self.transform_z).view(self.nx, self.ny, half, 2))
-        else:
-            result = torch.fft.rfft(mesh)
-        if self.transform_y.shape[0] > 0:
-            result = torch.matmul(self.transform_y, result)
-        else:
-            result = torch.fft.fft(result, dim=1)
-        if self.transform_x.shape[0] > 0:
-            return torch.matmul(self.transform_x, result.reshape(self.nx, -1)).view(result.shape)
-        return torch.fft.fft(result, dim=0)
-
-    def _transform_back(self, transformed: Tensor) -> Tensor:
-        if not self.by_matrix:
-            return torch.fft.irfftn(transformed, s=[self.nx, self.ny, self.nz], norm="forward")
-        result = transformed
-        if self.transform_x.shape[0] > 0:
-            back = torch.matmul(torch.conj(self.transform_x).resolve_conj(), result.reshape(self.nx, -1))
-            result = back.view(result.shape)
-        else:
-            result = torch.fft.ifft(result, dim=0, norm="forward")
-        if self.transform_y.shape[0] > 0:
-            result = torch.matmul(torch.conj(self.transform_y).resolve_conj(), result)
-        else:
-            result = torch.fft.ifft(result, dim=1, norm="forward")
-        if self.transform_z.shape[0] > 0:
-            pairs = torch.view_as_real(result.contiguous()).view(self.nx, self.ny, -1)
-            return torch.matmul(pairs, self.back_z)
-        return torch.fft.irfft(result, n=self.nz, norm="forward")
-
     @torch.jit.export
     def convolve(self, mesh: Tensor, box: Tensor) -> Tensor:
         """Return the potential on the mesh of charges on the mesh, hartree/e."""
-        transformed = self._transform(mesh)
-        return self._transform_back(transformed * self.influence(box))
+        transformed = self.transform(mesh)
+        return self.transform.back(transformed * self.influence(box))
 
     @torch.jit.export
     def gather(self, potential: Tensor, points: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -522,7 +474,12 @@ class EwaldMesh(torch.nn.Module):
         found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
         for begin in range(0, start.shape[0], self.chunk):
             end = min(begin + self.chunk, start.shape[0])
-            gather_chunk(self.polynomials, flat, sizes, start[begin:end], places[..., begin:end], found[:, begin:end])
+            some, at = start[begin:end], places[..., begin:end]
+            if self.compiled:
+                splines = splines_of(self.polynomials, at, 1)
+                found[:, begin:end] = torch.ops.qmmlmm.gather(flat, some, splines, sizes[1], sizes[2])
+            else:
+                gather_chunk(self.polynomials, flat, sizes, some, at, found[:, begin:end])
         return found
 
     def _gather_few(self, potential: Tensor, start: Tensor, places: Tensor) -> Tensor:
@@ -641,7 +598,7 @@ class EwaldMesh(torch.nn.Module):
         if sizes == self.patch_sizes:
             return
         influence = self.cached_influence
-        unit = self._transform_back(torch.complex(influence, torch.zeros_like(influence)))
+        unit = self.transform.back(torch.complex(influence, torch.zeros_like(influence)))
         whole = [self.nx, self.ny, self.nz]
         for axis in range(3):
             size = sizes[axis]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.embedding.chain_rule import site_gradient
-from qmmlmm.embedding.static_field import Capacity, StaticField
+from qmmlmm.embedding.static_field import Capacity, StaticField, StaticGeometry
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR
 
 
@@ -65,8 +65,8 @@ class StaticModel(torch.nn.Module):
         """
 
 
-class StaticStep(torch.nn.Module):
-    """An embedded term as `qmmlmm.embedding.torch_term.EmbeddedTermModule`, whose operations are always the same.
+class AnyStaticStep(torch.nn.Module):
+    """A term whose operations are always the same, for a box that `set_box` gives.
 
     It asks the host for nothing, and no shape depends on the geometry, so that a GPU can record and replay it. It has
     not run on a GPU yet.
@@ -74,21 +74,14 @@ class StaticStep(torch.nn.Module):
     Parameters
     ----------
     layout : TermLayout
-        Layout with surroundings.
     model : StaticModel
-    capacity : Capacity
-    mesh_dtype : torch.dtype
     """
 
     box: Tensor
 
-    def __init__(
-        self, layout: TermLayout, model: StaticModel, capacity: Capacity, mesh_dtype: torch.dtype = torch.float64
-    ) -> None:
+    def __init__(self, layout: TermLayout, model: StaticModel) -> None:
         super().__init__()
         self.model = model
-        self.capacity = capacity
-        self.field = StaticField(layout, capacity, mesh_dtype)
         self.energy_unit = layout.coefficient * HARTREE_IN_KJ_PER_MOL
         self.force_unit = -layout.coefficient * FORCE_AU_IN_OPENMM
         self.register_buffer("box", torch.zeros(3, 3, dtype=torch.float64), persistent=False)
@@ -97,9 +90,13 @@ class StaticStep(torch.nn.Module):
     def set_box(self, box: Tensor) -> None:
         """Compute what depends only on the box, (3, 3) nm. Tensors keep their places in memory."""
         self.box.copy_(box * NM_IN_BOHR)
-        self.field.set_box(self.box)
+        self._follow_box()
 
-    @torch.no_grad()
+    @abstractmethod
+    def _follow_box(self) -> None:
+        """Compute what depends only on `box`."""
+
+    @abstractmethod
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return energy, forces and what the host has to know to believe them.
 
@@ -116,6 +113,62 @@ class StaticStep(torch.nn.Module):
             of the region, see `StaticField` and `StaticGeometry`. Energy and forces are wrong if a number is larger
             than its capacity, or the width is one or more.
         """
+
+
+class MechanicalStaticStep(AnyStaticStep):
+    """A term without surroundings, as `qmmlmm.embedding.torch_term.MechanicalTermModule`.
+
+    Parameters
+    ----------
+    layout : TermLayout
+    model : StaticModel
+    """
+
+    def __init__(self, layout: TermLayout, model: StaticModel) -> None:
+        super().__init__(layout, model)
+        self.geometry = StaticGeometry(layout)
+
+    def _follow_box(self) -> None:
+        self.geometry.set_box(self.box)
+
+    @torch.no_grad()
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return energy, forces and status, see `AnyStaticStep.forward`."""
+        positions = positions * NM_IN_BOHR
+        box = self.box if self.geometry.periodic else None
+        sites = self.geometry.sites(positions, box)
+        nothing, nowhere = torch.zeros_like(sites[:, 0]), torch.zeros_like(sites)
+        found = self.model.evaluate(sites, nothing, nowhere, nowhere[:0], nothing[:0], 0)
+        total = self.geometry.collect(found.by_position, nowhere[:0], positions, box)
+        status = torch.cat([positions.new_zeros(5), self.geometry.width.reshape(1)])
+        return found.energy * self.energy_unit, total * self.force_unit, status
+
+
+class StaticStep(AnyStaticStep):
+    """An embedded term, as `qmmlmm.embedding.torch_term.EmbeddedTermModule`.
+
+    Parameters
+    ----------
+    layout : TermLayout
+        Layout with surroundings.
+    model : StaticModel
+    capacity : Capacity
+    mesh_dtype : torch.dtype
+    """
+
+    def __init__(
+        self, layout: TermLayout, model: StaticModel, capacity: Capacity, mesh_dtype: torch.dtype = torch.float64
+    ) -> None:
+        super().__init__(layout, model)
+        self.capacity = capacity
+        self.field = StaticField(layout, capacity, mesh_dtype)
+
+    def _follow_box(self) -> None:
+        self.field.set_box(self.box)
+
+    @torch.no_grad()
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return energy, forces and status, see `AnyStaticStep.forward`."""
         positions = positions * NM_IN_BOHR
         field = self.field
         box = self.box if field.periodic else None

@@ -139,6 +139,8 @@ class SurroundingsField(torch.nn.Module):
         Type of the mesh for the long-range part; everything else is float64.
     order : int
         Order of the mesh's B-splines.
+    compiled : bool
+        Whether the mesh is that of `qmmlmm.embedding.mesh_kernel`.
     """
 
     charges: Tensor
@@ -150,7 +152,13 @@ class SurroundingsField(torch.nn.Module):
     reference_sources: Tensor
     active: Tensor
 
-    def __init__(self, layout: TermLayout, mesh_dtype: torch.dtype = torch.float64, order: int = SPLINE_ORDER) -> None:
+    def __init__(
+        self,
+        layout: TermLayout,
+        mesh_dtype: torch.dtype = torch.float64,
+        order: int = SPLINE_ORDER,
+        compiled: bool = False,
+    ) -> None:
         super().__init__()
         assert layout.surroundings is not None
         surroundings = layout.surroundings
@@ -191,6 +199,7 @@ class SurroundingsField(torch.nn.Module):
             surroundings.grid if self.periodic else (8, 8, 8),
             order,
             mesh_dtype,
+            compiled,
         )
 
     @torch.jit.export

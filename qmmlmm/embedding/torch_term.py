@@ -4,6 +4,7 @@
 
 import functools
 import io
+import logging
 from typing import Dict, Literal, Tuple  # noqa: UP035  (TorchScript reads these)
 
 import numpy as np
@@ -11,17 +12,24 @@ import torch
 from torch import Tensor
 
 from qmmlmm.coupling.layout import TermLayout
-from qmmlmm.coupling.potential import Evaluation, RegionPotential
+from qmmlmm.coupling.potential import Evaluation
+from qmmlmm.embedding import mesh_kernel
 from qmmlmm.embedding.chain_rule import site_gradient
 from qmmlmm.embedding.committee import CommitteeSpread
 from qmmlmm.embedding.interaction import RegionInteraction
 from qmmlmm.embedding.model_inputs import ModelInputs
+from qmmlmm.embedding.module_potential import ModulePotential
 from qmmlmm.embedding.region_geometry import RegionGeometry, tensors_of
 from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.embedding.surroundings_field import SurroundingsField
 from qmmlmm.embedding.torch_errors import check_positions, original_error, raise_error
 from qmmlmm.geometry import Geometry
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, NM_IN_BOHR, FloatArray
+
+NOT_ASKED = "not asked for: ml_compiled=False, or ml_backend='torchforce', which calls nothing compiled"
+"""Why nothing of a term is compiled, if it was made so."""
+
+_log = logging.getLogger(__name__)
 
 MeshPrecision = Literal["double", "mixed"]
 """Precision of a term with electrostatic embedding: "mixed" is single precision on the mesh and double elsewhere."""
@@ -105,6 +113,8 @@ class EmbeddedTermModule(_TermModule):
     precision : {"double", "mixed"}
     state : int
         Electronic state.
+    compiled_mesh : bool
+        Whether the mesh is that of `qmmlmm.embedding.mesh_kernel`; TorchForce cannot call it.
 
     Notes
     -----
@@ -119,9 +129,11 @@ class EmbeddedTermModule(_TermModule):
         model: torch.jit.ScriptModule,
         precision: MeshPrecision = "double",
         state: int = 0,
+        compiled_mesh: bool = False,
     ) -> None:
         super().__init__(layout, model, state)
-        self.field = SurroundingsField(layout, torch.float32 if precision == "mixed" else torch.float64)
+        mesh_dtype = torch.float32 if precision == "mixed" else torch.float64
+        self.field = SurroundingsField(layout, mesh_dtype, compiled=compiled_mesh)
 
     def forward(self, positions: Tensor, box: Tensor | None = None) -> Tuple[Tensor, Tensor]:  # noqa: UP006
         """Return energy and forces in OpenMM's units, as `MechanicalTermModule.forward`."""
@@ -177,13 +189,17 @@ class EmbeddedTermModule(_TermModule):
 
 
 def script_term(
-    layout: TermLayout, model: torch.jit.ScriptModule, precision: MeshPrecision = "double", state: int = 0
+    layout: TermLayout,
+    model: torch.jit.ScriptModule,
+    precision: MeshPrecision = "double",
+    state: int = 0,
+    compiled_mesh: bool = False,
 ) -> torch.jit.ScriptModule:
     """Return a term as TorchScript, in evaluation mode; it is called as `MechanicalTermModule.forward`."""
     if layout.surroundings is None:
         module: torch.nn.Module = MechanicalTermModule(layout, model, state)
     else:
-        module = EmbeddedTermModule(layout, model, precision, state)
+        module = EmbeddedTermModule(layout, model, precision, state, compiled_mesh)
     return torch.jit.script(module.eval())
 
 
@@ -193,46 +209,101 @@ class TorchTerm(RegionTerm):
     Parameters
     ----------
     layout : TermLayout
-    potential : RegionPotential
-        Potential whose `Capabilities` give the electronic state.
-    model : torch.jit.ScriptModule
-        Module of the potential, which follows the contract of `qmmlmm.ml.MLPotential`.
+    potential : ModulePotential
+    model : torch.jit.ScriptModule, optional
+        Module that follows the contract of `qmmlmm.ml.MLPotential`; by default that of the potential.
     precision : {"double", "mixed"}
+    compiled : bool
+        Whether `compute` uses what `qmmlmm compile` compiled, if it is there and fits.
     """
+
+    potential: ModulePotential
 
     def __init__(
         self,
         layout: TermLayout,
-        potential: RegionPotential,
-        model: torch.jit.ScriptModule,
+        potential: ModulePotential,
+        model: torch.jit.ScriptModule | None = None,
         precision: MeshPrecision = "double",
+        compiled: bool = False,
     ) -> None:
         super().__init__(layout, potential)
-        self._model = model
+        self.compiled = compiled
+        self._given_model = model
         self._precision = precision
 
     @functools.cached_property
+    def not_compiled_because(self) -> dict[str, str]:
+        """Reasons why parts of the term are not compiled, by part; an empty text for a part that is."""
+        found = {"network": self.potential.not_compiled_because(self._surrounded)}
+        if self._surrounded and self.layout.periodic:
+            found["mesh"] = mesh_kernel.unavailable_because()
+        if not self.compiled:
+            found = dict.fromkeys(found, NOT_ASKED)
+        elif self._given_model is not None:
+            found["network"] = "another module was given"
+        return found
+
+    @property
+    def only_in_python(self) -> bool:
+        """Whether `compute` calls what TorchForce cannot."""
+        return self.potential.runs_in_python or "" in self.not_compiled_because.values()
+
+    @property
+    def _surrounded(self) -> bool:
+        return self.layout.surroundings is not None
+
+    @functools.cached_property
+    def _model(self) -> torch.jit.ScriptModule:
+        return self._given_model or self.potential.term_module(self._surrounded)
+
+    @functools.cached_property
     def module(self) -> torch.jit.ScriptModule:
-        """The term as TorchScript, in OpenMM's units."""
+        """The term as TorchScript, in OpenMM's units, with nothing compiled."""
         return script_term(self.layout, self._model, self._precision, self.potential.capabilities.state)
 
+    @functools.cached_property
+    def _running(self) -> torch.jit.ScriptModule:
+        """The term that `compute` calls."""
+        reasons = self.not_compiled_because
+        for part, reason in reasons.items():
+            if reason and self.compiled:
+                _log.info("term %r: the %s is not compiled: %s", self.name, part, reason)
+        if "" not in reasons.values():
+            return self.module
+        state = self.potential.capabilities.state
+        return script_term(self.layout, self._running_model, self._precision, state, reasons.get("mesh") == "")
+
+    @functools.cached_property
+    def _running_model(self) -> torch.jit.ScriptModule:
+        if self.not_compiled_because["network"]:
+            return self._model
+        return self.potential.term_module(self._surrounded, compiled=True)
+
     def __reduce__(self) -> tuple[object, ...]:
-        buffer = io.BytesIO()
-        torch.jit.save(self._model, buffer)
-        return (_restore_term, (self.layout, self.potential, buffer.getvalue(), self._precision))
+        archive = None
+        # The potential brings its own module along.
+        if self._given_model is not None:
+            buffer = io.BytesIO()
+            torch.jit.save(self._given_model, buffer)
+            archive = buffer.getvalue()
+        return (_restore_term, (self.layout, self.potential, archive, self._precision, self.compiled))
 
     def compute(self, geometry: Geometry) -> tuple[float, FloatArray]:
         """Return energy, kJ/mol, and forces, kJ/(mol nm), see `RegionTerm.compute`."""
         try:
             with torch.enable_grad():
-                energy, forces = self.module(*tensors_of(geometry))
+                energy, forces = self._running(*tensors_of(geometry))
         except (RuntimeError, torch.jit.Error) as error:
             raise original_error(f"term {self.name!r}", str(error)) from error
         return float(energy.detach()), np.asarray(forces.detach().numpy(), dtype=float)
 
     @functools.cached_property
     def _committee(self) -> CommitteeSpread:
-        return CommitteeSpread(self.layout, self._model, self.potential.capabilities.state)
+        model = self._given_model or self.potential.term_module(
+            self._surrounded, each_member=True, compiled=self.compiled
+        )
+        return CommitteeSpread(self.layout, model, self.potential.capabilities.state)
 
     def committee(self) -> CommitteeSpread:
         """Return the spread of a committee's members, see `RegionTerm.committee`."""
@@ -255,7 +326,7 @@ class TorchTerm(RegionTerm):
         def energy_of(value: Tensor, electric_field: Tensor, near_charges: Tensor) -> Tensor:
             around = {"near_positions": prepared.near_positions.clone(), "near_charges": near_charges}
             given = inputs(prepared.sites.clone()) | {"potential": value, "field": electric_field} | around
-            return self._model(given)["energy"].sum()
+            return self._running_model(given)["energy"].sum()
 
         leaves = [surroundings.value.clone(), -surroundings.gradient, prepared.near_charges.clone()]
         for leaf in leaves:
@@ -275,6 +346,11 @@ class TorchTerm(RegionTerm):
 
 
 def _restore_term(
-    layout: TermLayout, potential: RegionPotential, archive: bytes, precision: MeshPrecision
+    layout: TermLayout,
+    potential: ModulePotential,
+    archive: bytes | None,
+    precision: MeshPrecision,
+    compiled: bool = False,
 ) -> TorchTerm:
-    return TorchTerm(layout, potential, torch.jit.load(io.BytesIO(archive), map_location="cpu"), precision)
+    model = None if archive is None else torch.jit.load(io.BytesIO(archive), map_location="cpu")
+    return TorchTerm(layout, potential, model, precision, compiled)

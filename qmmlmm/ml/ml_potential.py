@@ -2,70 +2,54 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import io
-import json
 import os
 from collections.abc import Iterable
-from typing import Any, Dict, TypeVar, cast  # noqa: UP035  (TorchScript reads it)
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch.export import ExportedProgram
 
 from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, RegionSpecification
 from qmmlmm.elements import check_elements
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
-from qmmlmm.embedding.static_term import StaticPotential
+from qmmlmm.embedding.module_potential import ModulePotential
 from qmmlmm.errors import PotentialError, listed, nearest
+from qmmlmm.ml.compiled_network import compiled_module, find_network
 from qmmlmm.ml.model_file import ModelFile, read_model_file, write_model_file
 from qmmlmm.ml.module_trial import result_fault
-from qmmlmm.ml.network_file import create_network, network_of, network_settings, network_weights
-from qmmlmm.ml.recorded_network import RecordedNetwork
+from qmmlmm.ml.network_file import (
+    add_numbers,
+    create_network,
+    network_checksum,
+    network_of,
+    network_settings,
+    network_weights,
+)
+from qmmlmm.ml.own_module import (
+    OwnModule,
+    OwnProgram,
+    archive_of,
+    argument_names,
+    frozen,
+    read_archive,
+    read_own_module,
+    scripted,
+)
+from qmmlmm.ml.recorded_network import ALL_OPERATIONS, OperationsName, RecordedNetwork, needed_operations
 from qmmlmm.ml.response_network import ResponseNetwork, check_conditions
-from qmmlmm.ml.static_network import StaticNetwork, static_network
+from qmmlmm.ml.static_network import StaticNetwork, check_static_network
 from qmmlmm.setting_checks import check_flag, check_whole_number, is_whole_number
 
 SETTINGS = ("elements", "atomic_numbers", "embeddings", "charge", "multiplicity", "conditions", "state")
 
 
-_Module = TypeVar("_Module", bound=torch.nn.Module)
-
-
-class _FromPositions(torch.nn.Module):
-    """Adapts a module of the form energy(positions) to the contract."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
-        return {"energy": self.module(inputs["positions"])}
-
-
-class _FromPositionsAndField(torch.nn.Module):
-    """Adapts a module of the form energy(positions, potential, field) to the contract."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
-        positions = inputs["positions"]
-        potential = torch.zeros_like(positions[:, 0])  # mechanical embedding: a vacuum
-        field = torch.zeros_like(positions)
-        if "potential" in inputs:
-            potential = inputs["potential"]
-            field = inputs["field"]
-        return {"energy": self.module(positions, potential, field)}
-
-
-class MLPotential(StaticPotential):
-    """A learned potential: a TorchScript module with its elements, embeddings, charges and states.
+class MLPotential(ModulePotential):
+    """A learned potential: a torch module with its elements, embeddings, charges and states.
 
     Parameters
     ----------
-    module : torch.nn.Module or torch.jit.ScriptModule
+    module : torch.nn.Module, torch.jit.ScriptModule, torch.export.ExportedProgram or path
         Module whose ``forward`` has one of three forms; all tensors are float64 and in atomic units:
 
         - ``forward(positions) -> energy``
@@ -83,6 +67,10 @@ class MLPotential(StaticPotential):
         The energy is differentiated by autograd, so every operation on positions, potential and field has to be
         differentiable. TorchForce freezes the module, which drops `detach`; use ``torch.no_grad`` instead. Energies
         are absolute if the potential is to be corrected by a QM term.
+
+        A module is turned into TorchScript. A program of ``torch.export.export`` is called from Python, so that its
+        term runs through PythonForce. Export it with a dimension of its own for the number of atoms, or with the atoms
+        of the region.
     elements : iterable of int or str, optional
         Atomic numbers or symbols of the model's elements.
     atomic_numbers : iterable of int or str, optional
@@ -98,19 +86,24 @@ class MLPotential(StaticPotential):
         `multiplicity`. A region with another one is an error.
     state : int
         Electronic state of a term: 0 is the lowest of the region's multiplicity. Others need `conditions`.
+    trust_code : bool
+        Whether the code in a file of TorchScript (``.pt``) or of torch.export (``.pt2``), whose path is given as the
+        module, may run. It runs when the file is read and can read and overwrite your files.
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     PotentialError
-        If the module cannot be turned into TorchScript, or an argument has the wrong type, is out of range or does not
-        go with another.
+        If the module cannot be turned into TorchScript, is in a file that is not trusted, or an argument has the wrong
+        type, is out of range or does not go with another.
     """
 
     level = "ML"
 
     def __init__(
         self,
-        module: torch.nn.Module,
+        module: OwnModule | str | os.PathLike[str],
         *,
         elements: Iterable[int | str] | None = None,
         atomic_numbers: Iterable[int | str] | None = None,
@@ -119,7 +112,9 @@ class MLPotential(StaticPotential):
         multiplicity: int | None = 1,
         conditions: Iterable[tuple[int, int, int]] | None = None,
         state: int = 0,
+        trust_code: bool = False,
     ) -> None:
+        check_flag("trust_code", trust_code, PotentialError)
         if (elements is None) == (atomic_numbers is None):
             raise PotentialError(
                 "give either elements=[...], for a model that takes any molecule of these, or atomic_numbers=[...], "
@@ -134,10 +129,21 @@ class MLPotential(StaticPotential):
         self.charge = charge if self.conditions is None else None
         self.multiplicity = multiplicity if self.conditions is None else None
         self.state = _checked_state(state, self.conditions)
-        self.network = _frozen(module) if isinstance(module, ResponseNetwork) else None
+        if isinstance(module, str | os.PathLike):
+            module = read_own_module(module, trust_code=trust_code)
+        self.network = frozen(module) if isinstance(module, ResponseNetwork) else None
+        self._program = OwnProgram(module) if isinstance(module, ExportedProgram) else None
         # Recording a network takes seconds, so that it waits until a simulation needs it.
-        self._module = _scripted(module) if self.network is None else None
-        if "electrostatic" in self.embeddings and _argument_names(module) == ["positions"]:
+        self._recorded: dict[tuple[tuple[OperationsName, ...], bool], torch.jit.ScriptModule] = {}
+        self._own: torch.jit.ScriptModule | None = None
+        names = ["inputs"]
+        if self._program is not None:
+            self._own, names = self._program.scripted, self._program.names
+        elif self.network is None:
+            assert not isinstance(module, ExportedProgram)
+            self._own = scripted(module)
+            names = argument_names(module)
+        if "electrostatic" in self.embeddings and names == ["positions"]:
             raise PotentialError(
                 "a module with forward(positions) does not feel the surroundings: use embeddings=['mechanical'], or "
                 "give it the form forward(positions, potential, field)"
@@ -146,22 +152,52 @@ class MLPotential(StaticPotential):
     @property
     def module(self) -> torch.jit.ScriptModule:
         """The model as TorchScript, whose ``forward`` takes and returns dictionaries."""
-        if self._module is None:
-            assert self.network is not None
-            self._module = _scripted(RecordedNetwork(self.network))
-        return self._module
+        return self._of_operations(ALL_OPERATIONS)
+
+    @property
+    def runs_in_python(self) -> bool:
+        """Whether the model is an exported program, which Python calls."""
+        return self._program is not None
+
+    def term_module(
+        self, surrounded: bool, *, each_member: bool = False, compiled: bool = False
+    ) -> torch.jit.ScriptModule:
+        """Return the model for one term, see `qmmlmm.embedding.module_potential.ModulePotential`."""
+        return self._of_operations(self._operations(surrounded, each_member), compiled)
+
+    def not_compiled_because(self, surrounded: bool) -> str:
+        """Return why no compiled network is used, see `qmmlmm.embedding.module_potential.ModulePotential`."""
+        if self.network is None:
+            return "only networks of qmmlmm train are compiled, and not modules of your own"
+        return find_network(self.network, self._operations(surrounded, False)[0]).reason
+
+    def _operations(self, surrounded: bool, each_member: bool) -> tuple[OperationsName, ...]:
+        """Return the lists of operations that a term of a network needs."""
+        if self.network is None:
+            return ()
+        return needed_operations(self.network, surrounded, each_member)
+
+    def _of_operations(self, names: tuple[OperationsName, ...], compiled: bool = False) -> torch.jit.ScriptModule:
+        """Return a module with these operations of the network, or the user's own module."""
+        if self.network is None:
+            assert self._own is not None
+            return self._own
+        if (names, compiled) not in self._recorded:
+            found = {name: compiled_module(self.network, name) for name in names if compiled}
+            usable = {name: module for name, module in found.items() if module is not None}
+            if compiled and not usable:
+                return self._of_operations(names)
+            self._recorded[names, compiled] = scripted(RecordedNetwork(self.network, names, usable))
+        return self._recorded[names, compiled]
 
     def fingerprint(self) -> str:
         """Return a hash of the model's settings or code and its numbers, the same for the same model everywhere."""
         if self.network is not None:
-            digest = hashlib.sha256(json.dumps(network_settings(self.network), sort_keys=True).encode())
-            numbers = self.network.state_dict()
-        else:
-            digest = hashlib.sha256(self.module.code.encode())
-            numbers = self.module.state_dict()
-        for name, tensor in sorted(numbers.items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            return network_checksum(self.network)[:16]
+        if self._program is not None:
+            return self._program.checksum()[:16]
+        digest = hashlib.sha256(self.module.code.encode())
+        add_numbers(digest, self.module.state_dict())
         return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
@@ -222,11 +258,17 @@ class MLPotential(StaticPotential):
             As `check`.
         """
         self.check(specification)
-        return ModuleEvaluator(specification, self.module, self.state)
+        return ModuleEvaluator(specification, self._of_operations(("alone", "surrounded")), self.state)
 
-    def create_static_model(self, specification: RegionSpecification) -> StaticNetwork:
+    def create_static_model(
+        self, specification: RegionSpecification, surrounded: bool = True, compiled_for: str | None = None
+    ) -> StaticNetwork:
         """Return the model of one region, for `qmmlmm.embedding.static_term`. Only a ResponseNetwork has one."""
-        return static_network(self.network, specification, self.state)
+        check_static_network(self.network, specification.name)
+        assert self.network is not None
+        (name,) = needed_operations(self.network, surrounded, False)
+        compiled = None if compiled_for is None else compiled_module(self.network, name, compiled_for)
+        return StaticNetwork(self.network, specification, self.state, surrounded, compiled)
 
     def _settings(self) -> dict[str, Any]:
         """Return all arguments but the module, as JSON values."""
@@ -246,7 +288,7 @@ class MLPotential(StaticPotential):
                 _restore_network,
                 (network_settings(self.network), network_weights(self.network), self._settings()),
             )
-        return (_restore, (_archived(self.module), self._settings()))
+        return (_restore, (self._archived(), self._settings()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a model file for `load`: settings, weights or the TorchScript of an own module, and their checksums.
@@ -261,15 +303,18 @@ class MLPotential(StaticPotential):
             settings["network"] = network_settings(self.network)
             write_model_file(path, ModelFile(settings, weights=network_weights(self.network)))
         else:
-            write_model_file(path, ModelFile(settings, module=_archived(self.module)))
+            write_model_file(path, ModelFile(settings, module=self._archived()))
+
+    def _archived(self) -> bytes:
+        return archive_of(self.module) if self._program is None else self._program.archive()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, state: int | None = None, trust_code: bool = False) -> MLPotential:
         """Read a model file.
 
         The file of a `qmmlmm.ml.ResponseNetwork`, as `qmmlmm train` writes it, has numbers and no code. The file of any
-        other module has TorchScript, which is code: it can read and overwrite your files. Such a file is only read
-        with ``trust_code=True``. Read no file in this way whose origin you do not know.
+        other module has TorchScript or a program of torch.export, which are code: it can read and overwrite your files.
+        Such a file is only read with ``trust_code=True``. Read no file in this way whose origin you do not know.
 
         Parameters
         ----------
@@ -328,31 +373,22 @@ def _region_settings(model: ResponseNetwork) -> dict[str, Any]:
 
 
 def _restore(archive: bytes, settings: dict[str, Any]) -> MLPotential:
-    return MLPotential(torch.jit.load(io.BytesIO(archive), map_location="cpu"), **settings)
+    return MLPotential(read_archive(archive, "a serialised potential"), **settings)
 
 
 def _restore_network(network: dict[str, Any], weights: bytes, settings: dict[str, Any]) -> MLPotential:
     return MLPotential(create_network(network, weights), **settings)
 
 
-def _archived(module: torch.jit.ScriptModule) -> bytes:
-    buffer = io.BytesIO()
-    torch.jit.save(module, buffer)
-    return buffer.getvalue()
-
-
-def _module_of(content: ModelFile, path: str | os.PathLike[str], trust_code: bool) -> torch.nn.Module:
+def _module_of(content: ModelFile, path: str | os.PathLike[str], trust_code: bool) -> OwnModule:
     if content.module is None:
         return network_of(content, path)
     if not trust_code:
         raise PotentialError(
-            f"{os.fspath(path)!r} has TorchScript of its author's own, which is code that runs when it is loaded and "
+            f"{os.fspath(path)!r} has a module of its author's own, which is code that runs when it is loaded and "
             "evaluated; if you trust whoever made it, read it with MLPotential.load(path, trust_code=True)"
         )
-    try:
-        return torch.jit.load(io.BytesIO(content.module), map_location="cpu")
-    except RuntimeError as error:
-        raise PotentialError(f"{os.fspath(path)!r} cannot be read by torch {torch.__version__}: {error}") from error
+    return read_archive(content.module, os.fspath(path))
 
 
 def _checked_embeddings(embeddings: object) -> frozenset[str]:
@@ -381,44 +417,3 @@ def _checked_state(state: int, conditions: tuple[tuple[int, int, int], ...] | No
         advice = "" if conditions is not None else "; a model of several states is given conditions=[...]"
         raise PotentialError(f"the ML model has the electronic states {listed(sorted(known))}, got {state!r}{advice}")
     return int(state)
-
-
-def _argument_names(module: torch.nn.Module) -> list[str]:
-    if isinstance(module, torch.jit.ScriptModule):
-        return [a.name for a in cast(Any, module).forward.schema.arguments if a.name != "self"]
-    code = type(module).forward.__code__
-    return list(code.co_varnames[1 : code.co_argcount])
-
-
-def _frozen(module: _Module) -> _Module:
-    """Return a copy for evaluation; the user's module remains trainable."""
-    with torch.no_grad():  # else copies of a ScriptModule's parameters are no leaves
-        module = copy.deepcopy(module).eval()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return module
-
-
-def _scripted(module: torch.nn.Module) -> torch.jit.ScriptModule:
-    if not isinstance(module, torch.nn.Module):
-        raise PotentialError(f"an ML potential wraps a torch.nn.Module, got {type(module).__name__}")
-    names = _argument_names(module)
-    if names == ["positions"]:
-        module = _FromPositions(module)
-    elif names == ["positions", "potential", "field"]:
-        module = _FromPositionsAndField(module)
-    elif names != ["inputs"]:
-        raise PotentialError(
-            "forward of an ML module takes (positions), (positions, potential, field) or (inputs), "
-            f"this one takes ({listed(names)})"
-        )
-    module = _frozen(module)
-    if isinstance(module, torch.jit.ScriptModule):
-        return module
-    try:
-        return torch.jit.script(module)
-    except Exception as error:
-        raise PotentialError(
-            f"the module cannot be turned into TorchScript: {error}; potentials that need Python run through "
-            "OpenMMMLPotential or your own EvaluatedPotential"
-        ) from error

@@ -1,7 +1,7 @@
 """Model files: settings as JSON and one binary part in a ZIP archive, with a checksum of each.
 
 The binary part of a `ResponseNetwork` is its weights, and such a file has no code in it. That of any other module is
-TorchScript, which is code: torch runs it when the module is loaded and evaluated.
+TorchScript or a program of torch.export, which are code: torch runs it when the module is loaded and evaluated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ModelFile:
     weights : bytes, optional
         Weights of a network.
     module : bytes, optional
-        TorchScript archive of any other module. A file has weights or a module.
+        TorchScript or exported program of any other module. A file has weights or a module.
     """
 
     settings: Mapping[str, object]
@@ -140,10 +140,12 @@ def _parts_of(source: Path) -> dict[str, bytes]:
 
 def _what_else(names: Mapping[str, bytes]) -> str:
     """Return what an archive that is no model file is, as the end of a sentence."""
-    if any(name.endswith("/constants.pkl") for name in names):
+    program = any(name.rpartition("/")[2] == "archive_format" for name in names)
+    if program or any(name.endswith("/constants.pkl") for name in names):
         return (
-            "is TorchScript, which is code, without elements, embedding and units; if you trust whoever made it, wrap "
-            "it: MLPotential(torch.jit.load(path), elements=[...]).save(path)"
+            f"is {'a program of torch.export' if program else 'TorchScript'}, which is code, without elements, "
+            "embedding and units; if you trust whoever made it, wrap it: "
+            "MLPotential(path, elements=[...], trust_code=True).save(other_path)"
         )
     if any(name.endswith("data.pkl") for name in names):
         return f"looks like a pickle of torch.save, which can run any code and is not read; {ADVICE}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -97,6 +99,20 @@ def network_weights(model: ResponseNetwork) -> bytes:
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     return buffer.getvalue()
+
+
+def network_checksum(model: ResponseNetwork) -> str:
+    """Return the SHA-256 of settings and weights of a network."""
+    digest = hashlib.sha256(json.dumps(network_settings(model), sort_keys=True).encode())
+    add_numbers(digest, model.state_dict())
+    return digest.hexdigest()
+
+
+def add_numbers(digest: hashlib._Hash, numbers: Mapping[str, torch.Tensor]) -> None:
+    """Add named tensors to a checksum, whatever their order and device."""
+    for name, tensor in sorted(numbers.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
 
 
 def create_network(settings: Mapping[str, object], weights: bytes) -> ResponseNetwork:

@@ -7,8 +7,8 @@ on computing it. For a given region the operations are always the same and are r
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Dict, Tuple, cast  # noqa: UP035  (TorchScript reads these)
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Dict, Literal, Tuple, cast  # noqa: UP035  (TorchScript reads these)
 
 import torch
 from torch import Tensor
@@ -17,6 +17,27 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.near_moments import N_MOMENTS
 from qmmlmm.ml.response_network import ResponseNetwork, find_condition
+
+OperationsName = Literal["alone", "surrounded", "each_alone", "each_surrounded"]
+"""A list of operations: in a vacuum or in a field; for the mean of a committee, or for each of its members."""
+
+ALL_OPERATIONS: tuple[OperationsName, ...] = ("alone", "surrounded", "each_alone", "each_surrounded")
+
+
+class _NotRecordedAlone(torch.nn.Module):
+    """Stands for operations in a vacuum that nobody asked for."""
+
+    def forward(self, row: Tensor, positions: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        raise RuntimeError("PotentialError: the network was not recorded for a region in a vacuum, or not for members")
+
+
+class _NotRecordedSurrounded(torch.nn.Module):
+    """Stands for operations in a field that nobody asked for."""
+
+    def forward(
+        self, row: Tensor, positions: Tensor, potential: Tensor, field: Tensor, moments: Tensor
+    ) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # noqa: UP006
+        raise RuntimeError("PotentialError: the network was not recorded for a region in a field, or not for members")
 
 
 class RecordedNetwork(torch.nn.Module):
@@ -30,6 +51,10 @@ class RecordedNetwork(torch.nn.Module):
     ----------
     network : ResponseNetwork
         Network whose present weights are recorded; later changes have no effect.
+    names : collection of str
+        Lists of operations that are asked for, of `ALL_OPERATIONS`. To record one takes a second or more.
+    compiled : mapping of str to torch.nn.Module
+        Modules that are used in the place of lists, and have the same inputs and results.
 
     Notes
     -----
@@ -41,7 +66,12 @@ class RecordedNetwork(torch.nn.Module):
     uncertainty_scale: Tensor
     separate_parts: Tensor
 
-    def __init__(self, network: ResponseNetwork) -> None:
+    def __init__(
+        self,
+        network: ResponseNetwork,
+        names: Collection[OperationsName] = ALL_OPERATIONS,
+        compiled: Mapping[OperationsName, torch.nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.response = network.response
         self.has_near = network.near_cutoff > 0.0
@@ -49,14 +79,17 @@ class RecordedNetwork(torch.nn.Module):
         self.register_buffer("conditions", network.conditions.clone())
         self.register_buffer("uncertainty_scale", network.uncertainty_scale.clone())
         self.register_buffer("separate_parts", network.separate_parts.clone())
-        alone, surrounded = _examples(network)
-        with _without_training(network):
-            self.alone = _recorded(_alone(network, 1), alone)
-            self.surrounded = _recorded(_surrounded(network, 1), surrounded)
-            self.each_alone, self.each_surrounded = self.alone, self.surrounded
-            if network.members > 1:
-                self.each_alone = _recorded(_alone(network, network.members), alone)
-                self.each_surrounded = _recorded(_surrounded(network, network.members), surrounded)
+        recorded: dict[OperationsName, torch.nn.Module] = dict(compiled or {})
+        for name in names:
+            name = operations_name(network, name)
+            if name not in recorded:
+                recorded[name] = _recorded(network, name)
+        missing = {
+            name: _NotRecordedSurrounded() if _in_field(name) else _NotRecordedAlone() for name in ALL_OPERATIONS
+        }
+        self.alone, self.surrounded, self.each_alone, self.each_surrounded = (
+            recorded.get(operations_name(network, name), missing[name]) for name in ALL_OPERATIONS
+        )
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         """Return the energy of one geometry, the mean of the members, as the contract of `qmmlmm.MLPotential` asks."""
@@ -164,17 +197,6 @@ def _gradients(energies: Tensor, leaves: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def _examples(network: ResponseNetwork) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...]]:  # noqa: UP006
-    """Return inputs of `_alone` and `_surrounded`; the operations depend only on the number of atoms."""
-    n = len(network.atomic_numbers)
-    device = network.conditions.device
-    positions = torch.arange(3.0 * n, dtype=torch.float64, device=device).reshape(n, 3)
-    row = torch.zeros(1, dtype=torch.int64, device=device)
-    site = torch.zeros(n, dtype=torch.float64, device=device)
-    moments = torch.zeros(n, N_MOMENTS, network.near_functions, dtype=network.centers.dtype, device=device)
-    return (row, positions), (row, positions, site, torch.zeros_like(positions), moments)
-
-
 @contextlib.contextmanager
 def _without_training(network: ResponseNetwork) -> Iterator[None]:
     """Let the weights be constants."""
@@ -188,30 +210,70 @@ def _without_training(network: ResponseNetwork) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def operations_of(network: ResponseNetwork, surrounded: bool) -> torch.fx.GraphModule:
-    """Return the list of operations for energy and gradient of the mean of the members, see `RecordedNetwork`.
+def operations_name(network: ResponseNetwork, name: OperationsName) -> OperationsName:
+    """Return the list of operations that a network uses under a name: one member needs none for each member."""
+    return cast(OperationsName, name.removeprefix("each_")) if network.members == 1 else name
+
+
+def needed_operations(network: ResponseNetwork, surrounded: bool, each_member: bool) -> tuple[OperationsName, ...]:
+    """Return the lists of operations that a term needs.
 
     Parameters
     ----------
     network : ResponseNetwork
     surrounded : bool
-        Whether in the field of surroundings: the inputs are the row of the condition, (1,), positions and, if True,
-        potential, field and moments of near charges. The results are the energies of the members, (members,), and the
-        derivatives with respect to the inputs but the first, (1, ...).
+        Whether the term is given a potential and a field.
+    each_member : bool
+        Whether it asks for the spread of the members instead of their mean.
     """
-    alone, inputs = _examples(network)
+    in_field = surrounded and network.response
+    if not each_member:
+        return ("surrounded",) if in_field else ("alone",)
+    found: list[OperationsName] = ["each_surrounded" if in_field else "each_alone"]
+    if in_field and bool(network.separate_parts):  # the spread in a vacuum, too
+        found.append("each_alone")
+    return tuple(dict.fromkeys(operations_name(network, name) for name in found))
+
+
+def operations_of(network: ResponseNetwork, name: OperationsName) -> torch.fx.GraphModule:
+    """Return the list of operations for energies and gradient, see `RecordedNetwork`.
+
+    Parameters
+    ----------
+    network : ResponseNetwork
+    name : str
+        Of `ALL_OPERATIONS`. The inputs are the row of the condition, (1,), positions and, in a field, potential, field
+        and moments of near charges. The results are the energies of the members, (members,), and the derivatives with
+        respect to the inputs but the first, (1, ...) of their mean or (members, ...) of each.
+    """
+    copies = network.members if name.startswith("each_") else 1
+    function = _surrounded(network, copies) if _in_field(name) else _alone(network, copies)
     with _without_training(network):
-        return _listed(_surrounded(network, 1), inputs) if surrounded else _listed(_alone(network, 1), alone)
+        return _listed(function, example_inputs(network, name))
 
 
-def _recorded(
-    function: Callable[..., Tuple[Tensor, ...]],  # noqa: UP006
-    examples: Tuple[Tensor, ...],  # noqa: UP006
-) -> torch.jit.ScriptModule:
-    """Return the operations of a function as TorchScript."""
-    listed = _listed(function, examples)
+def example_inputs(network: ResponseNetwork, name: OperationsName) -> Tuple[Tensor, ...]:  # noqa: UP006
+    """Return inputs of a list of operations; the operations depend only on the number of atoms."""
+    n = len(network.atomic_numbers)
+    device = network.conditions.device
+    positions = torch.arange(3.0 * n, dtype=torch.float64, device=device).reshape(n, 3)
+    row = torch.zeros(1, dtype=torch.int64, device=device)
+    if not _in_field(name):
+        return row, positions
+    site = torch.zeros(n, dtype=torch.float64, device=device)
+    moments = torch.zeros(n, N_MOMENTS, network.near_functions, dtype=network.centers.dtype, device=device)
+    return row, positions, site, torch.zeros_like(positions), moments
+
+
+def _in_field(name: str) -> bool:
+    return name.endswith("surrounded")
+
+
+def _recorded(network: ResponseNetwork, name: OperationsName) -> torch.jit.ScriptModule:
+    """Return a list of operations as TorchScript."""
+    operations, examples = operations_of(network, name), example_inputs(network, name)
     with torch.no_grad():
-        return cast(torch.jit.ScriptModule, torch.jit.trace(listed, examples, check_trace=False))
+        return cast(torch.jit.ScriptModule, torch.jit.trace(operations, examples, check_trace=False))
 
 
 def _listed(

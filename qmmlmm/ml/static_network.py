@@ -10,7 +10,7 @@ from qmmlmm.embedding.static_field import FAR, places_of
 from qmmlmm.embedding.static_step import ModelResult, StaticModel
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.near_moments import N_MOMENTS
-from qmmlmm.ml.recorded_network import operations_of
+from qmmlmm.ml.recorded_network import needed_operations, operations_of
 from qmmlmm.ml.response_network import ResponseNetwork, find_condition
 
 
@@ -25,18 +25,30 @@ class StaticNetwork(StaticModel):
         Region whose charge and multiplicity the network knows.
     state : int
         Electronic state.
+    surrounded : bool
+        Whether it is given a potential and a field.
+    compiled : torch.nn.Module, optional
+        What is called instead of the recorded operations, see `qmmlmm.ml.compiled_network`.
     """
 
     row: Tensor
     filler: Tensor
     no_moments: Tensor
 
-    def __init__(self, network: ResponseNetwork, specification: RegionSpecification, state: int = 0) -> None:
+    def __init__(
+        self,
+        network: ResponseNetwork,
+        specification: RegionSpecification,
+        state: int = 0,
+        surrounded: bool = True,
+        compiled: torch.nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.response = network.response
-        self.has_near = network.response and network.near_cutoff > 0.0
+        (name,) = needed_operations(network, surrounded, each_member=False)
+        self.in_field = name == "surrounded"
+        self.has_near = self.in_field and network.near_cutoff > 0.0
         self.near = network.near
-        self.operations = operations_of(network, network.response)
+        self.operations = operations_of(network, name) if compiled is None else compiled
         charge, multiplicity, electronic_state = (
             torch.tensor(float(value), dtype=torch.float64)
             for value in (specification.charge, specification.multiplicity, state)
@@ -60,7 +72,7 @@ class StaticNetwork(StaticModel):
         """Return energy and derivatives, see `StaticModel.evaluate`."""
         by_near = torch.zeros_like(near_positions)
         found = torch.zeros((), dtype=torch.int64, device=positions.device)
-        if not self.response:
+        if not self.in_field:
             energies, by_positions = self.operations(self.row, positions)
             return ModelResult(
                 energies.mean(),
@@ -84,19 +96,6 @@ class StaticNetwork(StaticModel):
             by_position = by_position + by_atoms
             by_near = torch.cat([by_near, by_near[:1]]).index_add_(0, places, by_chosen)[:-1]
         return ModelResult(energies.mean(), by_position, by_potential, by_field, by_near, found)
-
-
-def static_network(network: ResponseNetwork | None, specification: RegionSpecification, state: int) -> StaticNetwork:
-    """Return the network of a potential for static steps.
-
-    Raises
-    ------
-    PotentialError
-        If the potential has no network.
-    """
-    check_static_network(network, specification.name)
-    assert network is not None
-    return StaticNetwork(network, specification, state)
 
 
 def check_static_network(network: ResponseNetwork | None, name: str) -> None:

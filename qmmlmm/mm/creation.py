@@ -6,6 +6,7 @@ import copy
 from typing import Literal
 
 import openmm
+import torch
 from openmm import app
 
 from qmmlmm.coupling.coefficient import Coefficient
@@ -32,7 +33,9 @@ from qmmlmm.mm.torch_force import create_torch_force, unavailable_because
 from qmmlmm.setting_checks import check_choice, check_flag, check_instance
 
 MLBackend = Literal["auto", "torchforce", "pythonforce"]
-MLStep = Literal["default", "static"]
+MLStep = Literal["default", "static", "graph"]
+
+ML_STEPS: tuple[MLStep, ...] = ("default", "static", "graph")
 
 
 def create_mixed_system(
@@ -44,6 +47,7 @@ def create_mixed_system(
     ml_backend: MLBackend = "auto",
     ml_precision: MeshPrecision = "double",
     ml_step: MLStep = "default",
+    ml_compiled: bool = True,
 ) -> MixedSystem:
     """Replace the force field of regions by the terms of a Hamiltonian.
 
@@ -58,17 +62,21 @@ def create_mixed_system(
     remove_constraints : bool
         Whether to remove constraints between two atoms of a region.
     ml_backend : {"auto", "torchforce", "pythonforce"}
-        Force of ML terms; "auto" is TorchForce, or with a warning PythonForce if the plug-in cannot be loaded. Some
-        calls of OpenMM need "pythonforce", see Notes.
+        Force of ML terms; "auto" is TorchForce, or PythonForce if the plug-in cannot be loaded or a part of the term is
+        compiled. Some calls of OpenMM need "pythonforce", see Notes.
     ml_precision : {"double", "mixed"}
         "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision, as
         OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies and forces then differ
         by approximately 1e-6 of the interaction. All else is in double precision.
-    ml_step : {"default", "static"}
-        "static" evaluates electrostatically embedded ML terms through PythonForce on the first CUDA device, or without
-        one on the CPU, by operations of fixed shapes that never wait for the host. Energies and forces are the same. It
-        is for networks of `qmmlmm train` and **experimental**: it was tested on the CPU, where it is slower, and has
-        not run on a GPU yet. Terms with mechanical embedding are not affected.
+    ml_step : {"default", "static", "graph"}
+        "static" evaluates ML terms through PythonForce on the first CUDA device, or without one on the CPU, by
+        operations of fixed shapes that never wait for the host. "graph" has the CUDA device record them and replay
+        them; without one it is an error. Energies and forces are the same. Both are for networks of `qmmlmm train` and
+        **experimental**: the first was tested on the CPU, where it is slower, and neither has run on a GPU yet.
+    ml_compiled : bool
+        Whether parts of ML terms that ``qmmlmm compile`` compiled on this machine are used. They run through
+        PythonForce; with ``ml_backend="torchforce"`` they are not used. Energies and forces are the same but for
+        round-off. `MixedSystem.describe` says which parts are compiled, and if not, why.
 
     Returns
     -------
@@ -105,10 +113,16 @@ def create_mixed_system(
     check_flag("remove_constraints", remove_constraints)
     check_choice("ml_backend", ml_backend, ("auto", "torchforce", "pythonforce"), HamiltonianError)
     check_choice("ml_precision", ml_precision, ("double", "mixed"), HamiltonianError)
-    check_choice("ml_step", ml_step, ("default", "static"), HamiltonianError)
-    if ml_step == "static" and ml_backend == "torchforce":
+    check_choice("ml_step", ml_step, ML_STEPS, HamiltonianError)
+    check_flag("ml_compiled", ml_compiled)
+    if ml_step != "default" and ml_backend == "torchforce":
         raise HamiltonianError(
-            "ml_step='static' runs through PythonForce; leave ml_backend at 'auto' or write ml_backend='pythonforce'"
+            f"ml_step={ml_step!r} runs through PythonForce; leave ml_backend at 'auto' or write "
+            "ml_backend='pythonforce'"
+        )
+    if ml_step == "graph" and not torch.cuda.is_available():
+        raise HamiltonianError(
+            "ml_step='graph' records CUDA graphs, and torch finds no CUDA device here; leave ml_step at its default"
         )
     n_atoms, n_particles = topology.getNumAtoms(), system.getNumParticles()
     if n_atoms != n_particles:
@@ -131,6 +145,7 @@ def create_mixed_system(
             mixed.addForce(without_own_images(system, removal))
     groups = _assign_groups(mixed, hamiltonian)
     backend = _choose_backend(hamiltonian, ml_backend)
+    compiled = ml_compiled and ml_backend != "torchforce"
     terms: dict[str, MixedTerm] = {}
     for term, layout, group in zip(hamiltonian.terms, layouts, groups, strict=True):
         name = layout.specification.name
@@ -141,7 +156,7 @@ def create_mixed_system(
             force = _force_field(system, without_region, removals, term.weight, parameters)
             runner = ForceFieldRunner(name)
         else:
-            evaluated = create_region_term(layout, term.potential, ml_precision, ml_step)
+            evaluated = create_region_term(layout, term.potential, ml_precision, ml_step, compiled)
             runner, force = _run(evaluated, term, parameters, backend)
         force.setName(name)
         force.setForceGroup(group)
@@ -155,6 +170,7 @@ def create_region_term(
     potential: RegionPotential,
     precision: MeshPrecision = "double",
     step: MLStep = "default",
+    compiled: bool = False,
 ) -> RegionTerm:
     """Return the term of a potential with a layout, by the kind of the potential.
 
@@ -164,8 +180,10 @@ def create_region_term(
     potential : EvaluatedPotential or MLPotential
     precision : {"double", "mixed"}
         Precision of the mesh of an ML term.
-    step : {"default", "static"}
-        Kind of evaluation of an ML term with surroundings.
+    step : {"default", "static", "graph"}
+        Kind of evaluation of an ML term.
+    compiled : bool
+        Whether compiled parts of an ML term are used, if they are there.
 
     Raises
     ------
@@ -175,10 +193,10 @@ def create_region_term(
         If the model has no static step.
     """
     if isinstance(potential, MLPotential):
-        if step == "static" and layout.surroundings is not None:
+        if step != "default":
             check_static_network(potential.network, layout.specification.name)
-            return StaticTerm(layout, potential, precision)
-        return TorchTerm(layout, potential, potential.module, precision)
+            return StaticTerm(layout, potential, precision, graph=step == "graph", compiled=compiled)
+        return TorchTerm(layout, potential, precision=precision, compiled=compiled)
     if isinstance(potential, EvaluatedPotential):
         return EvaluatedTerm(layout, potential)
     raise HamiltonianError(
@@ -191,7 +209,9 @@ def _run(
     region_term: RegionTerm, term: Term, parameters: dict[str, float], backend: str
 ) -> tuple[TermRunner, openmm.Force]:
     """Return the runner of a term and its Force."""
-    if isinstance(region_term, TorchTerm) and backend == "torchforce" and not term.weight.slopes:
+    on_torch = isinstance(region_term, TorchTerm) and not region_term.only_in_python
+    if on_torch and backend == "torchforce" and not term.weight.slopes:
+        assert isinstance(region_term, TorchTerm)
         force = create_torch_force(region_term.module, region_term.layout.periodic)
         return TorchForceRunner(region_term.name, region_term), force
     runner = PythonRunner(region_term, weight=term.weight if term.weight.slopes else None)
@@ -246,6 +266,10 @@ def _choose_backend(hamiltonian: Hamiltonian, ml_backend: MLBackend) -> str:
     if ml_backend == "pythonforce" or not any(isinstance(t.potential, MLPotential) for t in hamiltonian.terms):
         return "pythonforce"
     reason = unavailable_because()
+    if ml_backend == "torchforce":
+        for term in hamiltonian.terms:
+            if isinstance(term.potential, MLPotential) and term.potential.runs_in_python:
+                reason = f"the model of term {term.name!r} is a program of torch.export, which only Python calls"
     if reason is None:
         return "torchforce"
     if ml_backend == "torchforce":

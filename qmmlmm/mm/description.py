@@ -37,6 +37,7 @@ class TermDescription(TypedDict):
     smeared_charges_nm: float | dict[str, float] | None
     force_group: int
     backend: str
+    compiled: dict[str, str]
     atoms: int
     link_atoms: int
 
@@ -141,6 +142,7 @@ def _term(mixed: MixedTerm, force_group: int) -> TermDescription:
         "smeared_charges_nm": _in_nm(term.widths),
         "force_group": force_group,
         "backend": mixed.runner.backend,
+        "compiled": mixed.runner.compiled(),
         "atoms": len(mixed.layout.atoms),
         "link_atoms": len(mixed.layout.link_bonds),
     }

@@ -67,8 +67,13 @@ def exchange_model(
     if not isinstance(runner.region_term, TorchTerm | StaticTerm):
         raise HamiltonianError(f"term {name!r} is no ML term and has no model to exchange")
     potential.check(layout.specification)
-    step: MLStep = "static" if isinstance(runner.region_term, StaticTerm) else "default"
-    region_term = create_region_term(layout, potential, ml_precision, step)
+    running_term = runner.region_term
+    step: MLStep = "default"
+    if isinstance(running_term, StaticTerm):
+        step = "graph" if running_term.graph else "static"
+    # A TorchForce remains one.
+    compiled = running_term.compiled and isinstance(runner, PythonRunner)
+    region_term = create_region_term(layout, potential, ml_precision, step, compiled)
     term = replace(mixed_term.term, potential=potential)
     if isinstance(runner, PythonRunner):
         runner.exchange(region_term)
@@ -77,6 +82,11 @@ def exchange_model(
         for context in running:
             context.setPositions(context.getState(positions=True).getPositions(asNumpy=True))
         return
+    if potential.runs_in_python:
+        raise HamiltonianError(
+            f"term {name!r} is a TorchForce, which cannot run a program of torch.export; make the System with "
+            "ml_backend='pythonforce'"
+        )
     states = [context.getState(positions=True, velocities=True, parameters=True) for context in running]
     group = mixed.force_group(name)
     index = [force.getName() for force in mixed.system.getForces()].index(name)

@@ -8,6 +8,7 @@ import openmm
 
 from qmmlmm.coupling.potential import Memory
 from qmmlmm.embedding.region_term import RegionTerm
+from qmmlmm.embedding.torch_term import TorchTerm
 from qmmlmm.errors import EvaluationError, HamiltonianError
 from qmmlmm.mm.force_field_potential import force_field_energy
 
@@ -63,6 +64,12 @@ class TermRunner(ABC):
     def n_states(self) -> int:
         """Number of electronic states that the term can switch between; 1 if it cannot."""
         return 1 if self._region_term is None else self._region_term.potential.capabilities.n_states
+
+    def compiled(self) -> dict[str, str]:
+        """Return ``"yes"`` for each part of an ML term that is compiled, and else why it is not; empty for others."""
+        term = self._region_term
+        reasons = term.not_compiled_because if isinstance(term, TorchTerm) else {}
+        return {part: reason or "yes" for part, reason in reasons.items()}
 
     @abstractmethod
     def energy_without_weight(self, context: openmm.Context, force: openmm.Force) -> float:

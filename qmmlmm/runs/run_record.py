@@ -29,8 +29,9 @@ CHECKSUM_KEY = "checksum"
 IDENTITY_KEYS = ("mixed_system", "hashes", "integrator")
 """Parts of the record that are the same when a run is resumed."""
 
-# Keys of `MixedSystem.describe` that may differ: the Force of an ML term does not change its energy.
-VOLATILE_KEYS = {"backend"}
+# Keys of `MixedSystem.describe` that may differ: the Force of an ML term, and what of it is compiled, do not change its
+# energy but for round-off.
+VOLATILE_KEYS = {"backend", "compiled"}
 
 
 class RunOutput(TypedDict):

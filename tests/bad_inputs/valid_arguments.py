@@ -358,6 +358,7 @@ ENTRIES: dict[str, Entry] = {
             "ml_backend": "auto",
             "ml_precision": "double",
             "ml_step": "default",
+            "ml_compiled": True,
         },
     ),
     "select": Entry(

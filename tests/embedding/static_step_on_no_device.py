@@ -4,10 +4,10 @@ Tensors of FakeTensorMode have shapes and no values: each question for a value, 
 is an error. The device "npy" is torch's hook for accelerators written in Python; on a fake CUDA device autograd ends
 the process. Started as a program, because a process can set up such a device only once.
 
-    python static_step_on_no_device.py npy|cpu [plant] [names]
+    python static_step_on_no_device.py npy|cpu [plant] [names] [mechanical]
 
 With "cpu" the tensors are real, and only operations that are known to ask are seen. With "plant" the step asks for a
-value, to show that this is seen; with "names" the operations are printed.
+value, to show that this is seen; with "names" the operations are printed; with "mechanical" there are no surroundings.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import sys
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from torch.utils._pytree import tree_leaves
 from qmmlmm.coupling.layout import Surroundings, TermLayout
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.embedding.static_field import Capacity
-from qmmlmm.embedding.static_step import StaticStep
+from qmmlmm.embedding.static_step import AnyStaticStep, MechanicalStaticStep, StaticStep
 from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.ml.static_network import StaticNetwork
 
@@ -133,8 +134,12 @@ def main() -> None:
     layout = layout_of_ten_atoms()
     torch.manual_seed(1)
     network = ResponseNetwork(layout.specification.atomic_numbers.tolist())
-    step = StaticStep(layout, StaticNetwork(network, layout.specification), Capacity(512, 256))
+    step: AnyStaticStep = StaticStep(layout, StaticNetwork(network, layout.specification), Capacity(512, 256))
+    if "mechanical" in sys.argv:
+        alone = StaticNetwork(network, layout.specification, surrounded=False)
+        step = MechanicalStaticStep(replace(layout, surroundings=None), alone)
     if "plant" in sys.argv:
+        assert isinstance(step, StaticStep)
         original = step.field._find_near
 
         def asking(sites: torch.Tensor, sources: torch.Tensor, box: torch.Tensor | None) -> Any:

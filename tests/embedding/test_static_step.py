@@ -42,6 +42,14 @@ def test_a_step_asks_the_host_for_nothing(device):
     assert found["operations"] <= MOST_OPERATIONS
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", pytest.param("npy", marks=NO_DEVICE)])
+def test_a_mechanical_step_asks_the_host_for_nothing(device):
+    found = run(device, "mechanical")
+    assert found["faults"] == {}
+    assert found["shapes"] == [[], [300, 3], [6]]
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("npy", marks=NO_DEVICE)])
 def test_a_question_is_seen(device):
     found = run(device, "plant")

@@ -62,7 +62,7 @@ def potential_of(n_atoms, n_links=0, members=1, **settings):
     # Recorded once for all tests, because it takes seconds.
     specification = RegionSpecification("site/ML", np.array(numbers), 1, 1)
     recorded = potential.create_static_model(specification)
-    potential.create_static_model = lambda _: recorded
+    potential.create_static_model = lambda *_: recorded
     return potential
 
 

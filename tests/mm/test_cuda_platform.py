@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import replace
 
 import numpy as np
 import openmm
@@ -12,6 +13,8 @@ import torch
 from openmm import app, unit
 
 from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.geometry import Geometry
+from qmmlmm.ml.compiled_network import compile_network
 from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.mm.torch_force import create_torch_force, unavailable_because
 from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
@@ -222,3 +225,60 @@ def test_a_step_of_fixed_shapes_on_the_gpu_gives_the_same(methanol_in_water, ml_
         energy, forces = at(cuda, moved)
         np.testing.assert_allclose(forces, expected_forces, rtol=0.0, atol=tolerance * np.abs(expected_forces).max())
         assert energy == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("embedding", ["mechanical", "electrostatic"])
+@pytest.mark.parametrize("ml_precision", ["double", "mixed"])
+def test_a_replayed_step_on_the_gpu_gives_the_same(methanol_in_water, ml_precision, embedding):
+    topology, system, positions, atoms = methanol_in_water
+    model = MLPotential(network(METHANOL), atomic_numbers=METHANOL, embeddings=["electrostatic", "mechanical"])
+    hamiltonian = Hamiltonian([Term(model, Region("methanol", atoms, charge=0), embedding=embedding)])
+    options = {"ml_backend": "pythonforce", "ml_precision": ml_precision}
+    ordinary = create_mixed_system(topology, system, hamiltonian, **options)
+    replayed = create_mixed_system(topology, system, hamiltonian, ml_step="graph", **options)
+    reference = context_on(ordinary.system, positions, "Reference")
+    cuda = context_on(replayed.system, positions, "CUDA", "double")
+    tolerance = max(TOLERANCES["double"], SINGLE_MESH if ml_precision == "mixed" else 0.0)
+    rng = np.random.default_rng(1)
+    for scale in (1.0, 1.0, 1.01, 0.99):  # one recording serves all boxes
+        moved = scale * (positions + 0.002 * rng.standard_normal(positions.shape))
+        box = scale * np.array(system.getDefaultPeriodicBoxVectors().value_in_unit(unit.nanometer))
+        for context in (reference, cuda):
+            context.setPeriodicBoxVectors(*box)
+        expected, expected_forces = at(reference, moved)
+        energy, forces = at(cuda, moved)
+        np.testing.assert_allclose(forces, expected_forces, rtol=0.0, atol=tolerance * np.abs(expected_forces).max())
+        assert energy == pytest.approx(expected, rel=tolerance)
+
+
+def test_a_replayed_step_is_recorded_again_when_a_capacity_grows(methanol_in_water):
+    topology, system, positions, atoms = methanol_in_water
+    model = MLPotential(network(METHANOL), atomic_numbers=METHANOL, embeddings=["electrostatic"])
+    hamiltonian = Hamiltonian([Term(model, Region("methanol", atoms, charge=0), embedding="electrostatic")])
+    mixed = create_mixed_system(topology, system, hamiltonian, ml_step="graph")
+    term = mixed.terms["methanol/ML"].runner.region_term
+    geometry = Geometry(positions, np.array(system.getDefaultPeriodicBoxVectors().value_in_unit(unit.nanometer)))
+    first = term.compute(geometry)
+    term.capacity = replace(term.capacity, sources=8, charges=8)
+    term._step = None
+    again = term.compute(geometry)
+    assert again[0] == pytest.approx(first[0], rel=1e-10)
+    np.testing.assert_allclose(again[1], first[1], rtol=0.0, atol=1e-10 * np.abs(first[1]).max())
+    assert term.capacity.sources > 8
+
+
+@pytest.mark.slow
+def test_a_network_compiled_for_the_gpu_gives_the_same(methanol_in_water, tmp_path, monkeypatch):
+    monkeypatch.setenv("QMMLMM_CACHE", str(tmp_path))
+    topology, system, positions, atoms = methanol_in_water
+    model = MLPotential(network(METHANOL), atomic_numbers=METHANOL, embeddings=["electrostatic"])
+    compile_network(model.network, "surrounded", "cuda")
+    hamiltonian = Hamiltonian([Term(model, Region("methanol", atoms, charge=0), embedding="electrostatic")])
+    geometry = Geometry(positions, np.array(system.getDefaultPeriodicBoxVectors().value_in_unit(unit.nanometer)))
+    found = []
+    for step, compiled in (("static", False), ("static", True), ("graph", True)):
+        mixed = create_mixed_system(topology, system, hamiltonian, ml_step=step, ml_compiled=compiled)
+        found.append(mixed.terms["methanol/ML"].runner.region_term.compute(geometry))
+    for energy, forces in found[1:]:
+        assert energy == pytest.approx(found[0][0], rel=1e-10)
+        np.testing.assert_allclose(forces, found[0][1], rtol=0.0, atol=1e-9 * np.abs(found[0][1]).max())
