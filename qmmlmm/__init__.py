@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qmmlmm.mm.creation import create_mixed_system
     from qmmlmm.mm.electrostatics import suggest_charge
     from qmmlmm.mm.force_field_potential import ForceFieldPotential
+    from qmmlmm.mm.held_atoms import hold
     from qmmlmm.mm.mixed_system import MixedSystem
     from qmmlmm.mm.openmm_potential import OpenMMMLPotential, OpenMMPotential
     from qmmlmm.mm.selection import select
@@ -37,6 +38,7 @@ __all__ = [
     "XTBPotential",
     "check_potential",
     "create_mixed_system",
+    "hold",
     "select",
     "suggest_charge",
 ]
@@ -55,6 +57,7 @@ _HOMES = {
     "XTBPotential": "qmmlmm.xtb.potential",
     "check_potential": "qmmlmm.coupling.potential_check",
     "create_mixed_system": "qmmlmm.mm.creation",
+    "hold": "qmmlmm.mm.held_atoms",
     "select": "qmmlmm.mm.selection",
     "suggest_charge": "qmmlmm.mm.electrostatics",
 }
