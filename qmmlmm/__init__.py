@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qmmlmm.mm.creation import create_mixed_system
     from qmmlmm.mm.electrostatics import suggest_charge
     from qmmlmm.mm.force_field_potential import ForceFieldPotential
+    from qmmlmm.mm.force_field_system import ForceFieldSystem
     from qmmlmm.mm.held_atoms import hold
     from qmmlmm.mm.mixed_system import MixedSystem
     from qmmlmm.mm.openmm_potential import OpenMMMLPotential, OpenMMPotential
@@ -27,6 +28,7 @@ __version__ = _version("qmmlmm")
 
 __all__ = [
     "ForceFieldPotential",
+    "ForceFieldSystem",
     "Hamiltonian",
     "MLPotential",
     "MixedSystem",
@@ -46,6 +48,7 @@ __all__ = [
 # Imported at the first use: `import qmmlmm` loads neither torch nor PySCF.
 _HOMES = {
     "ForceFieldPotential": "qmmlmm.mm.force_field_potential",
+    "ForceFieldSystem": "qmmlmm.mm.force_field_system",
     "Hamiltonian": "qmmlmm.coupling.hamiltonian",
     "MLPotential": "qmmlmm.ml.ml_potential",
     "MixedSystem": "qmmlmm.mm.mixed_system",

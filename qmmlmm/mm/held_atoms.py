@@ -122,7 +122,8 @@ def _whole_residues(topology: app.Topology, text: str, selected: Iterable[int]) 
     if not held:
         raise SelectionError(
             f"atoms: the selection {text!r} has {len(chosen)} atoms and no whole residue, and parts of residues "
-            "are not held by a selection; select whole residues ('same residue as ...'), or give atoms=select(topology, ...)"
+            "are not held by a selection; select whole residues ('same residue as ...'), or give "
+            "atoms=select(topology, ...)"
         )
     return held
 
