@@ -29,6 +29,7 @@ WITHOUT_ENTRY = {
     "EvaluatedPotential": "abstract",
     "Evaluator": "abstract",
     "RegionPotential": "abstract",
+    "Variable": "abstract; its methods have entries as those of its subclasses",
     "Surfaces": "a protocol",
     "Evaluation": "a result of every evaluation; check_potential checks those of a potential",
     "ExternalField": "made by the package at every evaluation",
@@ -40,6 +41,8 @@ WITHOUT_ENTRY = {
     "Populations": "a result; its method has an entry",
     "Reweighting": "a result; its methods have entries",
     "TrajectoryRecord": "a result; its method has an entry",
+    "Barrier": "a result",
+    "UmbrellaProfile": "a result; its methods have entries",
 }
 
 

@@ -15,11 +15,29 @@ import openmm
 from openmm import app, unit
 
 import qmmlmm
-from qmmlmm import Hamiltonian, OpenMMPotential, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
+from qmmlmm import (
+    ForceFieldSystem,
+    Hamiltonian,
+    OpenMMPotential,
+    PySCFPotential,
+    Region,
+    Term,
+    XTBPotential,
+    create_mixed_system,
+    hold,
+)
 from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, tables
 from qmmlmm.coupling import Capabilities, ExternalField, RegionSpecification
 from qmmlmm.coupling.coefficient import parse_coefficient
-from qmmlmm.free_energy import Reweighting, bennett_acceptance_ratio, multistate_free_energies, reweight
+from qmmlmm.free_energy import (
+    Reweighting,
+    UmbrellaProfile,
+    UmbrellaSampling,
+    bennett_acceptance_ratio,
+    multistate_free_energies,
+    reweight,
+    umbrella_profile,
+)
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic import (
@@ -42,17 +60,24 @@ from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF
 from qmmlmm.qm.exchange_coupling import exchange_coupling
 from qmmlmm.qm.spin_orbit import spin_orbit_coupling
 from qmmlmm.sampling import (
+    RMSD,
     AdaptiveCorrection,
+    Angle,
+    Combination,
+    CoordinationNumber,
     Distance,
     DistanceDifference,
     HillVariable,
     Metadynamics,
     MultipleTimeStepIntegrator,
+    PathDistance,
+    PathProgress,
     Torsion,
     switching_work,
 )
 from qmmlmm.sampling.metadynamics import HillForce, mean_profile
 from qmmlmm.spectra import Transitions, absorption, compute_transitions, read_snapshots, write_spectrum_report
+from tests.free_energy.wells import GAP, create_pair, pair_at
 from tests.nonadiabatic.vibronic import VibronicPotential, create_hopping, molecule, simulation_of, vibronic_system
 from tests.sampling.mixed_springs import MixedSprings
 from tests.sampling.named_forces import mixed_of_forces
@@ -159,6 +184,10 @@ class Objects:
         return reweight(np.random.default_rng(1).normal(size=400), 300.0)
 
     @cached_property
+    def profile(self):
+        return umbrella_profile(**_two_windows())
+
+    @cached_property
     def condition(self):
         return InitialCondition(CO, np.zeros((2, 3)), 1, 5)
 
@@ -255,10 +284,38 @@ NOT_NEGATIVE = {"zero"}
 STEPS = {"steps": {"zero"}}
 
 
+def _two_windows() -> dict[str, object]:
+    rng = np.random.default_rng(3)
+    centres = [0.0, 0.5]
+    return {
+        "samples": [centre + 0.3 * rng.normal(size=400) for centre in centres],
+        "centres": centres,
+        "force_constants": [20.0, 20.0],
+        "temperature": 300.0,
+        "bins": 5,
+        "edges": [-0.4, 0.0, 0.4, 0.8],
+        "period": 30.0,
+        "name": "gap (nm)",
+    }
+
+
 def _two_states(o: Objects) -> list[np.ndarray]:
     rng = np.random.default_rng(2)
     return [rng.normal(size=(50, 2)), rng.normal(size=(50, 2))]
 
+
+FOUR = np.random.default_rng(1).normal(size=(4, 3))
+VARIABLES = (
+    Distance(0, 1),
+    DistanceDifference(0, 1, 2),
+    Angle(0, 1, 2),
+    Torsion(0, 1, 2, 3),
+    Combination([(1.0, Distance(0, 1)), (2.0, Distance(1, 2))]),
+    CoordinationNumber([0], [1, 2], 0.3),
+    RMSD([0, 1, 2], FOUR[:3]),
+    PathProgress([0, 1, 2], [FOUR[:3], FOUR[1:]]),
+    PathDistance([0, 1, 2], [FOUR[:3], FOUR[1:]]),
+)
 
 ENTRIES: dict[str, Entry] = {
     # --- coupling ---
@@ -504,6 +561,63 @@ ENTRIES: dict[str, Entry] = {
         },
         runs=False,
     ),
+    "hold": Entry(
+        hold,
+        lambda o: {
+            "system": openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(o.case.system)),
+            "topology": o.case.topology,
+            "atoms": [10, 11],
+            "positions": o.case.positions,
+            "box_vectors": o.case.box,
+        },
+    ),
+    "ForceFieldSystem": Entry(
+        ForceFieldSystem,
+        lambda o: {"topology": o.case.topology, "system": o.case.system},
+        says={"topology": "Topology"},
+    ),
+    "umbrella_profile": Entry(umbrella_profile, lambda o: _two_windows()),
+    "UmbrellaProfile.barrier": Entry(
+        UmbrellaProfile.barrier,
+        lambda o: {"reactant": -0.2, "product": 0.6},
+        lambda o: o.profile,
+        runs=False,
+        accepts={"reactant": SIGNED, "product": SIGNED},
+    ),
+    "UmbrellaProfile.reweighted": Entry(
+        UmbrellaProfile.reweighted,
+        lambda o: {"values": _two_windows()["samples"], "differences": [np.zeros(400), np.zeros(400)]},
+        lambda o: o.profile,
+    ),
+    "UmbrellaProfile.write_csv": Entry(
+        UmbrellaProfile.write_csv, lambda o: {"path": o.folder / "profile.csv"}, lambda o: o.profile
+    ),
+    "UmbrellaSampling": Entry(
+        UmbrellaSampling,
+        lambda o: {
+            "directory": o.folder / "umbrella",
+            "create": create_pair,
+            "variable": GAP,
+            "centres": [0.2, 0.3],
+            "force_constants": [1e4, 1e4],
+            "starts": pair_at(0.2),
+            "temperature": 300.0,
+            "steps": 1000,
+            "equilibration": 10,
+            "interval": 10,
+            "frame_interval": 100,
+            "checkpoint_interval": 100,
+            "pull_steps": 10,
+            "seed": 1,
+            "name": "gap",
+        },
+        accepts={
+            "equilibration": NOT_NEGATIVE,
+            "seed": NOT_NEGATIVE,
+            "force_constants": {"number"},
+            "create": {"class"},
+        },
+    ),
     # --- sampling ---
     **{
         kind.__name__: Entry(
@@ -514,21 +628,38 @@ ENTRIES: dict[str, Entry] = {
         for kind, names in (
             (Distance, ("first", "second")),
             (DistanceDifference, ("donor", "proton", "acceptor")),
+            (Angle, ("first", "second", "third")),
             (Torsion, ("first", "second", "third", "fourth")),
         )
     },
     **{
         f"{type(variable).__name__}.{method}": Entry(
-            vars(type(variable))[method],
+            getattr(type(variable), method),
             lambda o, arguments=arguments: dict(arguments),
             lambda o, variable=variable: variable,
         )
-        for variable in (Distance(0, 1), DistanceDifference(0, 1, 2), Torsion(0, 1, 2, 3))
+        for variable in VARIABLES
         for method, arguments in (
             ("umbrella", {"name": "bias", "periodic": False}),
             ("value_force", {"periodic": True}),
-            ("__call__", {"geometry": Geometry(np.random.default_rng(1).normal(size=(4, 3)))}),
+            ("__call__", {"geometry": Geometry(FOUR)}),
+            ("value_and_gradient", {"geometry": Geometry(FOUR)}),
         )
+    },
+    "Combination": Entry(Combination, lambda o: {"terms": [(1.0, Distance(0, 1)), (-1.0, Angle(0, 1, 2))]}),
+    "CoordinationNumber": Entry(
+        CoordinationNumber,
+        lambda o: {"first": [0], "second": [1, 2], "distance": 0.3, "exponent": 6},
+        accepts={"first": {"beyond the last"}, "second": {"beyond the last"}},
+    ),
+    "RMSD": Entry(RMSD, lambda o: {"atoms": [0, 1, 2], "reference": FOUR[:3]}, accepts={"atoms": {"beyond the last"}}),
+    **{
+        kind.__name__: Entry(
+            kind,
+            lambda o: {"atoms": [0, 1, 2], "images": [FOUR[:3], FOUR[1:]], "sharpness": 20.0},
+            accepts={"atoms": {"beyond the last"}},
+        )
+        for kind in (PathProgress, PathDistance)
     },
     "HillVariable": Entry(
         HillVariable,
