@@ -104,6 +104,13 @@ class Table:
         label = self._label(key)
         return [check_whole_number(label, value, at_least=0, error=InputFileError) for value in self._list(key)]
 
+    def rows(self, key: str) -> list[list[object]]:
+        """Return a list of lists."""
+        rows = self._list(key)
+        if not all(isinstance(row, list) for row in rows):
+            raise InputFileError(f"{self._label(key)} is a list of lists, got {rows!r}")
+        return rows  # type: ignore[return-value]
+
     def check(self, key: str, allowed: bool, what: str) -> None:
         """Raise InputFileError for a value that is not allowed.
 

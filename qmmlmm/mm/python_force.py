@@ -55,7 +55,7 @@ class PythonRunner(TermRunner):
         self._state: int | None = None
         self._on_some = False
         _live[self.key] = self
-        _pass_openmm_an_array()
+        pass_openmm_an_array()
 
     def __reduce__(self) -> tuple[object, ...]:
         # Bytes within the pickle: OpenMM crashes if an exception leaves unpickling, and there are many reasons for one.
@@ -195,7 +195,7 @@ def state_parameter(term: str) -> str:
 
 
 @functools.cache
-def _pass_openmm_an_array() -> None:
+def pass_openmm_an_array() -> None:
     """Pass a NumPy array to OpenMM once.
 
     OpenMM before 8.6 reads the forces of a PythonForce through NumPy's C interface, but sets this up only when another

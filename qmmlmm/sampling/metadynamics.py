@@ -11,7 +11,7 @@ import openmm
 
 from qmmlmm.errors import LoopError, SettingError
 from qmmlmm.geometry import Geometry
-from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
+from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
     as_float,
@@ -48,10 +48,10 @@ class HillVariable:
 
     Parameters
     ----------
-    variable : Torsion, Distance or DistanceDifference
-    width : float, rad or nm
-        Standard deviation of a hill, approximately that of the variable in a well.
-    low, high : float, nm, optional
+    variable : Variable
+    width : float
+        Standard deviation of a hill, approximately that of the variable in a well; in the variable's unit.
+    low, high : float, optional
         Range of the hills; beyond it the bias has its value at the end, without a force. A torsion is periodic and has
         none.
 
@@ -61,27 +61,28 @@ class HillVariable:
         If a number is out of range.
     """
 
-    variable: Torsion | Distance | DistanceDifference
+    variable: Variable
     width: float
     low: float | None = None
     high: float | None = None
 
     def __post_init__(self) -> None:
-        kinds = Torsion | Distance | DistanceDifference
-        if not isinstance(self.variable, kinds):
-            raise LoopError(f"variable is a Torsion, Distance or DistanceDifference, got {self.variable!r}")
+        if not isinstance(self.variable, Variable):
+            raise LoopError(f"variable is a Variable, such as Distance(0, 1), got {self.variable!r}")
         check_positive("width of a hill", self.width, error=LoopError)
         if self.periodic:
             if self.low is not None or self.high is not None:
                 raise LoopError(f"a torsion is periodic: leave out low and high, got {self.low}, {self.high}")
-            if self.width > 1.0:
+            if self.width > self._period / (2.0 * math.pi):
                 raise LoopError(f"width of a hill along a torsion is in radians and at most 1, got {self.width!r}")
         elif (
             not is_number(self.low)
             or not is_number(self.high)
             or not -math.inf < as_float(self.low) < as_float(self.high) < math.inf
         ):
-            raise LoopError(f"hills along a distance need low below high, in nm, got {self.low!r} and {self.high!r}")
+            name, unit = type(self.variable).__name__, self.variable.unit
+            where = "" if unit is None else f", in {unit.get_symbol()}"
+            raise LoopError(f"hills along a {name} need low below high{where}, got {self.low!r} and {self.high!r}")
         low, high = self.edges
         if POINTS_PER_WIDTH * (high - low) / self.width > MOST_POINTS:
             raise LoopError(
@@ -91,14 +92,19 @@ class HillVariable:
 
     @property
     def periodic(self) -> bool:
-        """Whether the variable is an angle with a full period."""
-        return isinstance(self.variable, Torsion)
+        """Whether the variable is periodic, as a torsion is."""
+        return self.variable.period is not None
+
+    @property
+    def _period(self) -> float:
+        assert self.variable.period is not None
+        return self.variable.period
 
     @property
     def edges(self) -> tuple[float, float]:
         """Ends of the grid."""
         if self.low is None or self.high is None:
-            return -math.pi, math.pi
+            return -0.5 * self._period, 0.5 * self._period
         return self.low, self.high
 
     def grid(self) -> FloatArray:
@@ -111,7 +117,7 @@ class HillVariable:
         away = self.grid()[None, :] - centres[:, None]
         if self.periodic:
             # With the neighbouring images, so that there is no kink half a period away.
-            return np.sum([np.exp(-0.5 * ((away + 2.0 * math.pi * n) / self.width) ** 2) for n in (-1, 0, 1)], axis=0)
+            return np.sum([np.exp(-0.5 * ((away + self._period * n) / self.width) ** 2) for n in (-1, 0, 1)], axis=0)
         return np.asarray(np.exp(-0.5 * (away / self.width) ** 2))
 
     def holds(self, value: float) -> bool:
@@ -281,7 +287,7 @@ class HillForce:
         check_instance("settings", settings, Metadynamics)
         check_positive("temperature", temperature, "K")
         check_instance("system", system, openmm.System, "an openmm.System")
-        last = max(max(vars(v.variable).values()) for v in settings.along)
+        last = max(max(v.variable.particles) for v in settings.along)
         if last >= system.getNumParticles():
             raise SettingError(f"hills act on particle {last}, and system has {system.getNumParticles()} particles")
         self.settings, self._temperature = settings, temperature

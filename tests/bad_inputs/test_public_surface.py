@@ -29,6 +29,7 @@ WITHOUT_ENTRY = {
     "EvaluatedPotential": "abstract",
     "Evaluator": "abstract",
     "RegionPotential": "abstract",
+    "Variable": "abstract; its methods have entries as those of its subclasses",
     "Surfaces": "a protocol",
     "Evaluation": "a result of every evaluation; check_potential checks those of a potential",
     "ExternalField": "made by the package at every evaluation",

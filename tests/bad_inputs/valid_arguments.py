@@ -42,12 +42,18 @@ from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF
 from qmmlmm.qm.exchange_coupling import exchange_coupling
 from qmmlmm.qm.spin_orbit import spin_orbit_coupling
 from qmmlmm.sampling import (
+    RMSD,
     AdaptiveCorrection,
+    Angle,
+    Combination,
+    CoordinationNumber,
     Distance,
     DistanceDifference,
     HillVariable,
     Metadynamics,
     MultipleTimeStepIntegrator,
+    PathDistance,
+    PathProgress,
     Torsion,
     switching_work,
 )
@@ -259,6 +265,19 @@ def _two_states(o: Objects) -> list[np.ndarray]:
     rng = np.random.default_rng(2)
     return [rng.normal(size=(50, 2)), rng.normal(size=(50, 2))]
 
+
+FOUR = np.random.default_rng(1).normal(size=(4, 3))
+VARIABLES = (
+    Distance(0, 1),
+    DistanceDifference(0, 1, 2),
+    Angle(0, 1, 2),
+    Torsion(0, 1, 2, 3),
+    Combination([(1.0, Distance(0, 1)), (2.0, Distance(1, 2))]),
+    CoordinationNumber([0], [1, 2], 0.3),
+    RMSD([0, 1, 2], FOUR[:3]),
+    PathProgress([0, 1, 2], [FOUR[:3], FOUR[1:]]),
+    PathDistance([0, 1, 2], [FOUR[:3], FOUR[1:]]),
+)
 
 ENTRIES: dict[str, Entry] = {
     # --- coupling ---
@@ -513,21 +532,38 @@ ENTRIES: dict[str, Entry] = {
         for kind, names in (
             (Distance, ("first", "second")),
             (DistanceDifference, ("donor", "proton", "acceptor")),
+            (Angle, ("first", "second", "third")),
             (Torsion, ("first", "second", "third", "fourth")),
         )
     },
     **{
         f"{type(variable).__name__}.{method}": Entry(
-            vars(type(variable))[method],
+            getattr(type(variable), method),
             lambda o, arguments=arguments: dict(arguments),
             lambda o, variable=variable: variable,
         )
-        for variable in (Distance(0, 1), DistanceDifference(0, 1, 2), Torsion(0, 1, 2, 3))
+        for variable in VARIABLES
         for method, arguments in (
             ("umbrella", {"name": "bias", "periodic": False}),
             ("value_force", {"periodic": True}),
-            ("__call__", {"geometry": Geometry(np.random.default_rng(1).normal(size=(4, 3)))}),
+            ("__call__", {"geometry": Geometry(FOUR)}),
+            ("value_and_gradient", {"geometry": Geometry(FOUR)}),
         )
+    },
+    "Combination": Entry(Combination, lambda o: {"terms": [(1.0, Distance(0, 1)), (-1.0, Angle(0, 1, 2))]}),
+    "CoordinationNumber": Entry(
+        CoordinationNumber,
+        lambda o: {"first": [0], "second": [1, 2], "distance": 0.3, "exponent": 6},
+        accepts={"first": {"beyond the last"}, "second": {"beyond the last"}},
+    ),
+    "RMSD": Entry(RMSD, lambda o: {"atoms": [0, 1, 2], "reference": FOUR[:3]}, accepts={"atoms": {"beyond the last"}}),
+    **{
+        kind.__name__: Entry(
+            kind,
+            lambda o: {"atoms": [0, 1, 2], "images": [FOUR[:3], FOUR[1:]], "sharpness": 20.0},
+            accepts={"atoms": {"beyond the last"}},
+        )
+        for kind in (PathProgress, PathDistance)
     },
     "HillVariable": Entry(
         HillVariable,

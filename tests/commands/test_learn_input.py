@@ -14,6 +14,7 @@ from qmmlmm.commands.main import main
 from qmmlmm.errors import InputFileError
 from qmmlmm.learning.loop import HillVariable, LearningLoop, LoopSettings, Metadynamics, Torsion
 from qmmlmm.learning.loop.store import LoopStore
+from qmmlmm.sampling import Angle, Combination, CoordinationNumber, Distance
 
 FILE = """
 directory = "run"
@@ -145,6 +146,16 @@ def test_a_file_with_hills(folder):
         ('basis = "sto-3g"', "", r"\[qm\]"),
         ("torsion = [1, 0, 3, 4]", "torsion = [1, 0]", "a torsion has 4 atoms"),
         ('variable = "angle"', 'variable = "phi"', "there is no variable 'phi'; there are angle"),
+        ("torsion = [1, 0, 3, 4]", "combination = [[1.0, 0]]", "each row of a combination is a weight with the atoms"),
+        (
+            "torsion = [1, 0, 3, 4]",
+            'combination = [["a", 0, 1]]',
+            "each row of a combination is a weight with the atoms",
+        ),
+        ("torsion = [1, 0, 3, 4]", "combination = [1.0, 0, 1]", "is a list of lists"),
+        ("torsion = [1, 0, 3, 4]", "combination = [[1.0, 0, 9]]", "the particles 0 to 5, got 9"),
+        ("torsion = [1, 0, 3, 4]", "combination = [[0.0, 0, 1]]", "weight of a term is not zero"),
+        ("torsion = [1, 0, 3, 4]", "coordination = [0, 1]", "write .variable.coordination."),
         ('select = "resid 0"', "", r"\[region\] lacks 'select'"),
         ("directory =", "directory", "is not valid TOML"),
     ],
@@ -164,3 +175,21 @@ def test_the_command_makes_labels_with_pyscf_and_ends_with_a_reason_when_none_co
     store = LoopStore(folder / "run", 6)
     assert store.counts()["failed"] == 8
     assert all(job.geometry.positions.shape == (6, 3) for job in store.jobs())
+
+
+def test_variables_of_all_kinds(folder):
+    kinds = """
+[[variable]]
+name = "transfer"
+combination = [[1.0, 0, 3], [-1.0, 1, 4], [0.5, 0, 1, 2]]
+[[variable]]
+name = "bend"
+angle = [1, 0, 2]
+[[variable]]
+name = "contacts"
+coordination = {first = [0], second = [3, 4], distance = 0.25}
+"""
+    variables = read_loop(written(folder, FILE + kinds)).variables
+    assert variables["transfer"] == Combination([(1.0, Distance(0, 3)), (-1.0, Distance(1, 4)), (0.5, Angle(0, 1, 2))])
+    assert variables["bend"] == Angle(1, 0, 2)
+    assert variables["contacts"] == CoordinationNumber([0], [3, 4], 0.25, 6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,9 @@ from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.loop.settings import Walker
 from qmmlmm.learning.training.retraining import FEWEST_FRAMES
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
-from qmmlmm.sampling.collective_variables import CollectiveVariable, Distance, DistanceDifference, Torsion
+from qmmlmm.sampling.collective_variables import CollectiveVariable
 from qmmlmm.sampling.metadynamics import Metadynamics
+from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import check_array, check_items, check_mapping, check_path, is_number
 from qmmlmm.units import FloatArray, Vectors
 
@@ -78,8 +78,8 @@ def _check_variable(name: str, variable: object, start: Geometry) -> None:
             f"variables: {name!r} is a function of a Geometry, such as Distance(0, 1), that returns a number, got "
             f"{variable!r}"
         )
-    if isinstance(variable, Distance | DistanceDifference | Torsion):
-        beyond = [index for index in astuple(variable) if index >= len(start.positions)]
+    if isinstance(variable, Variable):
+        beyond = [index for index in variable.particles if index >= len(start.positions)]
         if beyond:
             last = len(start.positions) - 1
             raise LoopError(f"variables: {name!r} has the particles {listed(beyond)}, the System has 0 to {last}")
