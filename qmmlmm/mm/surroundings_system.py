@@ -20,8 +20,8 @@ CONSTANT_FORCES = "constant forces"
 class SurroundingsSystem:
     """The force field of a mixed System, without its terms, for the relaxation of what surrounds the regions.
 
-    Fixed particles have no mass. The atoms of electrostatically embedded regions get charges that `set_charges` changes,
-    and each moving particle feels a constant force that `set_forces` changes.
+    Fixed particles have no mass. The atoms of electrostatically embedded regions get charges that `set_charges`
+    changes, and each moving particle feels a constant force that `set_forces` changes.
 
     Parameters
     ----------

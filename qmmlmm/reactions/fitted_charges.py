@@ -11,7 +11,8 @@ COULOMB = HARTREE_IN_KJ_PER_MOL * BOHR_IN_NM
 """Energy of two unit charges at a distance of 1 nm, kJ/mol."""
 
 RESTRAINT = 1e-4
-"""Weight of the restraint that keeps badly determined charges at their previous values, of the mean diagonal element."""
+"""Weight of the restraint that keeps badly determined charges at their previous values, relative to the mean diagonal
+element."""
 
 
 def force_columns(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -15,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from qmmlmm.durable_files import checksum, replace_file, sealed, unsealed
-from qmmlmm.errors import RunDirectoryError
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.reactions.calculation_directory import calculation_directory
+from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.reactions.surface import EnergySurface
-from qmmlmm.runs.directory_lock import DirectoryLock
-from qmmlmm.units import NM_IN_BOHR, FloatArray
+from qmmlmm.units import FloatArray
 
 
 @dataclass(frozen=True)
@@ -152,23 +149,16 @@ class _GradientStore(_NoStore):
 
     def _path(self, shift: tuple[int, int, int]) -> Path:
         atom, axis, sign = shift
-        return self._folder / f"gradient_{atom:04d}{'xyz'[axis]}{'+' if sign > 0 else '-'}.npy"
+        return self._folder / f"gradient_{atom:04d}{'xyz'[axis]}{'+' if sign > 0 else '-'}.npz"
 
     def read(self, shift: tuple[int, int, int]) -> FloatArray | None:
         """Return a gradient that was kept; None if there is none or its file is damaged."""
-        path = self._path(shift)
-        if not path.exists():
-            return None
-        try:
-            return np.asarray(np.load(io.BytesIO(unsealed(path.read_bytes()))))
-        except ValueError:
-            return None
+        arrays = read_arrays(self._path(shift))
+        return None if arrays is None else arrays["gradient"]
 
     def write(self, shift: tuple[int, int, int], gradient: FloatArray) -> None:
         """Keep a gradient."""
-        buffer = io.BytesIO()
-        np.save(buffer, gradient)
-        replace_file(self._path(shift), sealed(buffer.getvalue()))
+        write_arrays(self._path(shift), {"gradient": gradient})
 
 
 @contextmanager
@@ -176,27 +166,5 @@ def _store(folder: Path | None, surface: EnergySurface, step: float) -> Iterator
     if folder is None:
         yield _NoStore()
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = DirectoryLock(folder)
-    try:
-        geometry = surface.geometry()
-        identity = json.dumps(
-            {
-                "atoms": surface.atoms.tolist(),
-                "held": list(surface.held_among_atoms),
-                "positions": checksum(np.round(geometry.positions * NM_IN_BOHR, 8).tobytes()),
-                "step": step,
-                "terms": surface.mixed.describe()["terms"],
-            },
-            default=str,
-        )
-        record = folder / "hessian.json"
-        if record.exists() and record.read_text(encoding="utf-8") != identity:
-            raise RunDirectoryError(
-                f"{folder} has the Hessian of other atoms, positions, terms or another step; choose another directory, "
-                "or delete it to start again"
-            )
-        replace_file(record, identity.encode())
+    with calculation_directory(folder, "hessian", surface, {"step": step}):
         yield _GradientStore(folder)
-    finally:
-        lock.release()

@@ -10,7 +10,7 @@ import importlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -120,7 +120,7 @@ def geometric_engine(
     start = np.zeros((len(surface.atoms), 3)) if coordinates is None else coordinates
     engine_class = geometric_module("engine").Engine
 
-    class SurfaceEngine(engine_class):  # type: ignore[misc]
+    class SurfaceEngine(engine_class):  # type: ignore[misc, valid-type]
         """Energy and gradient of the surface."""
 
         def calc_new(self, coords: FloatArray, dirname: str) -> dict[str, Any]:
@@ -280,9 +280,52 @@ def _walked(
     return Walk(frames, np.array(optimizer.progress.qm_energies), converged)
 
 
-def tightened(thresholds: Thresholds, factor: float) -> Thresholds:
-    """Return thresholds that are smaller by a factor."""
-    return replace(thresholds, **{name: value / factor for name, value in vars(thresholds).items()})
+def band_optimised(
+    surface: Surface,
+    start: FloatArray,
+    select: Callable[[str], None],
+    folder: str,
+    *,
+    largest_force: float,
+    climb: bool,
+    max_cycles: int,
+    free: bool,
+) -> tuple[FloatArray, bool]:
+    """Return the images of an optimised elastic band, (n_images, n_atoms, 3) bohr, and whether it is converged.
+
+    Parameters
+    ----------
+    surface : Surface
+    start : (n_images, n_atoms, 3) float array, bohr
+    select : callable
+        Function that is called with geomeTRIC's folder of an image before each evaluation.
+    folder : str
+        Folder for geomeTRIC's files.
+    largest_force : float, eV/angstrom
+        Largest force perpendicular to the path; half of it is the largest mean.
+    climb : bool
+        Whether the highest image climbs.
+    max_cycles : int
+    free : bool
+        Whether the images can be rotated onto one another.
+    """
+    neb = geometric_module("neb")
+    parameters = geometric_module("params").NEBParams(
+        maxg=largest_force,
+        avgg=0.5 * largest_force,
+        climb=4.0 * largest_force if climb else 0.0,
+        maxcyc=max_cycles,
+        align=free,
+        optep=False,
+        images=len(start),
+    )
+    molecule = geometric_molecule(surface.symbols, start)
+    with _quiet():
+        engine = geometric_engine(surface, start[0], select)
+        chain = neb.ElasticBand(molecule, engine=engine, tmpdir=folder, params=parameters, plain=parameters.plain)
+        chain, cycles = neb.OptimizeChain(chain, engine, parameters)
+    found = np.array([structure.cartesians.reshape(-1, 3) for structure in chain.Structures])
+    return found, bool(cycles < max_cycles)
 
 
 @contextlib.contextmanager

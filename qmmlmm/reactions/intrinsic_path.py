@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,5 +149,5 @@ def _lengths(structures: list[Structure], surface: EnergySurface) -> FloatArray:
     """Return the mass-weighted length of the path up to each structure, bohr sqrt(Da)."""
     roots = np.sqrt(surface.masses)[:, None]
     places = [s.positions.value_in_unit(unit.nanometer)[surface.atoms] * roots / BOHR_IN_NM for s in structures]
-    steps = [float(np.linalg.norm(b - a)) for a, b in zip(places, places[1:], strict=False)]
+    steps = [float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(places)]
     return np.concatenate([[0.0], np.cumsum(steps)])

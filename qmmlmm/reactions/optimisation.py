@@ -13,7 +13,7 @@ from qmmlmm.errors import QmmlmmWarning
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions.internal_coordinates import Thresholds, minimised
 from qmmlmm.reactions.structure import Start, Structure
-from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfacePoint
+from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, OptimisedSurface, SurfacePoint
 from qmmlmm.setting_checks import check_instance
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, FloatArray, Scalar, Vectors
 
@@ -69,8 +69,8 @@ def optimise(
 ) -> Optimum:
     """Return the nearest minimum of the region, with its surroundings relaxed at every step.
 
-    geomeTRIC moves the region in internal coordinates. Between its steps OpenMM relaxes the surroundings in the field of
-    charges fitted to the region's density, without QM calls. See `EnergySurface`.
+    geomeTRIC moves the region in internal coordinates. Between its steps OpenMM relaxes the surroundings in the field
+    of charges fitted to the region's density, without QM calls. See `EnergySurface`.
 
     Parameters
     ----------
@@ -117,15 +117,16 @@ def optimise(
         platform=platform,
         tolerance=tolerance,
     )
-    return optimised(surface, thresholds, coordinates, max_steps, surface.tolerance)
+    return optimised(surface, thresholds, coordinates, max_steps)
 
 
 def optimised(
-    surface: EnergySurface,
+    surface: OptimisedSurface,
     thresholds: Thresholds | None = None,
     coordinates: str = "tric",
     max_steps: int = 300,
-    tolerance: float = TOLERANCE,
+    *,
+    warn: bool = True,
 ) -> Optimum:
     """Return the nearest minimum on a surface, from its present coordinates; the parameters are those of `optimise`."""
     limits = Thresholds() if thresholds is None else check_instance("thresholds", thresholds, Thresholds)
@@ -146,10 +147,10 @@ def optimised(
         energies.append(walk.energies)
         point, rest = surface.verified()
         largest = largest_gradient(surface, point)
-        converged = walk.converged and fulfilled(surface, point, rest, limits, tolerance)
+        converged = walk.converged and fulfilled(surface, point, rest, limits, surface.tolerance)
         if converged or not walk.converged:
             break
-    if not converged:
+    if not converged and warn:
         warnings.warn(
             f"no minimum after {surface.evaluations - before} evaluations: the largest force on a moving atom is "
             f"{largest:.1e} hartree/bohr, and {limits.largest_gradient:.1e} is the threshold. Continue from this "
@@ -161,7 +162,7 @@ def optimised(
 
 
 def optimum(
-    surface: EnergySurface,
+    surface: OptimisedSurface,
     point: SurfacePoint,
     rest: float,
     converged: bool,
@@ -183,14 +184,14 @@ def optimum(
     )
 
 
-def largest_gradient(surface: EnergySurface, point: SurfacePoint) -> float:
+def largest_gradient(surface: OptimisedSurface, point: SurfacePoint) -> float:
     """Return the largest gradient of an atom that is not held, hartree/bohr."""
     lengths = np.linalg.norm(point.gradient, axis=1)
     return float(np.delete(lengths, surface.held_among_atoms).max())
 
 
 def fulfilled(
-    surface: EnergySurface, point: SurfacePoint, rest: float, thresholds: Thresholds, tolerance: float
+    surface: OptimisedSurface, point: SurfacePoint, rest: float, thresholds: Thresholds, tolerance: float
 ) -> bool:
     """Return whether a new evaluation confirms the end of an optimisation.
 

@@ -12,12 +12,12 @@ from openmm import app, unit
 
 from qmmlmm.coupling.potential import RegionPotential
 from qmmlmm.embedding.region_term import RegionTerm
-from qmmlmm.errors import HamiltonianError, SettingError, listed
+from qmmlmm.errors import HamiltonianError, SettingError, listed, shown
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.creation import create_region_term
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions.structure import Structure, xyz_frame
-from qmmlmm.setting_checks import check_instance, check_path
+from qmmlmm.setting_checks import check_path
 from qmmlmm.units import FloatArray, in_unit
 
 ENERGY = unit.kilojoule_per_mole
@@ -112,7 +112,8 @@ class ReactionPath:
         EvaluationError
             If it fails.
         """
-        check_instance("potential", potential, RegionPotential)
+        if not isinstance(potential, RegionPotential):
+            raise SettingError(f"potential is a potential, such as PySCFPotential('b3lyp'), got {shown(potential)}")
         names = list(self.mixed.terms)
         if term is None and len(names) != 1:
             raise HamiltonianError(f"term names the term that the potential replaces, one of {listed(names)}")

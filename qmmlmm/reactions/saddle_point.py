@@ -161,8 +161,8 @@ def _warn(converged: bool, modes: Frequencies, largest: float, limits: Threshold
     lowest = ", ".join(f"{number:.0f}" for number in modes.wave_numbers[:3])
     if not converged:
         text = (
-            f"the search ended with a largest force of {largest:.1e} hartree/bohr, and {limits.largest_gradient:.1e} is "
-            f"the threshold; lowest modes: {lowest} 1/cm. Continue from this result, or start nearer to the saddle point"
+            f"the search ended with a largest force of {largest:.1e} hartree/bohr, and {limits.largest_gradient:.1e} "
+            f"is the threshold; lowest modes: {lowest} 1/cm. Continue from this result, or start nearer"
         )
     elif modes.n_negative > 1:
         text = (

@@ -102,8 +102,8 @@ def start_geometry(mixed: MixedSystem, positions: Start, box_vectors: Vectors | 
     if box_vectors is not None and not periodic:
         raise SettingError("box_vectors are for a periodic System, and this one has no box; leave them out")
     if periodic and box_vectors is None:
-        box_vectors = system.getDefaultPeriodicBoxVectors()
-        box_vectors = np.array([vector.value_in_unit(unit.nanometer) for vector in box_vectors])
+        default = system.getDefaultPeriodicBoxVectors()
+        box_vectors = np.array([vector.value_in_unit(unit.nanometer) for vector in default])
     geometry = Geometry.from_quantities(positions, box_vectors)
     if len(geometry.positions) != system.getNumParticles():
         raise SettingError(

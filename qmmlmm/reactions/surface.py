@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.selection import select
 from qmmlmm.mm.surroundings_system import embedded_atoms
 from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
+from qmmlmm.reactions.evaluation_log import EvaluationLog, Record, field_of
 from qmmlmm.reactions.structure import Start, Structure, start_geometry
 from qmmlmm.reactions.surroundings import FieldOfRegion, SurroundingsModel
 from qmmlmm.reactions.whole_molecules import made_whole
@@ -96,6 +97,36 @@ class Surface(Protocol):
         """Return energy and gradient at coordinates, (n_atoms, 3) bohr."""
 
 
+class OptimisedSurface(Surface, Protocol):
+    """A surface on which `optimise` works."""
+
+    @property
+    def coordinates(self) -> FloatArray:
+        """Present coordinates of the moving atoms, (n_atoms, 3) bohr."""
+
+    @property
+    def held_among_atoms(self) -> tuple[int, ...]:
+        """Places in `atoms` of those that are held."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the energy depends neither on translation nor on rotation."""
+
+    @property
+    def tolerance(self) -> float:
+        """Root mean square force of relaxed surroundings, kJ/(mol nm)."""
+
+    @property
+    def evaluations(self) -> int:
+        """Number of evaluations of all terms so far."""
+
+    def verified(self) -> tuple[SurfacePoint, float]:
+        """Return the point of the present positions from a new evaluation, and the force on the surroundings."""
+
+    def structure(self, point: SurfacePoint) -> Structure:
+        """Return the structure of all particles at a point."""
+
+
 class EnergySurface:
     """The energy of a mixed System as a function of some atoms.
 
@@ -131,6 +162,8 @@ class EnergySurface:
     held_among_atoms : tuple of int
         Places in `atoms` of those that are held.
     tolerance : float, kJ/(mol nm)
+    log : EvaluationLog or None
+        Log in which evaluations are kept, and from which they are recalled.
     evaluations : int
         Number of evaluations of all terms so far: QM calls.
 
@@ -145,8 +178,8 @@ class EnergySurface:
 
     Notes
     -----
-    With E(R, S) the energy for moving atoms R and surroundings S, the surface is the minimum over S. At each R the terms
-    are evaluated once. The charges of the regions are then fitted to the forces of their density on the surroundings,
+    With E(R, S) the energy for moving atoms R and surroundings S, the surface is the minimum over S. At each R the
+    terms are evaluated once. The charges of the regions are then fitted to the forces of their density on what is around,
     and a constant force is added to each surrounding atom, so that all forces are exact there. In this field OpenMM
     relaxes the surroundings. Energy and gradient are corrected for their displacement with the energy and forces of
     the same field, so that region and surroundings share one surface: at convergence the displacement is zero, and
@@ -175,6 +208,7 @@ class EnergySurface:
             atoms = positions.atoms or None if atoms is None else atoms
             hold = positions.hold if hold is None else hold
         self.mixed = mixed
+        self.log: EvaluationLog | None = None
         self.evaluations = 0
         self.box = geometry.box
         self._atoms = _moving_atoms(mixed, atoms)
@@ -255,6 +289,16 @@ class EnergySurface:
         EvaluationError
             If a term fails; also other exceptions of a term, in their original class.
         """
+        known = None if self.log is None else self._recalled(coordinates)
+        if known is not None:
+            return self._known(known, float(known["extra"]))
+        point = self._computed(coordinates)
+        if self.log is not None:
+            field = self.state.field
+            self.log.keep(coordinates, point.energy, point.gradient, point.gain, self._positions, field)
+        return point
+
+    def _computed(self, coordinates: FloatArray) -> SurfacePoint:
         positions = self._placed(coordinates)
         if self._surroundings is None:
             energy, forces, positions = self.whole_system(positions)
@@ -314,12 +358,31 @@ class EnergySurface:
             Root mean square force on the moving surroundings, without its part along constraints; zero if there are
             none.
         """
+        coordinates = self.coordinates
+        known = None if self.log is None else self._recalled(coordinates)
+        if known is not None:
+            return self._known(known), float(known["extra"])
         energy, forces, positions = self.whole_system(self._positions)
         self._positions = positions
         point = SurfacePoint(energy, -forces[self._atoms] / FORCE_AU_IN_OPENMM, positions)
-        if self._surroundings is None:
-            return point, 0.0
-        return point, self._surroundings.residual_force(positions, forces)
+        rest = 0.0 if self._surroundings is None else self._surroundings.residual_force(positions, forces)
+        if self.log is not None:
+            self.log.keep(coordinates, point.energy, point.gradient, rest, positions, self.state.field)
+        return point, rest
+
+    def _known(self, record: Record, gain: float = 0.0) -> SurfacePoint:
+        return SurfacePoint(float(record["energy"]), record["gradient"], self._positions.copy(), gain)
+
+    def _recalled(self, coordinates: FloatArray) -> Record | None:
+        assert self.log is not None
+        found = self.log.recalled(coordinates)
+        if found is None:
+            return None
+        record, state = found
+        self._positions = self._placed(record["coordinates"]) if state is None else state["positions"]
+        if state is not None:
+            self.state = SurfaceState(state["positions"], field_of(state))
+        return record
 
     def geometry(self) -> Geometry:
         """Return the present geometry of all particles, nm."""
@@ -333,11 +396,6 @@ class EnergySurface:
     def _current_positions(self) -> FloatArray:
         state = self._context.getState(positions=True)
         return np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-
-
-def shifted(point: SurfacePoint, energy: float, gradient: FloatArray) -> SurfacePoint:
-    """Return a point with the energy, hartree, and gradient, hartree/bohr, of a restraint added."""
-    return replace(point, energy=point.energy + energy, gradient=point.gradient + gradient)
 
 
 def _moving_atoms(mixed: MixedSystem, atoms: Iterable[int] | str | None) -> IntArray:

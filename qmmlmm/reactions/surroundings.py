@@ -143,7 +143,7 @@ class SurroundingsModel:
         )
         if not np.isfinite(found).all():
             raise NonFiniteError(
-                "the surroundings diverged while they were relaxed; minimise the whole System with the force field first"
+                "the surroundings diverged while they were relaxed; minimise the System with the force field first"
             )
         # A platform of single precision returns also what is fixed in single precision.
         fixed = np.ones(len(found), dtype=bool)

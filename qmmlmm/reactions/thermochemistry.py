@@ -111,9 +111,7 @@ def vibrational_thermochemistry(
         inertia = PLANCK_IN_JOULE_SECOND / (8.0 * np.pi**2 * per_second)
         reduced = inertia * AVERAGE_INERTIA / (inertia + AVERAGE_INERTIA)
         joule = BOLTZMANN_IN_JOULE * kelvin
-        rotation = GAS_CONSTANT * (
-            0.5 + 0.5 * np.log(8.0 * np.pi**3 * reduced * joule / PLANCK_IN_JOULE_SECOND**2)
-        )
+        rotation = GAS_CONSTANT * (0.5 + 0.5 * np.log(8.0 * np.pi**3 * reduced * joule / PLANCK_IN_JOULE_SECOND**2))
         weight = 1.0 / (1.0 + (LOW / real) ** 4)
         vibration = weight * vibration + (1.0 - weight) * rotation
     entropy = float(vibration.sum())
