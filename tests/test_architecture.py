@@ -36,6 +36,8 @@ BELOW = {
     # The figure of surface hopping reads records whose format is nonadiabatic's.
     "analysis": {"coupling", "embedding", "mm", "runs", "nonadiabatic"},
     # A loop writes its report and figures while it runs.
+    # The table of residues that make a barrier is a table of interactions.
+    "reactions": {"coupling", "embedding", "mm", "sampling", "runs", "analysis"},
     "learning": {"coupling", "embedding", "ml", "mm", "sampling", "runs", "analysis"},
 }
 BELOW["commands"] = set(BELOW)
@@ -49,7 +51,19 @@ USERS = {
     "torch": {"embedding", "ml", "mm", "qm", "xtb", "learning", "commands"},
     "openmmtorch": {"mm"},
     "openmmml": {"mm"},
-    "openmm": {"mm", "preparation", "sampling", "runs", "nonadiabatic", "learning", "commands", "geometry"},
+    "openmm": {
+        "mm",
+        "preparation",
+        "sampling",
+        "runs",
+        "nonadiabatic",
+        "reactions",
+        "learning",
+        "commands",
+        "geometry",
+    },
+    "geometric": {"reactions"},
+    "ase": {"reactions"},
     "mdtraj": {"mm", "spectra"},
     "matplotlib": {"analysis", "spectra", "preparation"},
     "rdkit": {"preparation"},
@@ -63,6 +77,8 @@ ONE_MODULE = {
     "openff": "preparation/open_force_field.py",
     "pdbfixer": "preparation/repair.py",
     "propka": "preparation/protonation.py",
+    "geometric": "reactions/internal_coordinates.py",
+    "ase": "reactions/ase_calculator.py",
 }
 # openmm.unit is for quantities at the surface; it simulates nothing.
 UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "xtb", "free_energy", "analysis"}

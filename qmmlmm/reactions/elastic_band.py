@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from qmmlmm.embedding.region_geometry import nearest_displacements
 from qmmlmm.errors import EvaluationError, QmmlmmWarning, SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions.internal_coordinates import band_optimised
-from qmmlmm.reactions.path import ENERGY, ReactionPath
+from qmmlmm.reactions.path import ReactionPath
 from qmmlmm.reactions.structure import Structure
 from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfacePoint, SurfaceState
 from qmmlmm.setting_checks import check_flag, check_instance, check_quantity, check_whole_number
@@ -33,6 +34,12 @@ from qmmlmm.units import (
 
 LARGEST_FORCE = 0.05
 """Largest force perpendicular to the path of a converged band, eV/angstrom."""
+
+PUSH = 0.005
+"""Random displacement of interpolated atoms, nm, in the same directions for all images."""
+
+FINE = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
+"""Options of the fit of distances, whose misfit is small in nm."""
 
 SAME_STRUCTURE = 0.05
 """Largest displacement of an atom between structures that are the same, angstrom."""
@@ -218,9 +225,7 @@ def reaction_path(
             QmmlmmWarning,
             stacklevel=2,
         )
-    lengths = np.concatenate(
-        [[0.0], np.cumsum([np.linalg.norm(b - a) for a, b in zip(found[:-1], found[1:], strict=True)])]
-    )
+    lengths = np.concatenate([[0.0], np.cumsum([np.linalg.norm(b - a) for a, b in itertools.pairwise(found)])])
     return BandPath(
         mixed,
         tuple(surface.structure(point) for point in points),
@@ -264,7 +269,7 @@ def _beside(structure: Structure, start: FloatArray, box: FloatArray | None) -> 
 
 def _resampled(whole: list[FloatArray], atoms: IntArray, count: int) -> list[FloatArray]:
     """Return structures at equal distances along a path."""
-    steps = [float(np.linalg.norm(b[atoms] - a[atoms])) for a, b in zip(whole[:-1], whole[1:], strict=True)]
+    steps = [float(np.linalg.norm(b[atoms] - a[atoms])) for a, b in itertools.pairwise(whole)]
     lengths = np.concatenate([[0.0], np.cumsum(steps)])
     frames = []
     for length in np.linspace(0.0, lengths[-1], count):
@@ -306,8 +311,8 @@ def _with_distances(start: FloatArray, pairs: tuple[IntArray, IntArray], wanted:
         return float((weight * away**2).sum()), gradient.ravel()
 
     # Atoms on top of each other have no direction in which they part.
-    moved = start + 1e-4 * np.random.default_rng(0).standard_normal(start.shape)
-    found = minimize(misfit, moved.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    moved = start + PUSH * np.random.default_rng(0).standard_normal(start.shape)
+    found = minimize(misfit, moved.ravel(), jac=True, method="L-BFGS-B", options=FINE)
     return np.asarray(found.x).reshape(-1, 3)
 
 

@@ -314,7 +314,7 @@ def band_optimised(
         maxg=largest_force,
         avgg=0.5 * largest_force,
         climb=4.0 * largest_force if climb else 0.0,
-        maxcyc=max_cycles,
+        neb_maxcyc=max_cycles,
         align=free,
         optep=False,
         images=len(start),

@@ -179,7 +179,7 @@ class EnergySurface:
     Notes
     -----
     With E(R, S) the energy for moving atoms R and surroundings S, the surface is the minimum over S. At each R the
-    terms are evaluated once. The charges of the regions are then fitted to the forces of their density on what is around,
+    terms are evaluated once. The charges of the regions are then fitted to the forces of their density on the others,
     and a constant force is added to each surrounding atom, so that all forces are exact there. In this field OpenMM
     relaxes the surroundings. Energy and gradient are corrected for their displacement with the energy and forces of
     the same field, so that region and surroundings share one surface: at convergence the displacement is zero, and
