@@ -298,13 +298,15 @@ def _interpolated(whole: list[FloatArray], atoms: IntArray, count: int) -> list[
 def _with_distances(start: FloatArray, pairs: tuple[IntArray, IntArray], wanted: FloatArray) -> FloatArray:
     """Return positions whose distances, weighted by their inverse fourth power, are nearest to given ones."""
 
+    # Of the wanted distances: with the present ones atoms part without end.
+    weight = (0.1 / wanted) ** 4
+
     def misfit(flat: FloatArray) -> tuple[float, FloatArray]:
         x = flat.reshape(-1, 3)
         delta = x[pairs[0]] - x[pairs[1]]
         r = np.linalg.norm(delta, axis=1)
-        weight = (0.1 / r) ** 4
         away = r - wanted
-        slope = (2.0 * weight * away - 4.0 * weight * away**2 / r) / r
+        slope = 2.0 * weight * away / r
         gradient = np.zeros_like(x)
         np.add.at(gradient, pairs[0], slope[:, None] * delta)
         np.add.at(gradient, pairs[1], -slope[:, None] * delta)
