@@ -19,6 +19,9 @@ from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfacePoint
 from qmmlmm.setting_checks import check_flag, check_instance, check_length, check_whole_number
 from qmmlmm.units import BOHR_IN_NM, FloatArray, Scalar
 
+SAME_FRAME = 1e-4
+"""Distance of two frames that are the same, bohr."""
+
 
 @dataclass(frozen=True, eq=False)
 class IntrinsicPath(ReactionPath):
@@ -127,7 +130,7 @@ def intrinsic_path(
             max_steps=max_steps,
             free=surface.is_free,
         )
-        points = [recording.points[np.round(frame, 6).tobytes()] for frame in walk.coordinates[1:]]
+        points = [recording.points[np.round(frame, 6).tobytes()] for frame in _distinct(walk.coordinates)[1:]]
         sides.append([surface.structure(point) for point in points])
         minima.append(optimised(surface, thresholds, coordinates) if optimise_ends else None)
     structures: list[Structure] = [*reversed(sides[0]), saddle, *sides[1]]
@@ -143,6 +146,15 @@ def intrinsic_path(
         saddle=saddle,
         evaluations=surface.evaluations,
     )
+
+
+def _distinct(frames: FloatArray) -> list[FloatArray]:
+    """Return frames without those that repeat the one before: geomeTRIC keeps steps that it rejects."""
+    kept = [frames[0]]
+    for frame in frames[1:]:
+        if float(np.linalg.norm(frame - kept[-1])) > SAME_FRAME:
+            kept.append(frame)
+    return kept
 
 
 def _lengths(structures: list[Structure], surface: EnergySurface) -> FloatArray:

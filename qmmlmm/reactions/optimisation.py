@@ -147,7 +147,7 @@ def optimised(
         energies.append(walk.energies)
         point, rest = surface.verified()
         largest = largest_gradient(surface, point)
-        converged = walk.converged and fulfilled(surface, point, rest, limits, surface.tolerance)
+        converged = walk.converged and fulfilled(surface, point, rest, limits)
         if converged or not walk.converged:
             break
     if not converged and warn:
@@ -190,11 +190,12 @@ def largest_gradient(surface: OptimisedSurface, point: SurfacePoint) -> float:
     return float(np.delete(lengths, surface.held_among_atoms).max())
 
 
-def fulfilled(
-    surface: OptimisedSurface, point: SurfacePoint, rest: float, thresholds: Thresholds, tolerance: float
-) -> bool:
+def fulfilled(surface: OptimisedSurface, point: SurfacePoint, rest: float, thresholds: Thresholds) -> bool:
     """Return whether a new evaluation confirms the end of an optimisation.
 
     The region's gradient may exceed its threshold by half: geomeTRIC counts it without its part along frozen atoms.
     """
-    return largest_gradient(surface, point) < 1.5 * thresholds.largest_gradient and rest < 3.0 * tolerance
+    return (
+        largest_gradient(surface, point) < 1.5 * thresholds.largest_gradient
+        and rest < thresholds.rms_gradient * FORCE_AU_IN_OPENMM
+    )

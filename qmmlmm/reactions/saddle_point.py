@@ -135,7 +135,7 @@ def saddle_point(
         coordinates_seen.append(walk.coordinates)
         energies.append(walk.energies)
         point, rest = surface.verified()
-        converged = walk.converged and fulfilled(surface, point, rest, limits, surface.tolerance)
+        converged = walk.converged and fulfilled(surface, point, rest, limits)
         if converged or not walk.converged:
             break
     last = frequencies_on_surface(surface, STEP, executor, _inside(folder, "saddle"), platform)

@@ -390,7 +390,10 @@ class EnergySurface:
 
     def _placed(self, coordinates: FloatArray) -> FloatArray:
         positions = self._positions.copy()
-        positions[self._atoms] = np.asarray(coordinates, dtype=float).reshape(-1, 3) * BOHR_IN_NM
+        moved = np.asarray(coordinates, dtype=float).reshape(-1, 3) * BOHR_IN_NM
+        # geomeTRIC's constraints hold to its convergence only.
+        free = np.delete(np.arange(len(moved)), self.held_among_atoms)
+        positions[self._atoms[free]] = moved[free]
         return positions
 
     def _current_positions(self) -> FloatArray:

@@ -22,6 +22,12 @@ from qmmlmm.units import FloatArray, IntArray
 REACH = 1.2
 """Distance from the region of the charges to whose forces its charges are fitted, nm."""
 
+RESTARTS = 3
+"""Largest number of minimisations in a row that do not reach the tolerance."""
+
+LOOSE = 1.5
+"""Multiple of the tolerance that counts as reached: OpenMM scales it by the size of the positions."""
+
 FORCE = unit.kilojoule_per_mole / unit.nanometer
 
 
@@ -137,10 +143,14 @@ class SurroundingsModel:
         """
         self._context.setPositions(positions)
         self._context.computeVirtualSites()
-        openmm.LocalEnergyMinimizer.minimize(self._context, self._tolerance, 0)
-        found = np.array(
-            self._context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        )
+        for _ in range(RESTARTS):
+            openmm.LocalEnergyMinimizer.minimize(self._context, self._tolerance, 0)
+            state = self._context.getState(positions=True, forces=True)
+            found = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+            # Its line search ends early where atoms cross a cutoff; a new start goes on.
+            forces = np.array(state.getForces(asNumpy=True).value_in_unit(FORCE))
+            if self.residual_force(found, forces) < LOOSE * self._tolerance:
+                break
         if not np.isfinite(found).all():
             raise NonFiniteError(
                 "the surroundings diverged while they were relaxed; minimise the System with the force field first"

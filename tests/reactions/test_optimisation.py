@@ -15,7 +15,7 @@ from qmmlmm.reactions import EnergySurface, Thresholds, ase_atoms, geometric_eng
 from qmmlmm.units import HARTREE_IN_KJ_PER_MOL
 from tests.contexts import make_context, system_energy
 from tests.finite_differences import central_differences
-from tests.reactions.molecules import ETHANOL, vacuum, waters_in_water
+from tests.reactions.molecules import ETHANOL, vacuum, waters_in_a_droplet, waters_in_water
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*geometric.*:DeprecationWarning")
 
@@ -40,8 +40,8 @@ def distances(positions):
 
 @functools.cache
 def droplet():
-    """Return two waters as the region of a small box."""
-    return waters_in_water(XTBPotential(), n_region=2, n_waters=70)
+    """Return two waters as the region of a droplet."""
+    return waters_in_a_droplet(XTBPotential())
 
 
 @pytest.mark.slow
@@ -94,8 +94,8 @@ def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_fifth_of_the_
 
 def test_the_gradient_is_that_of_the_energy_with_relaxed_surroundings():
     case = droplet()
-    surface = EnergySurface(case.mixed, case.positions, tolerance=0.02, platform="Reference")
-    for _ in range(3):
+    surface = EnergySurface(case.mixed, case.positions, tolerance=1e-3, platform="Reference")
+    for _ in range(4):
         surface.evaluate(surface.coordinates)
     start, state = surface.coordinates, surface.state
 
@@ -122,7 +122,7 @@ def test_held_atoms_stay_where_they_are():
     case = vacuum(ETHANOL, XTBPotential(), seed=1)
     found = optimise(case.mixed, case.positions, hold=[0, 4])
     shift = found.positions._value - case.positions
-    assert np.abs(shift[[0, 4]]).max() < 1e-6
+    assert np.abs(shift[[0, 4]]).max() < 1e-12
     assert np.abs(shift).max() > 1e-3
     again = optimise(case.mixed, found)
     assert again.hold == (0, 4)
@@ -151,7 +151,8 @@ def test_ase_and_geometric_see_the_same_surface():
     point = surface.evaluate(surface.coordinates)
     assert abs(atoms.get_potential_energy() / 27.211386245988 - point.energy) < 1e-9
     engine = geometric_engine(surface)
-    assert np.array_equal(engine.calc_new(surface.coordinates.ravel(), "x")["gradient"], point.gradient.ravel())
+    gradient = engine.calc_new(surface.coordinates.ravel(), "x")["gradient"]
+    assert np.abs(gradient - point.gradient.ravel()).max() < 1e-7
 
 
 @pytest.mark.parametrize(
