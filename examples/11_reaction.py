@@ -43,7 +43,7 @@ REGION_XML = """
    <Bond atomName1="C" atomName2="CL2"/>
   </Residue>
  </Residues>
- <NonbondedForce coulomb14scale="0.8333" lj14scale="0.5">
+ <NonbondedForce coulomb14scale="0.8333333333333334" lj14scale="0.5">
   <UseAttributeFromResidue name="charge"/>
   <Atom type="rx-c" sigma="0.34" epsilon="0.4577"/>
   <Atom type="rx-h" sigma="0.25" epsilon="0.0657"/>

@@ -380,7 +380,7 @@ def _collected(
 
 
 def _variables(given: Variable | Sequence[Variable]) -> tuple[Variable, ...]:
-    found = (given,) if isinstance(given, Variable) else tuple(given) if isinstance(given, Sequence) else (given,)
+    found = tuple(given) if isinstance(given, list | tuple) else (given,)
     if not 1 <= len(found) <= 2:
         raise SettingError(f"a scan has one variable or two, got {len(found)}")
     wrong = [each for each in found if not isinstance(each, Variable)]

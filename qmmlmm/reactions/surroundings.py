@@ -28,6 +28,9 @@ RESTARTS = 3
 LOOSE = 1.5
 """Multiple of the tolerance that counts as reached: OpenMM scales it by the size of the positions."""
 
+HELPED = 0.5
+"""Part of the force that is left by a minimisation that is worth another one."""
+
 FORCE = unit.kilojoule_per_mole / unit.nanometer
 
 
@@ -143,14 +146,17 @@ class SurroundingsModel:
         """
         self._context.setPositions(positions)
         self._context.computeVirtualSites()
+        before = np.inf
         for _ in range(RESTARTS):
             openmm.LocalEnergyMinimizer.minimize(self._context, self._tolerance, 0)
             state = self._context.getState(positions=True, forces=True)
             found = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
             # Its line search ends early where atoms cross a cutoff; a new start goes on.
             forces = np.array(state.getForces(asNumpy=True).value_in_unit(FORCE))
-            if self.residual_force(found, forces) < LOOSE * self._tolerance:
+            residual = self.residual_force(found, forces)
+            if residual < LOOSE * self._tolerance or residual > HELPED * before:
                 break
+            before = residual
         if not np.isfinite(found).all():
             raise NonFiniteError(
                 "the surroundings diverged while they were relaxed; minimise the System with the force field first"

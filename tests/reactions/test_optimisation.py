@@ -108,6 +108,7 @@ def test_the_gradient_is_that_of_the_energy_with_relaxed_surroundings():
     assert np.abs(point.gradient[0] - differences[0]).max() < SLOPE * max(np.abs(point.gradient[0]).max(), 0.01)
 
 
+@pytest.mark.slow
 def test_rigid_water_around_the_region_is_relaxed_under_its_constraints():
     case = waters_in_water(XTBPotential(), n_region=1, n_waters=70, rigid=True)
     found = optimise(case.mixed, case.positions, thresholds=Thresholds(1e-5, 2e-3, 3e-3, 1e-2, 2e-2), tolerance=5.0)

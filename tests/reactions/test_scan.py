@@ -21,7 +21,7 @@ from qmmlmm.sampling import Angle, Combination, CoordinationNumber, Distance
 from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum
 
 START = np.array([[0.0, 0.0, 0.0], [0.1194, 0.0, 0.0], [0.01, 0.118, 0.0]])
-CENTRES = [-0.04, -0.03, -0.02, -0.01, 0.0]
+CENTRES = [-0.034, -0.029, -0.024, -0.019, -0.014]
 XI = Combination([(1.0, Distance(0, 2)), (-1.0, Distance(1, 2))])
 
 TOP = 1.0
@@ -144,8 +144,8 @@ def test_two_variables_make_a_grid_with_a_lowest_path():
         cheap().mixed,
         (Distance(0, 2), Distance(1, 2)),
         START,
-        centres=([0.118, 0.122], [0.155, 0.145]),
-        force_constant=(2e5, 2e5),
+        centres=([0.118, 0.122], [0.16, 0.155]),
+        force_constant=(2e6, 2e6),
         max_steps=30,
     )
     assert found.energies.shape == (2, 2)
@@ -169,7 +169,7 @@ def test_two_variables_make_a_grid_with_a_lowest_path():
         ((XI, Angle(0, 1, 2)), {"centres": [0.1]}, SettingError, "a list for each of the 2 variables"),
         (XI, {"centres": [0.1], "force_constant": 0.0}, SettingError, "above zero"),
         (CoordinationNumber([0], [2], 0.12), {"centres": [0.5]}, SettingError, "force_constant is needed"),
-        (XI, {"centres": [1.0, 1.001]}, SettingError, "no step reached the restraint"),
+        (XI, {"centres": [0.0, 0.001], "force_constant": 100.0}, SettingError, "no step reached the restraint"),
     ],
 )
 def test_wrong_arguments_are_refused(variable, arguments, error, message):
