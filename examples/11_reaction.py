@@ -77,8 +77,13 @@ def build(edge: float = 1.9) -> tuple[MixedSystem, unit.Quantity]:
     force_field = app.ForceField("amber14/tip3pfb.xml", io.StringIO(REGION_XML))
     modeller = app.Modeller(topology, np.array(list(GEOMETRY.values())) * unit.angstrom)
     modeller.addSolvent(force_field, boxSize=[edge] * 3 * unit.nanometer, neutralize=False)
+    # Flexible water: OpenMM minimises rigid water ten times more slowly.
     system = force_field.createSystem(
-        modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.9 * unit.nanometer, switchDistance=0.8
+        modeller.topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=0.9 * unit.nanometer,
+        switchDistance=0.8 * unit.nanometer,
+        rigidWater=False,
     )
     region = Region("reaction", range(len(GEOMETRY)), charge=-1)
     hamiltonian = Hamiltonian([Term(XTBPotential("gfn2-xtb"), region, embedding="electrostatic")])

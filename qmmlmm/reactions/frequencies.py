@@ -186,12 +186,17 @@ def frequencies_on_surface(
 ) -> Frequencies:
     """Return the normal modes at the present coordinates of a surface, with held surroundings."""
     check_positive("step", step)
-    if executor is not None:
-        check_instance("executor", executor, Executor, "a concurrent.futures.Executor")
+    check_executor(executor)
     folder = None if directory is None else check_path("directory", directory)
     point = surface.with_held_surroundings(surface.coordinates)
     hessian = hessian_on_surface(surface, step * NM_IN_BOHR, executor=executor, directory=folder, platform=platform)
     return frequencies_of_hessian(surface, point, hessian)
+
+
+def check_executor(executor: Executor | None) -> None:
+    """Raise SettingError if it is no executor; None is none."""
+    if executor is not None:
+        check_instance("executor", executor, Executor, "a concurrent.futures.Executor")
 
 
 def frequencies_of_hessian(surface: EnergySurface, point: SurfacePoint, hessian: FloatArray) -> Frequencies:

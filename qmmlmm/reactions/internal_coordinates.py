@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from qmmlmm.errors import EvaluationError, MissingDependencyError, SettingError
+from qmmlmm.errors import EvaluationError, MissingDependencyError, SettingError, shown
 from qmmlmm.reactions.surface import Surface
-from qmmlmm.setting_checks import check_positive, check_whole_number
+from qmmlmm.setting_checks import LARGEST_COUNT, check_positive, check_whole_number
 from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
 
 COORDINATES = ("tric", "dlc", "hdlc", "cart")
@@ -225,6 +225,13 @@ def reaction_path_followed(
     return _walked(surface, start, (), coordinates, Thresholds(), max_steps, options, hessian)
 
 
+def check_walk(coordinates: str, max_steps: int) -> None:
+    """Raise SettingError if internal coordinates or a number of steps cannot be used."""
+    check_whole_number("max_steps", max_steps, at_most=LARGEST_COUNT)
+    if coordinates not in COORDINATES:
+        raise SettingError(f"coordinates are one of {', '.join(COORDINATES)}, got {shown(coordinates)}")
+
+
 def _walked(
     surface: Surface,
     start: FloatArray,
@@ -235,9 +242,7 @@ def _walked(
     options: dict[str, Any],
     hessian: FloatArray | None = None,
 ) -> Walk:
-    check_whole_number("max_steps", max_steps)
-    if coordinates not in COORDINATES:
-        raise SettingError(f"coordinates are one of {', '.join(COORDINATES)}, got {coordinates!r}")
+    check_walk(coordinates, max_steps)
     optimize, internal = geometric_module("optimize"), geometric_module("internal")
     errors = geometric_module("errors")
     molecule = geometric_molecule(surface.symbols, start[None])

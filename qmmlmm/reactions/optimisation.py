@@ -11,7 +11,7 @@ from openmm import unit
 
 from qmmlmm.errors import QmmlmmWarning
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.reactions.internal_coordinates import Thresholds, minimised
+from qmmlmm.reactions.internal_coordinates import Thresholds, check_walk, minimised
 from qmmlmm.reactions.structure import Start, Structure
 from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, OptimisedSurface, SurfacePoint
 from qmmlmm.setting_checks import check_instance
@@ -107,6 +107,7 @@ def optimise(
     MissingDependencyError
         If geomeTRIC is not installed.
     """
+    check_walk(coordinates, max_steps)
     surface = EnergySurface(
         mixed,
         positions,

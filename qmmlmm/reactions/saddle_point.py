@@ -13,8 +13,8 @@ import numpy as np
 
 from qmmlmm.errors import ConvergenceError, QmmlmmWarning
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.reactions.frequencies import STEP, Frequencies, frequencies_on_surface
-from qmmlmm.reactions.internal_coordinates import Thresholds, saddle_searched
+from qmmlmm.reactions.frequencies import STEP, Frequencies, check_executor, frequencies_on_surface
+from qmmlmm.reactions.internal_coordinates import Thresholds, check_walk, saddle_searched
 from qmmlmm.reactions.optimisation import REPEATS, Optimum, fulfilled, largest_gradient, optimum
 from qmmlmm.reactions.structure import Start
 from qmmlmm.reactions.surface import TOLERANCE, EnergySurface
@@ -100,6 +100,7 @@ def saddle_point(
     geomeTRIC's restricted-step partitioned rational-function steps on the surface of `EnergySurface`, from the Hessian
     of the region in held surroundings.
     """
+    check_walk(coordinates, max_steps)
     surface = EnergySurface(
         mixed,
         positions,
@@ -112,6 +113,7 @@ def saddle_point(
     )
     limits = Thresholds() if thresholds is None else check_instance("thresholds", thresholds, Thresholds)
     folder = None if directory is None else check_path("directory", directory)
+    check_executor(executor)
     surface.evaluate(surface.coordinates)
     first = frequencies_on_surface(surface, STEP, executor, _inside(folder, "start"), platform)
     if not first.n_negative:

@@ -19,7 +19,7 @@ from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.reactions.evaluation_log import EvaluationLog, field_of
-from qmmlmm.reactions.internal_coordinates import Thresholds
+from qmmlmm.reactions.internal_coordinates import Thresholds, check_walk
 from qmmlmm.reactions.optimisation import optimised
 from qmmlmm.reactions.path import ENERGY, ReactionPath, write_table
 from qmmlmm.reactions.restraint import RestrainedSurface, Restraint
@@ -31,6 +31,10 @@ from qmmlmm.units import FloatArray, Scalar, Vectors
 
 STIFFNESS = {"nanometer": 400000.0, "radian": 2000.0}
 """Default force constants, kJ/mol per nm^2 or rad^2: about those of a bond and stiffer than an angle."""
+
+
+REACHED = 2.0
+"""Distance of a value from its centre, as multiple of the spacing of the centres, that a restraint allows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +226,7 @@ def scan(
     stiffness = _force_constants(variables, force_constant)
     check_flag("both_ways", both_ways)
     limits = Thresholds() if thresholds is None else check_instance("thresholds", thresholds, Thresholds)
+    check_walk(coordinates, max_steps)
     surface = EnergySurface(
         mixed,
         positions,
@@ -336,7 +341,7 @@ class _Work:
         """Raise if the restraint was not reached, and warn of a point that is not converged."""
         for variable, grid, target, value in zip(self.variables, self.grids, point.centres, point.values, strict=True):
             spacing = np.abs(np.diff(grid))
-            allowed = float(spacing.min()) if len(grid) > 1 else np.inf
+            allowed = REACHED * float(spacing.min()) if len(grid) > 1 else np.inf
             away = float(variable.difference(value, target))
             if abs(away) > allowed:
                 raise SettingError(

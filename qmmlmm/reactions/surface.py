@@ -424,7 +424,10 @@ def _moving_atoms(mixed: MixedSystem, atoms: Iterable[int] | str | None) -> IntA
 
 def _chosen(mixed: MixedSystem, name: str, atoms: Iterable[int] | str, *, empty: bool = False) -> tuple[int, ...]:
     if isinstance(atoms, str):
-        return tuple(select(mixed.topology, check_text(name, atoms)))
+        try:
+            return tuple(select(mixed.topology, check_text(name, atoms)))
+        except SelectionError as error:
+            raise SelectionError(f"{name}: {error}") from error
     return check_atoms(name, atoms, mixed.system.getNumParticles(), empty=empty)
 
 
