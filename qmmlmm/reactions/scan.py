@@ -14,6 +14,7 @@ import numpy as np
 from openmm import unit
 from tqdm import tqdm
 
+from qmmlmm.analysis.path_figure import save_path_figure
 from qmmlmm.errors import QmmlmmWarning, SettingError, shown
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions.calculation_directory import calculation_directory
@@ -262,6 +263,7 @@ def scan(
             result.write_csv(folder / "scan.csv")
             result.write_pdb(folder / "scan.pdb")
             result.write_xyz(folder / "scan.xyz")
+            _draw(result, folder / "scan.png")
     return result
 
 
@@ -355,6 +357,17 @@ class _Work:
                 QmmlmmWarning,
                 stacklevel=4,
             )
+
+
+def _draw(result: Scan, path: Path) -> None:
+    """Draw the energies of both ways above the first."""
+    first = result.forth[0].energy.value_in_unit(ENERGY)
+    ways = {"forth": result.forth} | ({"back": result.back} if result.back else {})
+    energies = {
+        way: np.array([point.energy.value_in_unit(ENERGY) - first for point in points]) for way, points in ways.items()
+    }
+    centres = np.array([point.centres[0] for point in result.forth])
+    save_path_figure(centres, energies, result.progress_label.replace("Value", "Centre"), path)
 
 
 def _collected(

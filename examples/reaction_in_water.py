@@ -2,7 +2,7 @@
 
 GFN2-xTB computes both reactants in a box of water under PME. PySCF corrects the energies along the path.
 
-    python examples/11_reaction.py        # some three minutes on one core; writes reaction_run/
+    python examples/reaction_in_water.py        # some three minutes on one core; writes reaction_run/
 """
 
 from __future__ import annotations
