@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from qmmlmm.mm.creation import create_mixed_system
     from qmmlmm.mm.electrostatics import suggest_charge
     from qmmlmm.mm.force_field_potential import ForceFieldPotential
+    from qmmlmm.mm.force_field_system import ForceFieldSystem
+    from qmmlmm.mm.held_atoms import hold
     from qmmlmm.mm.mixed_system import MixedSystem
     from qmmlmm.mm.openmm_potential import OpenMMMLPotential, OpenMMPotential
     from qmmlmm.mm.selection import select
@@ -26,6 +28,7 @@ __version__ = _version("qmmlmm")
 
 __all__ = [
     "ForceFieldPotential",
+    "ForceFieldSystem",
     "Hamiltonian",
     "MLPotential",
     "MixedSystem",
@@ -37,6 +40,7 @@ __all__ = [
     "XTBPotential",
     "check_potential",
     "create_mixed_system",
+    "hold",
     "select",
     "suggest_charge",
 ]
@@ -44,6 +48,7 @@ __all__ = [
 # Imported at the first use: `import qmmlmm` loads neither torch nor PySCF.
 _HOMES = {
     "ForceFieldPotential": "qmmlmm.mm.force_field_potential",
+    "ForceFieldSystem": "qmmlmm.mm.force_field_system",
     "Hamiltonian": "qmmlmm.coupling.hamiltonian",
     "MLPotential": "qmmlmm.ml.ml_potential",
     "MixedSystem": "qmmlmm.mm.mixed_system",
@@ -55,6 +60,7 @@ _HOMES = {
     "XTBPotential": "qmmlmm.xtb.potential",
     "check_potential": "qmmlmm.coupling.potential_check",
     "create_mixed_system": "qmmlmm.mm.creation",
+    "hold": "qmmlmm.mm.held_atoms",
     "select": "qmmlmm.mm.selection",
     "suggest_charge": "qmmlmm.mm.electrostatics",
 }

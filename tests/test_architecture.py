@@ -32,7 +32,8 @@ BELOW = {
     "runs": {"coupling", "mm"},
     "nonadiabatic": {"coupling", "mm", "sampling", "runs"},
     "spectra": {"coupling", "embedding", "mm", "runs"},
-    "free_energy": {"coupling", "mm", "sampling", "runs"},
+    # Umbrella sampling draws its profile, and reads stored frames as snapshots.
+    "free_energy": {"coupling", "mm", "sampling", "runs", "analysis", "spectra"},
     # The figure of surface hopping reads records whose format is nonadiabatic's.
     "analysis": {"coupling", "embedding", "mm", "runs", "nonadiabatic"},
     # A loop writes its report and figures while it runs.
@@ -58,6 +59,7 @@ USERS = {
         "runs",
         "nonadiabatic",
         "reactions",
+        "free_energy",
         "learning",
         "commands",
         "geometry",
@@ -65,7 +67,7 @@ USERS = {
     "geometric": {"reactions"},
     "ase": {"reactions"},
     "mdtraj": {"mm", "spectra"},
-    "matplotlib": {"analysis", "spectra", "preparation"},
+    "matplotlib": {"analysis", "spectra", "preparation", "free_energy"},
     "rdkit": {"preparation"},
     "openff": {"preparation"},
     "pdbfixer": {"preparation"},
@@ -81,7 +83,7 @@ ONE_MODULE = {
     "ase": "reactions/ase_calculator.py",
 }
 # openmm.unit is for quantities at the surface; it simulates nothing.
-UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "xtb", "free_energy", "analysis"}
+UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "xtb", "analysis"}
 SYSTEM_BUILDERS = {"mm"}
 FORCE_BUILDERS = {"mm", "preparation", "sampling"}
 LONGEST_CLASS = 250

@@ -55,7 +55,7 @@ def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
         If an argument has another type.
     """
     check_instance("table", table, EnergyTable)
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     time = in_unit(table.time, unit.picosecond)
     regional = [name for name in table.terms if name != "MM"]
     colours = _colours(regional)
@@ -128,7 +128,7 @@ def plot_difference(time: Vectors, difference: Vectors, ax: Axes | None = None) 
         raise TableError(
             f"time and difference are one-dimensional and of one length, got {times.shape} and {values.shape}"
         )
-    ax = _axes(ax)
+    ax = axes_or_new(ax)
     mean = float(values.mean())
     handles: list[Artist] = [ax.axhline(mean, color=DIFFERENCE_COLOUR, linewidth=1.0, label=f"mean {mean:,.2f} kJ/mol")]
     if values.size > 1:
@@ -188,7 +188,8 @@ def save_run_figure(table: EnergyTable, path: str | os.PathLike[str]) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _axes(ax: Axes | None) -> Axes:
+def axes_or_new(ax: Axes | None) -> Axes:
+    """Return the Axes, or new ones if there are none."""
     if ax is not None:
         return checked_axes(ax)
     from matplotlib.figure import Figure

@@ -76,7 +76,7 @@ class Reweighting:
         if numbers.ndim == 0 or len(numbers) != len(self.weights):
             count = len(numbers) if numbers.ndim else "no list of"
             raise ReweightingError(f"{count} values were given for {len(self.weights)} frames")
-        blocks = _blocks(len(numbers), self.block_length)
+        blocks = split_into_blocks(len(numbers), self.block_length)
         shape = (-1,) + (1,) * (numbers.ndim - 1)
         weighted = self.weights.reshape(shape) * numbers
         tops = np.array([weighted[block].sum(axis=0) for block in blocks])
@@ -140,9 +140,9 @@ def reweight(differences: Vectors, temperature: Scalar) -> Reweighting:
     logs = -reduced - logsumexp(-reduced)
     weights = np.exp(logs)
     inefficiency = statistical_inefficiency(reduced)
-    block_length = _block_length(len(reduced), inefficiency)
-    sums = np.array([logsumexp(-reduced[block]) for block in _blocks(len(reduced), block_length)])
-    sizes = np.array([len(reduced[block]) for block in _blocks(len(reduced), block_length)])
+    block_length = length_of_blocks(len(reduced), inefficiency)
+    sums = np.array([logsumexp(-reduced[block]) for block in split_into_blocks(len(reduced), block_length)])
+    sizes = np.array([len(reduced[block]) for block in split_into_blocks(len(reduced), block_length)])
     total = logsumexp(sums)
     others = np.array([logsumexp(np.delete(sums, k)) for k in range(len(sums))])
     without = -(others - np.log(len(reduced) - sizes))
@@ -277,14 +277,14 @@ def _independent(series: FloatArray) -> FloatArray:
     return series[:: max(1, math.ceil(statistical_inefficiency(series)))]
 
 
-def _block_length(n: int, inefficiency: float) -> int:
+def length_of_blocks(n: int, inefficiency: float) -> int:
     """Return a block length of several correlation times that leaves enough blocks."""
     shortest = math.ceil(n / MOST_BLOCKS)
     longest = max(1, n // _FEWEST_BLOCKS)
     return min(max(shortest, math.ceil(3.0 * inefficiency)), longest)
 
 
-def _blocks(n: int, length: int) -> list[slice]:
+def split_into_blocks(n: int, length: int) -> list[slice]:
     """Return slices that cover all frames; the last block includes the remainder."""
     count = max(1, n // length)
     return [slice(k * length, (k + 1) * length if k + 1 < count else n) for k in range(count)]

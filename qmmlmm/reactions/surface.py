@@ -12,6 +12,7 @@ from openmm import unit
 
 from qmmlmm.errors import NonFiniteError, SelectionError, SettingError, listed
 from qmmlmm.geometry import Geometry
+from qmmlmm.mm.held_atoms import wholly_selected
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.selection import select
 from qmmlmm.mm.surroundings_system import embedded_atoms
@@ -141,8 +142,9 @@ class EnergySurface:
         Atoms that move on the surface, or a selection; if not given those of a `Structure`, else the atoms of all
         regions.
     hold : iterable of int or str, optional
-        Atoms that do not move at all, or a selection, of whole residues; if not given those of a `Structure`. Atoms
-        without mass are held as well.
+        Atoms that do not move at all, or a selection such as ``"not within 8 angstrom of resname LIG"``, of which all
+        residues are held that it has wholly; if not given those of a `Structure`. Atoms without mass, such as those
+        of `qmmlmm.hold`, are held as well.
     relax : bool
         Whether all other atoms are relaxed, or held.
     box_vectors : (3, 3) Quantity or array, nm, optional
@@ -212,7 +214,7 @@ class EnergySurface:
         self.evaluations = 0
         self.box = geometry.box
         self._atoms = _moving_atoms(mixed, atoms)
-        held = _chosen(mixed, "hold", () if hold is None else hold, empty=True)
+        held = _held(mixed, () if hold is None else hold, geometry)
         self.hold: tuple[int, ...] = held
         both = sorted(set(held) & set(self._atoms.tolist()))
         self.held_among_atoms: tuple[int, ...] = tuple(int(np.flatnonzero(self._atoms == a)[0]) for a in both)
@@ -429,6 +431,18 @@ def _chosen(mixed: MixedSystem, name: str, atoms: Iterable[int] | str, *, empty:
         except SelectionError as error:
             raise SelectionError(f"{name}: {error}") from error
     return check_atoms(name, atoms, mixed.system.getNumParticles(), empty=empty)
+
+
+def _held(mixed: MixedSystem, hold: Iterable[int] | str, geometry: Geometry) -> tuple[int, ...]:
+    """Return the atoms to hold; of a selection only those of residues that it has wholly."""
+    if not isinstance(hold, str):
+        return _chosen(mixed, "hold", hold, empty=True)
+    topology = mixed.topology
+    try:
+        selected = select(topology, check_text("hold", hold), positions=geometry.positions, box_vectors=geometry.box)
+        return tuple(sorted(wholly_selected(topology, hold, selected)))
+    except SelectionError as error:
+        raise SelectionError(f"hold: {error}") from error
 
 
 def _massless(system: openmm.System) -> set[int]:

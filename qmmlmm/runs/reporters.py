@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO, TypedDict, runtime_checkable
 
@@ -19,6 +17,7 @@ from tqdm import tqdm
 from qmmlmm.coupling.potential import Memory
 from qmmlmm.durable_files import naming_full_disk
 from qmmlmm.errors import NonFiniteError, OutputFileError, listed
+from qmmlmm.runs.table_rows import csv_row, cut_rows, first_line, read_names
 from qmmlmm.setting_checks import check_whole_number
 from qmmlmm.units import Vectors
 
@@ -184,10 +183,10 @@ class TermEnergyReporter:
         periodic = uses_periodic_box(simulation)
         names = _column_names(list(terms), periodic)
         if self._header is None:
-            self._out.write(_row(names, header=True))
+            self._out.write(csv_row(names, header=True))
             self._header = names
         elif names != self._header:
-            raise OutputFileError(_other_columns("the energy table", self._header, names))
+            raise OutputFileError(other_columns("the energy table", self._header, names))
         kinetic = state.getKineticEnergy()
         values = [
             state.getTime().value_in_unit(unit.picosecond),
@@ -205,7 +204,7 @@ class TermEnergyReporter:
                 "continue from an earlier checkpoint with a smaller step, or minimise first"
             )
         with naming_full_disk(self._path):
-            self._out.write(_row([simulation.currentStep, *values]))
+            self._out.write(csv_row([simulation.currentStep, *values]))
             self._out.flush()
         self.rows_written += 1
 
@@ -222,7 +221,7 @@ class TermEnergyReporter:
             # One evaluation; terms return their cached results at unchanged positions.
             names = _column_names(list(self._mixed.term_energies(simulation.context)), uses_periodic_box(simulation))
             if found != names:
-                raise OutputFileError(_other_columns(str(path), found, names))
+                raise OutputFileError(other_columns(str(path), found, names))
             self._header = names
         cut_energies(path, simulation.currentStep)
         self._out.seek(0, os.SEEK_END)
@@ -258,15 +257,13 @@ def read_header(path: Path) -> list[str] | None:
     OutputFileError
         If the first line is not that of an energy table.
     """
-    with open(path, "rb") as file:
-        line = file.readline()
-    if not line.endswith(b"\n"):
+    names = read_names(path)
+    if names is None:
         return None
-    text = line.decode("utf-8", errors="replace").rstrip("\n")
-    names = next(csv.reader([text[1:]])) if text.startswith("#") else []
     if tuple(names[:2]) != FIRST_COLUMNS or not set(LAST_COLUMNS) <= set(names):
         raise OutputFileError(
-            f'{path} is no table of term energies: its first line is {text[:80]!r}, expected #"Step","Time (ps)",...'
+            f"{path} is no table of term energies: its first line is {first_line(path)!r}, expected "
+            '#"Step","Time (ps)",...'
         )
     return names
 
@@ -291,28 +288,8 @@ def cut_energies(path: Path, last_step: int) -> int:
     OutputFileError
         If the file is no such table or has an invalid line.
     """
-    if read_header(path) is None:
-        os.truncate(path, 0)
-        return 0
-    with open(path, "r+b") as file:
-        end = len(file.readline())
-        rows = 0
-        for number, line in enumerate(file, start=2):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                step = int(line.split(b",", 1)[0])
-            except ValueError:
-                raise OutputFileError(
-                    f"line {number} of {path} is no row of energies: {line[:60]!r}; "
-                    "remove this and all later lines and resume again"
-                ) from None
-            if step > last_step:
-                break
-            rows += 1
-            end += len(line)
-        file.truncate(end)
-    return rows
+    read_header(path)
+    return cut_rows(path, last_step)
 
 
 def _column_names(terms: list[str], periodic: bool) -> list[str]:
@@ -320,13 +297,8 @@ def _column_names(terms: list[str], periodic: bool) -> list[str]:
     return [*names, VOLUME_COLUMN] if periodic else names
 
 
-def _row(values: Sequence[object], *, header: bool = False) -> str:
-    text = io.StringIO()
-    csv.writer(text, quoting=csv.QUOTE_ALL if header else csv.QUOTE_MINIMAL, lineterminator="\n").writerow(values)
-    return "#" + text.getvalue() if header else text.getvalue()
-
-
-def _other_columns(where: str, found: list[str], names: list[str]) -> str:
+def other_columns(where: str, found: list[str], names: list[str]) -> str:
+    """Return a message about a table whose columns are not those of the simulation."""
     return (
         f"{where} has the columns {', '.join(found)}; this simulation gives {', '.join(names)}; "
         "write to another file, or continue with the same terms"

@@ -216,6 +216,7 @@ class RunDirectory:
         checkpoint_interval: int,
         total_steps: int,
         trajectory_format: str = "dcd",
+        progress: bool = True,
     ) -> None:
         """Add the reporters of this run to a Simulation, and write a first checkpoint.
 
@@ -229,6 +230,8 @@ class RunDirectory:
             Number of steps of the whole run from its beginning, for the progress display.
         trajectory_format : {"dcd", "xtc"}
             Format of the trajectory. XTC has a third of the size and a precision of 0.001 nm.
+        progress : bool
+            Whether to show a progress bar; what runs several directories has one of its own.
 
         Raises
         ------
@@ -250,6 +253,7 @@ class RunDirectory:
         ):
             checked_interval(name, value)
         check_choice("trajectory_format", trajectory_format, FORMATS, RunDirectoryError)
+        check_flag("progress", progress, RunDirectoryError)
         self._check_simulation(simulation)
         self._mixed.check_unchanged(simulation.context)
         output: RunOutput = {
@@ -270,17 +274,15 @@ class RunDirectory:
         self._watches = OutputWatch(trajectory), OutputWatch(energies)
         self._energy_reporter = TermEnergyReporter(energies, energy_interval, self._mixed, append=energies.exists())
         self._stopper = TerminationReporter(self._signal, self.save_checkpoint)
+        shortest = min(trajectory_interval, energy_interval, checkpoint_interval)
+        bars = [ProgressReporter(shortest, total_steps, first_step=first_step)] if progress else []
         self._reporter = RunReporter(
             # First, because its error names the term that is not finite.
             self._energy_reporter,
             TrajectoryReporter(trajectory, trajectory_interval, first_step=first_step, append=trajectory.exists()),
             # After these: at a checkpoint all frames and rows before it are in the files.
             CheckpointReporter(checkpoint_interval, self.save_checkpoint),
-            ProgressReporter(
-                min(trajectory_interval, energy_interval, checkpoint_interval),
-                total_steps,
-                first_step=first_step,
-            ),
+            *bars,
             self._stopper,
         )
         self._look_at_outputs(simulation)

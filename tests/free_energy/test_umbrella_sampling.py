@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from openmm import unit
+
+from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError
+from qmmlmm.free_energy import UmbrellaSampling
+from qmmlmm.runs.variable_reporter import read_variable_table
+from qmmlmm.units import GAS_CONSTANT
+from tests.free_energy.wells import GAP, TEMPERATURE, TILT, create_pair, create_tilted, pair_at, well_energy
+
+KT = GAS_CONSTANT * TEMPERATURE
+CENTRES = np.linspace(0.235, 0.365, 12)
+SETTINGS = {
+    "create": create_pair,
+    "variable": GAP,
+    "centres": CENTRES,
+    "force_constants": 3e4,
+    "starts": pair_at(0.24),
+    "temperature": TEMPERATURE,
+    "steps": 6000,
+    "equilibration": 200,
+    "interval": 20,
+    "checkpoint_interval": 3000,
+}
+
+
+def sampling(directory, **changes):
+    return UmbrellaSampling(directory, **{**SETTINGS, **changes})
+
+
+def exact(edges, tilt=TILT):
+    """Return -kT ln of the probability of each bin; the volume of a shell grows with the square of the distance."""
+    sums = []
+    for low, high in itertools.pairwise(edges):
+        r = np.linspace(low, high, 200)
+        sums.append((r**2 * np.exp(-well_energy(r, tilt) / KT)).mean())
+    return -KT * np.log(np.array(sums) / np.sum(sums))
+
+
+def normed(profile):
+    energy = profile.free_energy._value
+    return energy + KT * np.log(np.exp(-energy / KT).sum())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Windows that were run once, pulled from one start."""
+    made = sampling(tmp_path_factory.mktemp("wells") / "umbrella")
+    return made, made.run()
+
+
+def test_the_profile_of_a_double_well_is_the_exact_one_within_two_standard_errors(done):
+    made, _ = done
+    edges = np.linspace(0.235, 0.365, 21)
+    profile = made.profile(edges=edges)
+    deviations = (normed(profile) - exact(edges)) / profile.error._value
+    assert abs(deviations).max() < 2.0
+    assert (profile.error._value < 1.0).all()
+    barrier = profile.barrier()
+    reference = exact(edges)
+    places = [int(np.argmin(abs(profile.values - x))) for x in (barrier.reactant, barrier.top)]
+    assert abs(barrier.height._value - np.subtract(*reference[places[::-1]])) < 2.0 * barrier.error._value
+
+
+def test_the_directory_has_table_figure_and_a_run_for_each_window(done):
+    made, _ = done
+    folder = Path(made.directory)
+    assert (folder / "profile.png").stat().st_size > 10_000
+    assert (folder / "profile.csv").read_text().startswith('#"variable (nm)","Free Energy (kJ/mol)"')
+    for window in made.windows:
+        assert (window.folder / "run.json").exists()
+        assert read_variable_table(window.folder / "variable.csv")[0][-1] == 6200
+
+
+def test_windows_start_where_they_were_pulled_to(done):
+    made, _ = done
+    for window in made.windows:
+        with np.load(window.start_path) as file:
+            found = np.linalg.norm(np.diff(file["positions"], axis=0))
+        assert found == pytest.approx(window.centre, abs=6.0 * np.sqrt(KT / 3e4))
+
+
+def test_running_again_changes_nothing_and_more_steps_continue(done):
+    made, first = done
+    before = (Path(made.directory) / "003" / "variable.csv").read_bytes()
+    again = made.run()
+    assert np.array_equal(again.free_energy._value, first.free_energy._value)
+    assert (Path(made.directory) / "003" / "variable.csv").read_bytes() == before
+
+
+def test_the_profile_of_another_hamiltonian_by_reweighting(done):
+    made, _ = done
+    found = made.reweighted("tilted", create_tilted, bins=16)
+    edges = np.linspace(0.235, 0.365, 17)
+    deviations = (normed(found) - exact(edges, 3.0 * TILT)) / found.error._value
+    assert abs(deviations).max() < 2.5
+    table = Path(made.directory) / "005" / "energies_tilted.csv"
+    whole = table.read_text()
+    table.write_text(whole[: len(whole) // 2])  # killed in the middle of a row
+    assert made.reweighted("tilted", create_tilted, bins=16).free_energy._value == pytest.approx(
+        found.free_energy._value, abs=1e-9
+    )
+    assert table.read_text() == whole
+
+
+def test_other_settings_in_the_same_directory_are_refused(done):
+    made, _ = done
+    with pytest.raises(RunDirectoryError, match="windows with other settings: force_constants"):
+        sampling(made.directory, force_constants=2e4).run()
+
+
+@pytest.mark.slow
+def test_spawned_processes_give_what_one_process_gives(tmp_path):
+    few = {"centres": CENTRES[:3], "steps": 2000, "starts": [pair_at(r) for r in CENTRES[:3]]}
+    sampling(tmp_path / "one", **few).run()
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+        sampling(tmp_path / "pool", **few).run(executor)
+    for k in range(3):
+        tables = [(tmp_path / name / f"{k:03d}" / "variable.csv").read_bytes() for name in ("one", "pool")]
+        assert tables[0] == tables[1]
+
+
+SCRIPT = """
+from tests.free_energy.test_umbrella_sampling import sampling
+sampling({path!r}, centres=[0.25, 0.26, 0.27], steps=40000).run()
+"""
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_loses_nothing_but_the_steps_after_a_checkpoint(tmp_path):
+    whole, path = tmp_path / "whole", tmp_path / "killed"
+    few = {"centres": [0.25, 0.26, 0.27], "steps": 40000}
+    sampling(whole, **few).run()
+    for k in range(3):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(path=str(path))])
+        deadline = time.monotonic() + 60.0
+        while time.monotonic() < deadline and process.poll() is None:
+            table = path / f"{k:03d}" / "variable.csv"
+            if table.exists() and table.stat().st_size > 20_000:
+                break
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    sampling(path, **few).run()
+    for k in range(3):
+        tables = [(folder / f"{k:03d}" / "variable.csv").read_bytes() for folder in (whole, path)]
+        assert tables[0] == tables[1]
+
+
+def create_nothing(umbrella):
+    return None
+
+
+def create_without(umbrella):
+    return create_pair(GAP.umbrella("other"))
+
+
+def test_windows_that_fail_are_named_after_all_others_ran(tmp_path):
+    made = sampling(tmp_path / "run", centres=CENTRES[:2], steps=1000, starts=[pair_at(0.24), pair_at(0.25)])
+    (tmp_path / "run" / "000").mkdir(parents=True)
+    (tmp_path / "run" / "000" / "energies.csv").write_text("of somebody else")
+    with pytest.raises(EvaluationError, match="1 of 2 windows failed: 000 .RunDirectoryError"):
+        made.run()
+    assert read_variable_table(tmp_path / "run" / "001" / "variable.csv")[0][-1] == 1200
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"variable": lambda geometry: 1.0}, SettingError, "variable is a variable, such as Distance"),
+        ({"create": 5}, SettingError, "create is a function of the umbrella's Force"),
+        ({"create": create_nothing}, SettingError, "create returns .mixed, simulation."),
+        ({"create": create_without}, SettingError, "leaves the umbrella out of the System"),
+        ({"centres": [0.2]}, SettingError, "centres are two or more different values"),
+        ({"centres": [0.2, 0.2]}, SettingError, "centres are two or more different values"),
+        ({"centres": [0.2, 0.3] * unit.radian}, SettingError, "centres has a unit like nanometer"),
+        ({"force_constants": [1.0, 2.0]}, SettingError, "one or one for each of 12 centres"),
+        ({"force_constants": -1.0}, SettingError, "force_constants are above zero"),
+        ({"starts": np.zeros((3, 2, 3))}, SettingError, "or .12, n, 3. for 12 centres"),
+        ({"temperature": 0.0}, SettingError, "temperature is a number above zero"),
+        ({"steps": 5}, SettingError, "steps are ten intervals"),
+        ({"frame_interval": 30}, SettingError, "frame_interval is a multiple of interval, 20"),
+        ({"equilibration": -1}, SettingError, "equilibration is a whole number of steps"),
+        ({"seed": -1}, SettingError, "seed is a whole number"),
+        ({"force_constants": 1e-3, "pull_steps": 10, "starts": pair_at(0.9)}, EvaluationError, "pull more slowly"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        sampling(tmp_path / "run", **changes).run()
+
+
+def test_a_directory_without_samples_has_no_profile(tmp_path):
+    with pytest.raises(RunDirectoryError, match="fewer than ten samples"):
+        sampling(tmp_path / "run").profile()
+    with pytest.raises(RunDirectoryError, match="are not complete; call run"):
+        sampling(tmp_path / "run").reweighted("x", create_tilted)
+    with pytest.raises(SettingError, match="that of a file, got 'a/b'"):
+        sampling(tmp_path / "run").reweighted("a/b", create_tilted)
