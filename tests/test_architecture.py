@@ -65,7 +65,6 @@ USERS = {
         "geometry",
     },
     "geometric": {"reactions"},
-    "ase": {"reactions"},
     "mdtraj": {"mm", "spectra"},
     "matplotlib": {"analysis", "spectra", "preparation", "free_energy"},
     "rdkit": {"preparation"},
@@ -80,7 +79,6 @@ ONE_MODULE = {
     "pdbfixer": "preparation/repair.py",
     "propka": "preparation/protonation.py",
     "geometric": "reactions/internal_coordinates.py",
-    "ase": "reactions/ase_calculator.py",
 }
 # openmm.unit is for quantities at the surface; it simulates nothing.
 UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "xtb", "analysis"}

@@ -82,7 +82,9 @@ def geometric_module(name: str) -> ModuleType:
         If geomeTRIC is not installed.
     """
     try:
-        return importlib.import_module(f"geometric.{name}")
+        import geometric
+
+        return importlib.import_module(f"{geometric.__name__}.{name}")
     except ImportError as error:
         raise MissingDependencyError(
             'optimisations and paths need geomeTRIC: pip install "qmmlmm[reactions]"'

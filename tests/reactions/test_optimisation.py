@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 
 import numpy as np
 import openmm
@@ -19,6 +20,9 @@ from tests.reactions.molecules import ETHANOL, vacuum, waters_in_a_droplet, wate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*geometric.*:DeprecationWarning")
 
+# PySCF leaves its temporary file to the garbage collector.
+LEAKING = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
 SAME_ENERGY = 1e-6
 """Hartree: the energy of geomeTRIC's own threshold."""
 
@@ -26,7 +30,7 @@ SAME_DISTANCE = 1e-3
 """Angstrom: the bound that the thresholds of a tight optimisation fulfil."""
 
 SAME_BASIN = 0.1
-"""kJ/mol: both minimisations stop at a root mean square force of 1 kJ/(mol nm)."""
+"""kJ/mol: the bound of the issue; both minimisations stop at small forces."""
 
 SLOPE = 2e-3
 """Relative error of a gradient from differences of relaxed energies: the minimiser stops at a small force."""
@@ -45,11 +49,12 @@ def droplet():
 
 
 @pytest.mark.slow
+@LEAKING
 def test_ethanol_in_vacuum_has_the_minimum_of_geometric_on_plain_pyscf():
     from pyscf import gto, scf
     from pyscf.geomopt import geometric_solver
 
-    case = vacuum(ETHANOL, PySCFPotential("hf", "sto-3g"), seed=1)
+    case = vacuum(ETHANOL, PySCFPotential("hf", "sto-3g", density_fit=False), seed=1)
     found = optimise(case.mixed, case.positions, thresholds=TIGHT)
     molecule = gto.M(
         atom=list(zip(case.symbols, 10.0 * case.positions, strict=True)), basis="sto-3g", unit="angstrom", verbose=0
@@ -64,7 +69,11 @@ def test_ethanol_in_vacuum_has_the_minimum_of_geometric_on_plain_pyscf():
     expected = scf.RHF(reference).kernel()
     assert abs(found.energy._value / HARTREE_IN_KJ_PER_MOL - expected) < SAME_ENERGY
     ours = distances(found.positions.value_in_unit(unit.angstrom))
-    assert np.abs(ours - distances(reference.atom_coords(unit="angstrom"))).max() < SAME_DISTANCE
+    away = np.abs(ours - distances(reference.atom_coords(unit="angstrom"))).max()
+    assert away < SAME_DISTANCE
+    print(f"{found.energy._value / HARTREE_IN_KJ_PER_MOL - expected:.1e} hartree, {away:.1e} angstrom")
+    del method, molecule, reference
+    gc.collect()
 
 
 @pytest.mark.slow
@@ -73,13 +82,15 @@ def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_fifth_of_the_
     mixed = case.mixed
     # From near a minimum, so that both end in the same one.
     context = make_context(mixed.system, case.positions, platform="CPU")
-    openmm.LocalEnergyMinimizer.minimize(context, 1.0, 0)
+    for _ in range(3):
+        openmm.LocalEnergyMinimizer.minimize(context, 0.1, 0)
     near = context.getState(positions=True).getPositions(asNumpy=True)._value
-    start = near + 0.003 * np.random.default_rng(2).standard_normal(near.shape)
+    start = near + 0.0005 * np.random.default_rng(2).standard_normal(near.shape)
+    start[case.atoms] += 0.005 * np.random.default_rng(3).standard_normal((len(case.atoms), 3))
     runner = mixed.terms["cluster/XTB"].runner
     before = runner.evaluations
     context = make_context(mixed.system, start, platform="CPU")
-    openmm.LocalEnergyMinimizer.minimize(context, 1.0, 0)
+    openmm.LocalEnergyMinimizer.minimize(context, 0.1, 0)
     of_all_atoms = runner.evaluations - before
     positions = context.getState(positions=True).getPositions(asNumpy=True)._value
     expected = system_energy(mixed.system, positions)
