@@ -37,6 +37,8 @@ BELOW = {
     # The figure of surface hopping reads records whose format is nonadiabatic's.
     "analysis": {"coupling", "embedding", "mm", "runs", "nonadiabatic"},
     # A loop writes its report and figures while it runs.
+    # The table of residues that make a barrier is a table of interactions.
+    "reactions": {"coupling", "embedding", "mm", "sampling", "runs", "analysis"},
     "learning": {"coupling", "embedding", "ml", "mm", "sampling", "runs", "analysis"},
 }
 BELOW["commands"] = set(BELOW)
@@ -56,11 +58,13 @@ USERS = {
         "sampling",
         "runs",
         "nonadiabatic",
+        "reactions",
         "free_energy",
         "learning",
         "commands",
         "geometry",
     },
+    "geometric": {"reactions"},
     "mdtraj": {"mm", "spectra"},
     "matplotlib": {"analysis", "spectra", "preparation", "free_energy"},
     "rdkit": {"preparation"},
@@ -74,6 +78,7 @@ ONE_MODULE = {
     "openff": "preparation/open_force_field.py",
     "pdbfixer": "preparation/repair.py",
     "propka": "preparation/protonation.py",
+    "geometric": "reactions/internal_coordinates.py",
 }
 # openmm.unit is for quantities at the surface; it simulates nothing.
 UNIT_USERS = USERS["openmm"] | {"units", "setting_checks", "xtb", "analysis"}

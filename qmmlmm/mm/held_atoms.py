@@ -98,7 +98,7 @@ def hold(
             "atoms at constant volume"
         )
     if isinstance(atoms, str):
-        held = _whole_residues(topology, atoms, select(topology, atoms, positions=positions, box_vectors=box_vectors))
+        held = wholly_selected(topology, atoms, select(topology, atoms, positions=positions, box_vectors=box_vectors))
     else:
         held = set(check_atoms("atoms", atoms, n_atoms))
     sites = {index for index in range(n_atoms) if target.isVirtualSite(index)}
@@ -118,7 +118,7 @@ def hold(
     return HeldAtoms(tuple(sorted(held)), tuple(moving), len(constraints))
 
 
-def _whole_residues(topology: app.Topology, text: str, selected: Iterable[int]) -> set[int]:
+def wholly_selected(topology: app.Topology, text: str, selected: Iterable[int]) -> set[int]:
     """Return the atoms of the residues of which all atoms are selected."""
     chosen = set(selected)
     residues = [{atom.index for atom in residue.atoms()} for residue in topology.residues()]

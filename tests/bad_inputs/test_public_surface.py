@@ -14,10 +14,15 @@ from qmmlmm.errors import QmmlmmError
 from tests.bad_inputs.bad_values import bad_values
 from tests.bad_inputs.valid_arguments import ENTRIES, Objects
 
-ROOMS = ["", ".coupling", ".qm", ".sampling", ".nonadiabatic", ".spectra", ".free_energy"]
+ROOMS = ["", ".coupling", ".qm", ".sampling", ".nonadiabatic", ".spectra", ".free_energy", ".reactions"]
 FEWEST_CASES = 300
 
 COVERED_ELSEWHERE = {
+    "ase_atoms": "tests/reactions/test_optimisation.py",
+    "geometric_engine": "tests/reactions/test_optimisation.py",
+    "intrinsic_path": "tests/reactions/test_saddle_point.py",
+    "reaction_path": "tests/reactions/test_elastic_band.py",
+    "barrier_residues": "tests/reactions/test_elastic_band.py",
     "MLPotential": "tests/ml/test_ml_potential.py",
     "OpenMMMLPotential": "tests/mm/test_mace.py",
 }
@@ -36,6 +41,18 @@ WITHOUT_ENTRY = {
     "StateResults": "a result of every evaluation; check_potential checks those of a potential",
     "SurfacePoint": "a result of every step",
     "Hop": "a result",
+    "BandPath": "a result",
+    "Frequencies": "a result",
+    "GridScan": "a result",
+    "IntrinsicPath": "a result",
+    "Optimum": "a result",
+    "ReactionPath": "a result",
+    "SaddlePoint": "a result",
+    "Scan": "a result",
+    "ScanPoint": "a result",
+    "Structure": "a result",
+    "Thermochemistry": "a result",
+    "TwoLevels": "a result",
     "CrossingPoint": "a result",
     "NormalModes": "a result; its method has an entry",
     "Populations": "a result; its method has an entry",

@@ -59,6 +59,16 @@ from qmmlmm.nonadiabatic.spin_crossing import landau_zener_flip
 from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF
 from qmmlmm.qm.exchange_coupling import exchange_coupling
 from qmmlmm.qm.spin_orbit import spin_orbit_coupling
+from qmmlmm.reactions import (
+    EnergySurface,
+    Thresholds,
+    eyring_rate,
+    frequencies,
+    optimise,
+    saddle_point,
+    scan,
+    vibrational_thermochemistry,
+)
 from qmmlmm.sampling import (
     RMSD,
     AdaptiveCorrection,
@@ -297,6 +307,27 @@ def _two_windows() -> dict[str, object]:
         "period": 30.0,
         "name": "gap (nm)",
     }
+
+
+EMPTY = {"hold": {"empty"}}
+BOX = {"box_vectors": "box", "atoms": "atom", "positions": "positions"}
+
+
+def _start(o: Objects) -> dict[str, object]:
+    """Return where and on which surface a calculation of a reaction starts."""
+    return {
+        "mixed": o.mixed,
+        "positions": o.case.positions,
+        "atoms": [0, 1, 2],
+        "hold": [5, 6],
+        "box_vectors": o.case.box,
+        "platform": "Reference",
+    }
+
+
+def _walk() -> dict[str, object]:
+    """Return how a calculation of a reaction moves."""
+    return {"relax": True, "thresholds": Thresholds(), "coordinates": "tric", "max_steps": 5, "tolerance": 1.0}
 
 
 def _two_states(o: Objects) -> list[np.ndarray]:
@@ -755,6 +786,65 @@ ENTRIES: dict[str, Entry] = {
             "steps_between": 1,
         },
         accepts={"start": SIGNED, "end": SIGNED},
+    ),
+    # --- reactions ---
+    "Thresholds": Entry(
+        Thresholds,
+        lambda o: {
+            "energy": 1e-6,
+            "rms_gradient": 3e-4,
+            "largest_gradient": 4.5e-4,
+            "rms_step": 1.2e-3,
+            "largest_step": 1.8e-3,
+        },
+    ),
+    "eyring_rate": Entry(
+        eyring_rate,
+        lambda o: {"barrier": 50.0, "temperature": 300.0, "negative_wave_number": -500.0},
+        accepts={"barrier": SIGNED, "negative_wave_number": {"minus one"}},
+    ),
+    "vibrational_thermochemistry": Entry(
+        vibrational_thermochemistry,
+        lambda o: {"wave_numbers": [100.0, 1000.0], "temperature": 300.0, "quasi_harmonic": True},
+        accepts={"wave_numbers": {"empty"}},
+    ),
+    "EnergySurface": Entry(
+        EnergySurface,
+        lambda o: _start(o) | {"relax": True, "tolerance": 1.0},
+        accepts=EMPTY,
+        says=BOX,
+    ),
+    "optimise": Entry(optimise, lambda o: _start(o) | _walk(), accepts=EMPTY, says=BOX, runs=False),
+    "saddle_point": Entry(
+        saddle_point,
+        lambda o: _start(o) | _walk() | {"executor": None, "directory": o.folder / "saddle"},
+        accepts=EMPTY,
+        says=BOX,
+        runs=False,
+    ),
+    "frequencies": Entry(
+        frequencies,
+        lambda o: _start(o) | {"step": 0.0005, "executor": None, "directory": o.folder / "hessian"},
+        accepts=EMPTY,
+        says=BOX,
+        runs=False,
+    ),
+    "scan": Entry(
+        scan,
+        lambda o: (
+            _start(o)
+            | _walk()
+            | {
+                "variable": (Distance(0, 1),),
+                "centres": [0.1, 0.11],
+                "force_constant": [1000.0],
+                "both_ways": False,
+                "directory": o.folder / "scan",
+            }
+        ),
+        accepts=EMPTY | {"variable": {"one object"}, "force_constant": {"number", "None in it", "one object"}},
+        says=BOX,
+        runs=False,
     ),
     # --- nonadiabatic ---
     "FewestSwitches": Entry(

@@ -1,0 +1,121 @@
+"""The barrier of Cl- + CH3Cl -> ClCH3 + Cl- in water: scan, saddle point, frequencies, and two levels.
+
+GFN2-xTB computes both reactants in a box of water under PME. PySCF corrects the energies along the path.
+
+    python examples/reaction_in_water.py        # some three minutes on one core; writes reaction_run/
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from openmm import app, unit
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from qmmlmm import Hamiltonian, MixedSystem, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
+from qmmlmm.reactions import barrier_residues, eyring_rate, frequencies, optimise, saddle_point, scan
+from qmmlmm.sampling import Combination, Distance
+
+# Lennard-Jones parameters like GAFF's. Charges and bonds of the region do not count.
+REGION_XML = """
+<ForceField>
+ <AtomTypes>
+  <Type name="rx-c" class="rx-c" element="C" mass="12.011"/>
+  <Type name="rx-h" class="rx-h" element="H" mass="1.008"/>
+  <Type name="rx-cl" class="rx-cl" element="Cl" mass="35.453"/>
+ </AtomTypes>
+ <Residues>
+  <Residue name="RCT">
+   <Atom name="C" type="rx-c" charge="0.0"/>
+   <Atom name="H1" type="rx-h" charge="0.0"/>
+   <Atom name="H2" type="rx-h" charge="0.0"/>
+   <Atom name="H3" type="rx-h" charge="0.0"/>
+   <Atom name="CL1" type="rx-cl" charge="-0.2"/>
+   <Atom name="CL2" type="rx-cl" charge="-0.8"/>
+   <Bond atomName1="C" atomName2="H1"/>
+   <Bond atomName1="C" atomName2="H2"/>
+   <Bond atomName1="C" atomName2="H3"/>
+   <Bond atomName1="C" atomName2="CL1"/>
+   <Bond atomName1="C" atomName2="CL2"/>
+  </Residue>
+ </Residues>
+ <NonbondedForce coulomb14scale="0.8333333333333334" lj14scale="0.5">
+  <UseAttributeFromResidue name="charge"/>
+  <Atom type="rx-c" sigma="0.34" epsilon="0.4577"/>
+  <Atom type="rx-h" sigma="0.25" epsilon="0.0657"/>
+  <Atom type="rx-cl" sigma="0.40" epsilon="0.60"/>
+ </NonbondedForce>
+</ForceField>
+"""
+
+# Near the reactant: the chloride CL2 comes from behind. In angstrom.
+GEOMETRY = {
+    "C": (0.00, 0.00, 0.00),
+    "H1": (-0.25, 1.04, 0.00),
+    "H2": (-0.25, -0.52, 0.90),
+    "H3": (-0.25, -0.52, -0.90),
+    "CL1": (1.85, 0.00, 0.00),
+    "CL2": (-2.90, 0.00, 0.00),
+}
+CENTRES = np.array([0.10, 0.07, 0.045, 0.025, 0.01, 0.0, -0.01, -0.025, -0.045, -0.07, -0.10])  # nm
+
+
+def build(edge: float = 1.9) -> tuple[MixedSystem, unit.Quantity]:
+    """Return the mixed System in a cube of water, and its positions."""
+    topology = app.Topology()
+    residue = topology.addResidue("RCT", topology.addChain())
+    atoms = {
+        name: topology.addAtom(name, app.Element.getBySymbol(name.rstrip("123").capitalize()), residue)
+        for name in GEOMETRY
+    }
+    for name in ("H1", "H2", "H3", "CL1", "CL2"):
+        topology.addBond(atoms["C"], atoms[name])
+    force_field = app.ForceField("amber14/tip3pfb.xml", io.StringIO(REGION_XML))
+    modeller = app.Modeller(topology, np.array(list(GEOMETRY.values())) * unit.angstrom)
+    modeller.addSolvent(force_field, boxSize=[edge] * 3 * unit.nanometer, neutralize=False)
+    # Flexible water: OpenMM minimises rigid water ten times more slowly.
+    system = force_field.createSystem(
+        modeller.topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=0.9 * unit.nanometer,
+        switchDistance=0.8 * unit.nanometer,
+        rigidWater=False,
+    )
+    region = Region("reaction", range(len(GEOMETRY)), charge=-1)
+    hamiltonian = Hamiltonian([Term(XTBPotential("gfn2-xtb"), region, embedding="electrostatic")])
+    return create_mixed_system(modeller.topology, system, hamiltonian), modeller.positions
+
+
+def main() -> None:
+    """Run everything."""
+    mixed, positions = build()
+    directory = Path("reaction_run")
+    carbon, leaving, entering = 0, 4, 5
+    xi = Combination([(1.0, Distance(carbon, entering)), (-1.0, Distance(carbon, leaving))])
+    start = optimise(mixed, positions)
+    print(f"reactant: {start.evaluations} QM calls, largest force {start.largest_force}")
+
+    path = scan(mixed, xi, start, centres=CENTRES, both_ways=True, directory=directory)
+    print(f"scan: barrier {path.barrier}, hysteresis {path.hysteresis}, {path.evaluations} QM calls")
+
+    saddle = saddle_point(mixed, path.highest)
+    print(f"saddle point: {saddle.wave_numbers[:3].round(0)} 1/cm, {saddle.evaluations} QM calls")
+    reactant = optimise(mixed, path.structures[0])
+    barrier = saddle.energy - reactant.energy
+    modes = frequencies(mixed, reactant)
+    thermal = saddle.frequencies.thermochemistry().free_energy - modes.thermochemistry().free_energy
+    rate = eyring_rate(barrier + thermal, negative_wave_number=saddle.wave_numbers[0])
+    print(f"barrier {barrier}, with zero-point and thermal terms {barrier + thermal}, rate {rate}")
+    print(f"  {saddle.frequencies.thermochemistry()}")
+    saddle.frequencies.write_mode(directory / "mode.pdb")
+
+    print(path.single_points(PySCFPotential("b3lyp", "6-31g*")))
+    print(barrier_residues(mixed, reactant, saddle))
+
+
+if __name__ == "__main__":
+    main()

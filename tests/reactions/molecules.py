@@ -1,0 +1,107 @@
+"""Small molecules as mixed Systems, in vacuum and in water."""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
+
+ETHANOL = (
+    "CCOHHHHHH",
+    [
+        [1.1879, -0.3829, 0.0],
+        [0.0, 0.5526, 0.0],
+        [-1.1867, -0.2472, 0.0],
+        [-1.9237, 0.385, 0.0],
+        [2.0985, 0.2306, 0.0],
+        [1.1184, -1.0093, 0.8869],
+        [1.1184, -1.0093, -0.8869],
+        [-0.0227, 1.1812, 0.8852],
+        [-0.0227, 1.1812, -0.8852],
+    ],
+    [(0, 1), (1, 2), (2, 3), (0, 4), (0, 5), (0, 6), (1, 7), (1, 8)],
+)
+HYDROGEN_CYANIDE = ("CNH", [[0.0, 0.0, 0.0], [1.157, 0.0, 0.0], [-1.065, 0.0, 0.0]], [(0, 1), (0, 2)])
+
+
+def vacuum(molecule, potential, charge=0, seed=None, repulsion=0.0):
+    """Return a mixed System of one molecule in vacuum, mechanically embedded, and its positions, nm."""
+    symbols, angstrom, bonds = molecule
+    topology = app.Topology()
+    residue = topology.addResidue("MOL", topology.addChain())
+    atoms = [
+        topology.addAtom(f"{symbol}{k}", app.Element.getBySymbol(symbol), residue) for k, symbol in enumerate(symbols)
+    ]
+    system, force, springs = openmm.System(), openmm.NonbondedForce(), openmm.HarmonicBondForce()
+    for atom in atoms:
+        system.addParticle(atom.element.mass)
+        force.addParticle(0.0, 0.3, 0.0)
+    for first, second in bonds:
+        topology.addBond(atoms[first], atoms[second])
+        springs.addBond(first, second, 0.1, 0.0)
+    system.addForce(force)
+    system.addForce(springs)
+    term = Term(potential, Region("molecule", range(len(symbols)), charge=charge), embedding="mechanical")
+    mixed = create_mixed_system(topology, system, Hamiltonian([term]))
+    positions = np.array(angstrom) / 10.0
+    if seed is not None:
+        positions = positions + 0.005 * np.random.default_rng(seed).standard_normal(positions.shape)
+    return SimpleNamespace(mixed=mixed, positions=positions, symbols=list(symbols))
+
+
+@functools.cache
+def water_box(n_waters, rigid=False):
+    """Return Topology, System and positions, nm, of a cube of water that the force field has relaxed."""
+    force_field = app.ForceField("amber14/tip3pfb.xml")
+    modeller = app.Modeller(app.Topology(), [])
+    modeller.addSolvent(force_field, numAdded=n_waters)
+    system = force_field.createSystem(modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.6, rigidWater=rigid)
+    integrator = openmm.LangevinMiddleIntegrator(300, 5.0, 0.001)
+    integrator.setRandomNumberSeed(1)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatform("CPU"), {"Threads": "1"})
+    context.setPositions(modeller.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 10, 200)
+    context.setVelocitiesToTemperature(300, 1)
+    integrator.step(500)
+    state = context.getState(positions=True)
+    return SimpleNamespace(
+        topology=modeller.topology,
+        system=system,
+        positions=np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)),
+    )
+
+
+def waters_in_water(potential, n_region=3, n_waters=166, rigid=False):
+    """Return a mixed System whose region is some waters around the centre of a box, embedded, and positions, nm."""
+    case = water_box(n_waters, rigid)
+    box = np.diag(case.topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer))
+    oxygens = [atom.index for atom in case.topology.atoms() if atom.element.symbol == "O"]
+    away = case.positions[oxygens] - 0.5 * box
+    away -= box * np.round(away / box)
+    near = np.argsort(np.linalg.norm(away, axis=1))[:n_region]
+    atoms = [oxygens[k] + j for k in sorted(near) for j in range(3)]
+    term = Term(potential, Region("cluster", atoms), embedding="electrostatic")
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
+    return SimpleNamespace(mixed=mixed, positions=case.positions, atoms=atoms)
+
+
+def waters_in_a_droplet(potential, n_region=2, n_waters=10):
+    """Return a mixed System of waters without a box or a cutoff, of which the first ones are the region."""
+    case = water_box(70)
+    force_field = app.ForceField("amber14/tip3pfb.xml")
+    modeller = app.Modeller(case.topology, case.positions * unit.nanometer)
+    oxygens = [atom for atom in modeller.topology.atoms() if atom.element.symbol == "O"]
+    centre = case.positions.mean(axis=0)
+    order = sorted(oxygens, key=lambda atom: np.linalg.norm(case.positions[atom.index] - centre))
+    modeller.delete([atom.residue for atom in order[n_waters:]])
+    modeller.topology.setPeriodicBoxVectors(None)
+    system = force_field.createSystem(modeller.topology, nonbondedMethod=app.NoCutoff, rigidWater=False)
+    term = Term(potential, Region("cluster", range(3 * n_region)), embedding="electrostatic")
+    mixed = create_mixed_system(modeller.topology, system, Hamiltonian([term]))
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    return SimpleNamespace(mixed=mixed, positions=positions, atoms=list(range(3 * n_region)))

@@ -1,0 +1,67 @@
+"""Nudged elastic bands: their forces, their climbing image, and what is no reaction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qmmlmm import XTBPotential
+from qmmlmm.errors import SettingError
+from qmmlmm.reactions import barrier_residues, optimise, reaction_path, saddle_point
+from qmmlmm.reactions.elastic_band import _interpolated
+from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum, waters_in_water
+
+ACROSS = 0.05
+"""eV/angstrom: the threshold of the band."""
+
+TOP = 0.1
+"""kJ/mol: what is left of the force along the path at the climbing image."""
+
+
+@pytest.fixture(scope="module")
+def ends():
+    case = vacuum(HYDROGEN_CYANIDE, XTBPotential())
+    starts = [[[0, 0, 0], [0.1157, 0, 0], [x, 0.001, 0]] for x in (-0.1065, 0.215)]
+    return case, [optimise(case.mixed, np.array(start)) for start in starts]
+
+
+def test_a_band_between_two_minima_climbs_to_the_saddle_point(ends):
+    case, (reactant, product) = ends
+    path = reaction_path(case.mixed, reactant, product, images=7)
+    assert path.converged
+    assert path.perpendicular_forces[1:-1].max() < ACROSS
+    saddle = saddle_point(case.mixed, path.highest)
+    assert abs((saddle.energy - path.highest.energy)._value) < TOP
+    assert abs((path.barrier - (saddle.energy - reactant.energy))._value) < TOP
+    assert "force across" in str(path)
+
+
+def test_interpolated_distances_keep_atoms_apart():
+    ends = [np.array([[0, 0, 0], [0.116, 0, 0], [x, 0, 0]]) for x in (-0.107, 0.215)]
+    for frame in _interpolated(ends, np.arange(3), 7):
+        distances = np.linalg.norm(frame[:, None] - frame[None], axis=-1)[np.triu_indices(3, 1)]
+        assert 0.08 < distances.min() < distances.max() < 0.25
+
+
+def test_reactant_and_product_that_are_the_same_are_refused(ends):
+    case, (reactant, product) = ends
+    with pytest.raises(SettingError, match="reactant and product are the same structure"):
+        reaction_path(case.mixed, reactant, reactant)
+    with pytest.raises(SettingError, match="product is a Structure"):
+        reaction_path(case.mixed, reactant)
+    with pytest.raises(SettingError, match="images is"):
+        reaction_path(case.mixed, reactant, product, images=2)
+    with pytest.raises(SettingError, match="largest_force is a number above zero"):
+        reaction_path(case.mixed, reactant, product, largest_force=0.0)
+
+
+def test_the_difference_by_residue_is_that_of_both_tables():
+    case = waters_in_water(XTBPotential(), n_region=1, n_waters=70)
+    moved = case.positions.copy()
+    moved[case.atoms[1]] += [0.01, 0.0, 0.0]
+    table = barrier_residues(case.mixed, case.positions, moved, group_solvent=False)
+    total = table.saddle.total - table.reactant.total
+    assert np.allclose(table.total._value, total._value)
+    assert "negative lowers the barrier" in str(table)
+    with pytest.raises(SettingError, match="the same positions"):
+        barrier_residues(case.mixed, moved, moved)
