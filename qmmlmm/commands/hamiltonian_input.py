@@ -74,7 +74,12 @@ class RegionSettings:
         check_choice("link_rule", self.link_rule, ("ratio", "distance"))
         given = [name for name in ("select", "site", "atoms") if vars(self)[name] is not None]
         if len(given) != 1:
-            raise SettingError(f"lacks one of 'select', 'site' and 'atoms', or has several: {listed(given) or 'none'}")
+            what = (
+                f"has {' and '.join(given)}, of which one is enough"
+                if given
+                else "lacks 'select', or 'site' or 'atoms'"
+            )
+            raise SettingError(what)
         if self.site is not None and self.charge is not None:
             raise SettingError("charge is in the site already; leave it out, or change it there")
 

@@ -165,7 +165,7 @@ def _read_run(path: Path) -> RunInput:
     content = read_toml(path, TOP)
     folder = path.parent
     # All that takes no time comes first.
-    directory = folder / content.text("directory", path.stem + "_run")
+    directory = folder / content.text("directory", path.stem)
     dynamics = content.table("dynamics").build(DynamicsSettings)
     minimise = content.table("minimise").build(MinimiseSettings) if "minimise" in content else None
     heat = content.table("heat").build(HeatSettings) if "heat" in content else None

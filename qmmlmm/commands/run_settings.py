@@ -51,12 +51,13 @@ class MinimiseSettings:
     tolerance : number, kJ/mol/nm
         Root mean square force at which it ends.
     force_field_only : true or false
-        Whether the regions are at the level of the force field in this stage.
+        Whether the regions are at the level of the force field in this stage. The first step of OpenMM's minimiser is
+        long, and QM may not converge there; heating from a low temperature relaxes the regions at their own level.
     """
 
     iterations: int = 200
     tolerance: Scalar = 10.0
-    force_field_only: bool = False
+    force_field_only: bool = True
 
     def __post_init__(self) -> None:
         force = unit.kilojoule_per_mole / unit.nanometer

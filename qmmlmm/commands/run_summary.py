@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from openmm import unit
 
 from qmmlmm.commands.run_input import RunInput
 from qmmlmm.commands.staged_run import StagedRun
+from qmmlmm.coupling.potential import RegionPotential
 from qmmlmm.errors import listed
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.qm import PySCFPotential
 from qmmlmm.sampling.slow_terms import correction_terms, fast_multiples
+from qmmlmm.xtb import XTBPotential
 
 BYTES_PER_COORDINATE = {"dcd": 4.0, "xtc": 1.4}
 """XTC: measured for a protein in water."""
@@ -54,11 +58,22 @@ def _system(given: RunInput) -> Iterator[str]:
         cuts = [f"{bond['region_atom']} - {bond['outside_atom']}" for bond in region["link_bonds"]]
         if cuts:
             yield _row("", f"{len(cuts)} cut bonds: {listed(cuts, 20)}")
-    for term in described["terms"]:
-        yield _row(
-            "term",
-            f"{term['name']}: {term['potential']}, {term['embedding']}, coefficient {term['coefficient']}",
-        )
+    for name, mixed in given.system.terms.items():
+        term = mixed.term
+        yield _row("term", f"{name}: {_level(term.potential)}, {term.embedding}, coefficient {term.coefficient}")
+
+
+def _level(potential: RegionPotential) -> str:
+    """Return a potential with the settings that are not the defaults."""
+    if not isinstance(potential, PySCFPotential | XTBPotential):
+        return repr(potential)
+    named = ("method", "basis")
+    others = [
+        f"{field.name} = {vars(potential)[field.name]!r}"
+        for field in fields(potential)
+        if field.name not in named and vars(potential)[field.name] != field.default
+    ]
+    return ", ".join([potential.method_name, *others])
 
 
 def _stages(given: RunInput, run: StagedRun) -> Iterator[str]:

@@ -15,9 +15,10 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from qmmlmm.commands.run_input import RunInput, RunSystem, Stage, make_integrator
+from qmmlmm.commands.run_settings import STAGES
 from qmmlmm.commands.variable_input import column_of
 from qmmlmm.durable_files import replace_file
-from qmmlmm.errors import RunDirectoryError, listed
+from qmmlmm.errors import ConvergenceError, RunDirectoryError, listed
 from qmmlmm.runs.checkpoint import load_state, load_step
 from qmmlmm.runs.directory_lock import DirectoryLock
 from qmmlmm.runs.reporters import check_finite
@@ -30,6 +31,10 @@ from qmmlmm.units import FloatArray
 INPUT_NAME = "input.toml"
 MINIMISED_NAME = "minimised.npz"
 MINIMISE = "minimise"
+ADVICE = (
+    "the first step of OpenMM's minimiser is long: write force_field_only = true in [minimise], and let [heat] relax "
+    "the regions at the level of their terms"
+)
 ITERATIONS_IN_ONE_GO = 50
 """Iterations of the minimiser between two files from which a minimisation continues."""
 FREE_TO_CHANGE = ("dynamics.length", "output.checkpoint", "platform")
@@ -114,6 +119,8 @@ class StagedRun:
             before = tomllib.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunDirectoryError(f"{path} is damaged: {error}; restore it from your input file") from error
+        if not self._has_started():
+            return
         changed = differences(_fixed(before), _fixed(self._given.content.content()))
         if changed:
             raise RunDirectoryError(
@@ -126,6 +133,10 @@ class StagedRun:
                 f"{self._folder} has {done:,} steps of production already, and [dynamics] length is {steps:,} steps; "
                 "it may be extended and not be cut"
             )
+
+    def _has_started(self) -> bool:
+        minimised = (self.folder(MINIMISE) / MINIMISED_NAME).exists()
+        return minimised or any(RunDirectory.holds_run(self.folder(name)) for name in STAGES)
 
     def _minimise(self, report: Callable[[str], None]) -> None:
         settings = self._given.minimise
@@ -163,7 +174,10 @@ class StagedRun:
             state = simulation.context.getState(positions=True)
             write_topology(folder / "topology.pdb", self._given.start.topology, state)
         except BaseException as error:  # noqa: BLE001 - all are raised again
-            system.raise_original(error)
+            try:
+                system.raise_original(error)
+            except ConvergenceError as original:
+                raise ConvergenceError(f"{original}; {ADVICE}") from original
         report(f"minimise: from {energies[0]:.1f} to {energies[-1]:.1f} kJ/mol")
 
     def _run_stage(self, stage: Stage, report: Callable[[str], None]) -> None:

@@ -102,7 +102,7 @@ class SystemSettings:
                 raise SettingError(f"box is three edges above zero, nm, got {list(self.box)}")
             values["box"] = box
         values["cutoff"] = check_measure("cutoff", self.cutoff, unit.nanometer, above=0.0, at_most=10.0)
-        values["constraints"] = check_choice("constraints", self.constraints, CONSTRAINTS)
+        values["constraints"] = check_choice("constraints", check_text("constraints", self.constraints), CONSTRAINTS)
         values["no_box"] = check_flag("no_box", self.no_box)
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -188,7 +188,7 @@ _Read = tuple[app.Topology, openmm.System, unit.Quantity]
 
 
 def _names(name: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple) or not all(isinstance(entry, str) for entry in value):
         raise SettingError(f"{name} is a list of texts in quotes, got {value!r}")
     if not value:
         raise SettingError(f"{name} is a list of files, got none")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from openmm import app, unit
 
 from qmmlmm.commands.input_file import Table
-from qmmlmm.errors import InputFileError, listed
+from qmmlmm.errors import InputFileError, SelectionError, listed
 from qmmlmm.mm.selection import select
 from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
 from qmmlmm.setting_checks import check_text, is_whole_number
@@ -94,7 +94,10 @@ def _atom(name: str, entry: object, topology: app.Topology) -> int:
         return int(entry)
     if not isinstance(entry, str):
         raise InputFileError(f"variable {name!r}: an atom is its index or a selection in quotes, got {entry!r}")
-    atoms = select(topology, entry)
+    try:
+        atoms = select(topology, entry)
+    except SelectionError as error:
+        raise InputFileError(f"variable {name!r}: {error}") from error
     if len(atoms) != 1:
         raise InputFileError(
             f"variable {name!r}: the selection {entry!r} matches {len(atoms)} atoms, {listed(atoms)}; make it one"

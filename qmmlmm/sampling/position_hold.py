@@ -49,8 +49,10 @@ def hold_positions(
     places = check_array("positions", positions, (None, 3), unit.nanometer)
     chosen = check_atoms("atoms", atoms, len(places))
     check_flag("periodic", periodic, SettingError)
-    distance = "periodicdistance" if periodic else "pointdistance"
-    force = openmm.CustomExternalForce(f"0.5*{name}_k*{distance}(x,y,z,{name}_x,{name}_y,{name}_z)^2")
+    square = "+".join(f"({axis}-{name}_{axis})^2" for axis in "xyz")
+    if periodic:
+        square = f"periodicdistance(x,y,z,{name}_x,{name}_y,{name}_z)^2"
+    force = openmm.CustomExternalForce(f"0.5*{name}_k*({square})")
     force.addGlobalParameter(f"{name}_k", 0.0)
     for axis in "xyz":
         force.addPerParticleParameter(f"{name}_{axis}")
