@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import tomllib
 
 import numpy as np
 import openmm
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from openmm import app, unit
 
 from qmmlmm import MLPotential
@@ -17,7 +21,7 @@ from qmmlmm.commands.main import main
 from qmmlmm.commands.measures import check_duration, check_measure
 from qmmlmm.commands.run_input import read_run
 from qmmlmm.commands.system_input import read_system
-from qmmlmm.errors import InputFileError, SettingError
+from qmmlmm.errors import InputFileError, QmmlmmError, SettingError
 from systems import package_data
 from systems.alanine_dipeptide.builder import EXPLICIT_INPCRD, EXPLICIT_PRMTOP
 from systems.package_data import PackageFile
@@ -222,6 +226,28 @@ def test_a_wrong_value_is_an_error_that_says_where(folder, base, place, value, m
     assert not (folder / "run").exists()
 
 
+VALUES = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(sorted({case[1] for case in CASES})), value=VALUES)
+def test_any_value_at_any_place_is_read_or_refused(folder, place, value):
+    content = toml_text(changed(RUN, place, value))
+    try:
+        data = content.encode()
+        tomllib.loads(content)
+    except (UnicodeEncodeError, ValueError, RecursionError):
+        return
+    (folder / "any.toml").write_bytes(data)
+    with contextlib.suppress(QmmlmmError):
+        read_run(folder / "any.toml")
+
+
 def test_the_bases_of_the_table_are_right(folder):
     for base in (RUN, BOXED, changed(BOXED, ("dynamics", "pressure"), 1)):
         assert read(folder, base).production.steps == 2000
@@ -235,11 +261,11 @@ def test_an_error_of_the_command_is_one_line(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("value", "expected"),
     [("0.5 fs", 0.0005), (0.002, 0.002), ("1e-3ps", 0.001), (".5 ps", 0.5), (" 2 ns ", 2000.0)],
 )
-def test_a_number_with_a_unit_is_converted(given, expected):
-    assert check_measure("step", given, unit.picosecond) == pytest.approx(expected, rel=1e-12)
+def test_a_number_with_a_unit_is_converted(value, expected):
+    assert check_measure("step", value, unit.picosecond) == pytest.approx(expected, rel=1e-12)
 
 
 def test_compound_units_are_those_of_openmm():
@@ -248,9 +274,9 @@ def test_compound_units_are_those_of_openmm():
     assert check_measure("x", "180 deg", unit.radian) == pytest.approx(math.pi, rel=1e-12)
 
 
-@pytest.mark.parametrize(("given", "steps"), [(7, 7), ("10 ps", 20000), ("0.3 fs", 1), ("1 us", 2 * 10**9)])
-def test_a_length_is_a_number_of_steps_or_a_time(given, steps):
-    assert check_duration("length", given).in_steps(0.0005) == steps
+@pytest.mark.parametrize(("value", "steps"), [(7, 7), ("10 ps", 20000), ("0.3 fs", 1), ("1 us", 2 * 10**9)])
+def test_a_length_is_a_number_of_steps_or_a_time(value, steps):
+    assert check_duration("length", value).in_steps(0.0005) == steps
 
 
 def test_more_steps_than_openmm_counts_are_refused():
@@ -280,16 +306,18 @@ def test_amber_files_are_read(tmp_path):
 
 
 def test_a_serialised_system_is_read_with_the_box_of_its_state(folder, tmp_path):
-    given = read(folder, BOXED).start
-    context = openmm.Context(given.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
+    read_start = read(folder, BOXED).start
+    context = openmm.Context(
+        read_start.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference")
+    )
     context.setPeriodicBoxVectors(*(2.2 * np.eye(3)))
-    context.setPositions(given.positions + 0.001)
-    (tmp_path / "system.xml").write_text(openmm.XmlSerializer.serialize(given.system))
+    context.setPositions(read_start.positions + 0.001)
+    (tmp_path / "system.xml").write_text(openmm.XmlSerializer.serialize(read_start.system))
     (tmp_path / "state.xml").write_text(openmm.XmlSerializer.serialize(context.getState(positions=True)))
     settings = {"xml": "system.xml", "topology": str(folder / "boxed.pdb"), "coordinates": "state.xml"}
     start = read_system(Table("system", settings), tmp_path)
     assert start.system.getDefaultPeriodicBoxVectors()[0][0]._value == 2.2
-    np.testing.assert_allclose(start.positions, given.positions + 0.001, atol=1e-15)
+    np.testing.assert_allclose(start.positions, read_start.positions + 0.001, atol=1e-15)
 
 
 @pytest.mark.slow

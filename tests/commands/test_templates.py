@@ -34,6 +34,8 @@ from qmmlmm.commands.run_settings import (
 from qmmlmm.commands.spectrum import TOP as SPECTRUM_TOP
 from qmmlmm.commands.spectrum import SpectrumSettings
 from qmmlmm.commands.system_input import SystemSettings
+from qmmlmm.preparation import Site, prepared_files
+from qmmlmm.preparation.prepared_files import run_input_text
 from tests.commands.waters import write_waters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +97,31 @@ def test_the_template_of_a_run_is_read_by_its_reader(prepared):
     assert [stage.name for stage in given.stages] == ["heat", "equilibrate", "production"]
     assert list(given.system.terms) == ["ligand/XTB"]
     assert given.production.steps == 20000
+
+
+def site(multiplicity):
+    return Site((0, 1, 2), 0, multiplicity, 10, 0.0, (), (), (), ())
+
+
+@pytest.mark.parametrize(("tblite", "level"), [(True, "ligand/XTB"), (False, "ligand/QM")])
+def test_the_file_that_prepare_writes_is_read_beside_what_it_wrote(prepared, monkeypatch, tblite, level):
+    monkeypatch.setattr(prepared_files, "find_spec", lambda name: object() if tblite else None)
+    path = prepared / "prepared" / "run.toml"
+    path.write_text(run_input_text({"ligand": site(1), "site": site(None)}))
+    given = read_run(path)
+    assert list(given.system.terms) == [level]
+    assert [(stage.name, stage.steps) for stage in given.stages] == [("heat", 2000), ("production", 2000)]
+    assert given.stages[0].system is given.plain
+    assert given.directory == prepared / "prepared" / "run"
+
+
+@pytest.mark.parametrize("sites", [{}, {"site": site(None)}])
+def test_without_a_region_that_is_known_prepare_writes_a_run_of_the_force_field(prepared, sites):
+    path = prepared / "prepared" / "run.toml"
+    path.write_text(run_input_text(sites))
+    given = read_run(path)
+    assert given.system is given.plain
+    assert given.production.step == 0.001
 
 
 def test_the_template_of_a_loop_is_read_by_its_reader(prepared):
