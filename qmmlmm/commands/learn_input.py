@@ -8,8 +8,10 @@ from pathlib import Path
 
 import openmm
 
-from qmmlmm.commands.input_file import Table, read_region, read_system, read_toml, reading
+from qmmlmm.commands.hamiltonian_input import read_region
+from qmmlmm.commands.input_file import Table, read_toml, reading
 from qmmlmm.commands.potential_input import read_potential
+from qmmlmm.commands.system_input import read_system
 from qmmlmm.commands.variable_input import read_variables
 from qmmlmm.coupling.hamiltonian import Term
 from qmmlmm.coupling.potential import EMBEDDINGS
@@ -54,22 +56,22 @@ def _read_loop(path: Path) -> LearningLoop:
     training = content.optional_table("training").build(TrainingSettings, {"steps": 2000})
     embedding = check_choice("embedding", content.text("embedding", "electrostatic"), EMBEDDINGS, error=InputFileError)
     potential = read_potential(content.table("qm"))
-    topology, system, positions = read_system(content.table("system"), folder)
-    region = read_region(content.table("region"), topology, system)
+    start = read_system(content.table("system"), folder)
+    region = read_region(content.table("region"), start, folder)
     with content.place():
         term = Term(potential, region, embedding=embedding)
-    variables = read_variables(content, system.getNumParticles())
-    biases, walkers = _read_walkers(content, variables, system.usesPeriodicBoundaryConditions())
+    variables = read_variables(content, start.topology)
+    biases, walkers = _read_walkers(content, variables, start.periodic)
     labels = content.optional_table("labels")
     labels.check_keys(("workers", "attempts", "threads", "memory", "seconds", "dask"))
     limits = labels.part("threads", "memory", "seconds").build(JobLimits)
     with content.place():
         return LearningLoop(
             folder / content.text("directory", path.stem + "_run"),
-            topology,
-            system,
+            start.topology,
+            start.system,
             term,
-            positions,
+            start.positions,
             settings=settings,
             walkers=walkers,
             biases=biases,

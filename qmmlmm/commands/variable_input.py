@@ -1,11 +1,15 @@
-"""Collective variables of input files."""
+"""The tables [[variable]] of an input file: collective variables by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from openmm import app
 
 from qmmlmm.commands.input_file import Table
-from qmmlmm.errors import InputFileError, listed
+from qmmlmm.errors import InputFileError, SelectionError, listed
+from qmmlmm.mm.selection import select
 from qmmlmm.sampling import (
     Angle,
     Combination,
@@ -17,33 +21,67 @@ from qmmlmm.sampling import (
 )
 from qmmlmm.setting_checks import check_text, is_number, is_whole_number
 
-POINTS: Mapping[str, tuple[int, Callable[..., Variable]]] = {
-    "distance": (2, Distance),
-    "difference": (3, DistanceDifference),
-    "angle": (3, Angle),
-    "torsion": (4, Torsion),
+
+@dataclass(frozen=True)
+class PointVariable:
+    """A kind of variable that is given by a list of atoms.
+
+    Parameters
+    ----------
+    count : int
+        Number of atoms.
+    create : callable
+        Its class.
+    text : str
+        Description for people, with the unit.
+    """
+
+    count: int
+    create: Callable[..., Variable]
+    text: str
+
+
+POINTS = {
+    "distance": PointVariable(2, Distance, "distance between two atoms, nm"),
+    "difference": PointVariable(
+        3, DistanceDifference, "distance of the first two atoms minus that of the last two of three, nm"
+    ),
+    "angle": PointVariable(3, Angle, "angle at the second of three atoms, rad"),
+    "torsion": PointVariable(4, Torsion, "dihedral angle of four atoms, rad"),
 }
-"""Variables that are a list of atoms, with their number."""
+"""Kinds by their keys in [[variable]]."""
 
-KINDS = (*POINTS, "combination", "coordination")
+OTHERS = {
+    "combination": (
+        "list of lists",
+        "Sum of terms, each a weight with 2, 3 or 4 atoms, such as [[1.0, 4, 9], [-1.0, 9, 12]].",
+    ),
+    "coordination": (
+        "table",
+        "Coordination number: `first` and `second`, lists of atoms, `distance`, nm, and `exponent`, 6 if not given.",
+    ),
+}
+"""Types and descriptions of the other kinds."""
 
-OF_ROW: Mapping[int, Callable[..., Variable]] = {2: Distance, 3: Angle, 4: Torsion}
-"""Variables of the rows of a combination, by the number of atoms."""
+KINDS = (*POINTS, *OTHERS)
+
+_OF_ROW: dict[int, Callable[..., Variable]] = {2: Distance, 3: Angle, 4: Torsion}
 
 
-def read_variables(content: Table, n_particles: int) -> dict[str, Variable]:
+def read_variables(content: Table, topology: app.Topology) -> dict[str, Variable]:
     """Return the variables of all [[variable]] by name.
 
     Parameters
     ----------
     content : Table
-    n_particles : int
-        Number of particles of the System.
+        Each table has ``name``, and one kind with its atoms: indices from zero, or selections in words of one atom
+        each.
+    topology : openmm.app.Topology
 
     Raises
     ------
     InputFileError
-        If a variable has no name or one of another, not exactly one kind, or atoms that are not there.
+        If a key is unknown or missing, or atoms do not exist.
     """
     found: dict[str, Variable] = {}
     for table in content.tables("variable"):
@@ -55,43 +93,55 @@ def read_variables(content: Table, n_particles: int) -> dict[str, Variable]:
         if name in found:
             raise InputFileError(f"two variables have the name {name!r}; give each its own")
         with table.place():
-            variable = _read_variable(table, kinds[0])
-            found[check_text("name", name)] = variable
-        beyond = [atom for atom in variable.particles if atom >= n_particles]
-        if beyond:
-            raise InputFileError(
-                f"variable {name!r}: the System has the particles 0 to {n_particles - 1}, got {listed(beyond)}"
-            )
+            found[check_text("name", name)] = _read_variable(name, table, kinds[0], topology)
     return found
 
 
-def _read_variable(table: Table, kind: str) -> Variable:
+def _read_variable(name: str, table: Table, kind: str, topology: app.Topology) -> Variable:
     if kind == "combination":
-        rows = table.rows(kind)
-        return Combination([_read_term(row) for row in rows])
+        return Combination([_read_term(name, row, topology) for row in table.rows(kind)])
     if kind == "coordination":
         settings = table.table(kind)
         settings.check_keys(("first", "second", "distance", "exponent"))
         return CoordinationNumber(
-            settings.whole_numbers("first"),
-            settings.whole_numbers("second"),
+            [_atom(name, entry, topology) for entry in settings.entries("first")],
+            [_atom(name, entry, topology) for entry in settings.entries("second")],
             settings.number("distance"),
             settings.whole_number("exponent", 6),
         )
-    count, create = POINTS[kind]
-    atoms = table.whole_numbers(kind)
-    if len(atoms) != count:
-        raise InputFileError(f"variable: a {kind} has {count} atoms, got {atoms}")
-    return create(*atoms)
+    wanted = POINTS[kind]
+    atoms = [_atom(name, entry, topology) for entry in table.entries(kind)]
+    if len(atoms) != wanted.count:
+        raise InputFileError(f"variable {name!r}: a {kind} has {wanted.count} atoms, got {atoms}")
+    return wanted.create(*atoms)
 
 
-def _read_term(row: Sequence[object]) -> tuple[float, Variable]:
+def _read_term(name: str, row: Sequence[object], topology: app.Topology) -> tuple[float, Variable]:
     """Return weight and variable of a row such as [1.0, 3754, 3756]."""
-    weight, *atoms = row or [None]
-    create = OF_ROW.get(len(atoms))
-    if create is None or not is_number(weight) or not all(is_whole_number(atom) for atom in atoms):
+    weight, *entries = row or [None]
+    create = _OF_ROW.get(len(entries))
+    if create is None or not is_number(weight):
         raise InputFileError(
-            "each row of a combination is a weight with the atoms of a distance (2), an angle (3) or a torsion (4), "
-            f"such as [-1.0, 3740, 3761], got {list(row)}"
+            f"variable {name!r}: each row of a combination is a weight with the atoms of a distance (2), an angle (3) "
+            f"or a torsion (4), such as [-1.0, 3740, 3761], got {list(row)}"
         )
-    return float(weight), create(*atoms)
+    return float(weight), create(*(_atom(name, entry, topology) for entry in entries))
+
+
+def _atom(name: str, entry: object, topology: app.Topology) -> int:
+    count = topology.getNumAtoms()
+    if is_whole_number(entry):
+        if not 0 <= entry < count:
+            raise InputFileError(f"variable {name!r}: the System has the particles 0 to {count - 1}, got {int(entry)}")
+        return int(entry)
+    if not isinstance(entry, str):
+        raise InputFileError(f"variable {name!r}: an atom is its index or a selection in quotes, got {entry!r}")
+    try:
+        atoms = select(topology, entry)
+    except SelectionError as error:
+        raise InputFileError(f"variable {name!r}: {error}") from error
+    if len(atoms) != 1:
+        raise InputFileError(
+            f"variable {name!r}: the selection {entry!r} matches {len(atoms)} atoms, {listed(atoms)}; make it one"
+        )
+    return atoms[0]

@@ -1,43 +1,44 @@
-"""A System of a force field only, for run directories and reporters that otherwise take a mixed System."""
+"""A System of the force field only, for reporters and run directories, which take a `MixedSystem`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NoReturn
 
 import openmm
 from openmm import app, unit
 
 from qmmlmm.coupling.potential import Memory
-from qmmlmm.errors import UnsupportedSystemError
-from qmmlmm.setting_checks import check_instance
+from qmmlmm.errors import HamiltonianError, UnsupportedSystemError
+from qmmlmm.mm.description import SystemDescription
+from qmmlmm.mm.mixed_system import MM
+from qmmlmm.setting_checks import check_flag, check_instance
 
 
 class ForceFieldSystem:
-    """A System of a force field only, which run directories, reporters and umbrella sampling take as a `MixedSystem`.
+    """A System without regions and terms.
 
     Parameters
     ----------
     topology : openmm.app.Topology
     system : openmm.System
+        System of the force field; biases and barostats may be added to it.
 
     Raises
     ------
+    UnsupportedSystemError
+        If they have different numbers of particles.
     SettingError
         If an argument has another type.
-    UnsupportedSystemError
-        If they have different numbers of atoms.
     """
 
     def __init__(self, topology: app.Topology, system: openmm.System) -> None:
-        check_instance("topology", topology, app.Topology, "an openmm.app.Topology")
-        check_instance("system", system, openmm.System, "an openmm.System")
+        self._topology = check_instance("topology", topology, app.Topology, "an openmm.app.Topology")
+        self._system = check_instance("system", system, openmm.System, "an openmm.System")
         if topology.getNumAtoms() != system.getNumParticles():
             raise UnsupportedSystemError(
                 f"the Topology has {topology.getNumAtoms()} atoms and the System {system.getNumParticles()} particles; "
                 "pass the pair that belongs together"
             )
-        self._topology, self._system = topology, system
 
     @property
     def topology(self) -> app.Topology:
@@ -50,29 +51,32 @@ class ForceFieldSystem:
         return self._system
 
     def term_energies(self, context: openmm.Context, *, check_charges: bool = True) -> dict[str, unit.Quantity]:
-        """Return the potential energy as ``"MM"``."""
-        return {"MM": context.getState(energy=True).getPotentialEnergy()}
+        """Return the energy of the force field under the key ``"MM"``, kJ/mol."""
+        check_flag("check_charges", check_charges)
+        check_instance("context", context, openmm.Context, "an openmm.Context, such as simulation.context")
+        return {MM: context.getState(energy=True).getPotentialEnergy()}
 
     def check_unchanged(self, context: openmm.Context) -> None:
-        """Do nothing, because no term depends on the System."""
+        """Do nothing: no term depends on the System."""
 
-    def describe(self) -> Mapping[str, object]:
-        """Return settings as JSON values."""
-        return {"force_field": True}
+    def describe(self) -> SystemDescription:
+        """Return the number of particles, and no region and no term, as JSON values."""
+        return {"particles": self._topology.getNumAtoms(), "regions": [], "terms": []}
 
     def summary(self) -> dict[str, dict[str, object]]:
-        """Return nothing, because there are no terms."""
+        """Return no counts: there are no terms."""
         return {}
 
     def forget(self) -> None:
-        """Do nothing."""
+        """Do nothing: there are no terms."""
 
     def memory(self) -> dict[str, Memory]:
-        """Return nothing."""
+        """Return no memory: there are no terms."""
         return {}
 
     def recall(self, name: str, memory: Memory) -> None:
-        """Do nothing."""
+        """Raise HamiltonianError: there are no terms."""
+        raise HamiltonianError(f"there is no term {name!r}: this System is of the force field only")
 
     def raise_original(self, error: BaseException) -> NoReturn:
         """Raise the error."""

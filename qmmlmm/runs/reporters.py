@@ -288,7 +288,9 @@ def cut_energies(path: Path, last_step: int) -> int:
     OutputFileError
         If the file is no such table or has an invalid line.
     """
-    read_header(path)
+    if read_header(path) is None:
+        os.truncate(path, 0)
+        return 0
     return cut_rows(path, last_step)
 
 

@@ -9,8 +9,10 @@ from qmmlmm.sampling.collective_variables import (
     DistanceDifference,
     Torsion,
 )
+from qmmlmm.sampling.heating import Heating, set_temperature
 from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
 from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
+from qmmlmm.sampling.position_hold import hold_positions
 from qmmlmm.sampling.reference_variables import RMSD, PathDistance, PathProgress
 from qmmlmm.sampling.switching import switching_work
 from qmmlmm.sampling.variable import Variable
@@ -23,6 +25,7 @@ __all__ = [
     "CoordinationNumber",
     "Distance",
     "DistanceDifference",
+    "Heating",
     "HillVariable",
     "Metadynamics",
     "MultipleTimeStepIntegrator",
@@ -30,5 +33,7 @@ __all__ = [
     "PathProgress",
     "Torsion",
     "Variable",
+    "hold_positions",
+    "set_temperature",
     "switching_work",
 ]
