@@ -51,7 +51,7 @@ USERS = {
     "openmmml": {"mm"},
     "openmm": {"mm", "preparation", "sampling", "runs", "nonadiabatic", "learning", "commands", "geometry"},
     "mdtraj": {"mm", "spectra"},
-    "matplotlib": {"analysis", "spectra", "preparation"},
+    "matplotlib": {"analysis", "spectra", "preparation", "free_energy"},
     "rdkit": {"preparation"},
     "openff": {"preparation"},
     "pdbfixer": {"preparation"},
