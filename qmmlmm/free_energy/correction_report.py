@@ -52,8 +52,8 @@ def plot_works(stage: StageResult, ax: Axes) -> Axes:
     """
     value = stage.estimate.free_energy.value_in_unit(_KJ)
     error = stage.estimate.error.value_in_unit(_KJ)
-    series = (("lower to upper: W", stage.forward - value, FORWARD_COLOUR),)
-    series += (("upper to lower: -W", -stage.reverse - value, REVERSE_COLOUR),)
+    series = [("lower to upper: W", stage.forward - value, FORWARD_COLOUR)]
+    series += [("upper to lower: -W", -stage.reverse - value, REVERSE_COLOUR)]
     together = np.concatenate([works for _, works, _ in series])
     margin = max(0.1 * float(np.ptp(together)), 1e-3)
     edges = np.linspace(together.min() - margin, together.max() + margin, 31)
@@ -94,8 +94,8 @@ def _works_table(found: Correction) -> str:
 
 
 def _stages_table(found: Correction) -> str:
-    columns = ("Leg", "Stage", "Free Energy (kJ/mol)", "Error (kJ/mol)", "Crossing (kJ/mol)")
-    columns += ("Crossing Error (kJ/mol)", "Overlap", "Lost Forward (kJ/mol)", "Lost Reverse (kJ/mol)")
+    columns = ["Leg", "Stage", "Free Energy (kJ/mol)", "Error (kJ/mol)", "Crossing (kJ/mol)"]
+    columns += ["Crossing Error (kJ/mol)", "Overlap", "Lost Forward (kJ/mol)", "Lost Reverse (kJ/mol)"]
     lines = ["#" + ",".join(f'"{column}"' for column in columns)]
     for name, leg in found.legs.items():
         for stage in leg.stages:
@@ -149,8 +149,8 @@ def _text(found: Correction, settings: Sequence[SwitchingSettings]) -> str:
     stages = [f"{name}, {stage.name}" for name, leg in found.legs.items() for stage in leg.stages]
     for name, one in zip(stages, settings, strict=True):
         times = [one.step_size * n for n in (one.switch_steps, one.steps_between_frames, one.equilibration_steps)]
-        cells = " | ".join(f"{time:g}" for time in times)
-        lines.append(f"| {name} | 2 x {one.trajectories} | {cells} | {one.replicas} |")
+        row = " | ".join(f"{time:g}" for time in times)
+        lines.append(f"| {name} | 2 x {one.trajectories} | {row} | {one.replicas} |")
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items() if version)
     lines += ["", f"Steps of {settings[0].step_size * 1000:g} fs. Versions: {versions}.", ""]
     return "\n".join(lines)

@@ -120,7 +120,7 @@ def work_estimate(
     zero = 0.5 * (works[0].mean() - works[1].mean())
     shifted = works[0] - zero, works[1] + zero
     value = _ratio(*shifted, *(np.ones((1, len(array))) for array in works))[0]
-    overlap = _overlap(*shifted, value)
+    overlap = work_overlap(*shifted, value)
     random = np.random.default_rng(seed)
     counts = [_bootstrap_counts(array, resamples, random) for array in works]
     drawn = _ratio(*shifted, *counts)
@@ -169,8 +169,15 @@ def _ratio(forward: FloatArray, reverse: FloatArray, times: FloatArray, other_ti
     return found
 
 
-def _overlap(forward: FloatArray, reverse: FloatArray, value: float) -> float:
-    """Return one less the second eigenvalue of MBAR's overlap matrix of two states."""
+def work_overlap(forward: FloatArray, reverse: FloatArray, value: float) -> float:
+    """Return one less the second eigenvalue of MBAR's overlap matrix of two states.
+
+    Parameters
+    ----------
+    forward, reverse : (n,) and (m,) float arrays, kT
+    value : float, kT
+        Free energy.
+    """
     shift = math.log(len(forward) / len(reverse))
     first = expit(np.concatenate([forward, -reverse]) - value + shift)
     trace = (first**2).sum() / len(forward) + ((1.0 - first) ** 2).sum() / len(reverse)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from qmmlmm.errors import EvaluationError
+from qmmlmm.free_energy.trajectory_tasks import switch_work
 from tests.free_energy.spring_legs import worked_correction, works_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,9 +42,9 @@ def whole(tmp_path_factory):
 
 
 def complete(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*ward-*/0*.npz")} | {
-        path: path.stat().st_mtime_ns for path in folder.rglob("reverse-*/0*.npz")
-    }
+    """Return the files of complete switching trajectories, with the times at which they were written."""
+    files = [path for direction in ("forward", "reverse") for path in folder.rglob(f"{direction}-*/0*.npz")]
+    return {path: path.stat().st_mtime_ns for path in files if switch_work(path) is not None}
 
 
 def wait_for_works(folder, ended=lambda: False):

@@ -152,3 +152,19 @@ def test_wrong_shapes_are_refused():
         reweight(np.zeros(60), 300.0).mean([1.0, 2.0])
     with pytest.raises(ReweightingError, match="state 1 of 2"):
         multistate_free_energies([np.zeros((10, 2)), np.zeros((10, 3))], 300.0)
+
+
+@pytest.mark.parametrize("gap", [100.0, 1000.0])
+def test_works_that_do_not_overlap_are_a_warning(gap):
+    rng = np.random.default_rng(4)
+    with pytest.warns(QmmlmmWarning, match="forward and reverse hardly overlap .* Switch more slowly"):
+        _, error = bennett_acceptance_ratio(gap + rng.normal(size=50), gap + rng.normal(size=50), TEMPERATURE)
+    assert not np.isnan(error._value)
+
+
+def test_states_that_do_not_overlap_have_an_infinite_error_and_a_warning():
+    rng = np.random.default_rng(4)
+    tables = [np.stack([0.0 * x, sign * 4000.0 + x], axis=1) for sign in (1, -1) for x in [rng.normal(size=50)]]
+    with pytest.warns(QmmlmmWarning, match="states 1 do not overlap with the others"):
+        _, errors = multistate_free_energies(tables, TEMPERATURE)
+    assert np.isinf(errors._value[1])

@@ -1,0 +1,166 @@
+"""Corrections of acetone in 200 waters from the force field to GFN2-xTB/MM: two methods, two ways, and their costs.
+
+    python tests/benchmarks/end_state_correction.py DIRECTORY [--smoke]
+
+1. Switching against an equilibrium ladder, from the force field to GFN2-xTB/MM.
+2. The same through GFN1-xTB/MM: the two ways around the cycle, and how many evaluations of GFN2-xTB each takes. Here
+   GFN2-xTB stands for an expensive level, and GFN1-xTB for a cheap one that resembles it, such as a learned potential.
+3. The correction from GFN2-xTB/MM to itself.
+
+Writes ``results.json`` into the directory. It continues where it was stopped. Half an hour on a busy core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm import ForceFieldPotential, Region, XTBPotential
+from qmmlmm.free_energy import EndStateCorrection, EquilibriumLadder, Leg, LegResult, SwitchingSettings
+from systems import solution
+from systems.acetone_water import builder
+from systems.options import SystemOptions
+
+N_WATER, EDGE = 200, 1.88  # nm
+LOWER, CHEAP, UPPER = ForceFieldPotential(), XTBPotential("gfn1-xtb"), XTBPotential("gfn2-xtb")
+
+
+def acetone_leg(picoseconds: float) -> Leg:
+    """Return acetone in water, minimised and equilibrated with the force field."""
+    solvent = solution.Solvent(n_water=N_WATER)
+    acetone = np.array(builder.build().positions.value_in_unit(unit.nanometer))[:10]
+    centred = acetone - acetone.mean(axis=0) + 0.5 * EDGE
+    placed = solution.place_solvent(centred, np.eye(3) * EDGE, solvent, np.random.default_rng(1))
+    topology = solution.join_topologies(builder.acetone_topology(), solvent, placed.box_quantity)
+    options = SystemOptions(nonbonded_cutoff=0.8, switch_distance=0.7, constraints=None, remove_cm_motion=False)
+    system = builder.force_field().createSystem(topology, **options.arguments())
+    integrator = openmm.LangevinMiddleIntegrator(300, 5, 0.001)
+    integrator.setRandomNumberSeed(1)
+    simulation = app.Simulation(topology, system, integrator, openmm.Platform.getPlatform("CPU"))
+    simulation.context.setPositions(placed.positions_quantity)
+    simulation.minimizeEnergy(maxIterations=200)
+    simulation.context.setVelocitiesToTemperature(300, 1)
+    simulation.step(round(picoseconds / 0.001))
+    positions = simulation.context.getState(positions=True).getPositions(asNumpy=True)
+    return Leg(topology, system, positions, Region("acetone", builder.ACETONE))
+
+
+def saved_leg(folder: Path, picoseconds: float) -> Leg:
+    """Return the leg with the positions of the first session."""
+    path = folder / "positions.npy"
+    if path.exists():
+        fresh = acetone_leg(0.0)
+        return Leg(fresh.topology, fresh.system, np.load(path), fresh.region)
+    leg = acetone_leg(picoseconds)
+    np.save(path, leg.positions)
+    return leg
+
+
+def row(leg: LegResult, settings: list[SwitchingSettings], expensive: int) -> dict[str, object]:
+    """Return the numbers of a correction; GFN2-xTB is evaluated in the stage of index `expensive`."""
+    one = settings[expensive]
+    sampling = one.equilibration_steps + -(-one.trajectories // one.replicas) * one.steps_between_frames
+    return {
+        "free energy (kJ/mol)": kj(leg.free_energy),
+        "error (kJ/mol)": kj(leg.error),
+        "stages": [
+            {
+                "name": stage.name,
+                "free energy (kJ/mol)": kj(stage.estimate.free_energy),
+                "error (kJ/mol)": kj(stage.estimate.error),
+                "crossing (kJ/mol)": kj(stage.estimate.crossing),
+                "overlap": stage.estimate.overlap,
+                "lost forward, reverse (kJ/mol)": [kj(stage.estimate.lost_forward), kj(stage.estimate.lost_reverse)],
+                "trajectories": stage.estimate.n_forward,
+                "switch (ps)": setting.switch_steps * setting.step_size,
+            }
+            for stage, setting in zip(leg.stages, settings, strict=True)
+        ],
+        "GFN2 evaluations of sampling": sampling * one.replicas,
+        "GFN2 evaluations of switching": 2 * one.trajectories * one.switch_steps,
+    }
+
+
+def kj(quantity: unit.Quantity) -> float:
+    return round(float(quantity.value_in_unit(unit.kilojoule_per_mole)), 6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="a minute, for numbers without meaning")
+    options = parser.parse_args()
+    scale = 20 if options.smoke else 1
+    options.directory.mkdir(parents=True, exist_ok=True)
+    leg = saved_leg(options.directory, 10.0 / scale)
+
+    def settings(switch_steps: int, trajectories: int = 16, frames: int = 40) -> SwitchingSettings:
+        return SwitchingSettings(
+            trajectories=max(4, trajectories // scale),
+            switch_steps=max(4, switch_steps // scale),
+            equilibration_steps=400 // scale,
+            steps_between_frames=max(2, frames // scale),
+            checkpoint_steps=400,
+            friction=5.0,
+            platform="CPU",
+        )
+
+    legs = {"water": leg}
+    runs = {
+        "direct": ([], [settings(400)], 0),
+        "through GFN1": ([CHEAP], [settings(400), settings(20)], 1),
+    }
+    results: dict[str, object] = {
+        "command": "python tests/benchmarks/end_state_correction.py DIRECTORY" + " --smoke" * options.smoke,
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, one core, shared",
+        "system": f"acetone in {N_WATER} TIP3P waters, 300 K, steps of 1 fs, CPU platform",
+    }
+    for name, (through, given, expensive) in runs.items():
+        correction = EndStateCorrection(
+            options.directory / name.replace(" ", "-"), legs, LOWER, UPPER, through, settings=given
+        )
+        results[name] = row(correction.run().legs["water"], given, expensive)
+        print(name, results[name], flush=True)
+    window = settings(1, frames=40)
+    ladder = EquilibriumLadder(
+        options.directory / "ladder", legs, LOWER, UPPER, frames=max(10, 60 // scale), settings=window
+    ).run()
+    found = ladder.legs["water"]
+    results["ladder"] = {
+        "free energy (kJ/mol)": kj(found.free_energy),
+        "error (kJ/mol)": kj(found.error),
+        "values": np.round(found.values, 6).tolist(),
+        "overlaps": np.round(found.overlaps, 4).tolist(),
+        "frames of each window": max(10, 60 // scale),
+    }
+    same = EndStateCorrection(
+        options.directory / "itself", legs, UPPER, UPPER, settings=settings(20, trajectories=4, frames=20)
+    ).run()
+    results["GFN2 to itself"] = {
+        "free energy (kJ/mol)": float(same.legs["water"].free_energy.value_in_unit(unit.kilojoule_per_mole)),
+        "error (kJ/mol)": float(same.legs["water"].error.value_in_unit(unit.kilojoule_per_mole)),
+    }
+    (options.directory / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("default")
+    main()
