@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import openmm
 import torch
 
-from qmmlmm.commands import learn, new, prepare, run, site, spectrum, train
+from qmmlmm.commands import correct, learn, new, prepare, run, site, spectrum, train
 from qmmlmm.errors import QmmlmmError, TerminatedError
 from qmmlmm.runs.termination import raise_terminated
 
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="qmmlmm", description="QM/ML/MM simulations in one OpenMM System.", parents=[debug]
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (prepare, site, new, run, train, learn, spectrum):
+    for command in (prepare, site, new, run, train, learn, spectrum, correct):
         command.add_command(commands, [debug])
     return parser
 

@@ -20,6 +20,7 @@ from qmmlmm.units import GAS_CONSTANT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+REPORT_NAME = "report.md"
 FORWARD_COLOUR, REVERSE_COLOUR = "#0072b2", "#d55e00"
 _KJ = unit.kilojoule_per_mole
 
@@ -37,7 +38,7 @@ def write_correction_report(folder: Path, found: Correction, settings: Sequence[
     replace_file(folder / "works.csv", _works_table(found).encode())
     replace_file(folder / "stages.csv", _stages_table(found).encode())
     _save_figure(folder / "works.png", found)
-    path = folder / "report.md"
+    path = folder / REPORT_NAME
     replace_file(path, _text(found, settings).encode())
     return path
 

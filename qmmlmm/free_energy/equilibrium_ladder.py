@@ -259,7 +259,10 @@ class EquilibriumLadder:
         # Levels have different zeros of energy: numbers near zero lose no digits.
         zero = float(np.mean([one.mean() for one in series]))
         energies = [(one - zero)[:, None] * values for one in series]
-        free_energies, errors = multistate_free_energies(energies, self.settings.temperature)
+        with warnings.catch_warnings():
+            # The ladder names the windows, and what to do.
+            warnings.filterwarnings("ignore", "states .* hardly overlap", QmmlmmWarning)
+            free_energies, errors = multistate_free_energies(energies, self.settings.temperature)
         steps = np.diff(values)
         overlaps = [
             work_estimate(

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from openmm import unit
+from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
 from qmmlmm.errors import QmmlmmWarning, ReweightingError, listed
@@ -211,7 +212,7 @@ def bennett_acceptance_ratio(
         warnings.filterwarnings("ignore", "invalid value|divide by zero", RuntimeWarning)
         found = pymbar.other_estimators.bar(*works)
     value, error = float(found["Delta_f"]), float(found["dDelta_f"])
-    overlap = work_overlap(*works, value)
+    overlap = work_overlap(works[0], works[1], value)
     if overlap < POOR_OVERLAP:
         warnings.warn(
             f"forward and reverse hardly overlap ({overlap:.2g}, {POOR_OVERLAP:g} or more is needed): the free energy "
@@ -243,7 +244,7 @@ def multistate_free_energies(energies: Sequence[Vectors], temperature: Scalar) -
     Warns
     -----
     QmmlmmWarning
-        If states do not overlap, so that an error cannot be estimated; it is infinite.
+        If a state is not connected with the first one by overlaps; its error is infinite.
 
     Notes
     -----
@@ -278,12 +279,16 @@ def multistate_free_energies(energies: Sequence[Vectors], temperature: Scalar) -
         warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)
         estimator = pymbar.MBAR(np.concatenate(thinned).T, [len(table) for table in thinned])
         found = estimator.compute_free_energy_differences()
-    errors = np.array([_known(float(error)) for error in found["dDelta_f"][0]])
-    unknown = np.flatnonzero(np.isinf(errors)).tolist()
-    if unknown:
+        overlaps = np.asarray(estimator.compute_overlap()["matrix"])
+    # States between which there is a way of sufficient overlaps.
+    _, groups = connected_components(np.minimum(overlaps, overlaps.T) >= POOR_OVERLAP, directed=False)
+    apart = groups != groups[0]
+    errors = np.where(apart, math.inf, [_known(float(error)) for error in found["dDelta_f"][0]])
+    if apart.any():
         warnings.warn(
-            f"states {listed(unknown)} do not overlap with the others, and the errors of their "
-            "free energies are unknown; put states between them, or sample more",
+            f"states {listed(np.flatnonzero(apart).tolist())} hardly overlap with the first one, nor through others "
+            f"({POOR_OVERLAP:g} or more is needed), and the errors of their free energies are unknown; put states "
+            "between them, or sample more",
             QmmlmmWarning,
             stacklevel=2,
         )

@@ -165,6 +165,19 @@ def test_works_that_do_not_overlap_are_a_warning(gap):
 def test_states_that_do_not_overlap_have_an_infinite_error_and_a_warning():
     rng = np.random.default_rng(4)
     tables = [np.stack([0.0 * x, sign * 4000.0 + x], axis=1) for sign in (1, -1) for x in [rng.normal(size=50)]]
-    with pytest.warns(QmmlmmWarning, match="states 1 do not overlap with the others"):
+    with pytest.warns(QmmlmmWarning, match="states 1 hardly overlap with the first one"):
         _, errors = multistate_free_energies(tables, TEMPERATURE)
-    assert np.isinf(errors._value[1])
+    assert errors._value.tolist() == [0.0, np.inf]
+
+
+def test_a_state_that_is_connected_through_others_has_an_error():
+    rng = np.random.default_rng(4)
+    # States of equal width at 0, 2.5, 5 and 7.5 widths: the first and the last have nothing in common.
+    tables = [
+        np.stack([0.5 * KT * (x - 2.5 * other) ** 2 for other in range(4)], axis=1)
+        for k in range(4)
+        for x in [rng.normal(2.5 * k, 1.0, size=400)]
+    ]
+    free, errors = multistate_free_energies(tables, TEMPERATURE)
+    assert np.isfinite(errors._value).all()
+    assert np.abs(free._value[1:]) == pytest.approx(0.0, abs=3.0 * errors._value.max())
