@@ -39,6 +39,12 @@ WITHOUT_ENTRY = {
     "NormalModes": "a result; its method has an entry",
     "Populations": "a result; its method has an entry",
     "Reweighting": "a result; its methods have entries",
+    "Correction": "a result; its methods have entries",
+    "LegResult": "a result",
+    "StageResult": "a result",
+    "WorkEstimate": "a result",
+    "LadderLeg": "a result",
+    "LadderResult": "a result; its methods are those of Correction",
     "TrajectoryRecord": "a result; its method has an entry",
 }
 

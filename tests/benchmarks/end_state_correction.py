@@ -1,13 +1,14 @@
 """Corrections of acetone in 200 waters from the force field to GFN2-xTB/MM: two methods, two ways, and their costs.
 
-    python tests/benchmarks/end_state_correction.py DIRECTORY [--smoke]
+    python tests/benchmarks/end_state_correction.py DIRECTORY [--smoke] [--update docs/binding_corrections.md]
 
 1. Switching against an equilibrium ladder, from the force field to GFN2-xTB/MM.
 2. The same through GFN1-xTB/MM: the two ways around the cycle, and how many evaluations of GFN2-xTB each takes. Here
    GFN2-xTB stands for an expensive level, and GFN1-xTB for a cheap one that resembles it, such as a learned potential.
 3. The correction from GFN2-xTB/MM to itself.
 
-Writes ``results.json`` into the directory. It continues where it was stopped. Half an hour on a busy core.
+Writes ``results.json`` into the directory; `--update FILE` replaces the tables between the markers in a page. It
+continues where it was stopped. Half an hour on a busy core.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from systems import solution
 from systems.acetone_water import builder
 from systems.options import SystemOptions
 
+MARKERS = "<!-- end_state_correction: begin -->", "<!-- end_state_correction: end -->"
 N_WATER, EDGE = 200, 1.88  # nm
 LOWER, CHEAP, UPPER = ForceFieldPotential(), XTBPotential("gfn1-xtb"), XTBPotential("gfn2-xtb")
 
@@ -97,6 +99,53 @@ def row(leg: LegResult, settings: list[SwitchingSettings], expensive: int) -> di
     }
 
 
+def tables(results: dict[str, dict[str, object]]) -> str:
+    """Return the tables of a page."""
+    direct, through, ladder, itself = (results[k] for k in ("direct", "through GFN1", "ladder", "GFN2 to itself"))
+
+    def value(one: dict[str, object]) -> str:
+        return f"{one['free energy (kJ/mol)'] - direct['free energy (kJ/mol)']:.2f} ± {one['error (kJ/mol)']:.2f}"
+
+    def stages(one: dict[str, object], key: str) -> str:
+        return ", ".join(f"{stage[key]:.2g}" for stage in one["stages"])
+
+    def calls(one: dict[str, object]) -> str:
+        return f"{one['GFN2 evaluations of switching']:,} + {one['GFN2 evaluations of sampling']:,}"
+
+    ratio = direct["GFN2 evaluations of switching"] / through["GFN2 evaluations of switching"]
+    total = [one["GFN2 evaluations of switching"] + one["GFN2 evaluations of sampling"] for one in (direct, through)]
+    at_equal_error = (direct["error (kJ/mol)"] / through["error (kJ/mol)"]) ** 2
+    machine = f"single run, {results['machine']}: {results['system']}"
+    lowest = f"{min(ladder['overlaps']):.2g} or more"
+    same, same_error = (itself[key] for key in ("free energy (kJ/mol)", "error (kJ/mol)"))
+    return "\n".join(
+        [
+            f"Written on {results['date']} by `{results['command']}`, {machine}.",
+            "",
+            "Free energies less that of the first row, kJ/mol:",
+            "",
+            "| from the force field to GFN2-xTB/MM | free energy | overlap | GFN2 evaluations, switching + sampling |",
+            "|---|---|---|---|",
+            f"| switching, direct | {value(direct)} | {stages(direct, 'overlap')} | {calls(direct)} |",
+            f"| switching through GFN1-xTB | {value(through)} | {stages(through, 'overlap')} | {calls(through)} |",
+            f"| ladder of {len(ladder['values'])} windows | {value(ladder)} | {lowest} | |",
+            "",
+            f"From GFN2-xTB/MM to itself: {same:.1e} ± {same_error:.1e} kJ/mol. Through GFN1-xTB the expensive level is "
+            f"evaluated {ratio:.3g} times less often in switching, and {total[0] / total[1]:.3g} times less often in all; "
+            f"scaled to equal errors (variance times evaluations) these factors are {ratio * at_equal_error:.3g} and "
+            f"{total[0] / total[1] * at_equal_error:.3g}.",
+        ]
+    )
+
+
+def update(path: Path, text: str) -> None:
+    """Replace what stands between the markers of a page."""
+    page = path.read_text(encoding="utf-8")
+    before, _, rest = page.partition(MARKERS[0])
+    _, _, after = rest.partition(MARKERS[1])
+    path.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}{after}", encoding="utf-8")
+
+
 def kj(quantity: unit.Quantity) -> float:
     return round(float(quantity.value_in_unit(unit.kilojoule_per_mole)), 6)
 
@@ -105,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--smoke", action="store_true", help="a minute, for numbers without meaning")
+    parser.add_argument("--update", type=Path, help="page whose tables are replaced")
     options = parser.parse_args()
     scale = 20 if options.smoke else 1
     options.directory.mkdir(parents=True, exist_ok=True)
@@ -158,7 +208,9 @@ def main() -> None:
         "error (kJ/mol)": float(same.legs["water"].error.value_in_unit(unit.kilojoule_per_mole)),
     }
     (options.directory / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(results, indent=1))
+    print(tables(results))
+    if options.update:
+        update(options.update, tables(results))
 
 
 if __name__ == "__main__":
