@@ -130,9 +130,9 @@ def tables(results: dict[str, dict[str, object]]) -> str:
             f"| switching through GFN1-xTB | {value(through)} | {stages(through, 'overlap')} | {calls(through)} |",
             f"| ladder of {len(ladder['values'])} windows | {value(ladder)} | {lowest} | |",
             "",
-            f"From GFN2-xTB/MM to itself: {same:.1e} ± {same_error:.1e} kJ/mol. Through GFN1-xTB the expensive level is "
-            f"evaluated {ratio:.3g} times less often in switching, and {total[0] / total[1]:.3g} times less often in all; "
-            f"scaled to equal errors (variance times evaluations) these factors are {ratio * at_equal_error:.3g} and "
+            f"From GFN2-xTB/MM to itself: {same:.1e} ± {same_error:.1e} kJ/mol. Through GFN1-xTB the expensive level "
+            f"is evaluated {ratio:.3g} times less often in switching, and {total[0] / total[1]:.3g} times less often in "
+            f"all; scaled to equal errors (variance times evaluations) these factors are {ratio * at_equal_error:.3g} and "
             f"{total[0] / total[1] * at_equal_error:.3g}.",
         ]
     )

@@ -1,4 +1,4 @@
-"""The example of a binding correction, even smaller: it ends, leaves its report, and continues without new trajectories."""
+"""The example of a binding correction, even smaller: it leaves its report, and computes nothing twice."""
 
 from __future__ import annotations
 
