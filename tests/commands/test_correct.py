@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from qmmlmm.commands.correct import TOP, LowerSettings
 from qmmlmm.commands.main import main
+from qmmlmm.free_energy import SwitchingSettings
 from systems import cucurbituril, package_data
 
 SYSTEM = """
@@ -86,3 +91,13 @@ def test_what_is_wrong_in_a_file_is_named(file, capsys, old, new, text):
     file.write_text(content.replace(old, new), encoding="utf-8")
     assert main(["correct", str(file), "--check"]) == 1
     assert text in capsys.readouterr().err
+
+
+def test_the_page_has_the_defaults_of_every_key():
+    page = (Path(__file__).parents[2] / "docs" / "binding_corrections.md").read_text(encoding="utf-8")
+    content = tomllib.loads(page.partition("```toml")[2].partition("```")[0])
+    keys = {field.name for field in fields(SwitchingSettings)} - {"platform"}
+    assert set(content["switching"]) == keys
+    assert SwitchingSettings(**content["switching"]) == SwitchingSettings()
+    assert set(content) <= set(TOP)
+    assert LowerSettings(**content["lower"]).first == "complex"

@@ -17,10 +17,13 @@ from qmmlmm.errors import (
     RunDirectoryError,
     SettingError,
 )
-from qmmlmm.free_energy import EndStateCorrection, Leg, SwitchingSettings
+from qmmlmm.free_energy import EndStateCorrection, Leg, SwitchingSettings, correction_report
 from qmmlmm.free_energy.trajectory_tasks import switch_work
 from qmmlmm.sampling.segments import SegmentSimulation
 from tests.free_energy.spring_legs import CHEAP, FORCE_FIELD, POCKET, UPPER, exact, leg, quick, spring
+
+INDEPENDENT = {"equilibration_steps": 100, "steps_between_frames": 40}
+"""Steps after which the springs have forgotten: 0.2 ps, their relaxation time."""
 
 SAME_MODEL = 1e-6
 """kJ/mol, of a correction from a model to itself."""
@@ -47,6 +50,12 @@ def works(found, name="solvent"):
     return np.concatenate([np.concatenate([stage.forward, stage.reverse]) for stage in stages])
 
 
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch):
+    """Let runs save no figure, which takes longer than the springs; the fixture `cycle` is made before this one."""
+    monkeypatch.setattr(correction_report, "_save_figure", lambda path, found: None)
+
+
 @pytest.fixture(scope="module")
 def cycle(tmp_path_factory):
     """A complete cycle, with its directory."""
@@ -55,7 +64,7 @@ def cycle(tmp_path_factory):
         folder,
         legs={"complex": leg(POCKET), "solvent": leg()},
         upper=spring(UPPER, 20.0),
-        settings=quick(trajectories=32, switch_steps=20, steps_between_frames=40),
+        settings=quick(trajectories=20, switch_steps=20, **INDEPENDENT),
     )
     return folder, given.run()
 
@@ -79,12 +88,12 @@ def test_report_and_tables_say_what_was_found(cycle):
     report = (folder / "report.md").read_text(encoding="utf-8")
     value, error = found.difference("complex", "solvent")
     assert f"complex less solvent: {kj(value):.2f} ± {kj(error):.2f} kJ/mol" in report
-    assert "| solvent, FF-XTB | 2 x 32 | 0.1 | 0.2 | 0.1 | 1 |" in report
+    assert "| solvent, FF-XTB | 2 x 20 | 0.1 | 0.2 | 0.5 | 1 |" in report
     assert "Warning" not in report
     assert (folder / "works.png").stat().st_size > 10_000
     rows = (folder / "works.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == '#"Leg","Stage","Direction","Trajectory","Work (kJ/mol)"'
-    assert len(rows) == 1 + 2 * 2 * 32
+    assert len(rows) == 1 + 2 * 2 * 20
     stages = (folder / "stages.csv").read_text(encoding="utf-8").splitlines()
     assert len(stages) == 3
     assert float(stages[2].split(",")[2]) == pytest.approx(kj(found.legs["solvent"].free_energy), rel=1e-8)
@@ -99,11 +108,11 @@ def test_a_correction_from_a_model_to_itself_is_zero(tmp_path, level):
 
 
 def test_stages_through_a_level_add_up(tmp_path):
-    settings = [quick(trajectories=24, switch_steps=20), quick(trajectories=16, switch_steps=20)]
+    settings = [quick(trajectories=n, switch_steps=20, **INDEPENDENT) for n in (16, 12)]
     found = correction(tmp_path, through=[spring(CHEAP, 5.0)], upper=spring(UPPER, 20.0, "QM"), settings=settings).run()
     stages = found.legs["solvent"].stages
     assert [stage.name for stage in stages] == ["FF-XTB", "XTB-QM"]
-    assert [len(stage.forward) for stage in stages] == [24, 16]
+    assert [len(stage.forward) for stage in stages] == [16, 12]
     exacts = [exact(FORCE_FIELD, CHEAP, offset=5.0), exact(CHEAP, UPPER, offset=15.0)]
     for stage, value in zip(stages, exacts, strict=True):
         assert kj(stage.estimate.free_energy) == pytest.approx(value, abs=2.0 * kj(stage.estimate.error))
@@ -169,7 +178,7 @@ def test_a_directory_that_is_complete_is_not_computed_again(cycle, monkeypatch):
         folder,
         legs={"complex": leg(POCKET), "solvent": leg()},
         upper=spring(UPPER, 20.0),
-        settings=quick(trajectories=32, switch_steps=20, steps_between_frames=40),
+        settings=quick(trajectories=20, switch_steps=20, **INDEPENDENT),
     ).run()
     assert np.array_equal(works(again), works(before))
 

@@ -40,7 +40,7 @@ def test_windows_along_the_whole_way_are_exact(tmp_path):
         tmp_path,
         legs={"complex": leg(POCKET), "solvent": leg()},
         values=values,
-        frames=150,
+        frames=60,
         settings=quick(replicas=2, steps_between_frames=15),
     ).run()
     stiffness = FORCE_FIELD + values * (UPPER - FORCE_FIELD)
@@ -48,7 +48,7 @@ def test_windows_along_the_whole_way_are_exact(tmp_path):
         exacts = [exact(FORCE_FIELD, k, pocket, 20.0 * value) for k, value in zip(stiffness, values, strict=True)]
         one = found.legs[name]
         assert (np.abs(kj(one.free_energies) - exacts) <= 2.0 * kj(one.errors) + 1e-9).all()
-        assert kj(one.error) < 1.0
+        assert kj(one.error) < 1.5
         assert (one.overlaps > 0.3).all()
     difference, error = found.difference("complex", "solvent")
     expected = exact(FORCE_FIELD, UPPER, POCKET) - exact(FORCE_FIELD, UPPER)
@@ -84,7 +84,7 @@ def test_an_interrupted_ladder_continues_with_the_same_numbers(tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(SegmentSimulation, "sample", interrupted)
-        for _ in range(4):
+        for _ in range(3):
             left[0] = 17
             with pytest.raises(KeyboardInterrupt):
                 ladder(tmp_path / "cut", frames=10, settings=settings).run()

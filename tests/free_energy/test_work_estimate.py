@@ -75,20 +75,20 @@ def test_the_zero_of_energy_does_not_matter():
 
 
 def test_normal_works_cross_at_the_free_energy():
-    forward, reverse = gaussian_works(7, 4000)
+    forward, reverse = gaussian_works(7, 2000)
     found = work_estimate(forward * KT, reverse * KT, TEMPERATURE, resamples=50)
     assert found.crossing._value == pytest.approx(4.0 * KT, abs=2.0 * found.crossing_error._value)
     assert found.free_energy._value == pytest.approx(4.0 * KT, abs=2.0 * found.error._value)
     assert found.lost_forward._value == pytest.approx(2.0 * KT, abs=0.1 * KT)
 
 
-@pytest.mark.parametrize("n", [20, 60])
+@pytest.mark.parametrize("n", [20, pytest.param(60, marks=pytest.mark.slow)])
 def test_nineteen_of_twenty_intervals_hold_the_exact_free_energy(n):
     repeats = 200
     forward, reverse = switched_works(11, repeats, n, 10)
     inside, errors, values = 0, [], []
     for k in range(repeats):
-        value, error = in_kj(work_estimate(forward[k] * KT, reverse[k] * KT, TEMPERATURE, seed=k, resamples=200))
+        value, error = in_kj(work_estimate(forward[k] * KT, reverse[k] * KT, TEMPERATURE, seed=k, resamples=100))
         inside += abs(value - EXACT) < 1.959964 * error
         errors.append(error)
         values.append(value)
@@ -101,12 +101,12 @@ def test_correlated_works_have_larger_errors():
     rng = np.random.default_rng(5)
     series = []
     for _ in range(2):
-        noise = rng.normal(size=2000)
-        for k in range(1, 2000):
+        noise = rng.normal(size=800)
+        for k in range(1, 800):
             noise[k] = 0.9 * noise[k - 1] + np.sqrt(1 - 0.81) * noise[k]
         series.append(0.5 * 0.25 + 0.5 * noise)
     mixed = [rng.permutation(one) for one in series]
-    correlated, independent = (work_estimate(a * KT, b * KT, TEMPERATURE, resamples=200) for a, b in (series, mixed))
+    correlated, independent = (work_estimate(a * KT, b * KT, TEMPERATURE, resamples=100) for a, b in (series, mixed))
     # The variance of a mean is (1 + 0.9) / (1 - 0.9) times as large.
     assert correlated.error._value / independent.error._value == pytest.approx(np.sqrt(19.0), rel=0.35)
 
