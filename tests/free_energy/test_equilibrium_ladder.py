@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import openmm
 import pytest
-from openmm import unit
+from openmm import app, unit
 
 from qmmlmm import ForceFieldPotential
 from qmmlmm.errors import QmmlmmWarning, RunDirectoryError, SettingError
-from qmmlmm.free_energy import EquilibriumLadder
-from qmmlmm.free_energy.trajectory_tasks import window_derivatives
+from qmmlmm.free_energy import EquilibriumLadder, multistate_free_energies
+from qmmlmm.free_energy.trajectory_tasks import PARAMETER, window_derivatives
 from qmmlmm.sampling.segments import SegmentSimulation
-from tests.free_energy.spring_legs import CHEAP, FORCE_FIELD, POCKET, UPPER, exact, leg, quick, spring
+from tests.free_energy.spring_legs import CHEAP, FORCE_FIELD, POCKET, TEMPERATURE, UPPER, exact, leg, quick, spring
 
 SAME_MODEL = 1e-6
 """kJ/mol, of a correction from a model to itself."""
@@ -106,6 +107,33 @@ def test_more_frames_use_what_is_there(tmp_path):
 def test_a_ladder_that_is_not_complete_is_named(tmp_path):
     with pytest.raises(RunDirectoryError, match="window-0.replica0 is missing or not complete; call run"):
         ladder(tmp_path).result()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(app, "ReplicaExchangeSampler"), reason="OpenMM before 8.6")
+def test_replica_exchange_of_openmm_samples_the_windows_of_a_leg(tmp_path):
+    values = [0.0, 0.4, 1.0]
+    given = ladder(tmp_path)
+    mixed = given.stages[0].create()
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 10.0, 0.005)
+    integrator.setRandomNumberSeed(1)
+    reference = openmm.Platform.getPlatform("Reference")
+    simulation = app.Simulation(mixed.topology, mixed.system, integrator, reference)
+    simulation.context.setPositions(given.legs["solvent"].positions)
+    states = [{"temperature": TEMPERATURE * unit.kelvin, PARAMETER: value} for value in values]
+    sampler = app.ReplicaExchangeSampler(states, simulation, 20)
+    tables = [[] for _ in values]
+
+    def keep(sampler):
+        for index, energies in zip(sampler.replicaStateIndex, sampler.replicaStateEnergy, strict=True):
+            tables[index].append([energy.value_in_unit(unit.kilojoule_per_mole) for energy in energies])
+
+    sampler.reporters.append(keep)
+    sampler.simulate(150)
+    free, errors = multistate_free_energies([np.array(table[10:]) for table in tables], TEMPERATURE)
+    stiffness = [FORCE_FIELD + value * (UPPER - FORCE_FIELD) for value in values]
+    exacts = [exact(FORCE_FIELD, k, offset=20.0 * value) for k, value in zip(stiffness, values, strict=True)]
+    assert (np.abs(kj(free) - exacts) <= 2.0 * kj(errors) + 1e-9).all()
 
 
 @pytest.mark.parametrize(
