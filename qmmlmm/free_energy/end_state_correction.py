@@ -198,7 +198,8 @@ class EndStateCorrection:
                 yield Stage(leg_name, f"{names[k]}-{names[k + 1]}", leg, hamiltonian, one)
 
     def _folder(self, stage: Stage) -> Path:
-        return Path(self.directory) / stage.leg_name / stage.name
+        # Workers may have another working directory.
+        return Path(self.directory).absolute() / stage.leg_name / stage.name
 
     def _switch_path(self, stage: Stage, direction: str, index: int) -> Path:
         # Longer switches start from the frames that exist.

@@ -224,7 +224,9 @@ class EquilibriumLadder:
             yield Stage(leg_name, "-".join(names), leg, hamiltonian, self.settings)
 
     def _window(self, stage: Stage, value: float, replica: int) -> Path:
-        return Path(self.directory) / stage.leg_name / stage.name / f"window-{value:.6g}" / f"replica{replica}"
+        # Workers may have another working directory.
+        folder = Path(self.directory).absolute() / stage.leg_name / stage.name
+        return folder / f"window-{value:.6g}" / f"replica{replica}"
 
     def _windows(self, stage: Stage) -> Iterator[tuple[float, int, Path]]:
         for value in np.asarray(self.values).tolist():
