@@ -60,7 +60,14 @@ def plot_works(stage: StageResult, ax: Axes) -> Axes:
     edges = np.linspace(together.min() - margin, together.max() + margin, 31)
     grid = np.linspace(edges[0], edges[-1], 400)
     for label, works, colour in series:
-        ax.hist(works, bins=list(edges), density=True, color=colour, alpha=0.35, label=f"{label} ({len(works)} trajectories)")
+        ax.hist(
+            works,
+            bins=list(edges),
+            density=True,
+            color=colour,
+            alpha=0.35,
+            label=f"{label} ({len(works)} trajectories)",
+        )
         spread = float(works.std(ddof=1))
         if spread > 1e-3 * margin:
             ax.plot(grid, norm.pdf(grid, works.mean(), spread), color=colour, linewidth=1.4)
