@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,6 +15,7 @@ from tqdm import tqdm
 from qmmlmm.commands.hamiltonian_input import read_region
 from qmmlmm.commands.input_file import read_toml, reading
 from qmmlmm.commands.system_input import read_system
+from qmmlmm.commands.worker_pool import worker_pool
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.potential import EMBEDDINGS
 from qmmlmm.errors import EvaluationError, InputFileError
@@ -32,7 +30,6 @@ TOP = ("directory", "system", "trajectory", "region", "qm", "states", "spectrum"
 STATES = {"TDA": TDA, "TDDFT": TDDFT}
 LARGEST_WIDTH = 10.0
 """Largest width of a line, eV; a larger one is a number in another unit."""
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -141,34 +138,13 @@ def _compute(file: Path, *, quiet: bool) -> int:
     return 0
 
 
-def _ignore_interrupts() -> None:
-    """Let Ctrl-C end the main process, which then ends this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @contextlib.contextmanager
 def _executor(workers: int) -> Iterator[Executor | None]:
-    if workers == 1:
-        yield None
-        return
-    before = {name: os.environ.get(name) for name in THREADS}
-    # The processes inherit the environment.
-    os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupts) as executor:
-            try:
-                yield executor
-            except BrokenExecutor as error:
-                raise EvaluationError(
-                    f"a process of the {workers} workers died ({error}), most likely because memory is short; run "
-                    "again with fewer workers: snapshots that are in transitions.csv are kept"
-                ) from error
-            except BaseException:
-                executor.shutdown(cancel_futures=True)
-                raise
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        with worker_pool(workers) as executor:
+            yield executor
+    except BrokenExecutor as error:
+        raise EvaluationError(
+            f"a process of the {workers} workers died ({error}), most likely because memory is short; run "
+            "again with fewer workers: snapshots that are in transitions.csv are kept"
+        ) from error

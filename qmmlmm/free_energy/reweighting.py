@@ -10,9 +10,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from openmm import unit
+from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
-from qmmlmm.errors import QmmlmmWarning, ReweightingError
+from qmmlmm.errors import QmmlmmWarning, ReweightingError, listed
+from qmmlmm.free_energy.work_estimate import POOR_OVERLAP, work_overlap
 from qmmlmm.setting_checks import check_array, check_quantity
 from qmmlmm.time_series import import_pymbar, statistical_inefficiency
 from qmmlmm.units import GAS_CONSTANT, FloatArray, Scalar, Vectors
@@ -192,6 +194,11 @@ def bennett_acceptance_ratio(
     ReweightingError
         If a series has fewer than ten energies, or an energy is not a number.
 
+    Warns
+    -----
+    QmmlmmWarning
+        If the two series hardly overlap. The error is infinite if it cannot be estimated.
+
     Notes
     -----
     Both series are thinned to independent samples. Sources: Bennett, J. Comput. Phys. 22, 245 (1976); for work,
@@ -200,11 +207,20 @@ def bennett_acceptance_ratio(
     pymbar = import_pymbar()
     kt = _kt(temperature)
     works = [_independent(_samples(name, values) / kt) for name, values in (("forward", forward), ("reverse", reverse))]
-    found = pymbar.other_estimators.bar(*works)
-    return (
-        float(found["Delta_f"]) * kt * unit.kilojoule_per_mole,
-        float(found["dDelta_f"]) * kt * unit.kilojoule_per_mole,
-    )
+    with warnings.catch_warnings():
+        # Without overlap the variance is 0/0.
+        warnings.filterwarnings("ignore", "invalid value|divide by zero", RuntimeWarning)
+        found = pymbar.other_estimators.bar(*works)
+    value, error = float(found["Delta_f"]), float(found["dDelta_f"])
+    overlap = work_overlap(works[0], works[1], value)
+    if overlap < POOR_OVERLAP:
+        warnings.warn(
+            f"forward and reverse hardly overlap ({overlap:.2g}, {POOR_OVERLAP:g} or more is needed): the free energy "
+            "is not reliable, and its error is underestimated. Switch more slowly, or use intermediate states",
+            QmmlmmWarning,
+            stacklevel=2,
+        )
+    return value * kt * unit.kilojoule_per_mole, _known(error) * kt * unit.kilojoule_per_mole
 
 
 def multistate_free_energies(energies: Sequence[Vectors], temperature: Scalar) -> tuple[unit.Quantity, unit.Quantity]:
@@ -224,6 +240,11 @@ def multistate_free_energies(energies: Sequence[Vectors], temperature: Scalar) -
     ------
     ReweightingError
         If the shapes do not fit, or an energy is not a number.
+
+    Warns
+    -----
+    QmmlmmWarning
+        If a state is not connected with the first one by overlaps; its error is infinite.
 
     Notes
     -----
@@ -254,12 +275,29 @@ def multistate_free_energies(energies: Sequence[Vectors], temperature: Scalar) -
     with warnings.catch_warnings():
         # pymbar passes one set of options to all of SciPy's solvers.
         warnings.filterwarnings("ignore", "Unknown solver options")
+        # Without overlap variances are negative by round-off.
+        warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)
         estimator = pymbar.MBAR(np.concatenate(thinned).T, [len(table) for table in thinned])
-    found = estimator.compute_free_energy_differences()
-    return (
-        np.asarray(found["Delta_f"][0]) * kt * unit.kilojoule_per_mole,
-        np.asarray(found["dDelta_f"][0]) * kt * unit.kilojoule_per_mole,
-    )
+        found = estimator.compute_free_energy_differences()
+        overlaps = np.asarray(estimator.compute_overlap()["matrix"])
+    # States between which there is a way of sufficient overlaps.
+    _, groups = connected_components(np.minimum(overlaps, overlaps.T) >= POOR_OVERLAP, directed=False)
+    apart = groups != groups[0]
+    errors = np.where(apart, math.inf, [_known(float(error)) for error in found["dDelta_f"][0]])
+    if apart.any():
+        warnings.warn(
+            f"states {listed(np.flatnonzero(apart).tolist())} hardly overlap with the first one, nor through others "
+            f"({POOR_OVERLAP:g} or more is needed), and the errors of their free energies are unknown; put states "
+            "between them, or sample more",
+            QmmlmmWarning,
+            stacklevel=2,
+        )
+    return np.asarray(found["Delta_f"][0]) * kt * unit.kilojoule_per_mole, errors * kt * unit.kilojoule_per_mole
+
+
+def _known(error: float) -> float:
+    """Return an error, which is infinite if it could not be estimated."""
+    return error if math.isfinite(error) else math.inf
 
 
 def _kt(temperature: Scalar) -> float:

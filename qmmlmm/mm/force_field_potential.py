@@ -93,6 +93,11 @@ def force_field_term(
                     if nonbonded.usesPeriodicBoundaryConditions():
                         # As in the force field without the region, which uses the nearest images.
                         nonbonded.setExceptionsUsePeriodicBoundaryConditions(True)
+                if sign:
+                    # The two differ in their exclusions, which OpenMM's CPU and GPU platforms refuse in one Context.
+                    separate = openmm.CustomCVForce(name)
+                    separate.addCollectiveVariable(name, nonbonded)
+                    nonbonded = separate
                 force.addCollectiveVariable(name, nonbonded)
                 summands.append(f"{sign}{name}")
     weight = "+".join([repr(coefficient.constant), *(f"({factor!r})*{name}" for name, factor in coefficient.slopes)])

@@ -25,7 +25,7 @@ BONDED: dict[type, tuple[str, tuple[str, ...] | None]] = {
 }
 
 # Thermostats, barostats, and biases that act on all atoms, independent of their level.
-_KEPT: frozenset[type] = frozenset(
+KEPT: frozenset[type] = frozenset(
     {
         openmm.AndersenThermostat,
         openmm.CMMotionRemover,
@@ -93,7 +93,7 @@ def check_force_class(index: int, force: openmm.Force, electrostatic: bool) -> N
                 f"{_described(index, force)} has exclusions, which would differ from those of the "
                 "NonbondedForce; use one of the Generalized Born models of openmm.app, which have none"
             )
-    elif kind not in _KEPT and kind not in BONDED and kind not in _NONBONDED:
+    elif kind not in KEPT and kind not in BONDED and kind not in _NONBONDED:
         raise UnsupportedSystemError(
             f"{_described(index, force)} is of a class from which regions cannot be removed; if it is a "
             "bias, add it to the System that create_mixed_system returns; if it "

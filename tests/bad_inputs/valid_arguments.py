@@ -30,13 +30,21 @@ from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_qua
 from qmmlmm.coupling import Capabilities, ExternalField, RegionSpecification
 from qmmlmm.coupling.coefficient import parse_coefficient
 from qmmlmm.free_energy import (
+    Correction,
+    EndStateCorrection,
+    EquilibriumLadder,
+    Leg,
+    LegResult,
     Reweighting,
+    StageResult,
+    SwitchingSettings,
     UmbrellaProfile,
     UmbrellaSampling,
     bennett_acceptance_ratio,
     multistate_free_energies,
     reweight,
     umbrella_profile,
+    work_estimate,
 )
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.mixed_system import MixedSystem
@@ -90,6 +98,7 @@ from qmmlmm.sampling import (
 )
 from qmmlmm.sampling.metadynamics import HillForce, mean_profile
 from qmmlmm.spectra import Transitions, absorption, compute_transitions, read_snapshots, write_spectrum_report
+from tests.free_energy.spring_legs import leg, quick, spring
 from tests.free_energy.wells import GAP, create_pair, pair_at
 from tests.nonadiabatic.vibronic import VibronicPotential, create_hopping, molecule, simulation_of, vibronic_system
 from tests.sampling.mixed_springs import MixedSprings
@@ -203,6 +212,22 @@ class Objects:
     @cached_property
     def profile(self):
         return umbrella_profile(**_two_windows())
+
+    def correction(self):
+        """A result with two legs."""
+        works = np.random.default_rng(3).normal(size=(2, 20))
+        stage = StageResult("FF-XTB", work_estimate(*works, 300.0, resamples=10), *works)
+        return Correction({"complex": LegResult((stage,)), "solvent": LegResult((stage,))})
+
+    def correction_run(self):
+        return EndStateCorrection(
+            self.folder / "correction", {"solvent": leg()}, spring(1.0), spring(2.0), embedding="mechanical"
+        )
+
+    def ladder_run(self):
+        return EquilibriumLadder(
+            self.folder / "ladder", {"solvent": leg()}, spring(1.0), spring(2.0), embedding="mechanical"
+        )
 
     @cached_property
     def condition(self):
@@ -1003,6 +1028,85 @@ ENTRIES: dict[str, Entry] = {
     ),
     "multistate_free_energies": Entry(
         multistate_free_energies, lambda o: {"energies": _two_states(o), "temperature": 300.0}
+    ),
+    "work_estimate": Entry(
+        work_estimate,
+        lambda o: {
+            "forward": np.random.default_rng(1).normal(size=40),
+            "reverse": np.random.default_rng(2).normal(size=40),
+            "temperature": 300.0,
+            "seed": 1,
+            "resamples": 20,
+        },
+        accepts={"seed": NOT_NEGATIVE},
+    ),
+    "SwitchingSettings": Entry(
+        SwitchingSettings,
+        lambda o: {
+            "temperature": 300.0,
+            "trajectories": 10,
+            "switch_steps": 10,
+            "equilibration_steps": 10,
+            "steps_between_frames": 10,
+            "replicas": 1,
+            "step_size": 0.001,
+            "friction": 1.0,
+            "checkpoint_steps": 10,
+            "seed": 1,
+            "platform": "CPU",
+        },
+        accepts={"seed": NOT_NEGATIVE},
+    ),
+    "Leg": Entry(
+        Leg,
+        lambda o: {
+            "topology": leg().topology,
+            "system": leg().system,
+            "positions": leg().positions,
+            "region": leg().region,
+            "box_vectors": np.eye(3),
+        },
+    ),
+    "EndStateCorrection": Entry(
+        EndStateCorrection,
+        lambda o: {
+            "directory": o.folder / "correction",
+            "legs": {"solvent": leg()},
+            "lower": spring(1.0),
+            "upper": spring(2.0),
+            "through": [spring(1.5)],
+            "embedding": "mechanical",
+            "settings": [quick(), quick()],
+        },
+        accepts={"through": {"empty"}, "settings": {"one object"}},
+    ),
+    "EndStateCorrection.run": Entry(
+        EndStateCorrection.run, lambda o: {"executor": ThreadPoolExecutor(1)}, lambda o: o.correction_run(), runs=False
+    ),
+    "Correction.difference": Entry(
+        Correction.difference, lambda o: {"first": "complex", "second": "solvent"}, lambda o: o.correction
+    ),
+    "Correction.corrected": Entry(
+        Correction.corrected,
+        lambda o: {"free_energy": -30.0, "error": 0.5, "first": "complex", "second": "solvent"},
+        lambda o: o.correction,
+        accepts={"free_energy": SIGNED, "error": NOT_NEGATIVE},
+    ),
+    "EquilibriumLadder": Entry(
+        EquilibriumLadder,
+        lambda o: {
+            "directory": o.folder / "ladder",
+            "legs": {"solvent": leg()},
+            "lower": spring(1.0),
+            "upper": spring(2.0),
+            "values": [0.0, 0.5, 1.0],
+            "frames": 20,
+            "embedding": "mechanical",
+            "settings": quick(),
+        },
+    ),
+    "EquilibriumLadder.run": Entry(
+        EquilibriumLadder.run, lambda o: {"executor": ThreadPoolExecutor(1)}, lambda o: o.ladder_run(), runs=False
     ),
     # --- spectra ---
     "Transitions": Entry(

@@ -152,3 +152,32 @@ def test_wrong_shapes_are_refused():
         reweight(np.zeros(60), 300.0).mean([1.0, 2.0])
     with pytest.raises(ReweightingError, match="state 1 of 2"):
         multistate_free_energies([np.zeros((10, 2)), np.zeros((10, 3))], 300.0)
+
+
+@pytest.mark.parametrize("gap", [100.0, 1000.0])
+def test_works_that_do_not_overlap_are_a_warning(gap):
+    rng = np.random.default_rng(4)
+    with pytest.warns(QmmlmmWarning, match="forward and reverse hardly overlap .* Switch more slowly"):
+        _, error = bennett_acceptance_ratio(gap + rng.normal(size=50), gap + rng.normal(size=50), TEMPERATURE)
+    assert not np.isnan(error._value)
+
+
+def test_states_that_do_not_overlap_have_an_infinite_error_and_a_warning():
+    rng = np.random.default_rng(4)
+    tables = [np.stack([0.0 * x, sign * 4000.0 + x], axis=1) for sign in (1, -1) for x in [rng.normal(size=50)]]
+    with pytest.warns(QmmlmmWarning, match="states 1 hardly overlap with the first one"):
+        _, errors = multistate_free_energies(tables, TEMPERATURE)
+    assert errors._value.tolist() == [0.0, np.inf]
+
+
+def test_a_state_that_is_connected_through_others_has_an_error():
+    rng = np.random.default_rng(4)
+    # States of equal width at 0, 2.5, 5 and 7.5 widths: the first and the last have nothing in common.
+    tables = [
+        np.stack([0.5 * KT * (x - 2.5 * other) ** 2 for other in range(4)], axis=1)
+        for k in range(4)
+        for x in [rng.normal(2.5 * k, 1.0, size=400)]
+    ]
+    free, errors = multistate_free_energies(tables, TEMPERATURE)
+    assert np.isfinite(errors._value).all()
+    assert np.abs(free._value[1:]) == pytest.approx(0.0, abs=3.0 * errors._value.max())

@@ -275,3 +275,16 @@ def test_a_force_field_term_alone_is_the_force_field(amber_vacuum):
     assert_same(found, energy_and_forces(make_context(amber_vacuum.system, amber_vacuum.positions)))
     assert mixed.parameter_derivatives(make_context(mixed.system, amber_vacuum.positions)) == {}
     assert unit.is_quantity(mixed.term_energies(make_context(mixed.system, amber_vacuum.positions))["site/FF"])
+
+
+SINGLE_PRECISION = 1e-5
+"""Relative, of energies and forces on OpenMM's CPU platform."""
+
+
+def test_a_force_field_term_runs_on_platforms_that_want_the_same_exclusions_of_all_forces(tip4p_cube):
+    # A region's pairs are excluded in the System without it, and those beyond 1-4 are not in the force field.
+    mixed, *_ = path(tip4p_cube, PEPTIDE, 22)
+    found = energy_and_forces(make_context(mixed.system, tip4p_cube.positions, platform="CPU"))
+    wanted = energy_and_forces(make_context(tip4p_cube.system, tip4p_cube.positions, platform="CPU"))
+    assert found[0] == pytest.approx(wanted[0], rel=SINGLE_PRECISION)
+    assert np.abs(found[1] - wanted[1]).max() < SINGLE_PRECISION * np.abs(wanted[1]).max()
