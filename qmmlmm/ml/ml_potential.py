@@ -13,6 +13,7 @@ from typing import Any, Dict, TypeVar, cast  # noqa: UP035  (TorchScript reads i
 import torch
 from torch import Tensor
 
+from qmmlmm.coupling.level_of_theory import Difference, LevelOfTheory
 from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, RegionSpecification
 from qmmlmm.elements import check_elements
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
@@ -98,6 +99,9 @@ class MLPotential(StaticPotential):
         `multiplicity`. A region with another one is an error.
     state : int
         Electronic state of a term: 0 is the lowest of the region's multiplicity. Others need `conditions`.
+    difference : Difference, optional
+        The two levels whose difference the module is, for `Term(..., correction=True)`. By default its energy is that
+        of one level. A `ResponseNetwork` has its own.
 
     Raises
     ------
@@ -119,6 +123,7 @@ class MLPotential(StaticPotential):
         multiplicity: int | None = 1,
         conditions: Iterable[tuple[int, int, int]] | None = None,
         state: int = 0,
+        difference: Difference | None = None,
     ) -> None:
         if (elements is None) == (atomic_numbers is None):
             raise PotentialError(
@@ -135,6 +140,7 @@ class MLPotential(StaticPotential):
         self.multiplicity = multiplicity if self.conditions is None else None
         self.state = _checked_state(state, self.conditions)
         self.network = _frozen(module) if isinstance(module, ResponseNetwork) else None
+        self._difference = _checked_difference(difference, self.network)
         # Recording a network takes seconds, so that it waits until a simulation needs it.
         self._module = _scripted(module) if self.network is None else None
         if "electrostatic" in self.embeddings and _argument_names(module) == ["positions"]:
@@ -151,6 +157,16 @@ class MLPotential(StaticPotential):
             self._module = _scripted(RecordedNetwork(self.network))
         return self._module
 
+    @property
+    def difference(self) -> Difference | None:
+        """The two levels whose difference the model is; None if its energy is that of one level."""
+        return self._difference
+
+    @property
+    def level_of_theory(self) -> LevelOfTheory:
+        """The model, by its fingerprint and electronic state."""
+        return LevelOfTheory(self.method_name, {"fingerprint": self.fingerprint(), "state": self.state})
+
     def fingerprint(self) -> str:
         """Return a hash of the model's settings or code and its numbers, the same for the same model everywhere."""
         if self.network is not None:
@@ -166,7 +182,8 @@ class MLPotential(StaticPotential):
 
     def __repr__(self) -> str:
         state = f", state={self.state}" if self.state else ""
-        return f"MLPotential(elements={sorted(self.elements)}, fingerprint={self.fingerprint()!r}{state})"
+        difference = "" if self.difference is None else f", difference={str(self.difference)!r}"
+        return f"MLPotential(elements={sorted(self.elements)}, fingerprint={self.fingerprint()!r}{state}{difference})"
 
     def check(self, specification: RegionSpecification) -> None:
         """Raise PotentialError if the model does not know this region's atoms, charge, multiplicity or state.
@@ -229,8 +246,10 @@ class MLPotential(StaticPotential):
         return static_network(self.network, specification, self.state)
 
     def _settings(self) -> dict[str, Any]:
-        """Return all arguments but the module, as JSON values."""
+        """Return all arguments but the module, as JSON values; the difference of a network is with its settings."""
+        own = None if self.network is not None else self.difference
         return {
+            **({} if own is None else {"difference": own.as_json()}),
             "elements": None if self.atomic_numbers is not None else sorted(self.elements),
             "atomic_numbers": self.atomic_numbers,
             "embeddings": sorted(self.embeddings),
@@ -294,6 +313,8 @@ class MLPotential(StaticPotential):
             settings = _region_settings(module)
         elif isinstance(found, dict) and not set(SETTINGS) - set(found):
             settings = {name: found[name] for name in SETTINGS}
+            if "difference" in found:
+                settings["difference"] = found["difference"]
         else:
             raise PotentialError(
                 f"{os.fspath(path)!r} has no settings of a potential, or not all of {listed(SETTINGS, 10)}; save the "
@@ -301,7 +322,7 @@ class MLPotential(StaticPotential):
             )
         if state is not None:
             settings["state"] = state
-        return cls(module, **settings)
+        return _create(module, settings)
 
 
 def region_potential(model: ResponseNetwork) -> MLPotential:
@@ -328,11 +349,32 @@ def _region_settings(model: ResponseNetwork) -> dict[str, Any]:
 
 
 def _restore(archive: bytes, settings: dict[str, Any]) -> MLPotential:
-    return MLPotential(torch.jit.load(io.BytesIO(archive), map_location="cpu"), **settings)
+    return _create(torch.jit.load(io.BytesIO(archive), map_location="cpu"), settings)
 
 
 def _restore_network(network: dict[str, Any], weights: bytes, settings: dict[str, Any]) -> MLPotential:
-    return MLPotential(create_network(network, weights), **settings)
+    return _create(create_network(network, weights), settings)
+
+
+def _create(module: torch.nn.Module, settings: dict[str, Any]) -> MLPotential:
+    """Return a potential from what `MLPotential._settings` returns."""
+    if "difference" in settings:
+        settings = settings | {"difference": Difference.from_json(settings["difference"])}
+    return MLPotential(module, **settings)
+
+
+def _checked_difference(given: object, network: ResponseNetwork | None) -> Difference | None:
+    if given is not None and not isinstance(given, Difference):
+        raise PotentialError(f"difference is a Difference of two levels, or None, got {given!r}")
+    if network is None:
+        return given
+    if given is not None and given != network.difference:
+        raise PotentialError(
+            f"difference is {given}, and the network is "
+            f"{'the energy of one level' if network.difference is None else f'the difference {network.difference}'}; "
+            "leave difference out"
+        )
+    return network.difference
 
 
 def _archived(module: torch.jit.ScriptModule) -> bytes:

@@ -29,6 +29,7 @@ class TermDescription(TypedDict):
     region: str
     level: str
     potential: str
+    correction: str | None
     coefficient: float | str
     multiplicity: int
     embedding: str
@@ -100,6 +101,7 @@ def _term(mixed: MixedTerm, force_group: int) -> TermDescription:
         "region": term.region.name,
         "level": term.potential.level,
         "potential": repr(term.potential),
+        "correction": str(term.potential.difference) if term.correction else None,
         "coefficient": term.coefficient,
         "multiplicity": term.spin_multiplicity,
         "embedding": term.embedding,
