@@ -2,6 +2,7 @@
 
 from qmmlmm.errors import DataSetError, TrainingError
 from qmmlmm.learning.labels.data_set import append_frames, read_frames
+from qmmlmm.learning.labels.difference_labels import DifferenceLabels, difference_labels
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges
 from qmmlmm.learning.labels.labeller import Labeller
 from qmmlmm.learning.training.fit import fine_tune, learning_curve, train
@@ -12,6 +13,7 @@ from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
 __all__ = [
     "DataSetError",
+    "DifferenceLabels",
     "LabelledFrame",
     "Labeller",
     "NearCharges",
@@ -20,6 +22,7 @@ __all__ = [
     "TrainingError",
     "TrainingSettings",
     "append_frames",
+    "difference_labels",
     "fine_tune",
     "learning_curve",
     "load_network",

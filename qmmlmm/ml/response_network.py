@@ -201,8 +201,8 @@ class ResponseNetwork(torch.nn.Module):
     is linear and quadratic in the moments sum_j Q_j R_p(r_ij) (1, u_ij, u_ij u_ij) of the near charges Q_j. Charges
     add up to the total charge: learned weights distribute the difference.
 
-    For a difference between two levels the charges add up to zero, E_ZBL and E_pair are the base's and left out, and what is
-    positive for one level may have either sign: alpha_i, A_i, kappa_ij and the quadratic part of E_near.
+    For a difference between two levels the charges add up to zero, E_ZBL and E_pair are the base's and left out, and
+    what is positive for one level may have either sign: alpha_i, A_i, kappa_ij and the quadratic part of E_near.
 
     Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8. The tensors T_i of
     `TensorFeatures` are additional: they enter the state of an atom through |T_i| and v_i . T_i . v_i, its vectors
