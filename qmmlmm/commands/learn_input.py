@@ -10,7 +10,7 @@ from pathlib import Path
 import openmm
 
 from qmmlmm.commands.input_file import Table, read_region, read_system, read_toml, reading
-from qmmlmm.commands.potential_input import read_potential
+from qmmlmm.commands.potential_input import read_base, read_potential
 from qmmlmm.coupling.hamiltonian import Term
 from qmmlmm.coupling.potential import EMBEDDINGS
 from qmmlmm.errors import InputFileError, LoopError, MissingDependencyError, listed
@@ -26,7 +26,7 @@ from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
 from qmmlmm.setting_checks import check_choice, check_path, check_text
 
 TOP = ("directory", "system", "region", "qm", "loop", "network", "training", "labels", "variable", "umbrella",
-       "metadynamics", "walker", "embedding", "method", "model", "data", "platform")  # fmt: skip
+       "metadynamics", "walker", "embedding", "method", "model", "data", "platform", "base")  # fmt: skip
 VARIABLES = {"distance": Distance, "difference": DistanceDifference, "torsion": Torsion}
 
 Variable = Distance | DistanceDifference | Torsion
@@ -85,6 +85,7 @@ def _read_loop(path: Path) -> LearningLoop:
             method=content.text("method") if "method" in content else None,
             model=folder / content.text("model") if "model" in content else None,
             labels=[frame for name in content.texts("data", []) for frame in read_frames(folder / name)],
+            base=read_base(content.table("base"), folder) if "base" in content else None,
             platform=content.text("platform", "CPU"),
         )
 

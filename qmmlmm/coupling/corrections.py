@@ -13,7 +13,7 @@ TOLERANCE = 1e-9
 
 
 def check_kind(potential: RegionPotential, correction: bool) -> None:
-    """Raise HamiltonianError if a difference is used as the energy of a level, or the energy of a level as a difference.
+    """Raise HamiltonianError if a difference is used as the energy of a level, or such an energy as a difference.
 
     Parameters
     ----------

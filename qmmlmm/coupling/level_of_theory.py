@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qmmlmm.errors import PotentialError, listed
+from qmmlmm.errors import PotentialError
 from qmmlmm.setting_checks import check_instance, check_mapping, check_text
 
 
@@ -122,5 +122,5 @@ class Difference:
             If the values are something else.
         """
         if not isinstance(values, Mapping) or {*values} != {"target", "base"}:
-            raise PotentialError(f"a difference has the keys target and base, got {listed(values or ['nothing'])}")  # type: ignore[arg-type]
+            raise PotentialError(f"a difference has the keys target and base, got {values!r:.200}")
         return cls(LevelOfTheory.from_json(values["target"]), LevelOfTheory.from_json(values["base"]))

@@ -100,8 +100,7 @@ class MLPotential(StaticPotential):
     state : int
         Electronic state of a term: 0 is the lowest of the region's multiplicity. Others need `conditions`.
     difference : Difference, optional
-        The two levels whose difference the module is, for `Term(..., correction=True)`. By default its energy is that
-        of one level. A `ResponseNetwork` has its own.
+        The two levels whose difference the module is, for `Term(..., correction=True)`. A `ResponseNetwork` has its own.
 
     Raises
     ------
@@ -261,10 +260,8 @@ class MLPotential(StaticPotential):
 
     def __reduce__(self) -> tuple[object, ...]:
         if self.network is not None:
-            return (
-                _restore_network,
-                (network_settings(self.network), network_weights(self.network), self._settings()),
-            )
+            network = network_settings(self.network), network_weights(self.network)
+            return (_restore_network, (*network, self._settings()))
         return (_restore, (_archived(self.module), self._settings()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -308,18 +305,7 @@ class MLPotential(StaticPotential):
         check_flag("trust_code", trust_code, PotentialError)
         content = read_model_file(path)
         module = _module_of(content, path, trust_code)
-        found = content.settings.get("potential")
-        if found is None and isinstance(module, ResponseNetwork):
-            settings = _region_settings(module)
-        elif isinstance(found, dict) and not set(SETTINGS) - set(found):
-            settings = {name: found[name] for name in SETTINGS}
-            if "difference" in found:
-                settings["difference"] = found["difference"]
-        else:
-            raise PotentialError(
-                f"{os.fspath(path)!r} has no settings of a potential, or not all of {listed(SETTINGS, 10)}; save the "
-                "model again"
-            )
+        settings = _settings_in(content, module, path)
         if state is not None:
             settings["state"] = state
         return _create(module, settings)
@@ -335,6 +321,19 @@ def region_potential(model: ResponseNetwork) -> MLPotential:
         `MLPotential.load` takes the state.
     """
     return MLPotential(model, **_region_settings(model))
+
+
+def _settings_in(content: ModelFile, module: torch.nn.Module, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the arguments of a potential that a model file has, but the module."""
+    found = content.settings.get("potential")
+    if found is None and isinstance(module, ResponseNetwork):
+        return _region_settings(module)
+    if not isinstance(found, dict) or set(SETTINGS) - set(found):
+        raise PotentialError(
+            f"{os.fspath(path)!r} has no settings of a potential, or not all of {listed(SETTINGS, 10)}; save the model "
+            "again"
+        )
+    return {name: found[name] for name in (*SETTINGS, "difference") if name in found}
 
 
 def _region_settings(model: ResponseNetwork) -> dict[str, Any]:

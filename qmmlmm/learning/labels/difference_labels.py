@@ -44,7 +44,7 @@ def difference_labels(
     frames : list of LabelledFrame
         Labels of the target.
     base : EvaluatedPotential
-        Potential with electrostatic embedding if the frames have surroundings, such as `XTBPotential`, or `MLPotential`.
+        Potential such as `XTBPotential` or `MLPotential`, with electrostatic embedding if the frames have surroundings.
     target : LevelOfTheory, optional
         Level of the labels, if its settings are to be recorded; by default the method of the frames.
 

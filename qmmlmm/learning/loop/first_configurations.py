@@ -1,4 +1,4 @@
-"""First configurations, without a model: from the force field, with random displacements of the region."""
+"""First configurations, without a model: from the force field or a base, with random displacements of the region."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def start_walker(
     state: WalkerState,
     count: int,
 ) -> tuple[WalkerState, list[Job]]:
-    """Run a walker with the force field; return its last state, and configurations along the trajectory.
+    """Run a walker without a model; return its last state, and configurations along the trajectory.
 
     Parameters
     ----------
     simulation : WalkerSimulation
-        Simulation with the System of the force field.
+        Simulation with the force field, or with the base of a learned difference.
     guard : Guard
     atoms : sequence of int
         Atoms of the region.
