@@ -83,7 +83,7 @@ def base_of_name(option: str, name: str, *, trust_code: bool = False) -> Evaluat
         return XTBPotential(name)
     if not Path(name).is_file():
         raise SettingError(
-            f"{option} is {listed(TBLITE_NAMES)} or a model file, got {name!r}, and there is no such file."
+            f"{option} is {listed(TBLITE_NAMES)}, or a model file, got {name!r}, and there is no such file."
             f"{nearest(name, list(TBLITE_NAMES))}"
         )
     return MLPotential.load(name, trust_code=trust_code)

@@ -100,7 +100,7 @@ class MLPotential(StaticPotential):
     state : int
         Electronic state of a term: 0 is the lowest of the region's multiplicity. Others need `conditions`.
     difference : Difference, optional
-        The two levels whose difference the module is, for `Term(..., correction=True)`. A `ResponseNetwork` has its own.
+        The two levels whose difference the module is, for `Term(..., correction=True)`; a `ResponseNetwork` has them.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from openmm import app, unit
 import qmmlmm
 from qmmlmm import Hamiltonian, OpenMMPotential, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, tables
-from qmmlmm.coupling import Capabilities, ExternalField, RegionSpecification
+from qmmlmm.coupling import Capabilities, Difference, ExternalField, LevelOfTheory, RegionSpecification
 from qmmlmm.coupling.coefficient import parse_coefficient
 from qmmlmm.free_energy import Reweighting, bennett_acceptance_ratio, multistate_free_energies, reweight
 from qmmlmm.geometry import Geometry
@@ -288,6 +288,7 @@ ENTRIES: dict[str, Entry] = {
             "force_group": 3,
             "name": "mol/FIX",
             "multiplicity": 1,
+            "correction": False,
         },
         accepts={"force_group": {"zero"}, "coefficient": {"minus one", "text"}},
     ),
@@ -327,6 +328,12 @@ ENTRIES: dict[str, Entry] = {
         },
         accepts={"state": NOT_NEGATIVE},
     ),
+    "LevelOfTheory": Entry(
+        LevelOfTheory,
+        lambda o: {"method": "gfn2-xtb", "settings": {"multipoles": 1}},
+        accepts={"settings": {"mapping"}},
+    ),
+    "Difference": Entry(Difference, lambda o: {"target": LevelOfTheory("qm"), "base": LevelOfTheory("xtb")}),
     "RegionSpecification": Entry(
         RegionSpecification,
         lambda o: {"name": "water", "atomic_numbers": np.array([8, 1, 1]), "charge": 0, "multiplicity": 1},

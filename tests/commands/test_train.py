@@ -10,7 +10,7 @@ import pytest
 
 from qmmlmm import MLPotential
 from qmmlmm.commands.main import main
-from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.coupling import Difference, LevelOfTheory, RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.learning import DataSetError, append_frames
 from qmmlmm.learning.training.fit import learning_curve
@@ -71,6 +71,34 @@ def test_wrong_input_ends_with_a_message(tmp_path, teacher, capsys):
     append_frames(path, teacher.frames(2))
     assert main(["train", str(path), "--output", str(tmp_path / "out")]) == 1
     assert "too few" in capsys.readouterr().err
+
+
+def test_a_data_set_and_a_base_become_a_difference(tmp_path, teacher, capsys):
+    """The base is a model file, here of a network that was trained on other labels of the same molecule."""
+    data, test = tmp_path / "train.xyz", tmp_path / "test.xyz"
+    append_frames(data, teacher.frames(14))
+    append_frames(test, teacher.frames(4))
+    assert main(["train", str(data), "--output", str(tmp_path / "first"), *FAST]) == 0
+    base = str(tmp_path / "first" / "model.pt")
+    arguments = ["train", str(data), "--test", str(test), "--output", str(tmp_path / "delta"), "--base", base, *FAST]
+    assert main([*arguments, "--learning-curve", "6"]) == 0
+    model = MLPotential.load(tmp_path / "delta" / "model.pt")
+    assert model.difference == Difference(LevelOfTheory("formula"), MLPotential.load(base).level_of_theory)
+    assert "labelled with formula - MLPotential" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--base", "gfn3-xtb"], "--base is gfn2-xtb, gfn1-xtb, or a model file, got 'gfn3-xtb'"),
+        (["--trust-code"], "--trust-code is for the model file of --base"),
+        (["--base", "gfn2-xtb", "--dispersion", "b3lyp-d3bj"], "with --base leave it out"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(tmp_path, teacher, capsys, arguments, message):
+    append_frames(tmp_path / "train.xyz", teacher.frames(4))
+    assert main(["train", str(tmp_path / "train.xyz"), *arguments]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_the_command_is_installed_under_its_name():

@@ -25,7 +25,7 @@ from tests.toy_systems import PEPTIDE, SIDE_CHAIN
 
 SAME_ENERGY = 1e-6  # kJ/mol, of some 1e4 in double precision, and of sums in another order
 SAME_FORCE = 1e-5  # kJ/(mol nm)
-# Of a force of up to some 1e4: central differences at four points over 2e-5 nm, of an energy of 1e4 with 1e-11 of noise.
+# Of a force of up to some 1e4: differences at four points over 2e-5 nm, of an energy of 1e4 with 1e-11 of noise.
 NUMERICAL = 2e-3  # kJ/(mol nm)
 STEP = 2e-5  # nm
 

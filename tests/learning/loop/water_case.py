@@ -1,6 +1,7 @@
 """A small loop whose labels are a formula: a flexible water, which QM would treat, among three fixed-charge waters.
 
-Usage: water_case.py DIRECTORY [--log FILE] ; runs the loop, taking up what is in the directory.
+Usage: water_case.py DIRECTORY [--log FILE] [--base METHOD] [--rounds N]; runs the loop, taking up what is in the
+directory, with xTB as the base if a method is given.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, create_mixed_system
+from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.learning import Labeller, TrainingSettings
 from qmmlmm.learning.loop import (
     Distance,
@@ -182,8 +183,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--log", default="")
+    parser.add_argument("--base")
+    parser.add_argument("--rounds", type=int, default=SETTINGS.max_rounds)
     options = parser.parse_args()
-    print(make_loop(options.directory, log=options.log).run())
+    changes = {"settings": {"max_rounds": options.rounds}}
+    if options.base:
+        changes["base"] = XTBPotential(options.base)
+    print(make_loop(options.directory, log=options.log, **changes).run())
 
 
 if __name__ == "__main__":
