@@ -1,6 +1,8 @@
 """Errors of a network that learns B3LYP - GFN2-xTB, and of one that learns B3LYP from nothing, with the same labels.
 
-    python tests/benchmarks/delta_learning.py [--sizes 50 100] [--steps 2000] [--output delta_learning.json]
+    python tests/benchmarks/delta_learning.py [--sizes 50 100] [--steps 1500] [--output delta_learning.json]
+        [--update docs/delta_learning.md]
+    python tests/benchmarks/delta_learning.py --read delta_learning.json --update docs/delta_learning.md
 
 Acetone in water, B3LYP/6-31G*, tested on frames of another trajectory. Both networks have the same size, labels,
 validation frames, steps and seed. Energies are mean absolute errors without their mean error, as everywhere; forces are
@@ -35,6 +37,7 @@ DATA = ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
 TEST_FRAMES = 50
 """Frames of the first trajectory, for tests alone; labels to learn are of the second."""
 
+MARKERS = "<!-- delta_learning: begin -->", "<!-- delta_learning: end -->"
 COLUMNS = ("learned", "labels", "energy_mae", "force_mae", "force_rms", "interaction_mae", "near_force_rms")
 
 
@@ -70,16 +73,42 @@ def learned(
     return errors(*(part.detach() for part in parts))
 
 
+def update(page: Path, content: dict) -> None:
+    """Replace the table between the markers of a page."""
+    names = {"base": "nothing: the base alone", "nothing": "the whole energy", "difference": "the difference"}
+    lines = [
+        f"Written on {content['date']} by `{content['command']}`, single run, {content['training']['steps']} steps.",
+        "",
+        "| learned | labels | energy, MAE | forces, MAE (rms) | interaction with the water, MAE | forces on near charges, rms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        lines.append(
+            f"| {names[row['learned']]} | {row['labels'] or '-'} | {row['energy_mae']:.2f} | {row['force_mae']:.1f} "
+            f"({row['force_rms']:.1f}) | {row['interaction_mae']:.2f} | {row['near_force_rms']:.2f} |"
+        )
+    lines += ["", "kJ/mol without the mean error, and kJ/(mol nm)."]
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(MARKERS[0])
+    _, after = rest.split(MARKERS[1])
+    page.write_text("\n".join([before + MARKERS[0], *lines, MARKERS[1]]) + after, encoding="utf-8")
+
+
 def main() -> None:
     """Train and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100])
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--features", type=int, default=24)
     parser.add_argument("--method", default="gfn2-xtb", help="method of the base")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("delta_learning.json"))
+    parser.add_argument("--update", type=Path, help="page whose table between the markers is replaced")
+    parser.add_argument("--read", type=Path, help="results of an earlier run, instead of training")
     options = parser.parse_args()
+    if options.read is not None:
+        update(options.update, json.loads(options.read.read_text(encoding="utf-8")))
+        return
     torch.set_num_threads(1)
     frames = read_frames(DATA)
     test, others = frames[:TEST_FRAMES], frames[TEST_FRAMES:]
@@ -109,7 +138,8 @@ def main() -> None:
     content = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": platform.processor() or platform.machine(),
-        "command": " ".join(["python", "tests/benchmarks/delta_learning.py", *sys.argv[1:]]),
+        "command": f"python tests/benchmarks/delta_learning.py --sizes {' '.join(map(str, options.sizes))} "
+        f"--steps {options.steps} --features {options.features} --method {options.method} --seed {options.seed}",
         "difference": labels.difference.as_json(),
         "test_frames": TEST_FRAMES,
         "network": asdict(network),
@@ -122,6 +152,8 @@ def main() -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows({key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    if options.update is not None:
+        update(options.update, content)
 
 
 if __name__ == "__main__":

@@ -161,3 +161,13 @@ def test_a_network_is_trained_saved_and_read(tmp_path):
     from qmmlmm import MLPotential
 
     assert MLPotential.load(tmp_path / "water.pt").atomic_numbers == (8, 1, 1)
+
+
+@pytest.mark.slow
+def test_a_difference_to_xtb_is_learned_and_added_to_it(tmp_path):
+    text = printed("11", tmp_path, "16", "40")
+    before, after = number("of the labels", text), number("after GFN2-xTB", text)
+    assert after < 0.5 * before
+    assert number("forces", text.split("validation frames")[1]) < after
+    for line in ("acetone/XTB", "acetone/correction", "a correction, which counts in no sum"):
+        assert line in text
