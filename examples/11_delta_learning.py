@@ -1,8 +1,8 @@
 """Learn the difference between B3LYP and GFN2-xTB, and simulate with GFN2-xTB plus this difference.
 
-The labels are those of acetone in water that the benchmarks use, B3LYP/6-31G* in the field of the water. GFN2-xTB is
-evaluated on the same geometries in the same field, and a small network learns what is left. In a Hamiltonian the network
-is a correction beside the term of GFN2-xTB. Arguments: number of labels, steps of the training. More give a better model.
+The labels are B3LYP/6-31G* of acetone in the field of water, from the benchmarks. GFN2-xTB is evaluated on the same
+geometries in the same field, and a small network learns what is left. In a Hamiltonian the network is a correction
+beside the term of GFN2-xTB. Arguments: number of labels, steps of the training. More give a better model.
 """
 
 import sys

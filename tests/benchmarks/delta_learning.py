@@ -79,7 +79,7 @@ def update(page: Path, content: dict) -> None:
     lines = [
         f"Written on {content['date']} by `{content['command']}`, single run, {content['training']['steps']} steps.",
         "",
-        "| learned | labels | energy, MAE | forces, MAE (rms) | interaction with the water, MAE | forces on near charges, rms |",
+        "| learned | labels | energy, MAE | forces, MAE (rms) | interaction, MAE | forces on near charges, rms |",
         "|---|---|---|---|---|---|",
     ]
     for row in content["rows"]:

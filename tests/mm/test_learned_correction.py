@@ -128,6 +128,7 @@ def delta_network(numbers, potential, members=1):
     return region_potential(network)
 
 
+@pytest.mark.slow
 def test_forces_of_base_and_network_are_derivatives_on_every_atom(tip4p_cube):
     """A cut bond under PME: region, host of the link atom, the charges next to it, near and far water."""
     case, numbers = tip4p_cube, [6, 1, 1, 1, 1]

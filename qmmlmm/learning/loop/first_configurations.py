@@ -22,6 +22,7 @@ SHRINKING = (1.0, 1.0, 1.0, 0.5, 0.25, 0.0)
 
 def start_walker(
     simulation: WalkerSimulation,
+    relaxation: WalkerSimulation,
     guard: Guard,
     atoms: Sequence[int],
     settings: LoopSettings,
@@ -36,6 +37,9 @@ def start_walker(
     ----------
     simulation : WalkerSimulation
         Simulation with the force field, or with the base of a learned difference.
+    relaxation : WalkerSimulation
+        Simulation with the force field, which removes bad contacts: a step of a minimiser may bring two atoms on top of
+        each other, which is no error of a force field.
     guard : Guard
     atoms : sequence of int
         Atoms of the region.
@@ -49,10 +53,12 @@ def start_walker(
         Number of configurations.
     """
     steps, seed = settings.start_steps, draw_seed(settings, 0, index, "walk")
-    simulation.begin(state, walker.parameters, seed)
+    first = state
     if steps:
-        simulation.minimise()
-        simulation.begin(WalkerState(simulation.state().geometry), walker.parameters, seed)
+        relaxation.begin(state, walker.parameters, seed)
+        relaxation.minimise()
+        first = WalkerState(relaxation.state().geometry)
+    simulation.begin(first, walker.parameters, seed)
     rng = np.random.default_rng(draw_seed(settings, 0, index, "displace"))
     jobs: list[Job] = []
     now = state

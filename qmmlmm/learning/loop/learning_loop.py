@@ -263,7 +263,7 @@ class LearningLoop:
             for _ in range(at_once)
         ]  # fmt: skip
         # A Context finds errors in biases and properties before the first label; it is not kept.
-        check_parameters(self.walkers, running[0].without_model().context.getParameters())
+        check_parameters(self.walkers, running[0].force_field().context.getParameters())
         self.timer = Timer()
         self._models = LoopModels(self.directory, settings, network, training, given, self.timer, self._base)
         self._sampling = LoopSampling(

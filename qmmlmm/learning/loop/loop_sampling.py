@@ -97,7 +97,7 @@ class LoopSampling:
         if given_labels and not store.counts()["labelled"]:
             store.add_given([format_frame(frame) for frame in given_labels])
         labels = 0 if given_labels or self._models.given is not None else settings.start_labels
-        simulation = self._running[0].without_model()
+        simulation, relaxation = self._running[0].without_model()
         for k, walker in enumerate(self._walkers):
             if k in done:
                 continue
@@ -106,7 +106,9 @@ class LoopSampling:
                 state = WalkerState(self._starts[k])
                 guard = self._running[0].guard
                 try:
-                    last, candidates = start_walker(simulation, guard, self._atoms, settings, k, walker, state, count)
+                    last, candidates = start_walker(
+                        simulation, relaxation, guard, self._atoms, settings, k, walker, state, count
+                    )
                 except openmm.OpenMMException as error:
                     raise LoopError(
                         f"walker {k} cannot run before the first model: {str(error).splitlines()[0]}; take a smaller "

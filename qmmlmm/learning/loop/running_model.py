@@ -83,10 +83,18 @@ class RunningModel:
         self._simulation: WalkerSimulation | None = None
         self._number: int | None = None
 
-    def without_model(self) -> WalkerSimulation:
-        """Return a simulation without a model: of the base, or of the force field if there is none, with the biases."""
-        if self._base is not None:
-            return self._create_simulation(self._create_mixed([self._base_term(self._base)]).system)
+    def without_model(self) -> tuple[WalkerSimulation, WalkerSimulation]:
+        """Return simulations without a model, with the biases: of the base, and of the force field for minimisations.
+
+        They are the same if there is no base.
+        """
+        relaxation = self.force_field()
+        if self._base is None:
+            return relaxation, relaxation
+        return self._create_simulation(self._create_mixed([self._base_term(self._base)]).system), relaxation
+
+    def force_field(self) -> WalkerSimulation:
+        """Return a simulation with only the force field and the biases."""
         system = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(self._system))
         return self._create_simulation(system)
 

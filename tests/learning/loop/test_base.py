@@ -14,13 +14,14 @@ import pytest
 from qmmlmm import Hamiltonian, MLPotential, OpenMMPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.coupling import Difference, LevelOfTheory
 from qmmlmm.errors import EvaluationError, HamiltonianError, QmmlmmWarning
-from qmmlmm.learning import ResponseNetwork, ResponseSettings, load_network, read_frames
+from qmmlmm.geometry import Geometry
+from qmmlmm.learning import ResponseNetwork, ResponseSettings, load_network
 from qmmlmm.learning.loop import LoopError
 from qmmlmm.learning.loop.loop_base import LoopBase
 from tests.contexts import energy_and_forces, make_context
 from tests.learning.loop import water_case
 from tests.learning.loop.killed_course import course
-from tests.learning.loop.water_case import make_loop, springs, waters
+from tests.learning.loop.water_case import make_loop, make_source, springs, waters
 from tests.quick_torch import quick_torch
 from tests.toy_potentials import ELEMENTS, EvaluatedSprings, Springs, fixed_in_openmm
 
@@ -51,6 +52,7 @@ def learned(tmp_path_factory):
         return loop, loop.run(), systems
 
 
+@pytest.mark.slow
 def test_walkers_run_with_base_and_difference(learned):
     _, result, systems = learned
     assert result.failed == 0
@@ -58,6 +60,7 @@ def test_walkers_run_with_base_and_difference(learned):
     assert systems[-1].terms["water/base"].runner.evaluations > 40
 
 
+@pytest.mark.slow
 def test_the_model_file_is_the_difference_and_is_added_to_its_base(learned):
     _, result, _ = learned
     model = MLPotential.load(result.model)
@@ -79,11 +82,13 @@ def test_the_model_file_is_the_difference_and_is_added_to_its_base(learned):
     assert np.isfinite(forces).all()
 
 
+@pytest.mark.slow
 def test_labels_are_of_the_target(learned):
     loop, _, _ = learned
     assert 'method="springs"' in next(loop.directory.glob("*.xyz")).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_directory_with_another_base_is_refused(learned):
     loop, _, _ = learned
     for base in (None, XTBPotential()):
@@ -131,13 +136,13 @@ class NeverConverges(EvaluatedSprings):
         raise EvaluationError("no convergence")
 
 
-def test_a_label_that_the_base_cannot_compute_is_left_out_with_a_warning(learned):
-    loop, _, _ = learned
+def test_a_label_that_the_base_cannot_compute_is_left_out_with_a_warning():
+    topology, system, positions = waters()
     term = Term(springs(), Region("water", [0, 1, 2]), embedding="electrostatic")
     base = LoopBase(NeverConverges(np.zeros(3)), term, "springs")
-    frames = read_frames(next(loop.directory.glob("*.xyz")))
+    frame = make_source(topology, system, term).label(Geometry(positions))
     with pytest.warns(QmmlmmWarning, match="a label is not learned: .*no convergence"):
-        assert base.learned([(1, frames[0])]) == []
+        assert base.learned([(1, frame)]) == []
 
 
 @pytest.mark.slow
