@@ -6,6 +6,7 @@ from qmmlmm.learning.labels.difference_labels import DifferenceLabels, differenc
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges
 from qmmlmm.learning.labels.labeller import Labeller
 from qmmlmm.learning.training.fit import fine_tune, learning_curve, train
+from qmmlmm.learning.training.response_fit import fit_response
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import load_network, save_network
@@ -24,6 +25,7 @@ __all__ = [
     "append_frames",
     "difference_labels",
     "fine_tune",
+    "fit_response",
     "learning_curve",
     "load_network",
     "read_frames",
