@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
     from qmmlmm.coupling.potential_check import check_potential
     from qmmlmm.coupling.region import Region
+    from qmmlmm.ml.embedded_potential import EmbeddedPotential
     from qmmlmm.ml.ml_potential import MLPotential
     from qmmlmm.mm.creation import create_mixed_system
     from qmmlmm.mm.electrostatics import suggest_charge
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = _version("qmmlmm")
 
 __all__ = [
+    "EmbeddedPotential",
     "ForceFieldPotential",
     "Hamiltonian",
     "MLPotential",
@@ -43,6 +45,7 @@ __all__ = [
 
 # Imported at the first use: `import qmmlmm` loads neither torch nor PySCF.
 _HOMES = {
+    "EmbeddedPotential": "qmmlmm.ml.embedded_potential",
     "ForceFieldPotential": "qmmlmm.mm.force_field_potential",
     "Hamiltonian": "qmmlmm.coupling.hamiltonian",
     "MLPotential": "qmmlmm.ml.ml_potential",

@@ -21,6 +21,7 @@ from qmmlmm.coupling import Capabilities, Difference, ExternalField, LevelOfTheo
 from qmmlmm.coupling.coefficient import parse_coefficient
 from qmmlmm.free_energy import Reweighting, bennett_acceptance_ratio, multistate_free_energies, reweight
 from qmmlmm.geometry import Geometry
+from qmmlmm.ml import FixedResponse
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic import (
     CoefficientSurfaces,
@@ -421,6 +422,14 @@ ENTRIES: dict[str, Entry] = {
         lambda o: o.vibronic,
         accepts={"memory": {"mapping"}},
         says={"name": "term"},
+    ),
+    # --- ml ---
+    "EmbeddedPotential": Entry(
+        qmmlmm.EmbeddedPotential,
+        lambda o: {
+            "base": fixed_in_openmm([0.3, -0.6, 0.3]),
+            "response": FixedResponse([8, 1, 1], [(0, 1), (0, 2)]),
+        },
     ),
     # --- xtb ---
     "XTBPotential": Entry(

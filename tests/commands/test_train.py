@@ -73,6 +73,7 @@ def test_wrong_input_ends_with_a_message(tmp_path, teacher, capsys):
     assert "too few" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_data_set_and_a_base_become_a_difference(tmp_path, teacher, capsys):
     data, test = tmp_path / "train.xyz", tmp_path / "test.xyz"
     append_frames(data, teacher.frames(10))

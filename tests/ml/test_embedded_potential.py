@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, check_potential, create_mixed_system
-from qmmlmm.coupling import Difference, LevelOfTheory
+from qmmlmm.coupling import Capabilities, Difference, LevelOfTheory
 from qmmlmm.errors import PotentialError
-from qmmlmm.ml import EmbeddedPotential, FixedResponse
+from qmmlmm.ml import EmbeddedPotential
 from qmmlmm.units import BOHR_IN_NM
 from tests.contexts import system_energy_and_forces, term_differences, term_forces
-from tests.ml.test_fixed_response import BONDS, NUMBERS, X, response
+from tests.ml.responses import NUMBERS, X, methyl, response, response_of_ion
 from tests.toy_potentials import ELEMENTS, EvaluatedSprings, SettingsOnly, Springs
-from tests.toy_systems import SIDE_CHAIN
+from tests.toy_systems import SIDE_CHAIN, peptide_in_vacuum, peptide_in_water
 
 NUMERICAL = 2e-3  # kJ/(mol nm): of forces of some 1e3, from differences over 2e-5 nm
 
@@ -25,33 +25,18 @@ def springs():
 
 
 def test_forces_and_response_are_derivatives():
-    potential = EmbeddedPotential(springs(), scaled(response(charge=-1)))
+    potential = EmbeddedPotential(springs(), response_of_ion())
     check_potential(potential, NUMBERS, X.numpy() * BOHR_IN_NM, charge=-1)
 
 
-def scaled(found, factor=0.1):
-    """Return a response of the size of a molecule's."""
-    return FixedResponse(
-        found.atomic_numbers, found.bonds, found.charge, 3.0 + found.distances.numpy() * factor,
-        found.coefficients.numpy() * factor,
-    )  # fmt: skip
-
-
-def methyl():
-    """Return the response of a methyl group with its link atom, with random coefficients."""
-    bonds, numbers = [(0, 1), (0, 2), (0, 3), (0, 4)], [6, 1, 1, 1, 1]
-    empty = FixedResponse(numbers, bonds)
-    rng = np.random.default_rng(8)
-    distances, coefficients = 2.0 + 0.1 * rng.normal(size=empty.n_classes), 0.2 * rng.normal(size=empty.n_coefficients)
-    return FixedResponse(numbers, bonds, 0, distances, coefficients)
-
-
-def test_at_a_cut_bond_under_pme_forces_are_derivatives(tip4p_cube):
+@pytest.mark.slow
+def test_at_a_cut_bond_under_pme_forces_are_derivatives():
+    case = peptide_in_water()
     potential = EmbeddedPotential(springs(), methyl())
     term = Term(potential, Region("site", SIDE_CHAIN), embedding="electrostatic")
-    mixed = create_mixed_system(tip4p_cube.topology, tip4p_cube.system, Hamiltonian([term]))
+    mixed = create_mixed_system(case.topology, case.system, Hamiltonian([term]))
     assert list(mixed.terms) == ["site/ML"]
-    positions = tip4p_cube.positions
+    positions = case.positions
     away = np.linalg.norm(positions - positions[10], axis=1)
     order = [int(k) for k in np.argsort(away) if k >= 22]
     atoms = [10, 12, 8, 9, order[0], order[-1]]
@@ -61,14 +46,15 @@ def test_at_a_cut_bond_under_pme_forces_are_derivatives(tip4p_cube):
     assert np.abs(forces[4]).max() > 0.1
 
 
-def test_without_surroundings_it_is_the_base(amber_vacuum):
+def test_without_surroundings_it_is_the_base():
+    case = peptide_in_vacuum()
     region = Region("site", SIDE_CHAIN)
     found, wanted = (
         system_energy_and_forces(
             create_mixed_system(
-                amber_vacuum.topology, amber_vacuum.system, Hamiltonian([Term(p, region, embedding="mechanical")])
+                case.topology, case.system, Hamiltonian([Term(p, region, embedding="mechanical")])
             ).system,
-            amber_vacuum.positions,
+            case.positions,
         )
         for p in (EmbeddedPotential(springs(), methyl()), springs())
     )
@@ -104,13 +90,11 @@ class LongRange(SettingsOnly):
 
     @property
     def capabilities(self):
-        from qmmlmm.coupling import Capabilities
-
         return Capabilities(frozenset({"mechanical"}), long_range=True)
 
 
-def test_a_region_of_another_molecule_is_refused(amber_vacuum):
+def test_a_region_of_another_molecule_is_refused():
+    case = peptide_in_vacuum()
     term = Term(EmbeddedPotential(springs(), response()), Region("site", SIDE_CHAIN), embedding="electrostatic")
     with pytest.raises(PotentialError, match="the response is for the atoms"):
-        create_mixed_system(amber_vacuum.topology, amber_vacuum.system, Hamiltonian([term]))
-    assert len(BONDS) == 5
+        create_mixed_system(case.topology, case.system, Hamiltonian([term]))

@@ -9,22 +9,9 @@ import torch
 from qmmlmm.coupling import RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml import FixedResponse
+from tests.ml.responses import BONDS, NUMBERS, X, response
 
-# Methanol: C, O, H of the hydroxyl group, three H of the methyl group.
-NUMBERS, BONDS = [6, 8, 1, 1, 1, 1], [(0, 1), (1, 2), (0, 3), (0, 4), (0, 5)]
-X = torch.tensor(
-    [[0.0, 0.0, 0.0], [2.7, 0.1, 0.0], [3.3, 1.7, 0.2], [-0.7, 1.0, 1.6], [-0.6, -1.9, 0.2], [-0.7, 0.9, -1.7]],
-    dtype=torch.float64,
-)
 SAME = 1e-12  # hartree
-
-
-def response(seed=1, charge=0):
-    rng = np.random.default_rng(seed)
-    empty = FixedResponse(NUMBERS, BONDS, charge)
-    return FixedResponse(
-        NUMBERS, BONDS, charge, rng.normal(size=empty.n_classes), rng.normal(size=empty.n_coefficients)
-    )
 
 
 def surroundings(seed=2):

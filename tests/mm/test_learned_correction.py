@@ -97,6 +97,7 @@ def test_base_and_perfect_difference_are_the_target(request, surroundings, atoms
     assert np.abs(term_forces(mixed, "site/correction", case.positions)).max() > 1.0
 
 
+@pytest.mark.slow
 def test_two_regions_with_corrections_are_two_targets(tip4p_cube):
     """Reference charges of one region act on the other; they count once in each base, and not in a correction."""
     topology = tip4p_cube.topology
