@@ -1,6 +1,6 @@
 """Embed a potential that knows a molecule in a vacuum only, by a response that ten labels determine.
 
-Here GFN2-xTB without surroundings is the base; a pretrained network of openmm-ml is used in the same way. The labels are
+Here GFN2-xTB without surroundings is the base; a pretrained network of openmm-ml is used in the same way. Labels are
 B3LYP/6-31G* of acetone in the field of water, from the benchmarks. A linear fit finds charges that follow the geometry,
 dipoles and polarisabilities of the atoms. Then there are dynamics with the embedded potential.
 """

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from qmmlmm.coupling.potential import EvaluatedPotential
-from qmmlmm.errors import DataSetError
+from qmmlmm.errors import DataSetError, SettingError
 from qmmlmm.learning.labels.difference_labels import learned_frames
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
@@ -102,7 +102,7 @@ def train(
     TrainingError
         As `Training.run`.
     """
-    _check_arguments(network, training, members, device)
+    _check_arguments(network, training, members, device, base)
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     if isinstance(validation, list | tuple):
@@ -148,7 +148,7 @@ def learning_curve(
     SettingError
         If another argument has the wrong type or is out of range.
     """
-    _check_arguments(network, training, members, device)
+    _check_arguments(network, training, members, device, base)
     check_curve(frames, test, sizes)
     if not len(sizes):
         return []
@@ -174,8 +174,9 @@ def check_curve(frames: list[LabelledFrame], test: list[LabelledFrame], sizes: S
         )
 
 
-def _check_arguments(network: object, training: object, members: object, device: object) -> None:
-    check_instance("network", network, ResponseSettings)
+def _check_arguments(network: object, training: object, members: object, device: object, base: object) -> None:
+    if check_instance("network", network, ResponseSettings).dispersion is not None and base is not None:
+        raise SettingError("dispersion of the network is a part of the energy of one level; with a base leave it out")
     check_instance("training", training, TrainingSettings)
     check_members(members)
     check_device(device)

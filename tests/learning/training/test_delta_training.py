@@ -9,6 +9,7 @@ import pytest
 
 from qmmlmm import OpenMMPotential, Term
 from qmmlmm.coupling import Difference, LevelOfTheory, Region
+from qmmlmm.errors import SettingError
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning import (
     DataSetError,
@@ -109,3 +110,18 @@ def test_labels_of_the_target_do_not_train_a_difference(frames):
     model = create_model(labels.frames, NETWORK, difference=labels.difference)
     with pytest.raises(DataSetError, match="give the base, which is then subtracted from labels of the target"):
         Training(model, frames[:8], frames[8:], QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": 5}, "base is a potential such as XTBPotential"),
+        ({"base": "gfn2-xtb"}, "base is a potential such as XTBPotential"),
+        ({"base": springs(), "network": ResponseSettings(dispersion="b3lyp-d3bj")}, "with a base leave it out"),
+    ],
+)
+def test_a_wrong_base_is_refused(frames, changes, message):
+    with pytest.raises(SettingError, match=message):
+        train(frames, **{"network": NETWORK, "training": QUICK} | changes)
+    with pytest.raises(SettingError, match=message):
+        learning_curve(frames[:8], frames[8:], [6], **{"network": NETWORK, "training": QUICK} | changes)
