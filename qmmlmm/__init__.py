@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
     from qmmlmm.coupling.potential_check import check_potential
     from qmmlmm.coupling.region import Region
+    from qmmlmm.ml.embedded_potential import EmbeddedPotential
     from qmmlmm.ml.ml_potential import MLPotential
     from qmmlmm.mm.creation import create_mixed_system
     from qmmlmm.mm.electrostatics import suggest_charge
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = _version("qmmlmm")
 
 __all__ = [
+    "EmbeddedPotential",
     "ForceFieldPotential",
     "ForceFieldSystem",
     "Hamiltonian",
@@ -47,6 +49,7 @@ __all__ = [
 
 # Imported at the first use: `import qmmlmm` loads neither torch nor PySCF.
 _HOMES = {
+    "EmbeddedPotential": "qmmlmm.ml.embedded_potential",
     "ForceFieldPotential": "qmmlmm.mm.force_field_potential",
     "ForceFieldSystem": "qmmlmm.mm.force_field_system",
     "Hamiltonian": "qmmlmm.coupling.hamiltonian",

@@ -10,7 +10,7 @@ import openmm
 
 from qmmlmm.commands.hamiltonian_input import read_region
 from qmmlmm.commands.input_file import Table, read_toml, reading
-from qmmlmm.commands.potential_input import read_potential
+from qmmlmm.commands.potential_input import read_base, read_potential
 from qmmlmm.commands.system_input import read_system
 from qmmlmm.commands.variable_input import read_variables
 from qmmlmm.coupling.hamiltonian import Term
@@ -28,7 +28,7 @@ from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import check_choice, check_path
 
 TOP = ("directory", "system", "region", "qm", "loop", "network", "training", "labels", "variable", "umbrella",
-       "metadynamics", "walker", "embedding", "method", "model", "data", "platform")  # fmt: skip
+       "metadynamics", "walker", "embedding", "method", "model", "data", "platform", "base")  # fmt: skip
 
 
 def read_loop(path: Path) -> LearningLoop:
@@ -84,6 +84,7 @@ def _read_loop(path: Path) -> LearningLoop:
             method=content.text("method") if "method" in content else None,
             model=folder / content.text("model") if "model" in content else None,
             labels=[frame for name in content.texts("data", []) for frame in read_frames(folder / name)],
+            base=read_base(content.table("base"), folder) if "base" in content else None,
             platform=content.text("platform", "CPU"),
         )
 

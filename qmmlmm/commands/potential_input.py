@@ -1,4 +1,4 @@
-"""Potentials in input files: the table [qm] of a QM level, and a level of any kind in [[term]]."""
+"""Potentials in input files: [qm] of a QM level, a level of any kind in [[term]], [base] of a learned difference."""
 
 from __future__ import annotations
 
@@ -177,3 +177,61 @@ def _existing(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise SettingError(f"names the file {str(path)!r}, and there is none")
     return path
+
+
+def read_base(table: Table, folder: Path) -> EvaluatedPotential:
+    """Return the base that a table describes: by ``method`` and its arguments as in [qm], or by ``model``.
+
+    Parameters
+    ----------
+    table : Table
+        ``model`` is the path of a model file; ``trust_code = true`` reads one that has code in it.
+    folder : Path
+        Folder to which the path is relative.
+
+    Raises
+    ------
+    InputFileError
+        If a key is unknown or missing, or the file cannot be read.
+    """
+    if "model" not in table:
+        if "method" not in table:
+            raise InputFileError(
+                '[base] names a level: method = "gfn2-xtb" with its settings as in [qm], or model = "pretrained.pt"'
+            )
+        return read_potential(table)
+    table.check_keys(("model", "trust_code"))
+    path = folder / table.text("model")
+    if not path.is_file():
+        raise InputFileError(f"[base] model: there is no file {str(path)!r}")
+    with table.place():
+        return MLPotential.load(path, trust_code=table.flag("trust_code", default=False))
+
+
+def base_of_name(option: str, name: str, *, trust_code: bool = False) -> EvaluatedPotential:
+    """Return the potential of a name on the command line.
+
+    Parameters
+    ----------
+    option : str
+        Option, for messages.
+    name : str
+        A method of xTB, or the path of a model file.
+    trust_code : bool
+        Whether a file with code may be read.
+
+    Raises
+    ------
+    SettingError
+        If it is neither.
+    PotentialError
+        If the file cannot be read.
+    """
+    if name in TBLITE_NAMES:
+        return XTBPotential(name)
+    if not Path(name).is_file():
+        raise SettingError(
+            f"{option} is {listed(TBLITE_NAMES)}, or a model file, got {name!r}, and there is no such file."
+            f"{nearest(name, list(TBLITE_NAMES))}"
+        )
+    return MLPotential.load(name, trust_code=trust_code)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
+from qmmlmm.commands.potential_input import base_of_name
 from qmmlmm.errors import DataSetError, SettingError
 from qmmlmm.learning.labels.data_set import read_frames
+from qmmlmm.learning.labels.difference_labels import learned_frames
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.training.device import check_device
 from qmmlmm.learning.training.fit import check_curve, learning_curve, split_frames
@@ -55,6 +57,11 @@ def add_command(
         "--dispersion", metavar="FUNCTIONAL-d3bj",
         help="D3(BJ) in the labels that is computed and not learned, such as b3lyp-d3bj",
     )  # fmt: skip
+    train.add_argument(
+        "--base", metavar="LEVEL",
+        help="learn the difference of the labels to this level: gfn2-xtb, gfn1-xtb, or a model file",
+    )  # fmt: skip
+    train.add_argument("--trust-code", action="store_true", help="read a model file of --base that has code in it")
     train.add_argument("--seed", type=int, default=TrainingSettings.seed, help="seed of all random numbers")
     train.add_argument(
         "--learning-curve", type=int, nargs="+", default=[], metavar="FRAMES",
@@ -86,6 +93,11 @@ def _run(options: argparse.Namespace) -> int:
     fraction = check_number("--validation", options.validation, above=0.0, at_most=0.5)
     torch.set_num_threads(check_count("--threads", options.threads))
     device = check_device(options.device)
+    base = None if options.base is None else base_of_name("--base", options.base, trust_code=options.trust_code)
+    if options.trust_code and base is None:
+        raise SettingError("--trust-code is for the model file of --base; leave it out")
+    if network.dispersion is not None and base is not None:
+        raise SettingError("--dispersion is a part of the energy of one level; with --base leave it out")
     output: Path = options.output
     if output.exists() and not output.is_dir():
         raise SettingError(f"--output {str(output)!r} is a file; name a folder")
@@ -94,9 +106,10 @@ def _run(options: argparse.Namespace) -> int:
     kept, validation = split_frames(frames, fraction, settings.seed)
     test = validation if options.test is None else _test_frames(options.test, kept)
     check_curve(kept, test, options.learning_curve)
+    (learned, learned_validation, learned_test), difference = learned_frames(base, [kept, validation, test])
     output.mkdir(parents=True, exist_ok=True)
-    model = create_model(kept, network, members, settings.seed)
-    trained = Training(model, kept, validation, settings, device).run(output / "checkpoint.pt")
+    model = create_model(learned, network, members, settings.seed, difference)
+    trained = Training(model, learned, learned_validation, settings, device).run(output / "checkpoint.pt")
     region_potential(trained.model).save(output / "model.pt")
     save_network(trained.model, output / "network.pt")
     curve = learning_curve(
@@ -106,12 +119,13 @@ def _run(options: argparse.Namespace) -> int:
         network=network,
         training=settings,
         members=members,
+        base=base,
         device=device,
     )
     report = write_report(
         output,
         trained,
-        test,
+        learned_test,
         training_names=[frame.name for frame in kept],
         settings=settings,
         network=network,

@@ -1,6 +1,7 @@
 """The coupling: regions, the signed energy expression, cut bonds, and the contract of a potential."""
 
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
+from qmmlmm.coupling.level_of_theory import Difference, LevelOfTheory
 from qmmlmm.coupling.potential import (
     Capabilities,
     EvaluatedPotential,
@@ -16,11 +17,13 @@ from qmmlmm.coupling.state_results import StateResults
 
 __all__ = [
     "Capabilities",
+    "Difference",
     "EvaluatedPotential",
     "Evaluation",
     "Evaluator",
     "ExternalField",
     "Hamiltonian",
+    "LevelOfTheory",
     "Region",
     "RegionPotential",
     "RegionSpecification",

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from qmmlmm.coupling.boundary_charges import check_scheme
 from qmmlmm.coupling.coefficient import Coefficient, parse_coefficient
+from qmmlmm.coupling.corrections import check_corrections, check_kind
 from qmmlmm.coupling.potential import EMBEDDINGS, RegionPotential
 from qmmlmm.coupling.region import MOST_UNPAIRED, Region
 from qmmlmm.coupling.smeared_charges import Widths, widths_in_bohr
 from qmmlmm.errors import HamiltonianError, listed, nearest
-from qmmlmm.setting_checks import as_float, check_text, is_number, is_whole_number
+from qmmlmm.setting_checks import as_float, check_flag, check_text, is_number, is_whole_number
 
 COEFFICIENT_TOLERANCE = 1e-9
 
@@ -47,11 +48,15 @@ class Term:
     force_group : int, optional
         OpenMM force group, 0 to 31. By default each term gets its own.
     name : str, optional
-        Key in `term_energies`; by default the region's name and the level, for example ``"ligand/ML"``.
+        Key in `term_energies`; by default the region's name and the level, for example ``"ligand/ML"``, or
+        ``"ligand/correction"``.
     multiplicity : int, optional
         Multiplicity of this term, if it is not that of the region. Terms of several multiplicities are surfaces of
         one region in the same surroundings, between which parameters switch
         (`qmmlmm.nonadiabatic.CoefficientSurfaces`).
+    correction : bool
+        Whether the potential is a difference between two levels, such as B3LYP - GFN2-xTB, which is added to a term of
+        the lower one. It does not count in the sum of the coefficients. See ``docs/delta_learning.md``.
 
     Raises
     ------
@@ -68,6 +73,7 @@ class Term:
     force_group: int | None = field(default=None, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
     multiplicity: int | None = field(default=None, kw_only=True)
+    correction: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.region, Region):
@@ -80,6 +86,8 @@ class Term:
                 f"a term needs a potential such as PySCFPotential or MLPotential, got {_kind(self.potential)}; "
                 "your own potential is a subclass of qmmlmm.coupling.potential.EvaluatedPotential"
             )
+        check_flag("correction", self.correction, HamiltonianError)
+        check_kind(self.potential, self.correction)
         parse_coefficient(self.coefficient)
         if not isinstance(self.embedding, str) or self.embedding not in EMBEDDINGS:
             raise HamiltonianError(
@@ -143,7 +151,8 @@ class Hamiltonian:
     Atoms outside all regions are described by the force field only. Regions either do not overlap, or one
     lies inside another as a correction. The coefficients of an outermost region add up to one, because its force
     field energy is replaced. Those of a region inside another add up to zero: the inner terms correct each other
-    in identical surroundings.
+    in identical surroundings. A term with ``correction=True`` is a difference between two levels and does not count; a
+    term of the lower level is beside it.
 
     Parameters
     ----------
@@ -154,8 +163,8 @@ class Hamiltonian:
     Raises
     ------
     HamiltonianError
-        If regions overlap in part, the coefficients do not add up, terms of one region differ in embedding, or a
-        parameter has no value.
+        If regions overlap in part, the coefficients do not add up, a correction has no base, terms of one region differ
+        in embedding, or a parameter has no value.
 
     Examples
     --------
@@ -167,6 +176,13 @@ class Hamiltonian:
             Term(ml, site, embedding="electrostatic"),
             Term(qm, core, embedding="electrostatic"),
             Term(ml, core, embedding="electrostatic", coefficient=-1.0),
+        ])
+
+    A semiempirical level with a learned correction::
+
+        Hamiltonian([
+            Term(xtb, site, embedding="electrostatic"),
+            Term(MLPotential.load("delta.pt"), site, embedding="electrostatic", correction=True),
         ])
 
     From the force field to QM/MM, driven by a global parameter::
@@ -247,7 +263,8 @@ class Hamiltonian:
         given = {term.name for term in self.terms if term.name}
         names: list[str] = []
         for term in self.terms:
-            name = f"{term.region.name}/{_signed(term.coefficient)}{term.potential.level}"
+            level = "correction" if term.correction else term.potential.level
+            name = f"{term.region.name}/{_signed(term.coefficient)}{level}"
             count = 2
             unique = name
             while unique in names or unique in given:
@@ -255,6 +272,17 @@ class Hamiltonian:
                 count += 1
             names.append(term.name or unique)
         return tuple(names)
+
+    def __str__(self) -> str:
+        names = self.term_names()
+        width = max(map(len, names))
+        lines = [f"E = force field without {', '.join(region.name for region in self.outermost)}"]
+        for name, term in zip(names, self.terms, strict=True):
+            potential = term.potential
+            what = str(potential.difference or potential.method_name)
+            kind = "a correction, which counts in no sum" if term.correction else potential.level
+            lines.append(f"  + ({term.coefficient}) {name:{width}}  {what}: {kind}, {term.embedding} embedding")
+        return "\n".join(lines)
 
     def _check_region(self, region: Region) -> None:
         if not isinstance(region, Region) or region not in self.regions:
@@ -311,9 +339,14 @@ class Hamiltonian:
                 )
             if self.long_range(region):
                 self._check_long_range(region, terms)
-            total = sum(term.weight.constant for term in terms)
+            counted = [term for term in terms if not term.correction]
+            corrections = [(t.potential.difference, t.weight) for t in terms if t.potential.difference is not None]
+            if corrections:
+                levels = [(term.potential.level_of_theory, term.weight) for term in counted]
+                check_corrections(region.name, corrections, levels)
+            total = sum(term.weight.constant for term in counted)
             parent = self.parent(region)
-            self._check_parameters(region, terms)
+            self._check_parameters(region, counted)
             if parent is None and abs(total - 1.0) > COEFFICIENT_TOLERANCE:
                 raise HamiltonianError(
                     f"the coefficients of region {region.name!r} add up to {total:g}; they must add up to 1, because "

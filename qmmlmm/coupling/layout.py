@@ -75,6 +75,8 @@ class TermLayout:
         Positions in `atoms` of the bonded pairs inside the region, which make its molecules whole.
     labels : tuple of str
         Names of the particles in messages; if empty, messages give their indices.
+    correction : bool
+        Whether the term is a difference between two levels, which has no part in the interaction of reference charges.
     """
 
     specification: RegionSpecification
@@ -89,6 +91,7 @@ class TermLayout:
     surroundings: Surroundings | None
     bonds: IntArray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
     labels: tuple[str, ...] = ()
+    correction: bool = False
 
     @property
     def particles(self) -> IntArray:

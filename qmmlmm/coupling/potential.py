@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from qmmlmm.coupling.level_of_theory import Difference, LevelOfTheory
 from qmmlmm.coupling.state_results import StateResults
 from qmmlmm.errors import EvaluationError, PotentialError, RegionError, listed
 from qmmlmm.geometry import Geometry
@@ -296,6 +297,19 @@ class RegionPotential(ABC):
     def method_name(self) -> str:
         """Name of the method, for labels and reports."""
         return type(self).__name__
+
+    @property
+    def level_of_theory(self) -> LevelOfTheory:
+        """The method with the settings on which energies depend, by which a learned difference knows its base.
+
+        By default only the name of the method. Override it if there are such settings.
+        """
+        return LevelOfTheory(self.method_name)
+
+    @property
+    def difference(self) -> Difference | None:
+        """The two levels whose difference the energy is; None for the energy of a level itself."""
+        return None
 
     def check(self, specification: RegionSpecification) -> None:  # noqa: B027  (most potentials take any region)
         """Raise PotentialError or RegionError if the potential cannot treat this region."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,7 +32,8 @@ class ModuleEvaluator(Evaluator):
     Parameters
     ----------
     specification : RegionSpecification
-    module : torch.jit.ScriptModule
+    module : callable
+        Module, or function of its inputs that autograd differentiates.
     state : int
         Electronic state.
 
@@ -41,7 +44,12 @@ class ModuleEvaluator(Evaluator):
     points, and `Evaluation.smooth_charges` represents a dipole by two opposite charges.
     """
 
-    def __init__(self, specification: RegionSpecification, module: torch.jit.ScriptModule, state: int = 0) -> None:
+    def __init__(
+        self,
+        specification: RegionSpecification,
+        module: Callable[[dict[str, Tensor]], Mapping[str, Tensor]],
+        state: int = 0,
+    ) -> None:
         self._name = specification.name
         self._module = module
         self._inputs = ModelInputs(specification, state)

@@ -163,6 +163,7 @@ class SurroundingsField(torch.nn.Module):
         assert layout.surroundings is not None
         surroundings = layout.surroundings
         self.periodic = layout.periodic
+        self.correction = layout.correction
         self.n_atoms = len(layout.atoms)
         self.same_position = SAME_POSITION
         self.smearing_reach = REACH
@@ -459,6 +460,8 @@ class SurroundingsField(torch.nn.Module):
     def reference_energy(self, prepared: PreparedField) -> tuple[Tensor, Tensor, Tensor]:
         """Return -1/2 sum_i q_i phi'(r_i), by which reference interactions count once, and its derivatives.
 
+        They are zero for a correction: the level that it corrects has them.
+
         Returns
         -------
         energy : () tensor, hartree
@@ -466,6 +469,8 @@ class SurroundingsField(torch.nn.Module):
         source_gradient : (n_sources, 3) tensor, hartree/bohr
         """
         sites = prepared.sites
+        if self.correction:
+            return sites.new_zeros(()), torch.zeros_like(sites), torch.zeros_like(prepared.sources)
         site_charges = torch.zeros(sites.shape[0], dtype=sites.dtype, device=sites.device)
         site_charges[: self.n_atoms] = -0.5 * self.own_charges
         positions, index, widths = self._near_reference(prepared)

@@ -2,9 +2,11 @@
 
 from qmmlmm.errors import DataSetError, TrainingError
 from qmmlmm.learning.labels.data_set import append_frames, read_frames
+from qmmlmm.learning.labels.difference_labels import DifferenceLabels, difference_labels
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges
 from qmmlmm.learning.labels.labeller import Labeller
 from qmmlmm.learning.training.fit import fine_tune, learning_curve, train
+from qmmlmm.learning.training.response_fit import fit_response
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import load_network, save_network
@@ -12,6 +14,7 @@ from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
 __all__ = [
     "DataSetError",
+    "DifferenceLabels",
     "LabelledFrame",
     "Labeller",
     "NearCharges",
@@ -20,7 +23,9 @@ __all__ = [
     "TrainingError",
     "TrainingSettings",
     "append_frames",
+    "difference_labels",
     "fine_tune",
+    "fit_response",
     "learning_curve",
     "load_network",
     "read_frames",

@@ -1,10 +1,14 @@
 """Learned potentials: networks, their files, and wrappers for other models."""
 
+from qmmlmm.ml.embedded_potential import EmbeddedPotential
+from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.ml.ml_potential import MLPotential, region_potential
 from qmmlmm.ml.network_file import load_network, save_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
 __all__ = [
+    "EmbeddedPotential",
+    "FixedResponse",
     "MLPotential",
     "ResponseNetwork",
     "ResponseSettings",

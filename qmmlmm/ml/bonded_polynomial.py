@@ -15,6 +15,30 @@ DEGREES = (4, 2, 2)
 their errors are larger and the same for all members of a committee."""
 
 
+def atom_classes(atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]]) -> list[int]:
+    """Return a class for each atom; equivalent atoms, such as the hydrogens of a methyl group, have the same."""
+    n = len(atomic_numbers)
+    neighbours = bonded_atoms(n, bonds)
+    colours: list[int] = list(atomic_numbers)
+    for _ in range(n):  # refinement as in Morgan's algorithm
+        keys = [(colours[i], tuple(sorted(colours[j] for j in neighbours[i]))) for i in range(n)]
+        ranks = {key: k for k, key in enumerate(sorted(set(keys)))}
+        refined = [ranks[key] for key in keys]
+        if len(set(refined)) == len(set(colours)):
+            break
+        colours = refined
+    return colours
+
+
+def bonded_atoms(n: int, bonds: Iterable[tuple[int, int]]) -> list[set[int]]:
+    """Return the atoms that are bonded to each of n atoms."""
+    neighbours: list[set[int]] = [set() for _ in range(n)]
+    for a, b in bonds:
+        neighbours[a].add(b)
+        neighbours[b].add(a)
+    return neighbours
+
+
 def pair_classes(
     atomic_numbers: Sequence[int], bonds: Iterable[tuple[int, int]], longest_path: int = 3
 ) -> list[tuple[int, int, int, int]]:
@@ -29,18 +53,9 @@ def pair_classes(
         First atom, second atom, class, bonds between them.
     """
     n = len(atomic_numbers)
-    neighbours: list[set[int]] = [set() for _ in range(n)]
-    for a, b in bonds:
-        neighbours[a].add(b)
-        neighbours[b].add(a)
-    colours: list[int] = list(atomic_numbers)
-    for _ in range(n):  # refinement as in Morgan's algorithm
-        keys = [(colours[i], tuple(sorted(colours[j] for j in neighbours[i]))) for i in range(n)]
-        ranks = {key: k for k, key in enumerate(sorted(set(keys)))}
-        refined = [ranks[key] for key in keys]
-        if len(set(refined)) == len(set(colours)):
-            break
-        colours = refined
+    bonds = list(bonds)
+    neighbours = bonded_atoms(n, bonds)
+    colours = atom_classes(atomic_numbers, bonds)
     pairs: list[tuple[int, int, int, int]] = []
     classes: dict[tuple[int, int, int], int] = {}
     for start in range(n):

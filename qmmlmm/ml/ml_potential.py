@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from qmmlmm.coupling.level_of_theory import Difference, LevelOfTheory
 from qmmlmm.coupling.potential import EMBEDDINGS, Capabilities, RegionSpecification
 from qmmlmm.elements import check_elements
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
@@ -89,6 +90,8 @@ class MLPotential(ModulePotential):
     trust_code : bool
         Whether the code in a file of TorchScript (``.pt``) or of torch.export (``.pt2``), whose path is given as the
         module, may run. It runs when the file is read and can read and overwrite your files.
+    difference : Difference, optional
+        The two levels whose difference the module is, for `Term(..., correction=True)`; a `ResponseNetwork` has them.
 
     Raises
     ------
@@ -113,6 +116,7 @@ class MLPotential(ModulePotential):
         conditions: Iterable[tuple[int, int, int]] | None = None,
         state: int = 0,
         trust_code: bool = False,
+        difference: Difference | None = None,
     ) -> None:
         check_flag("trust_code", trust_code, PotentialError)
         if (elements is None) == (atomic_numbers is None):
@@ -133,6 +137,7 @@ class MLPotential(ModulePotential):
             module = read_own_module(module, trust_code=trust_code)
         self.network = frozen(module) if isinstance(module, ResponseNetwork) else None
         self._program = OwnProgram(module) if isinstance(module, ExportedProgram) else None
+        self._difference = _checked_difference(difference, self.network)
         # Recording a network takes seconds, so that it waits until a simulation needs it.
         self._recorded: dict[tuple[tuple[OperationsName, ...], bool], torch.jit.ScriptModule] = {}
         self._own: torch.jit.ScriptModule | None = None
@@ -190,6 +195,16 @@ class MLPotential(ModulePotential):
             self._recorded[names, compiled] = scripted(RecordedNetwork(self.network, names, usable))
         return self._recorded[names, compiled]
 
+    @property
+    def difference(self) -> Difference | None:
+        """The two levels whose difference the model is; None if its energy is that of one level."""
+        return self._difference
+
+    @property
+    def level_of_theory(self) -> LevelOfTheory:
+        """The model, by its fingerprint and electronic state."""
+        return LevelOfTheory(self.method_name, {"fingerprint": self.fingerprint(), "state": self.state})
+
     def fingerprint(self) -> str:
         """Return a hash of the model's settings or code and its numbers, the same for the same model everywhere."""
         if self.network is not None:
@@ -202,7 +217,8 @@ class MLPotential(ModulePotential):
 
     def __repr__(self) -> str:
         state = f", state={self.state}" if self.state else ""
-        return f"MLPotential(elements={sorted(self.elements)}, fingerprint={self.fingerprint()!r}{state})"
+        difference = "" if self.difference is None else f", difference={str(self.difference)!r}"
+        return f"MLPotential(elements={sorted(self.elements)}, fingerprint={self.fingerprint()!r}{state}{difference})"
 
     def check(self, specification: RegionSpecification) -> None:
         """Raise PotentialError if the model does not know this region's atoms, charge, multiplicity or state.
@@ -271,8 +287,10 @@ class MLPotential(ModulePotential):
         return StaticNetwork(self.network, specification, self.state, surrounded, compiled)
 
     def _settings(self) -> dict[str, Any]:
-        """Return all arguments but the module, as JSON values."""
+        """Return all arguments but the module, as JSON values; the difference of a network is with its settings."""
+        own = None if self.network is not None else self.difference
         return {
+            **({} if own is None else {"difference": own.as_json()}),
             "elements": None if self.atomic_numbers is not None else sorted(self.elements),
             "atomic_numbers": self.atomic_numbers,
             "embeddings": sorted(self.embeddings),
@@ -334,19 +352,10 @@ class MLPotential(ModulePotential):
         check_flag("trust_code", trust_code, PotentialError)
         content = read_model_file(path)
         module = _module_of(content, path, trust_code)
-        found = content.settings.get("potential")
-        if found is None and isinstance(module, ResponseNetwork):
-            settings = _region_settings(module)
-        elif isinstance(found, dict) and not set(SETTINGS) - set(found):
-            settings = {name: found[name] for name in SETTINGS}
-        else:
-            raise PotentialError(
-                f"{os.fspath(path)!r} has no settings of a potential, or not all of {listed(SETTINGS, 10)}; save the "
-                "model again"
-            )
+        settings = _settings_in(content, module, path)
         if state is not None:
             settings["state"] = state
-        return cls(module, **settings)
+        return _create(module, settings)
 
 
 def region_potential(model: ResponseNetwork) -> MLPotential:
@@ -361,6 +370,19 @@ def region_potential(model: ResponseNetwork) -> MLPotential:
     return MLPotential(model, **_region_settings(model))
 
 
+def _settings_in(content: ModelFile, module: OwnModule, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the arguments of a potential that a model file has, but the module."""
+    found = content.settings.get("potential")
+    if found is None and isinstance(module, ResponseNetwork):
+        return _region_settings(module)
+    if not isinstance(found, dict) or set(SETTINGS) - set(found):
+        raise PotentialError(
+            f"{os.fspath(path)!r} has no settings of a potential, or not all of {listed(SETTINGS, 10)}; save the model "
+            "again"
+        )
+    return {name: found[name] for name in (*SETTINGS, "difference") if name in found}
+
+
 def _region_settings(model: ResponseNetwork) -> dict[str, Any]:
     """Return the arguments of the `MLPotential` of a network, but the network itself."""
     conditions = model.known_conditions()
@@ -373,11 +395,32 @@ def _region_settings(model: ResponseNetwork) -> dict[str, Any]:
 
 
 def _restore(archive: bytes, settings: dict[str, Any]) -> MLPotential:
-    return MLPotential(read_archive(archive, "a serialised potential"), **settings)
+    return _create(read_archive(archive, "a serialised potential"), settings)
 
 
 def _restore_network(network: dict[str, Any], weights: bytes, settings: dict[str, Any]) -> MLPotential:
-    return MLPotential(create_network(network, weights), **settings)
+    return _create(create_network(network, weights), settings)
+
+
+def _create(module: OwnModule, settings: dict[str, Any]) -> MLPotential:
+    """Return a potential from what `MLPotential._settings` returns."""
+    if "difference" in settings:
+        settings = settings | {"difference": Difference.from_json(settings["difference"])}
+    return MLPotential(module, **settings)
+
+
+def _checked_difference(given: object, network: ResponseNetwork | None) -> Difference | None:
+    if given is not None and not isinstance(given, Difference):
+        raise PotentialError(f"difference is a Difference of two levels, or None, got {given!r}")
+    if network is None:
+        return given
+    if given is not None and given != network.difference:
+        raise PotentialError(
+            f"difference is {given}, and the network is "
+            f"{'the energy of one level' if network.difference is None else f'the difference {network.difference}'}; "
+            "leave difference out"
+        )
+    return network.difference
 
 
 def _module_of(content: ModelFile, path: str | os.PathLike[str], trust_code: bool) -> OwnModule:

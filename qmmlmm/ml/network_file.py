@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 
+from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.model_file import ModelFile, read_model_file, setting_of, write_model_file
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
@@ -84,7 +85,9 @@ def network_of(content: ModelFile, source: str | os.PathLike[str]) -> ResponseNe
 
 def network_settings(model: ResponseNetwork) -> dict[str, object]:
     """Return what makes a network, without its weights, as JSON values."""
+    difference = {} if model.difference is None else {"difference": model.difference.as_json()}
     return {
+        **difference,
         "atomic_numbers": list(model.atomic_numbers),
         "bonds": [list(bond) for bond in model.bonds],
         "settings": asdict(model.settings),
@@ -126,6 +129,7 @@ def create_network(settings: Mapping[str, object], weights: bytes) -> ResponseNe
             [(c, m, s) for c, m, s in given["conditions"]],
             given["members"],
             PRECISIONS[given["precision"]],
+            Difference.from_json(given["difference"]) if "difference" in given else None,
         )
     model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
     return model.eval()

@@ -14,6 +14,7 @@ from typing import Dict, Tuple  # noqa: UP035  (TorchScript reads these)
 import torch
 from torch import Tensor
 
+from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.elements import check_elements
 from qmmlmm.errors import PotentialError, SettingError
 from qmmlmm.ml.bonded_polynomial import BondedPolynomial
@@ -187,6 +188,8 @@ class ResponseNetwork(torch.nn.Module):
         Number of members of a committee: networks of the same size with separate weights.
     dtype : torch.dtype
         Type of the network; electrostatics and sums of energies are always float64.
+    difference : Difference, optional
+        The two levels whose difference the network learns. By default it learns the energy of one level.
 
     Notes
     -----
@@ -197,6 +200,9 @@ class ResponseNetwork(torch.nn.Module):
     distant atoms of the region. A_i is positive definite, kappa_ij is positive: a field only lowers the energy. E_near
     is linear and quadratic in the moments sum_j Q_j R_p(r_ij) (1, u_ij, u_ij u_ij) of the near charges Q_j. Charges
     add up to the total charge: learned weights distribute the difference.
+
+    For a difference between two levels the charges add up to zero, E_ZBL and E_pair are the base's and left out, and
+    what is positive for one level may have either sign: alpha_i, A_i, kappa_ij and the quadratic part of E_near.
 
     Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8. The tensors T_i of
     `TensorFeatures` are additional: they enter the state of an atom through |T_i| and v_i . T_i . v_i, its vectors
@@ -220,11 +226,21 @@ class ResponseNetwork(torch.nn.Module):
         conditions: Sequence[Condition] = ((0, 1, 0),),
         members: int = 1,
         dtype: torch.dtype = torch.float32,
+        difference: Difference | None = None,
     ) -> None:
         super().__init__()
         members = check_whole_number("members", members, what="a number of committee members", error=PotentialError)
         conditions = check_conditions(conditions)
         settings = check_instance("settings", settings, ResponseSettings, error=PotentialError)
+        if difference is not None:
+            check_instance("difference", difference, Difference, error=PotentialError)
+            if settings.dispersion is not None:
+                raise PotentialError(
+                    f"dispersion={settings.dispersion!r} is a part of the energy of one level, and the network is the "
+                    f"difference {difference}; leave dispersion out"
+                )
+        self.difference = difference
+        self.is_difference = difference is not None
         self.atomic_numbers = list(check_elements("atomic_numbers", atomic_numbers))
         atomic_numbers = self.atomic_numbers
         n = len(atomic_numbers)
@@ -237,7 +253,8 @@ class ResponseNetwork(torch.nn.Module):
         self.cutoff = settings.cutoff
         self.near_cutoff = settings.near_cutoff if settings.response else 0.0
         self.near_functions = settings.near_functions
-        self.long_range = settings.long_range
+        # The electrostatics of charge differences is not the difference of two electrostatics.
+        self.long_range = settings.long_range and difference is None
         self.response = settings.response
         self.angstrom = 1.0 / ANGSTROM_IN_BOHR
         self.charge_damping = CHARGE_DAMPING
@@ -417,6 +434,8 @@ class ResponseNetwork(torch.nn.Module):
         charges = self.charge_scale * out[..., 1]
         weights = torch.nn.functional.softplus(out[..., 2]) + 1e-3
         total = self.conditions.index_select(0, condition)[:, 0].to(torch.float64)
+        if self.is_difference:
+            total = torch.zeros_like(total)
         missing = total.unsqueeze(-1) - charges.sum(-1, keepdim=True)
         charges = charges + missing * weights / weights.sum(-1, keepdim=True)
         dipoles = self.dipole_scale * vectors[..., 0]
@@ -424,9 +443,9 @@ class ResponseNetwork(torch.nn.Module):
             "energies": self.energy_scale * out[..., 0],
             "charges": charges,
             "dipoles": dipoles,
-            "polarisabilities": self.polarisability_scale * torch.nn.functional.softplus(out[..., 3]),
+            "polarisabilities": self.polarisability_scale * self._of_one_sign(out[..., 3]),
             "axes": self.axis_scale * vectors[..., 1:],
-            "flow": torch.nn.functional.softplus(out[..., 4:]),
+            "flow": self._of_one_sign(out[..., 4:]),
             "internal_field": torch.zeros_like(dipoles),
             "delta": delta,
             "distances": distances,
@@ -447,6 +466,10 @@ class ResponseNetwork(torch.nn.Module):
             found["near_energies"] = self.near_energies(s)
         return found
 
+    def _of_one_sign(self, values: Tensor) -> Tensor:
+        """Return positive values for the energy of a level; those of a difference have either sign."""
+        return values if self.is_difference else torch.nn.functional.softplus(values)
+
     def fixed_energy(self, positions: Tensor) -> Tensor:
         """Return the part that is not learned, (...) hartree: repulsion between atoms, and dispersion if set.
 
@@ -454,6 +477,8 @@ class ResponseNetwork(torch.nn.Module):
         ----------
         positions : (..., n, 3) tensor, bohr
         """
+        if self.is_difference:
+            return 0.0 * positions.sum(-1).sum(-1)
         energy = self.repulsion(positions)
         if self.dispersion is not None:
             energy = energy + self.dispersion(positions)
@@ -467,7 +492,9 @@ class ResponseNetwork(torch.nn.Module):
     ) -> Tensor:
         """Return the energies without surroundings, (members, batch) hartree."""
         delta, distances = properties["delta"], properties["distances"]
-        energy = properties["energies"].sum(-1) + self.repulsion.energy(distances) + self.bonded.energy(distances)
+        energy = properties["energies"].sum(-1) + self.bonded.energy(distances)
+        if not self.is_difference:
+            energy = energy + self.repulsion.energy(distances)
         if self.dispersion is not None:
             energy = energy + self.dispersion(positions)
         energy = energy + self.constants.index_select(0, condition)
@@ -499,11 +526,17 @@ class ResponseNetwork(torch.nn.Module):
         charges, dipoles, axes = properties["charges"], properties["dipoles"], properties["axes"]
         polarised = properties["polarisabilities"].unsqueeze(-1) * (0.5 * field + properties["internal_field"])
         along = (axes * field.unsqueeze(-1)).sum(-2)
-        energy = (charges * potential - ((dipoles + polarised) * field).sum(-1) - 0.5 * (along * along).sum(-1)).sum(-1)
+        squares = along * along
+        flow = properties["flow"]
+        from_flow = flow
+        if self.is_difference:
+            # One axis and one kind of flow of either sign.
+            squares = torch.cat([squares[..., :1], -squares[..., 1:]], dim=-1)
+            from_flow = torch.cat([flow[..., :1], -flow[..., 1:]], dim=-1)
+        energy = (charges * potential - ((dipoles + polarised) * field).sum(-1) - 0.5 * squares.sum(-1)).sum(-1)
         step = potential.unsqueeze(-1) - potential.unsqueeze(-2)
         r = properties["distances"] / self.flow_range
-        flow = properties["flow"]
-        kappa = torch.matmul(flow, flow.transpose(-1, -2)) * torch.exp(-r * r)
+        kappa = torch.matmul(from_flow, flow.transpose(-1, -2)) * torch.exp(-r * r)
         return energy - (0.25 * self.flow_scale) * (kappa * (step * step)).sum(-1).sum(-1)
 
     def near_energy(self, properties: Dict[str, Tensor], moments: Tensor) -> Tensor:  # noqa: UP006
@@ -529,7 +562,7 @@ class ResponseNetwork(torch.nn.Module):
         energy = (linear * moments).sum(-1).sum(-1)
         mixed = self.near_mixer(moments.expand(linear.shape))
         norms = torch.matmul(self.near_norms, mixed * mixed).flatten(-2)
-        softness = torch.nn.functional.softplus(scalars[..., count:])
+        softness = self._of_one_sign(scalars[..., count:])
         energy = energy - 0.5 * (softness * norms).sum(-1)
         if self.near_features > 0:
             energy = energy + self._shared_response(properties, moments[..., :4, :])

@@ -30,6 +30,7 @@ class TermDescription(TypedDict):
     region: str
     level: str
     potential: str
+    correction: str | None
     coefficient: float | str
     multiplicity: int
     embedding: str
@@ -135,6 +136,7 @@ def _term(mixed: MixedTerm, force_group: int) -> TermDescription:
         "region": term.region.name,
         "level": term.potential.level,
         "potential": repr(term.potential),
+        "correction": str(term.potential.difference) if term.correction else None,
         "coefficient": term.coefficient,
         "multiplicity": term.spin_multiplicity,
         "embedding": term.embedding,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import openmm
 
+from qmmlmm.coupling.hamiltonian import Hamiltonian
 from qmmlmm.embedding.static_term import StaticTerm
 from qmmlmm.embedding.torch_term import MeshPrecision, TorchTerm
 from qmmlmm.errors import HamiltonianError
@@ -75,6 +76,9 @@ def exchange_model(
     compiled = running_term.compiled and isinstance(runner, PythonRunner)
     region_term = create_region_term(layout, potential, ml_precision, step, compiled)
     term = replace(mixed_term.term, potential=potential)
+    # Before anything changes: the terms must still add up to one energy, with the base of a correction among them.
+    terms = [term if other is mixed_term else other.term for other in mixed.terms.values()]
+    Hamiltonian(terms, parameters=mixed.hamiltonian.parameters)
     if isinstance(runner, PythonRunner):
         runner.exchange(region_term)
         mixed.replace_term(replace(mixed_term, term=term))

@@ -13,6 +13,7 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from qmmlmm.coupling.level_of_theory import LevelOfTheory
 from qmmlmm.coupling.potential import (
     Capabilities,
     EvaluatedPotential,
@@ -79,6 +80,11 @@ class OpenMMPotential(EvaluatedPotential):
             )
 
     @property
+    def level_of_theory(self) -> LevelOfTheory:
+        """The force field, by a hash of its System."""
+        return LevelOfTheory(self.method_name, {"fingerprint": self._fingerprint()})
+
+    @property
     def capabilities(self) -> Capabilities:
         """Electrostatic embedding needs charges, thus exactly one NonbondedForce."""
         forces = [f for f in self.system.getForces() if isinstance(f, openmm.NonbondedForce)]
@@ -109,11 +115,13 @@ class OpenMMPotential(EvaluatedPotential):
         return (_restore, (openmm.XmlSerializer.serialize(self.system), self.level, self.platform))
 
     def __repr__(self) -> str:
-        digest = hashlib.sha256(openmm.XmlSerializer.serialize(self.system).encode()).hexdigest()[:16]
         return (
             f"OpenMMPotential({self.system.getNumParticles()} particles, platform={self.platform!r}, "
-            f"fingerprint={digest!r})"
+            f"fingerprint={self._fingerprint()!r})"
         )
+
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(openmm.XmlSerializer.serialize(self.system).encode()).hexdigest()[:16]
 
 
 def _check_level(level: object) -> None:
@@ -304,6 +312,11 @@ class OpenMMMLPotential(EvaluatedPotential):
             f"OpenMMMLPotential({implementation}, options={dict(self.options)!r}, platform={self.platform!r}, "
             f"long_range={self.long_range})"
         )
+
+    @property
+    def level_of_theory(self) -> LevelOfTheory:
+        """The class of the model in openmm-ml with its options; two files of one class are not told apart."""
+        return LevelOfTheory(type(self.potential._impl).__name__, {"options": repr(dict(self.options))})
 
     @property
     def capabilities(self) -> Capabilities:

@@ -234,6 +234,7 @@ def build_layouts(
                 ).reshape(-1, 2),
                 surroundings=surroundings.get((term.region, term.boundary_charges)),
                 labels=tuple(labels),
+                correction=term.correction,
             )
         )
     return layouts

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qmmlmm.coupling.electrons import check_electrons
+from qmmlmm.coupling.level_of_theory import LevelOfTheory
 from qmmlmm.coupling.potential import Capabilities, EvaluatedPotential, RegionSpecification
 from qmmlmm.errors import PotentialError, RegionError
 from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, spin_states
@@ -104,6 +105,19 @@ class PySCFPotential(PySCFSettings, EvaluatedPotential):
     def method_name(self) -> str:
         """Functional and basis set, such as ``"b3lyp/6-31g*"``."""
         return f"{self.method}/{self.basis!s}"
+
+    @property
+    def level_of_theory(self) -> LevelOfTheory:
+        """Functional and basis set with the settings that change energies by more than convergence does."""
+        settings: dict[str, object] = {
+            "density_fit": self.fits_density,
+            "auxiliary_basis": self.auxiliary_basis,
+            "grid_level": self.grid_level,
+            "unrestricted": self.unrestricted,
+            "excited": None if self.excited is None else repr(self.excited),
+            "state": self.state,
+        }
+        return LevelOfTheory(self.method_name, settings)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qmmlmm.coupling.electrons import check_electrons
+from qmmlmm.coupling.level_of_theory import LevelOfTheory
 from qmmlmm.coupling.potential import Capabilities, EvaluatedPotential, RegionSpecification
 from qmmlmm.errors import RegionError, listed
 from qmmlmm.xtb.container_check import require_tblite
@@ -77,6 +78,12 @@ class XTBPotential(XTBSettings, EvaluatedPotential):
     def method_name(self) -> str:
         """Name of the method, such as ``"gfn2-xtb"``."""
         return self.method
+
+    @property
+    def level_of_theory(self) -> LevelOfTheory:
+        """The method with its multipoles and temperature; accuracy and threads do not count."""
+        settings = {"multipoles": self.rank, "electronic_temperature": self.electronic_temperature}
+        return LevelOfTheory(self.method, settings)
 
     @property
     def capabilities(self) -> Capabilities:

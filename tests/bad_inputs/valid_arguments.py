@@ -27,7 +27,7 @@ from qmmlmm import (
     hold,
 )
 from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, tables
-from qmmlmm.coupling import Capabilities, ExternalField, RegionSpecification
+from qmmlmm.coupling import Capabilities, Difference, ExternalField, LevelOfTheory, RegionSpecification
 from qmmlmm.coupling.coefficient import parse_coefficient
 from qmmlmm.free_energy import (
     Correction,
@@ -47,6 +47,7 @@ from qmmlmm.free_energy import (
     work_estimate,
 )
 from qmmlmm.geometry import Geometry
+from qmmlmm.ml import FixedResponse
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic import (
     CoefficientSurfaces,
@@ -408,6 +409,7 @@ ENTRIES: dict[str, Entry] = {
             "force_group": 3,
             "name": "mol/FIX",
             "multiplicity": 1,
+            "correction": False,
         },
         accepts={"force_group": {"zero"}, "coefficient": {"minus one", "text"}},
     ),
@@ -447,6 +449,12 @@ ENTRIES: dict[str, Entry] = {
         },
         accepts={"state": NOT_NEGATIVE},
     ),
+    "LevelOfTheory": Entry(
+        LevelOfTheory,
+        lambda o: {"method": "gfn2-xtb", "settings": {"multipoles": 1}},
+        accepts={"settings": {"mapping"}},
+    ),
+    "Difference": Entry(Difference, lambda o: {"target": LevelOfTheory("qm"), "base": LevelOfTheory("xtb")}),
     "RegionSpecification": Entry(
         RegionSpecification,
         lambda o: {"name": "water", "atomic_numbers": np.array([8, 1, 1]), "charge": 0, "multiplicity": 1},
@@ -535,6 +543,14 @@ ENTRIES: dict[str, Entry] = {
         lambda o: o.vibronic,
         accepts={"memory": {"mapping"}},
         says={"name": "term"},
+    ),
+    # --- ml ---
+    "EmbeddedPotential": Entry(
+        qmmlmm.EmbeddedPotential,
+        lambda o: {
+            "base": fixed_in_openmm([0.3, -0.6, 0.3]),
+            "response": FixedResponse([8, 1, 1], [(0, 1), (0, 2)]),
+        },
     ),
     # --- xtb ---
     "XTBPotential": Entry(

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from openmm import app, unit
 
-from qmmlmm import XTBPotential
+from qmmlmm import MLPotential, XTBPotential
 from qmmlmm.commands.learn_input import read_loop
 from qmmlmm.commands.main import main
 from qmmlmm.errors import InputFileError
 from qmmlmm.learning.loop import HillVariable, LearningLoop, LoopSettings, Metadynamics, Torsion
 from qmmlmm.learning.loop.store import LoopStore
 from qmmlmm.sampling import Angle, Combination, CoordinationNumber, Distance
+from tests.toy_potentials import Springs
 
 FILE = """
 directory = "run"
@@ -107,6 +108,31 @@ def test_a_file_with_labels_by_xtb(folder):
     assert made.call_args.args[3].potential == XTBPotential("gfn2-xtb", accuracy=0.001)
     with pytest.raises(InputFileError, match=r"\[qm\] has the unknown key 'basis'; known are method, multipoles"):
         read_loop(written(folder, FILE.replace('"hf"', '"gfn2-xtb"')))
+
+
+def test_a_file_with_a_base(folder):
+    text = FILE + '\n[base]\nmethod = "gfn2-xtb"\nmultipoles = 0\n'
+    with mock.patch("qmmlmm.commands.learn_input.LearningLoop", wraps=LearningLoop) as made:
+        read_loop(written(folder, text))
+    assert made.call_args.kwargs["base"] == XTBPotential("gfn2-xtb", multipoles=0)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", r"\[base\] names a level: method = \"gfn2-xtb\""),
+        ('model = "none.pt"', r"\[base\] model: there is no file .*none\.pt"),
+        ('model = "waters.pdb"', r"\[base\] .*is not a model file"),
+        ('model = "own.pt"', r"\[base\] .*trust_code=True"),
+        ('model = "own.pt"\nmethod = "hf"', r"\[base\] has the unknown key 'method'; known are model, trust_code"),
+        ('model = "own.pt"\ntrust_code = true', "MLPotential has no electrostatic embedding"),
+        ('method = "gfn3-xtb"', "basis"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(folder, table, message):
+    MLPotential(Springs(), elements=["O", "H"]).save(folder / "own.pt")
+    with pytest.raises(InputFileError, match=message):
+        read_loop(written(folder, f"{FILE}\n[base]\n{table}\n"))
 
 
 HILLS = """

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qmmlmm import MLPotential
+from qmmlmm import MLPotential, XTBPotential
 from qmmlmm.commands.main import main
-from qmmlmm.coupling.potential import RegionSpecification
+from qmmlmm.coupling import Difference, LevelOfTheory, RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.learning import DataSetError, append_frames
 from qmmlmm.learning.training.fit import learning_curve
@@ -71,6 +71,32 @@ def test_wrong_input_ends_with_a_message(tmp_path, teacher, capsys):
     append_frames(path, teacher.frames(2))
     assert main(["train", str(path), "--output", str(tmp_path / "out")]) == 1
     assert "too few" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_data_set_and_a_base_become_a_difference(tmp_path, teacher, capsys):
+    data, test = tmp_path / "train.xyz", tmp_path / "test.xyz"
+    append_frames(data, teacher.frames(10))
+    append_frames(test, teacher.frames(4))
+    arguments = ["train", str(data), "--test", str(test), "--output", str(tmp_path / "delta"), "--base", "gfn2-xtb"]
+    assert main([*arguments, *FAST, "--learning-curve", "6"]) == 0
+    model = MLPotential.load(tmp_path / "delta" / "model.pt")
+    assert model.difference == Difference(LevelOfTheory("formula"), XTBPotential("gfn2-xtb").level_of_theory)
+    assert "labelled with formula - gfn2-xtb" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--base", "gfn3-xtb"], "--base is gfn2-xtb, gfn1-xtb, or a model file, got 'gfn3-xtb'"),
+        (["--trust-code"], "--trust-code is for the model file of --base"),
+        (["--base", "gfn2-xtb", "--dispersion", "b3lyp-d3bj"], "with --base leave it out"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(tmp_path, teacher, capsys, arguments, message):
+    append_frames(tmp_path / "train.xyz", teacher.frames(4))
+    assert main(["train", str(tmp_path / "train.xyz"), *arguments]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_the_command_is_installed_under_its_name():

@@ -27,6 +27,9 @@ SAME_FORCE = 1e-3
 CONSERVED = 0.3
 """kJ/mol: fluctuation of the total energy of 580 waters on the CPU platform, in single precision; 0.07 measured."""
 
+ALIKE = 40.0
+"""kJ/mol: difference of the interactions of two levels with water, of -50 kJ/mol."""
+
 CORRECTED = 3.0
 """kJ/mol: the same with acetone, whose HF - GFN2-xTB is larger than the error of a trained model; 0.8 measured."""
 
@@ -172,3 +175,22 @@ def test_the_barriers_of_butane_are_those_of_its_torsion(tmp_path):
         assert abs(number(way, text) - exact) < 3.0 * error
         assert error < 0.5
     assert (tmp_path / "butane_umbrella" / "profile.png").exists()
+
+
+def test_a_difference_to_xtb_is_learned_and_added_to_it(tmp_path):
+    text = printed("12", tmp_path, "16", "40")
+    before, after = number("of the labels", text), number("after GFN2-xTB", text)
+    assert after < 0.5 * before
+    assert number("forces", text.split("validation frames")[1]) < after
+    for line in ("acetone/XTB", "acetone/correction", "a correction, which counts in no sum"):
+        assert line in text
+
+
+@pytest.mark.slow
+def test_a_potential_is_embedded_by_ten_labels(tmp_path):
+    text = printed("13", tmp_path)
+    assert "coefficients from 10 labels" in text
+    xtb, embedded = number("gfn2-xtb", text.replace("gfn2-xtb with", "with")), number("with a response", text)
+    # Both feel the same water, with interactions of some -50 kJ/mol that differ by some 10.
+    assert 0.0 < abs(xtb - embedded) < ALIKE
+    assert (tmp_path / "acetone_response.json").is_file()

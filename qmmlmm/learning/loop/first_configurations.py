@@ -1,4 +1,4 @@
-"""First configurations, without a model: from the force field, with random displacements of the region."""
+"""First configurations, without a model: from the force field or a base, with random displacements of the region."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ SHRINKING = (1.0, 1.0, 1.0, 0.5, 0.25, 0.0)
 
 def start_walker(
     simulation: WalkerSimulation,
+    relaxation: WalkerSimulation,
     guard: Guard,
     atoms: Sequence[int],
     settings: LoopSettings,
@@ -30,12 +31,15 @@ def start_walker(
     state: WalkerState,
     count: int,
 ) -> tuple[WalkerState, list[Job]]:
-    """Run a walker with the force field; return its last state, and configurations along the trajectory.
+    """Run a walker without a model; return its last state, and configurations along the trajectory.
 
     Parameters
     ----------
     simulation : WalkerSimulation
-        Simulation with the System of the force field.
+        Simulation with the force field, or with the base of a learned difference.
+    relaxation : WalkerSimulation
+        Simulation with the force field, which removes bad contacts: a step of a minimiser may bring two atoms on top of
+        each other, which is no error of a force field.
     guard : Guard
     atoms : sequence of int
         Atoms of the region.
@@ -49,10 +53,12 @@ def start_walker(
         Number of configurations.
     """
     steps, seed = settings.start_steps, draw_seed(settings, 0, index, "walk")
-    simulation.begin(state, walker.parameters, seed)
+    first = state
     if steps:
-        simulation.minimise()
-        simulation.begin(WalkerState(simulation.state().geometry), walker.parameters, seed)
+        relaxation.begin(state, walker.parameters, seed)
+        relaxation.minimise()
+        first = WalkerState(relaxation.state().geometry)
+    simulation.begin(first, walker.parameters, seed)
     rng = np.random.default_rng(draw_seed(settings, 0, index, "displace"))
     jobs: list[Job] = []
     now = state

@@ -14,6 +14,7 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
+from qmmlmm.coupling.potential import EvaluatedPotential
 from qmmlmm.durable_files import checksum, is_full
 from qmmlmm.errors import LoopError, RunDirectoryError
 from qmmlmm.geometry import Geometry
@@ -23,6 +24,7 @@ from qmmlmm.learning.labels.label_queue import LabelQueue, LabelSettings, check_
 from qmmlmm.learning.labels.label_task import LabelSource
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_method
 from qmmlmm.learning.labels.labeller import Labeller
+from qmmlmm.learning.loop.loop_base import LoopBase, check_given_model
 from qmmlmm.learning.loop.loop_checks import (
     check_biases,
     check_directory,
@@ -127,6 +129,9 @@ class LearningLoop:
         Committee to start from, or its file ``network.pt``.
     labels : iterable of LabelledFrame
         Labels of the same region and method to start from.
+    base : EvaluatedPotential, optional
+        Level to which the models are differences, such as ``XTBPotential("gfn2-xtb")``. Walkers run with the base
+        before the first model, and with base and model after it. See ``docs/delta_learning.md``.
     platform : str
         Name of the OpenMM platform.
     platform_properties : mapping of str to str
@@ -186,6 +191,7 @@ class LearningLoop:
         source: LabelSource | None = None,
         model: ResponseNetwork | str | Path | None = None,
         labels: Iterable[LabelledFrame] = (),
+        base: EvaluatedPotential | None = None,
         platform: str = "CPU",
         platform_properties: Mapping[str, str] | None = None,
         ml_backend: MLBackend = "auto",
@@ -227,15 +233,19 @@ class LearningLoop:
         self._executor, self._labelling = executor, labelling
         self._method = _method_name(term) if method is None else check_method("method", method, LoopError)
         given = self._given_model(model)
+        self._base = None if base is None else LoopBase(base, term, self._method)
         reference = create_mixed_system(topology, system, Hamiltonian([term]))
         (self._name,) = reference.terms
         self._layout = reference.terms[self._name].layout
         specification = self._layout.specification
         check_region(specification)
+        if self._base is not None:
+            self._base.check(specification, network)
         self._given_labels = check_labels(labels, specification, self._method)
         check_enough_labels(self._given_labels, given)
         if given is not None:
             check_model(given, specification, term.potential.capabilities.state)
+            check_given_model(given, self._base)
         self._source = source or Labeller(reference.evaluated_term(self._name), self._method)
         at_once = min(settings.walkers_at_once, len(self.walkers))
         if at_once > 1 and platform == "Reference":
@@ -248,14 +258,14 @@ class LearningLoop:
         running = [
             RunningModel(
                 topology, system, term, self._biases, settings, self.variables, platform, properties, ml_backend,
-                metadynamics,
+                metadynamics, base,
             )
             for _ in range(at_once)
         ]  # fmt: skip
         # A Context finds errors in biases and properties before the first label; it is not kept.
         check_parameters(self.walkers, running[0].force_field().context.getParameters())
         self.timer = Timer()
-        self._models = LoopModels(self.directory, settings, network, training, given, self.timer)
+        self._models = LoopModels(self.directory, settings, network, training, given, self.timer, self._base)
         self._sampling = LoopSampling(
             settings,
             self.walkers,
@@ -409,6 +419,7 @@ class LearningLoop:
             "particles": self._system.getNumParticles(),
             "biases": [checksum(xml) for xml in self._biases],
             "labels": len(self._given_labels),
+            "base": None if self._base is None else self._base.difference.base.as_json(),
             "metadynamics": None if self.metadynamics is None else self.metadynamics.identity(),
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import numpy as np
 from qmmlmm.durable_files import checksum
 from qmmlmm.errors import LoopError, PotentialError
 from qmmlmm.learning.full_disk import full_disk
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame
+from qmmlmm.learning.loop.loop_base import LoopBase
 from qmmlmm.learning.loop.round_record import RoundResult, error_record
 from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.loop.store import LoopStore
@@ -45,6 +47,8 @@ class LoopModels:
     given : ResponseNetwork or None
         Committee that runs in the first round.
     timer : Timer
+    base : LoopBase or None
+        Level to which the models are differences.
 
     Raises
     ------
@@ -60,12 +64,14 @@ class LoopModels:
         training: TrainingSettings,
         given: ResponseNetwork | None,
         timer: Timer,
+        base: LoopBase | None = None,
     ) -> None:
         if given is not None and given.members < 2:
             raise LoopError("the model to start from is no committee; train one with members=4")
         self.directory, self.settings, self.given = directory, settings, given
         self._timer = timer
         self._network, self._training = network, training
+        self._base = base
         self._potential: tuple[int, MLPotential] | None = None
 
     def prepare(self) -> None:
@@ -100,7 +106,8 @@ class LoopModels:
         if number == 0 and self.given is not None:
             network = self.given
         else:
-            frames = [frame for job, frame in store.labels() if job.round <= number]
+            labels = [(job.id, frame) for job, frame in store.labels() if job.round <= number]
+            frames = self._learned(labels)
             last = None
             if settings.retrain == "continue" and number > 0:
                 last = self._load(store, number - 1)
@@ -109,6 +116,7 @@ class LoopModels:
                 trained = retrain(
                     frames, last, network=self._network, training=self._training, members=settings.members,
                     share=settings.validation, checkpoint=self.directory / CHECKPOINT_NAME,
+                    difference=None if self._base is None else self._base.difference,
                 )  # fmt: skip
             network = trained.model
             result["validation"] = asdict(trained.validation)
@@ -122,7 +130,7 @@ class LoopModels:
     def _test(self, store: LoopStore, number: int) -> RoundResult:
         """Return the errors of the model that ran in a round on its fresh configurations."""
         settings = self.settings
-        fresh = [frame for job, frame in store.labels(number) if job.kind == "fresh"]
+        fresh = self._learned([(job.id, frame) for job, frame in store.labels(number) if job.kind == "fresh"])
         network = self._load(store, number - 1)
         with self._timer.measure(ML):
             bound, spread = judge(network, fresh, settings.confidence)
@@ -135,6 +143,13 @@ class LoopModels:
                 "true": np.round(spread.atom_error.ravel(), 3).tolist(),
             }
         return result
+
+    def _learned(self, labels: Sequence[tuple[int, LabelledFrame]]) -> list[LabelledFrame]:
+        """Return the labels that a model learns, of jobs with their labels."""
+        if self._base is None:
+            return [frame for _, frame in labels]
+        with self._timer.measure(ML):
+            return self._base.learned(labels)
 
     def _network_path(self, number: int) -> Path:
         return self.directory / MODELS_NAME / f"network_{number:03d}.pt"

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import openmm
 
+from qmmlmm.errors import LoopError
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning.labels.data_set import format_frame
 from qmmlmm.learning.labels.label_job import CANDIDATE, FAILED
@@ -80,7 +82,7 @@ class LoopSampling:
         return self._running[0].mixed
 
     def start(self, store: LoopStore, given_labels: Sequence[LabelledFrame]) -> None:
-        """Run all walkers with the force field for the first configurations.
+        """Run all walkers without a model for the first configurations.
 
         Parameters
         ----------
@@ -95,7 +97,7 @@ class LoopSampling:
         if given_labels and not store.counts()["labelled"]:
             store.add_given([format_frame(frame) for frame in given_labels])
         labels = 0 if given_labels or self._models.given is not None else settings.start_labels
-        simulation = self._running[0].force_field()
+        simulation, relaxation = self._running[0].without_model()
         for k, walker in enumerate(self._walkers):
             if k in done:
                 continue
@@ -103,7 +105,15 @@ class LoopSampling:
             with self._timer.measure(OPENMM):
                 state = WalkerState(self._starts[k])
                 guard = self._running[0].guard
-                last, candidates = start_walker(simulation, guard, self._atoms, settings, k, walker, state, count)
+                try:
+                    last, candidates = start_walker(
+                        simulation, relaxation, guard, self._atoms, settings, k, walker, state, count
+                    )
+                except openmm.OpenMMException as error:
+                    raise LoopError(
+                        f"walker {k} cannot run before the first model: {str(error).splitlines()[0]}; take a smaller "
+                        "time_step, fewer start_steps, or other positions"
+                    ) from error
             # Without velocities: the learned potential has no constraints of the force field within the region.
             store.add_walker_result(0, k, WalkerState(last.geometry), candidates)
 

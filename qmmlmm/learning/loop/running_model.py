@@ -9,6 +9,7 @@ import openmm
 from openmm import app
 
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
+from qmmlmm.coupling.potential import EvaluatedPotential
 from qmmlmm.learning.labels.label_job import Job
 from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.selection import describe_region
@@ -44,6 +45,8 @@ class RunningModel:
         `ml_backend` of `create_mixed_system`.
     metadynamics : Metadynamics or None
         Metadynamics of walkers with a model.
+    base : EvaluatedPotential or None
+        Level to which models are differences; it also runs walkers before the first model, instead of the force field.
 
     Attributes
     ----------
@@ -65,6 +68,7 @@ class RunningModel:
         properties: Mapping[str, str],
         backend: MLBackend,
         metadynamics: Metadynamics | None = None,
+        base: EvaluatedPotential | None = None,
     ) -> None:
         self._topology, self._system, self._term, self._biases = topology, system, term, list(biases)
         self._settings, self._variables = settings, variables
@@ -73,10 +77,21 @@ class RunningModel:
         self._backend = backend
         self._metadynamics = metadynamics
         self.guard = Guard(topology, system, term.region.atoms, settings)
-        self.name = f"{term.region.name}/ML"
+        self._base = base
+        self.name = f"{term.region.name}/{'ML' if base is None else 'correction'}"
         self.mixed: MixedSystem | None = None
         self._simulation: WalkerSimulation | None = None
         self._number: int | None = None
+
+    def without_model(self) -> tuple[WalkerSimulation, WalkerSimulation]:
+        """Return simulations without a model, with the biases: of the base, and of the force field for minimisations.
+
+        They are the same if there is no base.
+        """
+        relaxation = self.force_field()
+        if self._base is None:
+            return relaxation, relaxation
+        return self._create_simulation(self._create_mixed([self._base_term(self._base)]).system), relaxation
 
     def force_field(self) -> WalkerSimulation:
         """Return a simulation with only the force field and the biases."""
@@ -104,8 +119,8 @@ class RunningModel:
             return self.mixed, self._simulation
         model = potential()
         if self.mixed is None or self._simulation is None:
-            term = replace(self._term, potential=model, name=self.name)
-            mixed = create_mixed_system(self._topology, self._system, Hamiltonian([term]), ml_backend=self._backend)
+            term = replace(self._term, potential=model, name=self.name, correction=self._base is not None)
+            mixed = self._create_mixed([term] if self._base is None else [self._base_term(self._base), term])
             self._simulation = self._create_simulation(mixed.system, self._metadynamics)
             self.mixed = mixed
         # Also for the first model: the order of the forces, and thus the last digit of sums, must not depend on which
@@ -131,6 +146,12 @@ class RunningModel:
         committee = self.mixed.term(self.name).runner.region_term.committee()
         sites, potential = committee.environment(job.geometry)
         return describe_region(numbers, sites, potential)
+
+    def _base_term(self, base: EvaluatedPotential) -> Term:
+        return replace(self._term, potential=base, name=f"{self._term.region.name}/base")
+
+    def _create_mixed(self, terms: Sequence[Term]) -> MixedSystem:
+        return create_mixed_system(self._topology, self._system, Hamiltonian(terms), ml_backend=self._backend)
 
     def _create_simulation(self, system: openmm.System, metadynamics: Metadynamics | None = None) -> WalkerSimulation:
         for xml in self._biases:

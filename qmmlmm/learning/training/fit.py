@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from qmmlmm.errors import DataSetError
+from qmmlmm.coupling.potential import EvaluatedPotential
+from qmmlmm.errors import DataSetError, SettingError
+from qmmlmm.learning.labels.difference_labels import learned_frames
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
 from qmmlmm.learning.training.checkpoint_file import check_checkpoint
@@ -26,13 +28,14 @@ from qmmlmm.learning.training.trainer import (
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.setting_checks import check_instance, check_number, check_seed, is_whole_number
 
+DEFAULT_VALIDATION = 0.15
 DEFAULT_NETWORK = ResponseSettings()
 DEFAULT_TRAINING = TrainingSettings()
 DEFAULT_FINE_TUNING = TrainingSettings(steps=800, learning_rate=1e-3)
 
 
 def split_frames(
-    frames: list[LabelledFrame], validation: float = 0.15, seed: int = 1
+    frames: list[LabelledFrame], validation: float = DEFAULT_VALIDATION, seed: int = 1
 ) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
     """Return frames to train on and frames for validation, drawn at random.
 
@@ -66,7 +69,8 @@ def train(
     network: ResponseSettings = DEFAULT_NETWORK,
     training: TrainingSettings = DEFAULT_TRAINING,
     members: int = 1,
-    validation: float | list[LabelledFrame] = 0.15,
+    validation: float | list[LabelledFrame] = DEFAULT_VALIDATION,
+    base: EvaluatedPotential | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
 ) -> TrainedModel:
@@ -81,6 +85,9 @@ def train(
         Number of committee members.
     validation : float or list of LabelledFrame
         Fraction of the frames that is held out for validation, or frames for it.
+    base : EvaluatedPotential, optional
+        Potential that is evaluated on the frames, such as `XTBPotential`. The model learns the difference to it, and is
+        used as ``Term(..., correction=True)`` beside a term of the base. See ``docs/delta_learning.md``.
     checkpoint : path, optional
         File from which a training that was stopped continues.
     device : str or torch.device
@@ -95,7 +102,7 @@ def train(
     TrainingError
         As `Training.run`.
     """
-    _check_arguments(network, training, members, device)
+    _check_arguments(network, training, members, device, base)
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     if isinstance(validation, list | tuple):
@@ -103,7 +110,8 @@ def train(
     else:
         frames, kept = split_frames(frames, validation, training.seed)
     check_together([*check_frames("frames", frames), *kept])
-    model = create_model(frames, network, members, training.seed)
+    (frames, kept), difference = learned_frames(base, [frames, kept])
+    model = create_model(frames, network, members, training.seed, difference)
     return Training(model, frames, kept, training, device).run(checkpoint)
 
 
@@ -115,6 +123,7 @@ def learning_curve(
     network: ResponseSettings = DEFAULT_NETWORK,
     training: TrainingSettings = DEFAULT_TRAINING,
     members: int = 1,
+    base: EvaluatedPotential | None = None,
     device: str | torch.device = "cpu",
 ) -> list[tuple[int, Accuracy]]:
     """Train on several numbers of frames, and return the errors on test frames.
@@ -127,6 +136,8 @@ def learning_curve(
     network : ResponseSettings
     training : TrainingSettings
     members : int
+    base : EvaluatedPotential, optional
+        As in `train`.
     device : str or torch.device
         See `Training`.
 
@@ -137,12 +148,17 @@ def learning_curve(
     SettingError
         If another argument has the wrong type or is out of range.
     """
-    _check_arguments(network, training, members, device)
+    _check_arguments(network, training, members, device, base)
     check_curve(frames, test, sizes)
+    if not len(sizes):
+        return []
+    (labelled, unseen), difference = learned_frames(base, [frames[: max(sizes)], test])
     curve = []
     for size in sizes:
-        model = train(frames[:size], network=network, training=training, members=members, device=device).model
-        data = frame_tensors(test, conditions_of(frames[:size]))
+        part, kept = split_frames(labelled[:size], DEFAULT_VALIDATION, training.seed)
+        start = create_model(part, network, members, training.seed, difference)
+        model = Training(start, part, kept, training, device).run().model
+        data = frame_tensors(unseen, conditions_of(labelled[:size]))
         curve.append((size, accuracy(predict(model, data), data)))
     return curve
 
@@ -158,8 +174,9 @@ def check_curve(frames: list[LabelledFrame], test: list[LabelledFrame], sizes: S
         )
 
 
-def _check_arguments(network: object, training: object, members: object, device: object) -> None:
-    check_instance("network", network, ResponseSettings)
+def _check_arguments(network: object, training: object, members: object, device: object, base: object) -> None:
+    if check_instance("network", network, ResponseSettings).dispersion is not None and base is not None:
+        raise SettingError("dispersion of the network is a part of the energy of one level; with a base leave it out")
     check_instance("training", training, TrainingSettings)
     check_members(members)
     check_device(device)
@@ -171,7 +188,8 @@ def fine_tune(
     old: list[LabelledFrame],
     *,
     training: TrainingSettings = DEFAULT_FINE_TUNING,
-    validation: float = 0.15,
+    validation: float = DEFAULT_VALIDATION,
+    base: EvaluatedPotential | None = None,
     device: str | torch.device = "cpu",
 ) -> TrainedModel:
     """Train a model further on new frames together with old ones.
@@ -185,6 +203,8 @@ def fine_tune(
     training : TrainingSettings
     validation : float
         Fraction of both that is held out for validation.
+    base : EvaluatedPotential, optional
+        Base of a model that is a difference, as in `train`.
     device : str or torch.device
         See `Training`.
 
@@ -198,6 +218,13 @@ def fine_tune(
     check_instance("model", model, ResponseNetwork)
     check_instance("training", training, TrainingSettings)
     check_together([*check_frames("new", new), *check_frames("old", old)])
+    (new, old), difference = learned_frames(base, [new, old])
+    if base is not None and (difference is None or difference != model.difference):
+        raise DataSetError(
+            f"labels and base are the difference {difference}, the model is "
+            f"{'the energy of one level' if model.difference is None else f'the difference {model.difference}'}; give "
+            "the base of the model's training, and labels of its target"
+        )
     new_train, new_kept = split_frames(new, validation, training.seed)
     old_train, old_kept = split_frames(old, validation, training.seed)
     repeats = max(1, round(len(old_train) / len(new_train)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.durable_files import is_full
 from qmmlmm.errors import DataSetError, TrainingError
 from qmmlmm.learning.full_disk import full_disk
@@ -55,6 +56,7 @@ def retrain(
     members: int,
     share: float,
     checkpoint: Path,
+    difference: Difference | None = None,
 ) -> TrainedModel:
     """Train a committee on all labels.
 
@@ -70,6 +72,8 @@ def retrain(
         Fraction of the frames for validation.
     checkpoint : Path
         File from which an interrupted training continues. It is removed if it is damaged or of another training.
+    difference : Difference, optional
+        The two levels whose difference the labels are.
 
     Raises
     ------
@@ -80,8 +84,9 @@ def retrain(
     settings = replace(training, batch_size=min(training.batch_size, len(train)))
 
     def new_training() -> Training:
-        model = create_model(train, network, members, settings.seed) if last is None else copy.deepcopy(last)
-        return Training(model, train, kept, settings)
+        if last is not None:
+            return Training(copy.deepcopy(last), train, kept, settings)
+        return Training(create_model(train, network, members, settings.seed, difference), train, kept, settings)
 
     def run(current: Training) -> TrainedModel:
         try:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.elements import covalent_radius
 from qmmlmm.errors import DataSetError, SettingError, TrainingError, listed
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
@@ -144,7 +145,11 @@ def _distances(positions: Tensor) -> Tensor:
 
 
 def create_model(
-    frames: list[LabelledFrame], settings: ResponseSettings, members: int = 1, seed: int = 1
+    frames: list[LabelledFrame],
+    settings: ResponseSettings,
+    members: int = 1,
+    seed: int = 1,
+    difference: Difference | None = None,
 ) -> ResponseNetwork:
     """Return a network for the region of the frames, with its linear part fitted to them.
 
@@ -156,6 +161,8 @@ def create_model(
         Number of committee members.
     seed : int
         Seed of the initial weights.
+    difference : Difference, optional
+        The two levels whose difference the labels are, from `difference_labels`.
 
     Raises
     ------
@@ -172,7 +179,12 @@ def create_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ResponseNetwork(
-            [int(z) for z in frames[0].atomic_numbers], find_bonds(frames), settings, conditions, members
+            [int(z) for z in frames[0].atomic_numbers],
+            find_bonds(frames),
+            settings,
+            conditions,
+            members,
+            difference=difference,
         )
     data = frame_tensors(frames, conditions)
     has_vacuum = data.vacuum_forces is not None and data.vacuum_energy is not None
@@ -229,6 +241,7 @@ class Training:
         check_frames("validation", validation)
         check_together([*train, *validation])
         check_molecule(model, train[0])
+        check_levels(model, train[0])
         conditions = model.known_conditions()
         self.settings = check_instance("training", settings, TrainingSettings)
         self.device = check_device(device)
@@ -455,6 +468,16 @@ def check_molecule(model: ResponseNetwork, frame: LabelledFrame) -> None:
         raise DataSetError(
             f"the model is for the atoms {listed(model.atomic_numbers, 30)}, the frames have "
             f"{listed(frame.atomic_numbers, 30)}; use frames of the same region, with its atoms in the same order"
+        )
+
+
+def check_levels(model: ResponseNetwork, frame: LabelledFrame) -> None:
+    """Raise DataSetError if a model of a difference is to learn labels that are not this difference."""
+    difference = model.difference
+    if difference is not None and frame.method != difference.method:
+        raise DataSetError(
+            f"the model is the difference {difference}, the frames have labels of {frame.method!r}; give the base, "
+            "which is then subtracted from labels of the target"
         )
 
 

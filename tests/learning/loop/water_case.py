@@ -1,6 +1,7 @@
 """A small loop whose labels are a formula: a flexible water, which QM would treat, among three fixed-charge waters.
 
-Usage: water_case.py DIRECTORY [--log FILE] ; runs the loop, taking up what is in the directory.
+Usage: water_case.py DIRECTORY [--log FILE] [--base METHOD]; runs the loop, taking up what is in the directory. With a
+method of xTB as base it is a shorter loop.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, create_mixed_system
+from qmmlmm import Hamiltonian, OpenMMPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.learning import Labeller, TrainingSettings
 from qmmlmm.learning.loop import (
     Distance,
@@ -49,6 +50,14 @@ SETTINGS = LoopSettings(
     members=2,
     seed=7,
 )
+SHORT = {
+    "max_rounds": 1,
+    "start_labels": 8,
+    "start_steps": 10,
+    "steps_per_round": 20,
+    "fresh_labels": 2,
+    "labels_per_round": 2,
+}
 WALKERS = [Walker({"hh_centre": centre, "hh_k": 2000.0}) for centre in (0.15, 0.16)]
 HILLS = Metadynamics(
     HillVariable(Distance(1, 2), 0.005, 0.1, 0.25), height=0.5, bias_factor=5.0, interval=20, shared=True
@@ -182,8 +191,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--log", default="")
+    parser.add_argument("--base")
     options = parser.parse_args()
-    print(make_loop(options.directory, log=options.log).run())
+    changes = {}
+    if options.base:
+        changes = {"base": XTBPotential(options.base), "settings": SHORT, "walkers": WALKERS[:1]}
+    print(make_loop(options.directory, log=options.log, **changes).run())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Errors of the interaction of acetone with water by a response that is fitted to a few labels.
+
+    python tests/benchmarks/embedded_response.py [--sizes 10 15 20] [--output embedded_response.json]
+        [--update docs/embedded_potentials.md]
+
+Labels are B3LYP/6-31G*, of one trajectory for the fit and of another one for the errors. The base is right in a vacuum:
+the labels in a vacuum stand for it. Energies are mean absolute errors of the interaction energy, with its mean error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from qmmlmm.coupling import RegionSpecification
+from qmmlmm.embedding.module_evaluator import ModuleEvaluator
+from qmmlmm.geometry import Geometry
+from qmmlmm.learning import LabelledFrame, fit_response, read_frames
+from qmmlmm.learning.labels.frame_field import field_of_frame
+from qmmlmm.ml import FixedResponse
+from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
+
+DATA = ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
+TEST_FRAMES, SECOND_TRAJECTORY = 40, 50
+MARKERS = "<!-- embedded_response: begin -->", "<!-- embedded_response: end -->"
+
+
+def errors(response: FixedResponse | None, frames: list[LabelledFrame]) -> dict[str, float]:
+    """Return errors of a response, or the sizes of the labels without one."""
+    specification = RegionSpecification("acetone", frames[0].atomic_numbers, 0, 1)
+    evaluator = None if response is None else ModuleEvaluator(specification, response)
+    energies, forces, near = [], [], []
+    for frame in frames:
+        assert frame.near is not None
+        assert frame.vacuum_energy is not None
+        found = None if evaluator is None else evaluator.evaluate(Geometry(frame.positions), field_of_frame(frame))
+        zero = 0.0
+        energies.append((zero if found is None else found.energy) - (frame.energy - frame.vacuum_energy))
+        forces.append((zero if found is None else found.gradient) + frame.forces - frame.vacuum_forces)
+        near.append(((zero if found is None else found.charge_gradient) + frame.near.forces).ravel())
+    return {
+        "energy_mae": float(np.abs(energies).mean()) * HARTREE_IN_KJ_PER_MOL,
+        "force_rms": float(np.sqrt(np.mean(np.square(forces)))) * FORCE_AU_IN_OPENMM,
+        "near_force_rms": float(np.sqrt(np.mean(np.square(np.concatenate(near))))) * FORCE_AU_IN_OPENMM,
+    }
+
+
+def update(page: Path, content: dict) -> None:
+    """Replace the table between the markers of a page."""
+    lines = [
+        f"Written on {content['date']} by `{content['command']}`, single run, {TEST_FRAMES} test frames.",
+        "",
+        "| labels | interaction energy, MAE | forces, rms | forces on near charges, rms |",
+        "|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        name = row["labels"] or "no response"
+        lines.append(f"| {name} | {row['energy_mae']:.2f} | {row['force_rms']:.1f} | {row['near_force_rms']:.1f} |")
+    before, rest = page.read_text(encoding="utf-8").split(MARKERS[0])
+    text = "\n".join([before + MARKERS[0], *lines, MARKERS[1]]) + rest.split(MARKERS[1])[1]
+    page.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Fit and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 15, 20])
+    parser.add_argument("--output", type=Path, default=Path("embedded_response.json"))
+    parser.add_argument("--update", type=Path, help="page whose table between the markers is replaced")
+    options = parser.parse_args()
+    frames = read_frames(DATA)
+    test, others = frames[:TEST_FRAMES], frames[SECOND_TRAJECTORY:]
+    rows = [{"labels": 0, **errors(None, test)}]
+    for size in options.sizes:
+        rows.append({"labels": size, **errors(fit_response(others[:: len(others) // size][:size]), test)})
+        print(rows[-1], flush=True)
+    sizes = " ".join(map(str, options.sizes))
+    content = {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": f"python tests/benchmarks/embedded_response.py --sizes {sizes}",
+        "rows": rows,
+    }
+    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if options.update is not None:
+        update(options.update, content)
+
+
+if __name__ == "__main__":
+    main()
