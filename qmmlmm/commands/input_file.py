@@ -1,4 +1,4 @@
-"""Input files of the commands: TOML tables with checked keys and values, and the System that they describe."""
+"""Input files of the commands: TOML tables with checked keys and values."""
 
 from __future__ import annotations
 
@@ -8,28 +8,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import openmm
-from openmm import app, unit
-
-from qmmlmm.commands.amber_files import read_amber
-from qmmlmm.coupling.region import Region
 from qmmlmm.errors import InputFileError, MissingDependencyError, QmmlmmError, listed, nearest
-from qmmlmm.mm.electrostatics import suggest_charge
-from qmmlmm.mm.selection import select
-from qmmlmm.setting_checks import (
-    check_choice,
-    check_finite_number,
-    check_flag,
-    check_positive,
-    check_whole_number,
-    is_whole_number,
-)
+from qmmlmm.setting_checks import check_finite_number, check_flag, check_whole_number, is_whole_number
 
 Record = TypeVar("Record")
-
-CONSTRAINTS = {"none": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles}
 
 
 class Table:
@@ -69,7 +53,7 @@ class Table:
         for key in self._content:
             if key not in names:
                 raise InputFileError(
-                    f"{self._where} has the unknown key {key!r}; known are {listed(names, 40)}.{nearest(key, names)}"
+                    f"{self.where} has the unknown key {key!r}; known are {listed(names, 40)}.{nearest(key, names)}"
                 )
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -129,7 +113,18 @@ class Table:
         """Return the tables of a list, ``[[key]]`` in the file; none if it is missing."""
         if isinstance(self._content.get(key), dict):
             raise InputFileError(f"{self._label(key)} is a list of tables: write [[{key}]], not [{key}]")
-        return [self._checked_table(key, value) for value in self._list(key, [])]
+        found = [self._checked_table(key, value) for value in self._list(key, [])]
+        for number, table in enumerate(found if len(found) > 1 else [], start=1):
+            table.name += f" {number}"
+        return found
+
+    def entries(self, key: str) -> list[object]:
+        """Return a list of anything."""
+        return self._list(key)
+
+    def content(self) -> dict[str, object]:
+        """Return what the table holds, as the TOML has it."""
+        return dict(self._content)
 
     def part(self, *keys: str) -> Table:
         """Return the table with some of its keys."""
@@ -161,12 +156,12 @@ class Table:
         values.update((name, None) for name in optional if self.is_word(name, "none"))
         for field in known:
             if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
-                raise InputFileError(f"{self._where} lacks {field.name!r}")
+                raise InputFileError(f"{self.where} lacks {field.name!r}")
         with self.place():
             try:
                 return kind(**values)
             except TypeError as error:
-                raise InputFileError(f"{self._where} {error}") from error
+                raise InputFileError(f"{self.where} {error}") from error
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -176,10 +171,11 @@ class Table:
         except (InputFileError, MissingDependencyError):
             raise
         except QmmlmmError as error:
-            raise InputFileError(f"{self._where} {error}" if self.name else str(error)) from error
+            raise InputFileError(f"{self.where} {error}" if self.name else str(error)) from error
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """The table as it stands in messages."""
         return f"[{self.name}]" if self.name else "the file"
 
     def _label(self, key: str) -> str:
@@ -189,7 +185,7 @@ class Table:
         if key in self._content:
             return self._content[key]
         if default is None:
-            raise InputFileError(f"{self._where} lacks {key!r}")
+            raise InputFileError(f"{self.where} lacks {key!r}")
         return default
 
     def _list(self, key: str, default: object = None) -> list[object]:
@@ -261,99 +257,3 @@ def reading(path: Path) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise InputFileError(f"{path}: {error}") from error
-
-
-def read_system(table: Table, folder: Path) -> tuple[app.Topology, openmm.System, unit.Quantity]:
-    """Return topology, System and positions that a table [system] describes.
-
-    Parameters
-    ----------
-    table : Table
-        Either ``prmtop`` and ``coordinates``, or ``pdb`` and ``force_field``, a list; ``cutoff`` in nm, ``constraints``
-        as in OpenMM, and ``no_box = true`` for a system without a box.
-    folder : Path
-        Folder to which paths are relative.
-
-    Raises
-    ------
-    InputFileError
-        If a key is unknown or missing, or has a wrong value, or OpenMM refuses a file.
-    """
-    table.check_keys(("prmtop", "coordinates", "pdb", "force_field", "cutoff", "constraints", "no_box"))
-    constraints = CONSTRAINTS[
-        check_choice("[system] constraints", table.text("constraints", "HBonds"), CONSTRAINTS, error=InputFileError)
-    ]
-    method: dict[str, object] = {"nonbondedMethod": app.NoCutoff, "constraints": constraints}
-    if not table.flag("no_box", default=False):
-        cutoff = check_positive("[system] cutoff", table.number("cutoff", 0.9), "nm", error=InputFileError)
-        method |= {"nonbondedMethod": app.PME, "nonbondedCutoff": cutoff * unit.nanometer}
-    if "prmtop" in table:
-        return read_amber(folder / table.text("prmtop"), folder / table.text("coordinates"), method)
-    path = folder / table.text("pdb")
-    if not path.is_file():
-        raise InputFileError(f"[system] pdb: there is no file {str(path)!r}")
-    with path.open(encoding="utf-8") as file:
-        pdb = _made_by_openmm(f"pdb {str(path)!r}", lambda: app.PDBFile(file))
-    names = table.texts("force_field")
-    table.check("force_field", bool(names), "is a list of files of OpenMM's ForceField")
-    force_field = _made_by_openmm(f"force_field {listed(names)}", lambda: app.ForceField(*names))
-    if method["nonbondedMethod"] is app.PME and pdb.topology.getPeriodicBoxVectors() is None:
-        raise InputFileError(
-            "[system] the pdb has no box (CRYST1): add no_box = true for a system without one, or take a file that "
-            "has it"
-        )
-    system = _made_by_openmm("the pdb", lambda: force_field.createSystem(pdb.topology, **method))
-    return pdb.topology, system, pdb.positions
-
-
-def _made_by_openmm(what: str, make: Callable[[], Any]) -> Any:
-    """Return what OpenMM makes, with its own errors as errors of the input file."""
-    try:
-        return make()
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise InputFileError(f"[system] OpenMM cannot use {what}: {reason}") from error
-
-
-def read_region(table: Table, topology: app.Topology, system: openmm.System) -> Region:
-    """Return the region that a table [region] describes by ``select``, ``name``, ``charge`` and ``multiplicity``.
-
-    Parameters
-    ----------
-    table : Table
-        ``charge = "auto"`` takes that of the force field, see `suggest_charge`.
-    topology : openmm.app.Topology
-    system : openmm.System
-        System of the force field.
-
-    Raises
-    ------
-    InputFileError
-        If a key is unknown, missing or has a wrong value.
-    """
-    table.check_keys(("name", "select", "charge", "multiplicity"))
-    with table.place():
-        atoms = select(topology, table.text("select"))
-        return Region(
-            table.text("name", "region"),
-            atoms,
-            _charge(table, topology, system, atoms),
-            table.whole_number("multiplicity", 1),
-        )
-
-
-def _charge(table: Table, topology: app.Topology, system: openmm.System, atoms: tuple[int, ...]) -> int:
-    """Return the charge of a region."""
-    automatic = table.is_word("charge", "auto")
-    if "charge" in table and not automatic:
-        return table.whole_number("charge")
-    try:
-        charge = suggest_charge(system, atoms, topology)
-    except QmmlmmError as error:
-        raise InputFileError(f"[region] charge: {error}") from error
-    if not automatic:
-        raise InputFileError(
-            f"[region] lacks 'charge'; the force field gives these {len(atoms)} atoms {charge:+d}: write "
-            f'charge = {charge} if that is right, or charge = "auto"'
-        )
-    return charge

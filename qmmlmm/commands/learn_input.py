@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import fields
 from pathlib import Path
 
 import openmm
 
-from qmmlmm.commands.input_file import Table, read_region, read_system, read_toml, reading
+from qmmlmm.commands.hamiltonian_input import read_region
+from qmmlmm.commands.input_file import Table, read_toml, reading
 from qmmlmm.commands.potential_input import read_potential
+from qmmlmm.commands.system_input import read_system
+from qmmlmm.commands.variable_input import Variable, read_variables
 from qmmlmm.coupling.hamiltonian import Term
 from qmmlmm.coupling.potential import EMBEDDINGS
 from qmmlmm.errors import InputFileError, LoopError, MissingDependencyError, listed
@@ -21,15 +23,11 @@ from qmmlmm.learning.loop.learning_loop import LearningLoop
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
-from qmmlmm.sampling.collective_variables import Distance, DistanceDifference, Torsion
 from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
-from qmmlmm.setting_checks import check_choice, check_path, check_text
+from qmmlmm.setting_checks import check_choice, check_path
 
 TOP = ("directory", "system", "region", "qm", "loop", "network", "training", "labels", "variable", "umbrella",
        "metadynamics", "walker", "embedding", "method", "model", "data", "platform")  # fmt: skip
-VARIABLES = {"distance": Distance, "difference": DistanceDifference, "torsion": Torsion}
-
-Variable = Distance | DistanceDifference | Torsion
 
 
 def read_loop(path: Path) -> LearningLoop:
@@ -57,22 +55,22 @@ def _read_loop(path: Path) -> LearningLoop:
     training = content.optional_table("training").build(TrainingSettings, {"steps": 2000})
     embedding = check_choice("embedding", content.text("embedding", "electrostatic"), EMBEDDINGS, error=InputFileError)
     potential = read_potential(content.table("qm"))
-    topology, system, positions = read_system(content.table("system"), folder)
-    region = read_region(content.table("region"), topology, system)
+    start = read_system(content.table("system"), folder)
+    region = read_region(content.table("region"), start, folder)
     with content.place():
         term = Term(potential, region, embedding=embedding)
-    variables = _read_variables(content, system.getNumParticles())
-    biases, walkers = _read_walkers(content, variables, system.usesPeriodicBoundaryConditions())
+    variables = read_variables(content, start.topology)
+    biases, walkers = _read_walkers(content, variables, start.periodic)
     labels = content.optional_table("labels")
     labels.check_keys(("workers", "attempts", "threads", "memory", "seconds", "dask"))
     limits = labels.part("threads", "memory", "seconds").build(JobLimits)
     with content.place():
         return LearningLoop(
             folder / content.text("directory", path.stem + "_run"),
-            topology,
-            system,
+            start.topology,
+            start.system,
             term,
-            positions,
+            start.positions,
             settings=settings,
             walkers=walkers,
             biases=biases,
@@ -87,30 +85,6 @@ def _read_loop(path: Path) -> LearningLoop:
             labels=[frame for name in content.texts("data", []) for frame in read_frames(folder / name)],
             platform=content.text("platform", "CPU"),
         )
-
-
-def _read_variables(content: Table, n_particles: int) -> dict[str, Variable]:
-    """Return the variables of all [[variable]] by name."""
-    found: dict[str, Variable] = {}
-    for table in content.tables("variable"):
-        table.check_keys(("name", *VARIABLES))
-        kinds = [kind for kind in VARIABLES if kind in table]
-        if len(kinds) != 1:
-            raise InputFileError(f"a variable has a name and one of {listed(VARIABLES)}, got {listed(table)}")
-        name, kind, atoms = table.text("name"), VARIABLES[kinds[0]], table.whole_numbers(kinds[0])
-        count = len(fields(kind))
-        if len(atoms) != count:
-            raise InputFileError(f"variable: a {kinds[0]} has {count} atoms, got {atoms}")
-        beyond = [atom for atom in atoms if atom >= n_particles]
-        if beyond:
-            raise InputFileError(
-                f"variable {name!r}: the System has the particles 0 to {n_particles - 1}, got {listed(beyond)}"
-            )
-        if name in found:
-            raise InputFileError(f"two variables have the name {name!r}; give each its own")
-        with table.place():
-            found[check_text("name", name)] = kind(*atoms)
-    return found
 
 
 def _read_walkers(

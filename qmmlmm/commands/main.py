@@ -13,7 +13,7 @@ import openmm
 import torch
 
 from qmmlmm import __version__
-from qmmlmm.commands import learn, prepare, site, spectrum, train
+from qmmlmm.commands import learn, new, prepare, run, site, spectrum, train
 from qmmlmm.commands.info import add_command as add_info
 from qmmlmm.errors import QmmlmmError, TerminatedError
 from qmmlmm.runs.termination import raise_terminated
@@ -61,7 +61,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"qmmlmm {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (prepare, site, train, learn, spectrum):
+    for command in (prepare, site, new, run, train, learn, spectrum):
         command.add_command(commands, [debug])
     add_info(commands, [debug])
     return parser

@@ -1,12 +1,89 @@
-"""The table [qm] of an input file: the potential that a region is to have."""
+"""Potentials in input files: the table [qm] of a QM level, and a level of any kind in [[term]]."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
 from qmmlmm.commands.input_file import Table
-from qmmlmm.coupling.potential import EvaluatedPotential
-from qmmlmm.qm import PySCFPotential
+from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
+from qmmlmm.errors import InputFileError, SettingError, listed, nearest
+from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.mm.force_field_potential import ForceFieldPotential
+from qmmlmm.mm.openmm_potential import OpenMMMLPotential
+from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF, PySCFPotential
+from qmmlmm.setting_checks import check_flag, check_mapping, check_text, check_whole_number
 from qmmlmm.xtb import XTBPotential
 from qmmlmm.xtb.settings import TBLITE_NAMES
+
+FORCE_FIELD = "force field"
+"""Method of a term that is the force field's own energy of the region."""
+LEVELS = ("method", "model", "pretrained")
+"""Keys of which one says what the level is."""
+EXCITED = {"TDA": TDA, "TDDFT": TDDFT, "DeltaSCF": DeltaSCF, "CASSCF": CASSCF}
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A learned potential from a file.
+
+    Parameters
+    ----------
+    model : path
+        Model file that qmmlmm train, qmmlmm learn or `MLPotential.save` wrote.
+    state : whole number, optional
+        Electronic state, if not that with which the file was saved.
+    trust_code : true or false
+        Whether to read a file with TorchScript, which is code: only files whose origin you know.
+    """
+
+    model: str
+    state: int | None = None
+    trust_code: bool = False
+
+    def __post_init__(self) -> None:
+        check_text("model", self.model)
+        if self.state is not None:
+            check_whole_number("state", self.state, at_least=0)
+        check_flag("trust_code", self.trust_code)
+
+
+@dataclass(frozen=True)
+class PretrainedSettings:
+    """A pretrained potential of openmm-ml, with mechanical embedding.
+
+    Parameters
+    ----------
+    pretrained : text
+        Name of openmm-ml, such as "mace-off23-small" or "aimnet2".
+    file : path, optional
+        Model file, for names that need one, such as "mace".
+    options : table
+        Other arguments of `openmmml.MLPotential.createSystem`.
+    long_range : true or false
+        Whether the model has its own Ewald electrostatics.
+    model_charge, model_multiplicity : whole number, optional
+        Charge and multiplicity for which the model was trained, if it does not take them as inputs.
+    """
+
+    pretrained: str
+    file: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    long_range: bool = False
+    model_charge: int | None = None
+    model_multiplicity: int | None = None
+
+    def __post_init__(self) -> None:
+        check_text("pretrained", self.pretrained)
+        if self.file is not None:
+            check_text("file", self.file)
+        check_mapping("options", self.options)
+        check_flag("long_range", self.long_range)
+        if self.model_charge is not None:
+            check_whole_number("model_charge", self.model_charge, at_least=-1000)
+        if self.model_multiplicity is not None:
+            check_whole_number("model_multiplicity", self.model_multiplicity)
 
 
 def read_potential(table: Table) -> EvaluatedPotential:
@@ -25,3 +102,78 @@ def read_potential(table: Table) -> EvaluatedPotential:
         If a value is invalid.
     """
     return table.build(XTBPotential if table.text("method") in TBLITE_NAMES else PySCFPotential)
+
+
+def read_level(table: Table, folder: Path) -> RegionPotential:
+    """Return the potential of a term, described by one of ``method``, ``model`` and ``pretrained``.
+
+    Parameters
+    ----------
+    table : Table
+        Besides, the arguments of `PySCFPotential` (``excited`` as a table with its ``kind``) or `XTBPotential`, or the
+        fields of `ModelSettings` or `PretrainedSettings`.
+    folder : Path
+        Folder to which paths are relative.
+
+    Raises
+    ------
+    InputFileError
+        If a key is unknown or missing, or a value is invalid.
+    """
+    given = [key for key in LEVELS if key in table]
+    if len(given) != 1:
+        raise InputFileError(
+            f"{table.where} has one of {', '.join(LEVELS)}, got {listed(given) or 'none'}: "
+            'method = "gfn2-xtb", or a method of PySCF with its basis, or "force field"; model = a file; '
+            "pretrained = a name of openmm-ml"
+        )
+    with table.place():
+        if "model" in table:
+            settings = table.build(ModelSettings)
+            return MLPotential.load(
+                _existing(folder, settings.model), state=settings.state, trust_code=settings.trust_code
+            )
+        if "pretrained" in table:
+            return _pretrained(table.build(PretrainedSettings), folder)
+        method = table.text("method")
+        if method == FORCE_FIELD:
+            table.check_keys(("method",))
+            return ForceFieldPotential()
+        if method in TBLITE_NAMES:
+            return table.build(XTBPotential)
+        if "excited" in table:
+            return table.without("excited").build(PySCFPotential, {"excited": _excited(table.table("excited"))})
+        if "basis" not in table and nearest(method, [*TBLITE_NAMES, FORCE_FIELD]):
+            raise InputFileError(
+                f"{table.where} lacks 'basis', which the method {method!r} of PySCF needs."
+                f"{nearest(method, [*TBLITE_NAMES, FORCE_FIELD])}"
+            )
+        return table.build(PySCFPotential)
+
+
+def _excited(table: Table) -> TDA | TDDFT | DeltaSCF | CASSCF:
+    kind = table.text("kind")
+    if kind not in EXCITED:
+        raise InputFileError(
+            f"{table.where} kind is one of {listed(EXCITED)}, got {kind!r}.{nearest(kind, list(EXCITED))}"
+        )
+    found: TDA | TDDFT | DeltaSCF | CASSCF = table.without("kind").build(EXCITED[kind])
+    return found
+
+
+def _pretrained(settings: PretrainedSettings, folder: Path) -> OpenMMMLPotential:
+    return OpenMMMLPotential.pretrained(
+        settings.pretrained,
+        None if settings.file is None else _existing(folder, settings.file),
+        options=settings.options,
+        long_range=settings.long_range,
+        charge=settings.model_charge,
+        multiplicity=settings.model_multiplicity,
+    )
+
+
+def _existing(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise SettingError(f"names the file {str(path)!r}, and there is none")
+    return path

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from qmmlmm.commands.input_file import read_region, read_system, read_toml, reading
+from qmmlmm.commands.hamiltonian_input import read_region
+from qmmlmm.commands.input_file import read_toml, reading
+from qmmlmm.commands.system_input import read_system
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.potential import EMBEDDINGS
 from qmmlmm.errors import EvaluationError, InputFileError
@@ -114,12 +116,12 @@ def _compute(file: Path, *, quiet: bool) -> int:
     # No forces are needed, and those of the ground state are the cheapest. A fresh guess makes snapshots independent.
     potential = qm.build(PySCFPotential, {"excited": excited, "state": 0, "guess": "fresh"})
     embedding = check_choice("embedding", content.text("embedding", "electrostatic"), EMBEDDINGS, error=InputFileError)
-    topology, system, _ = read_system(content.table("system"), folder)
-    region = read_region(content.table("region"), topology, system)
+    start = read_system(content.table("system"), folder)
+    region = read_region(content.table("region"), start, folder)
     with content.place():
         term = Term(potential, region, embedding=embedding)
-        mixed = create_mixed_system(topology, system, Hamiltonian([term]))
-    frames = read_snapshots(path, topology, settings.frames, settings.first)
+        mixed = create_mixed_system(start.topology, start.system, Hamiltonian([term]))
+    frames = read_snapshots(path, start.topology, settings.frames, settings.first)
     output.mkdir(parents=True, exist_ok=True)
     with (
         _executor(settings.workers) as executor,

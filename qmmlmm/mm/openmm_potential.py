@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from qmmlmm.embedding.fixed_charges import charges_in_field
 from qmmlmm.errors import EvaluationError, MissingDependencyError, PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.electrostatics import force_field_charges
-from qmmlmm.setting_checks import check_choice, check_flag, check_mapping, check_whole_number
+from qmmlmm.setting_checks import check_choice, check_flag, check_mapping, check_path, check_text, check_whole_number
 from qmmlmm.units import BOHR_IN_NM, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, FloatArray
 
 if TYPE_CHECKING:
@@ -245,6 +246,57 @@ class OpenMMMLPotential(EvaluatedPotential):
         if self.multiplicity is not None:
             check_whole_number("multiplicity", self.multiplicity, error=PotentialError)
         _check_platform(self.platform)
+
+    @classmethod
+    def pretrained(
+        cls,
+        name: str,
+        file: str | os.PathLike[str] | None = None,
+        *,
+        options: Mapping[str, object] | None = None,
+        long_range: bool = False,
+        charge: int | None = None,
+        multiplicity: int | None = None,
+    ) -> OpenMMMLPotential:
+        """Return a potential of openmm-ml by its name.
+
+        Parameters
+        ----------
+        name : str
+            Name of openmm-ml, such as ``"mace-off23-small"``.
+        file : path, optional
+            Model file, for names that need one, such as ``"mace"``.
+        options, long_range, charge, multiplicity
+            As of the class.
+
+        Raises
+        ------
+        MissingDependencyError
+            If openmm-ml is not installed.
+        PotentialError
+            If it has no such potential, or cannot make it.
+        """
+        try:
+            import openmmml
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"the potential {name!r} needs the package openmmml: {error}; pip install openmmml"
+            ) from error
+        arguments = {} if file is None else {"modelPath": str(check_path("file", file, PotentialError))}
+        try:
+            potential = openmmml.MLPotential(check_text("name", name, PotentialError), **arguments)
+        except PotentialError:
+            raise
+        # openmm-ml raises plain exceptions of several classes.
+        except Exception as error:
+            raise PotentialError(f"openmm-ml cannot make {name!r}: {type(error).__name__}: {error}") from error
+        return cls(
+            potential,
+            {} if options is None else options,
+            long_range=long_range,
+            charge=charge,
+            multiplicity=multiplicity,
+        )
 
     def __repr__(self) -> str:
         implementation = type(self.potential._impl).__name__

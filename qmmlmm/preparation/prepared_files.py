@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,52 @@ simulation.step(int(steps))
 '''
 
 
+RUN_TOML = """# Dynamics of the prepared System, which is minimised already. Run it, and continue it, with
+#     qmmlmm run run.toml
+# `qmmlmm run run.toml --check` shows what would run, `qmmlmm new FILE` writes a file with all keys.
+
+[system]
+prepared = "."
+{terms}
+[heat]
+length = "1 ps"
+start = 10.0                # K{heat}
+
+[dynamics]
+length = "1 ps"             # may be made longer later
+step = "{step}"
+temperature = 300.0         # K
+
+[output]
+trajectory = "20 fs"
+energies = "10 fs"
+"""
+_TERMS = """
+# Charge and multiplicity are in site.toml; [region.site] takes the active site in its place.
+[region.{region}]
+site = "site.toml"
+
+[[term]]
+region = "{region}"
+{method}
+"""
+_METHODS = (
+    'method = "gfn2-xtb"         # or of PySCF: method = "b3lyp" and basis = "6-31g*"',
+    'method = "hf"               # or "gfn2-xtb" without a basis, with the extra xtb\nbasis = "sto-3g"',
+)
+
+
+def run_input_text(sites: Mapping[str, Site]) -> str:
+    """Return an input file of ``qmmlmm run``: GFN2-xTB or QM on a region that is known, or the force field only."""
+    known = [name for name in ("ligand", *sites) if name in sites and sites[name].multiplicity is not None]
+    if not known:
+        return RUN_TOML.format(terms="", heat="", step="1 fs")
+    method = _METHODS[find_spec("tblite") is None]
+    terms = _TERMS.format(region=known[0], method=method)
+    heat = "\nforce_field_only = true     # the regions are at their own level from then on"
+    return RUN_TOML.format(terms=terms, heat=heat, step="0.5 fs")
+
+
 @dataclass(frozen=True)
 class Decisions:
     """What repeats a preparation.
@@ -99,6 +146,7 @@ def write_files(folder: Path, prepared: Prepared, sites: Mapping[str, Site] | No
         "report.md": report_text(prepared, sites or {}),
         "prepare.json": json.dumps(_record(prepared, sites or {}), indent=1, ensure_ascii=False) + "\n",
         "decisions.toml": _decisions_text(prepared),
+        "run.toml": run_input_text(sites or {}),
     }
     for name, text in prepared.ligand_xml.items():
         texts[f"ligand_{name}.xml"] = text

@@ -120,6 +120,38 @@ def load_checkpoint(simulation: app.Simulation, folder: Path) -> str:
     raise RunDirectoryError(f"{folder} holds no checkpoint that can be loaded{reason}; start a new run")
 
 
+def load_state(folder: Path) -> openmm.State:
+    """Return the State of the last checkpoint: positions, velocities, box and parameters.
+
+    Raises
+    ------
+    RunDirectoryError
+        If there is none, or it is damaged.
+    """
+    path = folder / STATE_NAME
+    try:
+        return openmm.XmlSerializer.deserialize(_unsealed_xml(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, openmm.OpenMMException) as error:
+        raise RunDirectoryError(f"{path} cannot be read: {error}; restore it, or start a new run") from error
+
+
+def load_step(folder: Path) -> int:
+    """Return the step of the last checkpoint; zero if there is none.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the file is damaged.
+    """
+    path = folder / PROGRESS_NAME
+    if not path.exists():
+        return 0
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["step"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunDirectoryError(f"{path} is damaged: {error}; remove it to continue") from error
+
+
 def save_row_count(folder: Path, step: int, rows: int) -> None:
     """Write how many rows the energy table has at a checkpoint; called before the checkpoint is written."""
     counts = {**_row_counts(folder), str(step): rows}

@@ -294,8 +294,27 @@ def cut_energies(path: Path, last_step: int) -> int:
     if read_header(path) is None:
         os.truncate(path, 0)
         return 0
+    return cut_rows(path, last_step)
+
+
+def cut_rows(path: Path, last_step: int) -> int:
+    """Remove the rows of a table after a step, and a last line that was cut short; return the number that remains.
+
+    Parameters
+    ----------
+    path : Path
+        Table with a header, whose first column is the step.
+    last_step : int
+        Last step to keep.
+
+    Raises
+    ------
+    OutputFileError
+        If a line is no row.
+    """
     with open(path, "r+b") as file:
-        end = len(file.readline())
+        header = file.readline()
+        end = len(header) if header.endswith(b"\n") else 0
         rows = 0
         for number, line in enumerate(file, start=2):
             if not line.endswith(b"\n"):
@@ -304,7 +323,7 @@ def cut_energies(path: Path, last_step: int) -> int:
                 step = int(line.split(b",", 1)[0])
             except ValueError:
                 raise OutputFileError(
-                    f"line {number} of {path} is no row of energies: {line[:60]!r}; "
+                    f"line {number} of {path} is no row with a step: {line[:60]!r}; "
                     "remove this and all later lines and resume again"
                 ) from None
             if step > last_step:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from openmm import app, unit
 from qmmlmm.coupling.potential import Memory
 from qmmlmm.durable_files import sync_file
 from qmmlmm.errors import OutputFileError, RunDirectoryError, listed
+from qmmlmm.geometry import Geometry
 from qmmlmm.runs.checkpoint import (
     CHECKPOINT_NAME,
     PROGRESS_NAME,
@@ -41,10 +43,12 @@ from qmmlmm.runs.run_reporter import CheckpointReporter, RunReporter
 from qmmlmm.runs.termination import TerminationReporter, TerminationSignal
 from qmmlmm.runs.topology_file import topology_file_name, write_topology
 from qmmlmm.runs.trajectory import FORMATS, TrajectoryReporter, cut_trajectory
+from qmmlmm.runs.variable_reporter import VariableReporter
 from qmmlmm.setting_checks import check_choice, check_flag, check_instance, check_path, check_whole_number
 
 RECORD_NAME = "run.json"
 ENERGIES_NAME = "energies.csv"
+VARIABLES_NAME = "variables.csv"
 
 SAMPLER = ""
 """Key of the sampler's memory beside those of the terms, whose names are not empty."""
@@ -110,6 +114,7 @@ class RunDirectory:
     ``topology.pdb`` (large: ``.cif``)      atoms and the positions at the start
     ``trajectory.dcd`` (or ``.xtc``)        frames
     ``energies.csv``                        energy per term
+    ``variables.csv``                       variables, if `attach` is given any
     ``checkpoint.chk``, ``state.xml``       last checkpoint; the one before ends in ``.previous``
     ``memory.npz``                          memory of terms with excited states and of the sampler
     ``progress.json``                       its step and time
@@ -216,6 +221,8 @@ class RunDirectory:
         checkpoint_interval: int,
         total_steps: int,
         trajectory_format: str = "dcd",
+        variables: Mapping[str, Callable[[Geometry], float]] | None = None,
+        variable_interval: int | None = None,
     ) -> None:
         """Add the reporters of this run to a Simulation, and write a first checkpoint.
 
@@ -229,6 +236,10 @@ class RunDirectory:
             Number of steps of the whole run from its beginning, for the progress display.
         trajectory_format : {"dcd", "xtc"}
             Format of the trajectory. XTC has a third of the size and a precision of 0.001 nm.
+        variables : mapping of str to callable, optional
+            Functions of the geometry for ``variables.csv``, see `VariableReporter`; the same when a run is resumed.
+        variable_interval : int, optional
+            Number of steps between their rows; `energy_interval` if not given.
 
         Raises
         ------
@@ -247,6 +258,7 @@ class RunDirectory:
             ("energy_interval", energy_interval),
             ("checkpoint_interval", checkpoint_interval),
             ("total_steps", total_steps),
+            ("variable_interval", energy_interval if variable_interval is None else variable_interval),
         ):
             checked_interval(name, value)
         check_choice("trajectory_format", trajectory_format, FORMATS, RunDirectoryError)
@@ -274,6 +286,7 @@ class RunDirectory:
             # First, because its error names the term that is not finite.
             self._energy_reporter,
             TrajectoryReporter(trajectory, trajectory_interval, first_step=first_step, append=trajectory.exists()),
+            *self._variable_reporters(variables, variable_interval or energy_interval),
             # After these: at a checkpoint all frames and rows before it are in the files.
             CheckpointReporter(checkpoint_interval, self.save_checkpoint),
             ProgressReporter(
@@ -395,7 +408,7 @@ class RunDirectory:
         """
         self._check_open()
         self._look_at_outputs(simulation)
-        for path in (self.trajectory_path, self.energies_path):
+        for path in (self.trajectory_path, self.energies_path, self._path / VARIABLES_NAME):
             if path.exists():
                 sync_file(path)
         self._save_files(simulation)
@@ -434,7 +447,9 @@ class RunDirectory:
                 "directory, or remove this one"
             )
         found = [
-            name for name in (ENERGIES_NAME, *(f"trajectory.{f}" for f in FORMATS)) if (self._path / name).exists()
+            name
+            for name in (ENERGIES_NAME, VARIABLES_NAME, *(f"trajectory.{f}" for f in FORMATS))
+            if (self._path / name).exists()
         ]
         if found:
             raise RunDirectoryError(
@@ -467,6 +482,12 @@ class RunDirectory:
         trajectory, energies = self._watches
         trajectory.look(frames > 0, self._saved_step)
         energies.look(True, self._saved_step)
+
+    def _variable_reporters(
+        self, variables: Mapping[str, Callable[[Geometry], float]] | None, interval: int
+    ) -> list[VariableReporter]:
+        path = self._path / VARIABLES_NAME
+        return [VariableReporter(path, interval, variables, append=path.exists())] if variables else []
 
     def _save_files(self, simulation: app.Simulation) -> None:
         written = 0 if self._energy_reporter is None else self._energy_reporter.rows_written

@@ -165,7 +165,7 @@ def test_a_damaged_row_is_named(argon, tmp_path):
     reporter.close()
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(lines[0] + lines[1] + "\0\0\0\n" + lines[3])
-    with pytest.raises(OutputFileError, match=r"line 3 of .* is no row of energies"):
+    with pytest.raises(OutputFileError, match=r"line 3 of .* is no row with a step"):
         cut_energies(path, 6)
 
 

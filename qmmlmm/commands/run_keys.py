@@ -1,0 +1,69 @@
+"""The tables of the input file of ``qmmlmm run`` with all their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qmmlmm.commands.hamiltonian_input import RegionSettings, TermSettings
+from qmmlmm.commands.key_reference import Key, keys_of
+from qmmlmm.commands.potential_input import ModelSettings, PretrainedSettings
+from qmmlmm.commands.run_settings import (
+    DynamicsSettings,
+    EquilibrateSettings,
+    HeatSettings,
+    HoldSettings,
+    MinimiseSettings,
+    OutputSettings,
+    PlatformSettings,
+    RestraintSettings,
+)
+from qmmlmm.commands.system_input import SystemSettings
+from qmmlmm.commands.variable_input import KINDS
+from qmmlmm.qm import PySCFPotential
+from qmmlmm.xtb import XTBPotential
+
+EXCITED = Key(
+    "excited",
+    "table",
+    False,
+    "",
+    'Method for electronic states: `kind = "TDA"`, `"TDDFT"`, `"DeltaSCF"` or `"CASSCF"` with its arguments, such as '
+    "`n_states = 3`.",
+)
+"""In Python it is an object."""
+
+DIRECTORY = Key(
+    "directory", "path", False, "", "Folder of the run; the name of the file without its ending if not given."
+)
+
+VARIABLE = (
+    Key("name", "text", True, "", "Name of its column in `variables.csv`."),
+    *(
+        Key(name, "list of atoms", False, "", f"The {kind.text}, {kind.unit.get_symbol()}.")
+        for name, kind in KINDS.items()
+    ),
+)
+
+
+def run_keys() -> Mapping[str, tuple[Key, ...]]:
+    """Return the keys of each table, and of each kind of level in [[term]]."""
+    pyscf = keys_of(PySCFPotential, without=["excited"])
+    return {
+        "top": (DIRECTORY,),
+        "system": keys_of(SystemSettings),
+        "region": keys_of(RegionSettings),
+        "term": keys_of(TermSettings),
+        "pyscf": (*pyscf, EXCITED),
+        "xtb": keys_of(XTBPotential),
+        "model": keys_of(ModelSettings),
+        "pretrained": keys_of(PretrainedSettings),
+        "minimise": keys_of(MinimiseSettings),
+        "heat": keys_of(HeatSettings),
+        "equilibrate": keys_of(EquilibrateSettings),
+        "dynamics": keys_of(DynamicsSettings),
+        "hold": keys_of(HoldSettings),
+        "variable": VARIABLE,
+        "restraint": keys_of(RestraintSettings),
+        "output": keys_of(OutputSettings),
+        "platform": keys_of(PlatformSettings),
+    }
