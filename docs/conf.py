@@ -36,8 +36,8 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 # A name between single backticks in a docstring.
 default_role = "code"
-# Words of a type in a docstring are no names to link to; the pattern in an index may match no further page.
-suppress_warnings = ["ref.python", "toc.empty_glob"]
+# Words of a type in a docstring are no names to link to.
+suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = f"qmmlmm {release}"
