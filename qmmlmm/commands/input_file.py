@@ -24,6 +24,8 @@ class Table:
     name : str
         Name of the table in messages; empty for the file itself.
     content : mapping of str to object
+    elsewhere : iterable of str
+        Keys of the same table that another reader knows, for messages.
 
     Notes
     -----
@@ -31,9 +33,10 @@ class Table:
     default is given.
     """
 
-    def __init__(self, name: str, content: Mapping[str, object]) -> None:
+    def __init__(self, name: str, content: Mapping[str, object], elsewhere: Iterable[str] = ()) -> None:
         self.name = name
         self._content = content
+        self._elsewhere = tuple(elsewhere)
 
     def __contains__(self, key: object) -> bool:
         """Return whether the table has a key."""
@@ -52,6 +55,7 @@ class Table:
         names = list(known)
         for key in self._content:
             if key not in names:
+                names = list(dict.fromkeys([*names, *self._elsewhere]))
                 raise InputFileError(
                     f"{self.where} has the unknown key {key!r}; known are {listed(names, 40)}.{nearest(key, names)}"
                 )
@@ -132,7 +136,7 @@ class Table:
 
     def without(self, *keys: str) -> Table:
         """Return the table without some of its keys."""
-        return Table(self.name, {key: value for key, value in self._content.items() if key not in keys})
+        return Table(self.name, {key: value for key, value in self._content.items() if key not in keys}, keys)
 
     def build(
         self,

@@ -27,6 +27,7 @@ UNITS: dict[str, unit.Unit] = {
         f"{e}/{x}^2": energy / size**2 for e, energy in _ENERGIES.items() for x, size in {**_LENGTHS, **_ANGLES}.items()
     },
     "K": unit.kelvin,
+    "Da": unit.dalton,
     "bar": unit.bar,
     "atm": unit.atmosphere,
 }

@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "pdb": ("force_field",),
 }
 """Keys of which one says what the files are, with the others that it needs."""
+_OPTIONS = ("cutoff", "constraints", "no_box", "hydrogen_mass", "flexible_constraints")
 _READS_OPTIONS = ("prmtop", "psf", "top", "pdb")
 _OPTIONAL = {"psf": ("box",), "top": ("include",)}
 
@@ -70,6 +71,11 @@ class SystemSettings:
         Constraints outside the regions, which have none; not for `prepared` and `xml`.
     no_box : true or false
         Whether there is no box and no cutoff; not for `prepared` and `xml`.
+    hydrogen_mass : number, dalton, optional
+        Mass of hydrogens outside water, taken from the heavy atoms; not for `prepared` and `xml`.
+    flexible_constraints : true or false
+        Whether constrained bonds keep their force field terms, which a term with the method "force field" needs; only
+        for `prmtop`, `psf` and `pdb`.
     """
 
     prepared: str | None = None
@@ -87,6 +93,8 @@ class SystemSettings:
     cutoff: Scalar = 0.9
     constraints: str = "HBonds"
     no_box: bool = False
+    hydrogen_mass: Scalar | None = None
+    flexible_constraints: bool = False
 
     def __post_init__(self) -> None:
         values: dict[str, object] = {}
@@ -104,6 +112,11 @@ class SystemSettings:
         values["cutoff"] = check_measure("cutoff", self.cutoff, unit.nanometer, above=0.0, at_most=10.0)
         values["constraints"] = check_choice("constraints", check_text("constraints", self.constraints), CONSTRAINTS)
         values["no_box"] = check_flag("no_box", self.no_box)
+        values["flexible_constraints"] = check_flag("flexible_constraints", self.flexible_constraints)
+        if self.hydrogen_mass is not None:
+            values["hydrogen_mass"] = check_measure(
+                "hydrogen_mass", self.hydrogen_mass, unit.dalton, at_least=1.0, at_most=6.0
+            )
         for name, value in values.items():
             object.__setattr__(self, name, value)
         self._check_together()
@@ -122,6 +135,8 @@ class SystemSettings:
             if vars(self)[name] is None:
                 raise SettingError(f"lacks {name!r}, which {kind!r} needs")
         every = ("coordinates", "topology", "parameters", "force_field", "include", "box")
+        if kind == "top" and self.flexible_constraints:
+            raise SettingError("flexible_constraints: OpenMM does not offer it for GROMACS files; leave it out")
         unused = [
             name
             for name in every
@@ -169,7 +184,7 @@ def read_system(table: Table, folder: Path) -> Start:
     """
     settings = table.build(SystemSettings)
     if settings.kind not in _READS_OPTIONS:
-        given = [name for name in ("cutoff", "constraints", "no_box") if name in table]
+        given = [name for name in _OPTIONS if name in table]
         if given:
             raise InputFileError(
                 f"[system] has {listed(given)}, and the System of {settings.kind!r} is made already; leave it out"
@@ -198,6 +213,10 @@ def _names(name: str, value: object) -> tuple[str, ...]:
 def _method(settings: SystemSettings) -> dict[str, object]:
     """Return the arguments of OpenMM's createSystem."""
     method: dict[str, object] = {"constraints": CONSTRAINTS[settings.constraints]}
+    if settings.hydrogen_mass is not None:
+        method["hydrogenMass"] = settings.hydrogen_mass * unit.dalton
+    if settings.flexible_constraints:
+        method["flexibleConstraints"] = True
     if settings.no_box:
         return method | {"nonbondedMethod": app.NoCutoff}
     return method | {"nonbondedMethod": app.PME, "nonbondedCutoff": settings.cutoff * unit.nanometer}

@@ -96,6 +96,7 @@ KINDS = tuple(_TITLES)
 """Commands that take an input file."""
 
 _SYSTEM_EXAMPLES = {
+    "hydrogen_mass": 1.5,
     "prmtop": "complex.prmtop",
     "psf": "complex.psf",
     "top": "complex.top",
@@ -227,12 +228,13 @@ def _region() -> Section:
 
 
 def _qm(without: tuple[str, ...]) -> Section:
+    examples = {"auxiliary_basis": "def2-universal-jkfit", "max_memory": 4000, "failure_directory": "failed"}
     return Section(
         "[qm]",
         'The level of the region: a method of PySCF, or "gfn2-xtb" without a basis.',
         keys_of(PySCFPotential, without=without),
         {"method": "b3lyp", "basis": "6-31g*"},
-        {"auxiliary_basis": "def2-universal-jkfit", "max_memory": 4000, "failure_directory": "failed"},
+        {name: value for name, value in examples.items() if name not in without},
     )
 
 

@@ -279,6 +279,8 @@ class RunDirectory:
             )
         first_step = self._known_record().first_step
         trajectory, energies = self.trajectory_path, self.energies_path
+        # First, because it can refuse to continue its file, and then no other is open.
+        variable_reporters = self._variable_reporters(variables, variable_interval or energy_interval)
         self._watches = OutputWatch(trajectory), OutputWatch(energies)
         self._energy_reporter = TermEnergyReporter(energies, energy_interval, self._mixed, append=energies.exists())
         self._stopper = TerminationReporter(self._signal, self.save_checkpoint)
@@ -286,7 +288,7 @@ class RunDirectory:
             # First, because its error names the term that is not finite.
             self._energy_reporter,
             TrajectoryReporter(trajectory, trajectory_interval, first_step=first_step, append=trajectory.exists()),
-            *self._variable_reporters(variables, variable_interval or energy_interval),
+            *variable_reporters,
             # After these: at a checkpoint all frames and rows before it are in the files.
             CheckpointReporter(checkpoint_interval, self.save_checkpoint),
             ProgressReporter(

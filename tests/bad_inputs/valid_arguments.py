@@ -45,10 +45,13 @@ from qmmlmm.sampling import (
     AdaptiveCorrection,
     Distance,
     DistanceDifference,
+    Heating,
     HillVariable,
     Metadynamics,
     MultipleTimeStepIntegrator,
     Torsion,
+    hold_positions,
+    set_temperature,
     switching_work,
 )
 from qmmlmm.sampling.metadynamics import HillForce, mean_profile
@@ -106,6 +109,10 @@ class Objects:
     @cached_property
     def springs_simulation(self):
         return self.springs.simulation(openmm.VerletIntegrator(0.0005))
+
+    @cached_property
+    def langevin_simulation(self):
+        return self.springs.simulation(openmm.LangevinMiddleIntegrator(300, 1, 0.0005))
 
     @cached_property
     def forces(self):
@@ -584,6 +591,23 @@ ENTRIES: dict[str, Entry] = {
         lambda o: {"context": o.context},
         lambda o: MultipleTimeStepIntegrator(o.forces, 300.0, 1.0, 0.004, 2, slow=["slow"]),
         runs=False,
+    ),
+    "Heating": Entry(
+        Heating,
+        lambda o: {"simulation": o.langevin_simulation, "start": 10.0, "end": 300.0, "steps": 50},
+    ),
+    "Heating.step": Entry(
+        Heating.step,
+        lambda o: {"steps": 1},
+        lambda o: Heating(o.langevin_simulation, 10.0, 300.0, 50),
+        accepts=STEPS,
+    ),
+    "set_temperature": Entry(
+        set_temperature, lambda o: {"integrator": openmm.LangevinMiddleIntegrator(10, 1, 0.001), "temperature": 300.0}
+    ),
+    "hold_positions": Entry(
+        hold_positions,
+        lambda o: {"name": "core", "atoms": [0, 1], "positions": o.case.positions, "periodic": True},
     ),
     "AdaptiveCorrection": Entry(
         AdaptiveCorrection,
