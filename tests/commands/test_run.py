@@ -164,6 +164,37 @@ def test_the_stages_follow_each_other_with_their_own_levels_and_holds(folder, ca
     assert "production: all 12 steps are done" in capsys.readouterr().out
 
 
+def test_pressure_acts_in_the_stages_that_have_it_and_the_box_goes_on(folder):
+    write_waters(folder / "boxed.pdb", box=3.0)
+    content = {
+        **RUN,
+        "system": {"pdb": "boxed.pdb", "force_field": ["amber14/tip3p.xml"]},
+        "heat": {"length": 4, "start": 50},
+        "equilibrate": {"length": 20, "pressure": "1 atm", "force_field_only": True},
+        "dynamics": {**RUN["dynamics"], "barostat_interval": 2, "length": 8},
+    }
+    assert run(folder, content) == 0
+    volumes = {
+        stage: [line.rsplit(",", 1)[1] for line in table(folder / "run" / stage / "energies.csv")[1:]]
+        for stage in ("heat", "equilibrate", "production")
+    }
+    assert len(set(volumes["heat"])) == 1
+    assert len(set(volumes["equilibrate"])) > 3
+    assert set(volumes["production"]) == {volumes["equilibrate"][-1]}
+
+
+def test_heating_goes_with_multiple_time_steps(folder):
+    content = {
+        **RUN,
+        "term": [{"method": "gfn2-xtb", "correct": {"method": "gfn1-xtb"}}],
+        "heat": {"length": 4, "start": 20},
+        "dynamics": {**RUN["dynamics"], "length": 4, "integrator": "multiple-time-step", "correct_every": 2},
+    }
+    assert run(folder, content) == 0
+    kinetic = [float(line.split(",")[-2]) for line in table(folder / "run" / "heat" / "energies.csv")[1:]]
+    assert 0.0 < kinetic[0] < 10.0
+
+
 class Stopping:
     """Stops the process, as Ctrl-C does, in a stage: after a number of rows of the variables."""
 
