@@ -6,12 +6,12 @@ import argparse
 import importlib
 import os
 import pkgutil
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import qmmlmm
-from docs.input_tables import COMMANDS, InputTable
+from docs.input_tables import COMMANDS, title
+from qmmlmm.commands.key_reference import key_table
 from qmmlmm.commands.main import create_parser
 
 ALSO_PUBLIC = (
@@ -109,26 +109,11 @@ def errors() -> str:
 def input_files() -> str:
     """Return the tables of keys of all input files."""
     lines: list[str] = []
-    for command, tables in COMMANDS.items():
+    for command, sections in COMMANDS.items():
         lines += [f"## `qmmlmm {command}`", ""]
-        for table in tables:
-            lines += _key_table(table)
+        for section in sections:
+            lines += [f"### {title(section)}", "", section.text, "", key_table(section.keys), ""]
     return "\n".join(lines)
-
-
-def _key_table(table: InputTable) -> list[str]:
-    heading = re.sub(r"^(\[+[\w.]+\]+)", r"`\1`", table.name)
-    lines = [f"### {heading}", "", table.text, ""]
-    keys = table.rows()
-    if keys:
-        lines += ["| key | type | unit | default | |", "|---|---|---|---|---|"]
-        lines += ["| " + " | ".join(_cell(text) for text in (f"`{key.name}`", *key.columns())) + " |" for key in keys]
-        lines.append("")
-    return lines
-
-
-def _cell(text: str) -> str:
-    return text.replace("``", "`").replace("|", "\\|")
 
 
 def command_line() -> str:

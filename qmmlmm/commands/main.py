@@ -8,11 +8,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import openmm
 import torch
 
-from qmmlmm import __version__
 from qmmlmm.commands import compile as compile_command
 from qmmlmm.commands import correct, learn, new, prepare, run, site, spectrum, train
 from qmmlmm.commands.info import add_command as add_info
@@ -60,7 +60,7 @@ def create_parser() -> argparse.ArgumentParser:
         ),
         parents=[debug],
     )
-    parser.add_argument("--version", action="version", version=f"qmmlmm {__version__}")
+    parser.add_argument("--version", action="version", version=f"qmmlmm {version('qmmlmm')}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (prepare, site, new, run, train, compile_command, learn, spectrum, correct):
         command.add_command(commands, [debug])

@@ -15,7 +15,13 @@ def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: Sequence[argparse.ArgumentParser]
 ) -> None:
     """Add ``new`` to the command ``qmmlmm``."""
-    parser = commands.add_parser("new", help="write a commented input file to start from", parents=parents)
+    parser = commands.add_parser(
+        "new",
+        help="write a commented input file to start from",
+        description="Write a commented input file with every key, its default and its meaning.",
+        epilog="example: qmmlmm new run.toml --kind run",
+        parents=parents,
+    )
     parser.set_defaults(run=_run)
     parser.add_argument("name", type=Path, help="file to write; .toml is added if it has no ending")
     parser.add_argument("--kind", choices=KINDS, default="run", help="command that the file is for")

@@ -19,7 +19,11 @@ def add_command(
 ) -> None:
     """Add ``run`` to the command ``qmmlmm``."""
     parser = commands.add_parser(
-        "run", help="minimise, heat, equilibrate and run dynamics from an input file", parents=parents
+        "run",
+        help="minimise, heat, equilibrate and run dynamics from an input file",
+        description="Minimise, heat, equilibrate and run dynamics from an input file.",
+        epilog="example: qmmlmm run run.toml --check",
+        parents=parents,
     )
     parser.set_defaults(run=_run)
     parser.add_argument("file", type=Path, help="description of the run, TOML; continues a run that was stopped")

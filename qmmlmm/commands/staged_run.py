@@ -23,7 +23,7 @@ from qmmlmm.runs.directory_lock import DirectoryLock
 from qmmlmm.runs.reporters import check_finite
 from qmmlmm.runs.run_directory import RunDirectory
 from qmmlmm.runs.run_record import differences
-from qmmlmm.runs.topology_file import write_topology
+from qmmlmm.runs.topology_file import topology_file_name, write_topology
 from qmmlmm.sampling.heating import Heating
 from qmmlmm.units import FloatArray
 
@@ -171,7 +171,8 @@ class StagedRun:
                     _save_minimised(path, done, positions, energies)
                     bar.update(count)
             state = simulation.context.getState(positions=True)
-            write_topology(folder / "topology.pdb", self._given.start.topology, state)
+            topology = self._given.start.topology
+            write_topology(folder / topology_file_name(topology), topology, state)
         except BaseException as error:  # noqa: BLE001 - all are raised again
             try:
                 system.raise_original(error)
@@ -293,5 +294,5 @@ def _fixed(content: dict[str, object]) -> dict[str, object]:
             found.pop(table, None)
         elif isinstance(inner := found.get(table), dict):
             inner.pop(key, None)
-    # An output table that had nothing else is as good as none.
+    # A table that has nothing else is as good as none; that of a stage says that there is one.
     return {key: value for key, value in found.items() if value != {} or key in ("minimise", "heat", "equilibrate")}
