@@ -23,6 +23,16 @@ EDGES = np.linspace(-1.2, 1.2, 25)
 GRID = np.linspace(-2.0, 2.0, 40001)
 
 
+LARGEST_ERROR = 0.8
+"""kJ/mol: 0.54 from 4000 samples in each window, a fifth of them independent; the barrier is 21."""
+
+INSIDE = 0.8
+"""Share of bins within two standard errors, of which 95 % are expected and neighbours deviate together."""
+
+FARTHEST = 3.5
+"""Standard errors that one of some thirty bins may be off, once in a hundred tests."""
+
+
 def double_well(x):
     """Energy of 20 kJ/mol between two wells of different depth."""
     return 20.0 * (x**2 - 1.0) ** 2 + 3.0 * x
@@ -72,14 +82,14 @@ def test_every_bin_of_a_double_well_is_within_two_standard_errors():
     profile = profile_of(windows(11, n=4000))
     deviations = (normed(profile) - exact()) / profile.error._value
     assert abs(deviations).max() < 2.0
-    assert profile.error._value.max() < 0.5
+    assert profile.error._value.max() < LARGEST_ERROR
     barrier = profile.barrier()
     reference = exact()
     k, t, p = (int(np.argmin(abs(profile.values - x))) for x in (barrier.reactant, barrier.top, barrier.product))
     assert (barrier.reactant, barrier.top, barrier.product) == pytest.approx((-1.05, 0.05, 0.95), abs=0.11)
     assert abs(barrier.height._value - (reference[t] - reference[k])) < 2.0 * barrier.error._value
     assert abs(barrier.reverse_height._value - (reference[t] - reference[p])) < 2.0 * barrier.reverse_error._value
-    assert barrier.error._value < 0.5
+    assert barrier.error._value < LARGEST_ERROR
 
 
 @pytest.mark.slow
@@ -129,7 +139,9 @@ def test_a_periodic_variable_is_joined_at_its_period():
         drawn = draw((torsion(grid) + 40.0 * away**2)[order], 3000, generator, away[order], 0.5)
         samples.append((drawn + centre + np.pi) % (2.0 * np.pi) - np.pi)
     profile = umbrella_profile(samples, centres, [80.0] * 18, TEMPERATURE, bins=36, period=2.0 * np.pi)
-    assert abs((normed(profile) - exact(torsion, edges, grid)) / profile.error._value).max() < 2.5
+    deviations = abs(normed(profile) - exact(torsion, edges, grid)) / profile.error._value
+    assert (deviations < 2.0).mean() >= INSIDE
+    assert deviations.max() < FARTHEST
     over_pi = profile.barrier(reactant=2.9, product=-3.0 + 2.0)
     assert over_pi.top == pytest.approx(-2.1, abs=0.2)
     across = profile.barrier(reactant=-1.0, product=1.0)
@@ -152,7 +164,9 @@ def test_reweighting_gives_the_profile_of_the_other_hamiltonian():
         for x, e in zip(samples, noise, strict=True)
     ]
     found = profile.reweighted(samples, differences)
-    assert abs((normed(found) - exact(other_well)) / found.error._value).max() < 2.5
+    deviations = abs(normed(found) - exact(other_well)) / found.error._value
+    assert (deviations < 2.0).mean() >= INSIDE
+    assert deviations.max() < FARTHEST
     assert (found.samples < profile.samples).all()
     assert (found.error._value > profile.error._value).mean() > 0.5
     assert found.barrier().height._value != profile.barrier().height._value
