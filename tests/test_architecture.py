@@ -95,6 +95,7 @@ LONG_CLASSES = {
     "MultipleTimeStepIntegrator": "a docstring with equations; slow terms and isokinetic particles are elsewhere",
     "MixedSystem": "docstrings of what a user asks it; terms, energies and times have their own modules",
     "RunDirectory": "docstrings of one context manager; files, lock and record have their own modules",
+    "UmbrellaSampling": "docstrings of its settings; windows and the profile have their own modules",
     "LearningLoop": "docstrings and options of the constructor; the phases have their own modules",
     "LoopStore": "one query a method on the same tables; opening and repair are in database.py",
     "SurfaceHopping": "both kinds of hops share states, velocities and one stream of random numbers",

@@ -27,6 +27,7 @@ from qmmlmm.free_energy.umbrella_window import (
     frame_energies,
     read_samples,
     run_window,
+    set_seeds,
     simulation_of,
     steps_done,
 )
@@ -375,6 +376,7 @@ class UmbrellaSampling:
     ) -> None:
         """Move the centre from a value to that of a window, and write where the particles are."""
         context = simulation.context
+        set_seeds(simulation, window.seed)
         if box is not None:
             context.setPeriodicBoxVectors(*box)
         context.setPositions(positions)
