@@ -1,6 +1,6 @@
 """Errors of the interaction of acetone with water by a response that is fitted to a few labels.
 
-    python tests/benchmarks/embedded_response.py [--sizes 10 15 20] [--output embedded_response.json]
+    python tests/benchmarks/embedded_response.py [--sizes 10 15] [--output embedded_response.json]
         [--update docs/embedded_potentials.md]
 
 Labels are B3LYP/6-31G*, of one trajectory for the fit and of another one for the errors. The base is right in a vacuum:
@@ -72,7 +72,7 @@ def update(page: Path, content: dict) -> None:
 def main() -> None:
     """Fit and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 15, 20])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 15])
     parser.add_argument("--output", type=Path, default=Path("embedded_response.json"))
     parser.add_argument("--update", type=Path, help="page whose table between the markers is replaced")
     options = parser.parse_args()
