@@ -33,7 +33,7 @@ xtb = XTBPotential("gfn2-xtb")
 
 left = difference_labels(frames, xtb).frames
 forces = [np.sqrt(np.mean([frame.forces**2 for frame in part])) * FORCE_AU_IN_OPENMM for part in (frames, left)]
-print(f"rms force of the labels {forces[0]:.0f} kJ/(mol nm), of what is left after GFN2-xTB {forces[1]:.0f}")
+print(f"rms force of the labels {forces[0]:.1f} kJ/(mol nm), of what is left after GFN2-xTB {forces[1]:.1f}")
 
 network = ResponseSettings(features=16, layers=1, near_features=8, tensor_features=8)
 trained = train(frames, network=network, training=TrainingSettings(steps=steps), base=xtb, validation=0.2)

@@ -60,6 +60,7 @@ def test_a_difference_has_no_repulsion_and_no_electrostatics_of_its_own():
     assert float(network(difference=None).fixed_energy(close)) > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_profiling")
 def test_its_forces_and_response_are_derivatives_and_an_ion_of_it_has_no_charge(capsys):
     check_potential(region_potential(network(-2)), NUMBERS, X.numpy() * BOHR_IN_NM, charge=-2, tolerance=TOLERANCE)
@@ -118,6 +119,7 @@ def test_a_file_with_damaged_levels_is_refused(tmp_path):
         load_network(tmp_path / "network.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_profiling")
 def test_recorded_it_has_the_same_energy():
     model = network().eval()

@@ -166,6 +166,7 @@ def test_a_parameter_goes_from_the_base_to_the_target(amber_vacuum):
     np.testing.assert_allclose(slope._value, energies["site/correction"]._value, rtol=0, atol=SAME_ENERGY)
 
 
+@pytest.mark.slow
 def test_interactions_by_residue_of_base_and_correction_add_up_to_the_targets(amber_vacuum):
     """Of a base with energies of single charges."""
     region = Region("site", PEPTIDE)
