@@ -61,10 +61,10 @@ GEOMETRY = {
     "CL1": (1.85, 0.00, 0.00),
     "CL2": (-2.90, 0.00, 0.00),
 }
-CENTRES = np.array([0.10, 0.07, 0.045, 0.025, 0.01, 0.0, -0.01, -0.025, -0.045, -0.07, -0.10])  # nm
+CENTRES = np.array([0.10, 0.05, 0.02, 0.0, -0.02, -0.05, -0.10])  # nm
 
 
-def build(edge: float = 1.9) -> tuple[MixedSystem, unit.Quantity]:
+def build(edge: float = 1.7) -> tuple[MixedSystem, unit.Quantity]:
     """Return the mixed System in a cube of water, and its positions."""
     topology = app.Topology()
     residue = topology.addResidue("RCT", topology.addChain())
@@ -81,8 +81,8 @@ def build(edge: float = 1.9) -> tuple[MixedSystem, unit.Quantity]:
     system = force_field.createSystem(
         modeller.topology,
         nonbondedMethod=app.PME,
-        nonbondedCutoff=0.9 * unit.nanometer,
-        switchDistance=0.8 * unit.nanometer,
+        nonbondedCutoff=0.8 * unit.nanometer,
+        switchDistance=0.7 * unit.nanometer,
         rigidWater=False,
     )
     region = Region("reaction", range(len(GEOMETRY)), charge=-1)

@@ -310,8 +310,7 @@ class EnergySurface:
             positions = self._surroundings.relaxed(positions)
         for _ in range(ROUNDS):
             energy, forces, positions = self.whole_system(positions)
-            self._surroundings.fit(positions, forces)
-            before, forces_before = self._surroundings.energy_and_forces(positions)
+            before, forces_before = self._surroundings.fit(positions, forces)
             relaxed = self._surroundings.relaxed(positions)
             after, forces_after = self._surroundings.energy_and_forces(relaxed)
             gain = (before - after) / HARTREE_IN_KJ_PER_MOL

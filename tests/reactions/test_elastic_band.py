@@ -25,6 +25,7 @@ def ends():
     return case, [optimise(case.mixed, np.array(start)) for start in starts]
 
 
+@pytest.mark.slow
 def test_a_band_between_two_minima_climbs_to_the_saddle_point(ends):
     case, (reactant, product) = ends
     path = reaction_path(case.mixed, reactant, product, images=7)
