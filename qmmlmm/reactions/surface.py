@@ -408,8 +408,7 @@ def _moving_atoms(mixed: MixedSystem, atoms: Iterable[int] | str | None) -> IntA
     virtual = [k for k in chosen if system.isVirtualSite(k)]
     if virtual:
         raise SelectionError(f"virtual sites follow their parents and cannot be chosen: {listed(virtual)}")
-    if complete_with_virtual_sites(system, chosen) is None:  # pragma: no cover - raises where a site is cut
-        raise SelectionError("a virtual site is cut")
+    complete_with_virtual_sites(system, chosen)  # raises if a site has parents inside and outside
     inside = set(chosen)
     for index in range(system.getNumConstraints()):
         first, second, _ = system.getConstraintParameters(index)
