@@ -15,7 +15,7 @@ from qmmlmm.geometry import Geometry
 from qmmlmm.mm.held_atoms import wholly_selected
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.selection import select
-from qmmlmm.mm.surroundings_system import embedded_atoms
+from qmmlmm.mm.surroundings_system import describe_particles, embedded_atoms
 from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
 from qmmlmm.reactions.evaluation_log import EvaluationLog, Record, field_of
 from qmmlmm.reactions.structure import Start, Structure, start_geometry
@@ -232,6 +232,12 @@ class EnergySurface:
         fixed = {*held, *self._atoms.tolist()}
         if relax and len(fixed) < len(whole):
             fixed.update(_massless(mixed.system))
+            left = sorted(set(embedded_atoms(mixed)) - fixed)
+            if left:
+                raise SelectionError(
+                    f"atoms of a region neither move nor are held: {describe_particles(mixed, left)}; the force field "
+                    "cannot relax them. Name them in atoms or in hold"
+                )
             model = SurroundingsModel(mixed, fixed, geometry.box, fast, exact, self.tolerance)
             self._surroundings = model if len(model.moving) else None
 
