@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLOUR = "#0072b2"
 WINDOW_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-HISTOGRAM_BINS = 200
+HISTOGRAM_BINS = 120
 
 
 def plot_profile(

@@ -524,6 +524,7 @@ def _warn(windows: _Windows, overlap: FloatArray, inefficiencies: FloatArray) ->
 
 
 def _limits(centres: FloatArray, bins: int, edges: Sequence[float] | None, period: float | None) -> FloatArray:
+    check_whole_number("bins", bins, at_least=2, at_most=100_000, error=ReweightingError)
     if edges is not None:
         found = check_array("edges", edges, (None,), error=ReweightingError)
         if len(found) < 3 or not (np.diff(found) > 0.0).all():
@@ -531,7 +532,6 @@ def _limits(centres: FloatArray, bins: int, edges: Sequence[float] | None, perio
         if period is not None and (found[0] < -0.5001 * period or found[-1] > 0.5001 * period):
             raise ReweightingError(f"edges lie within half a period about zero, got {found[0]:g} to {found[-1]:g}")
         return found
-    check_whole_number("bins", bins, at_least=2, at_most=100_000, error=ReweightingError)
     if period is not None:
         return np.linspace(-0.5 * period, 0.5 * period, bins + 1)
     if np.ptp(centres) == 0.0:

@@ -27,6 +27,7 @@ from qmmlmm.free_energy.umbrella_window import (
     frame_energies,
     read_samples,
     run_window,
+    set_seeds,
     simulation_of,
     steps_done,
 )
@@ -89,6 +90,8 @@ class UmbrellaSampling:
         Number of steps from one window to the next while one start is pulled.
     seed : int
         Seed of velocities and thermostats; each window has its own.
+    name : str
+        Name of the variable in table and figure.
 
     Raises
     ------
@@ -125,6 +128,7 @@ class UmbrellaSampling:
     checkpoint_interval: int = 1000
     pull_steps: int = 200
     seed: int = 0
+    name: str = "variable"
 
     def __post_init__(self) -> None:
         check_path("directory", self.directory)
@@ -157,6 +161,7 @@ class UmbrellaSampling:
         if self.steps < 10 * self.interval:
             raise SettingError(f"steps are ten intervals of {self.interval} or more, got {self.steps}")
         check_seed("seed", self.seed)
+        check_text("name", self.name)
         values = {"centres": centres, "starts": starts, "temperature": temperature}
         for name, value in (values | {"force_constants": np.broadcast_to(constants, centres.shape).copy()}).items():
             object.__setattr__(self, name, value)
@@ -236,7 +241,8 @@ class UmbrellaSampling:
             If a window has no samples yet.
         """
         samples = self.samples()
-        name = "variable" if self.variable.unit is None else f"variable ({self.variable.unit.get_symbol()})"
+        symbol = None if self.variable.unit is None else self.variable.unit.get_symbol()
+        name = self.name if symbol is None else f"{self.name} ({symbol})"
         found = umbrella_profile(
             samples, *self._umbrellas, self.temperature,
             bins=bins, edges=edges, period=self.variable.period, name=name,
@@ -370,6 +376,7 @@ class UmbrellaSampling:
     ) -> None:
         """Move the centre from a value to that of a window, and write where the particles are."""
         context = simulation.context
+        set_seeds(simulation, window.seed)
         if box is not None:
             context.setPeriodicBoxVectors(*box)
         context.setPositions(positions)

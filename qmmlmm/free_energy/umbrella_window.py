@@ -148,14 +148,19 @@ def run_window(window: Window, update: Callable[[int], object] | None = None) ->
             reporter.close()
 
 
-def _begin(window: Window, simulation: app.Simulation) -> None:
-    """Set up the Simulation of a window at its start."""
-    context = simulation.context
+def set_seeds(simulation: app.Simulation, seed: int) -> None:
+    """Seed all random numbers of a Simulation, whose Context is made anew: set its positions afterwards."""
     for source in (simulation.integrator, *simulation.system.getForces()):
         # Integrators and Forces that draw random numbers share this method and no base class.
         if hasattr(source, "setRandomNumberSeed"):
-            source.setRandomNumberSeed(window.seed + 1)  # zero would be a seed from the clock
-    context.reinitialize(preserveState=False)
+            source.setRandomNumberSeed(seed + 1)  # zero would be a seed from the clock
+    simulation.context.reinitialize(preserveState=False)
+
+
+def _begin(window: Window, simulation: app.Simulation) -> None:
+    """Set up the Simulation of a window at its start."""
+    context = simulation.context
+    set_seeds(simulation, window.seed)
     with np.load(window.start_path, allow_pickle=False) as file:
         if "box" in file.files:
             context.setPeriodicBoxVectors(*file["box"])

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import openmm
-from openmm import app
+from openmm import app, unit
 
 from qmmlmm.errors import SelectionError, SettingError, UnsupportedSystemError, listed, shown
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.selection import select
 from qmmlmm.mm.term_layouts import particle_labels
-from qmmlmm.setting_checks import check_atoms, check_instance
+from qmmlmm.setting_checks import check_array, check_atoms, check_instance
 from qmmlmm.units import Vectors
 
 
@@ -87,6 +87,10 @@ def hold(
             f"the Topology has {n_atoms} atoms and the System {target.getNumParticles()} particles; pass the pair that "
             "belongs together"
         )
+    if positions is not None:
+        check_array("positions", positions, (n_atoms, 3), unit.nanometer, SelectionError)
+    if box_vectors is not None:
+        check_array("box_vectors", box_vectors, (3, 3), unit.nanometer, SelectionError)
     barostats = [force.getName() for force in target.getForces() if "Barostat" in type(force).__name__]
     if barostats:
         raise UnsupportedSystemError(

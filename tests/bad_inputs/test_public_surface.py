@@ -58,6 +58,8 @@ WITHOUT_ENTRY = {
     "Populations": "a result; its method has an entry",
     "Reweighting": "a result; its methods have entries",
     "TrajectoryRecord": "a result; its method has an entry",
+    "Barrier": "a result",
+    "UmbrellaProfile": "a result; its methods have entries",
 }
 
 

@@ -15,11 +15,29 @@ import openmm
 from openmm import app, unit
 
 import qmmlmm
-from qmmlmm import Hamiltonian, OpenMMPotential, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
+from qmmlmm import (
+    ForceFieldSystem,
+    Hamiltonian,
+    OpenMMPotential,
+    PySCFPotential,
+    Region,
+    Term,
+    XTBPotential,
+    create_mixed_system,
+    hold,
+)
 from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, tables
 from qmmlmm.coupling import Capabilities, ExternalField, RegionSpecification
 from qmmlmm.coupling.coefficient import parse_coefficient
-from qmmlmm.free_energy import Reweighting, bennett_acceptance_ratio, multistate_free_energies, reweight
+from qmmlmm.free_energy import (
+    Reweighting,
+    UmbrellaProfile,
+    UmbrellaSampling,
+    bennett_acceptance_ratio,
+    multistate_free_energies,
+    reweight,
+    umbrella_profile,
+)
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic import (
@@ -69,6 +87,7 @@ from qmmlmm.sampling import (
 )
 from qmmlmm.sampling.metadynamics import HillForce, mean_profile
 from qmmlmm.spectra import Transitions, absorption, compute_transitions, read_snapshots, write_spectrum_report
+from tests.free_energy.wells import GAP, create_pair, pair_at
 from tests.nonadiabatic.vibronic import VibronicPotential, create_hopping, molecule, simulation_of, vibronic_system
 from tests.sampling.mixed_springs import MixedSprings
 from tests.sampling.named_forces import mixed_of_forces
@@ -173,6 +192,10 @@ class Objects:
     @cached_property
     def weights(self):
         return reweight(np.random.default_rng(1).normal(size=400), 300.0)
+
+    @cached_property
+    def profile(self):
+        return umbrella_profile(**_two_windows())
 
     @cached_property
     def condition(self):
@@ -290,6 +313,21 @@ def _start(o: Objects) -> dict[str, object]:
 def _walk() -> dict[str, object]:
     """Return how a calculation of a reaction moves."""
     return {"relax": True, "thresholds": Thresholds(), "coordinates": "tric", "max_steps": 5, "tolerance": 1.0}
+
+
+def _two_windows() -> dict[str, object]:
+    rng = np.random.default_rng(3)
+    centres = [0.0, 0.5]
+    return {
+        "samples": [centre + 0.3 * rng.normal(size=400) for centre in centres],
+        "centres": centres,
+        "force_constants": [20.0, 20.0],
+        "temperature": 300.0,
+        "bins": 5,
+        "edges": [-0.4, 0.0, 0.4, 0.8],
+        "period": 30.0,
+        "name": "gap (nm)",
+    }
 
 
 def _two_states(o: Objects) -> list[np.ndarray]:
@@ -552,6 +590,63 @@ ENTRIES: dict[str, Entry] = {
             "n_triplets": 1,
         },
         runs=False,
+    ),
+    "hold": Entry(
+        hold,
+        lambda o: {
+            "system": openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(o.case.system)),
+            "topology": o.case.topology,
+            "atoms": [10, 11],
+            "positions": o.case.positions,
+            "box_vectors": o.case.box,
+        },
+    ),
+    "ForceFieldSystem": Entry(
+        ForceFieldSystem,
+        lambda o: {"topology": o.case.topology, "system": o.case.system},
+        says={"topology": "Topology"},
+    ),
+    "umbrella_profile": Entry(umbrella_profile, lambda o: _two_windows()),
+    "UmbrellaProfile.barrier": Entry(
+        UmbrellaProfile.barrier,
+        lambda o: {"reactant": -0.2, "product": 0.6},
+        lambda o: o.profile,
+        runs=False,
+        accepts={"reactant": SIGNED, "product": SIGNED},
+    ),
+    "UmbrellaProfile.reweighted": Entry(
+        UmbrellaProfile.reweighted,
+        lambda o: {"values": _two_windows()["samples"], "differences": [np.zeros(400), np.zeros(400)]},
+        lambda o: o.profile,
+    ),
+    "UmbrellaProfile.write_csv": Entry(
+        UmbrellaProfile.write_csv, lambda o: {"path": o.folder / "profile.csv"}, lambda o: o.profile
+    ),
+    "UmbrellaSampling": Entry(
+        UmbrellaSampling,
+        lambda o: {
+            "directory": o.folder / "umbrella",
+            "create": create_pair,
+            "variable": GAP,
+            "centres": [0.2, 0.3],
+            "force_constants": [1e4, 1e4],
+            "starts": pair_at(0.2),
+            "temperature": 300.0,
+            "steps": 1000,
+            "equilibration": 10,
+            "interval": 10,
+            "frame_interval": 100,
+            "checkpoint_interval": 100,
+            "pull_steps": 10,
+            "seed": 1,
+            "name": "gap",
+        },
+        accepts={
+            "equilibration": NOT_NEGATIVE,
+            "seed": NOT_NEGATIVE,
+            "force_constants": {"number"},
+            "create": {"class"},
+        },
     ),
     # --- sampling ---
     **{

@@ -161,3 +161,14 @@ def test_a_network_is_trained_saved_and_read(tmp_path):
     from qmmlmm import MLPotential
 
     assert MLPotential.load(tmp_path / "water.pt").atomic_numbers == (8, 1, 1)
+
+
+@pytest.mark.slow
+def test_the_barriers_of_butane_are_those_of_its_torsion(tmp_path):
+    """Bins of 10 degrees: the profile of the flexible chain is the energy of its torsion."""
+    text = printed("11", tmp_path)
+    for way, exact in (("trans to gauche:", 13.70), ("gauche to trans:", 10.15)):
+        (error,) = numbers(re.escape(f"{way} {number(way, text):.2f} +-"), text)
+        assert abs(number(way, text) - exact) < 3.0 * error
+        assert error < 0.5
+    assert (tmp_path / "butane_umbrella" / "profile.png").exists()

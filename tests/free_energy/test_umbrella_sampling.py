@@ -21,18 +21,20 @@ from qmmlmm.units import GAS_CONSTANT
 from tests.free_energy.wells import GAP, TEMPERATURE, TILT, create_pair, create_tilted, pair_at, well_energy
 
 KT = GAS_CONSTANT * TEMPERATURE
-CENTRES = np.linspace(0.235, 0.365, 12)
+CENTRES = np.linspace(0.235, 0.365, 10)
 SETTINGS = {
     "create": create_pair,
     "variable": GAP,
     "centres": CENTRES,
-    "force_constants": 3e4,
+    "force_constants": 2e4,
     "starts": pair_at(0.24),
     "temperature": TEMPERATURE,
-    "steps": 6000,
+    "steps": 4000,
     "equilibration": 200,
     "interval": 20,
-    "checkpoint_interval": 3000,
+    "frame_interval": 40,
+    "checkpoint_interval": 2100,
+    "seed": 40,
 }
 
 
@@ -81,7 +83,7 @@ def test_the_directory_has_table_figure_and_a_run_for_each_window(done):
     assert (folder / "profile.csv").read_text().startswith('#"variable (nm)","Free Energy (kJ/mol)"')
     for window in made.windows:
         assert (window.folder / "run.json").exists()
-        assert read_variable_table(window.folder / "variable.csv")[0][-1] == 6200
+        assert read_variable_table(window.folder / "variable.csv")[0][-1] == 4200
 
 
 def test_windows_start_where_they_were_pulled_to(done):
@@ -89,7 +91,7 @@ def test_windows_start_where_they_were_pulled_to(done):
     for window in made.windows:
         with np.load(window.start_path) as file:
             found = np.linalg.norm(np.diff(file["positions"], axis=0))
-        assert found == pytest.approx(window.centre, abs=6.0 * np.sqrt(KT / 3e4))
+        assert found == pytest.approx(window.centre, abs=6.0 * np.sqrt(KT / 2e4))
 
 
 def test_running_again_changes_nothing_and_more_steps_continue(done):
@@ -100,16 +102,17 @@ def test_running_again_changes_nothing_and_more_steps_continue(done):
     assert (Path(made.directory) / "003" / "variable.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_profile_of_another_hamiltonian_by_reweighting(done):
     made, _ = done
-    found = made.reweighted("tilted", create_tilted, bins=16)
-    edges = np.linspace(0.235, 0.365, 17)
+    found = made.reweighted("tilted", create_tilted, bins=8)
+    edges = np.linspace(0.235, 0.365, 9)
     deviations = (normed(found) - exact(edges, 3.0 * TILT)) / found.error._value
-    assert abs(deviations).max() < 2.5
+    assert abs(deviations).max() < 2.5  # of eight bins, at a fixed seed
     table = Path(made.directory) / "005" / "energies_tilted.csv"
     whole = table.read_text()
     table.write_text(whole[: len(whole) // 2])  # killed in the middle of a row
-    assert made.reweighted("tilted", create_tilted, bins=16).free_energy._value == pytest.approx(
+    assert made.reweighted("tilted", create_tilted, bins=8).free_energy._value == pytest.approx(
         found.free_energy._value, abs=1e-9
     )
     assert table.read_text() == whole
@@ -118,7 +121,7 @@ def test_the_profile_of_another_hamiltonian_by_reweighting(done):
 def test_other_settings_in_the_same_directory_are_refused(done):
     made, _ = done
     with pytest.raises(RunDirectoryError, match="windows with other settings: force_constants"):
-        sampling(made.directory, force_constants=2e4).run()
+        sampling(made.directory, force_constants=3e4).run()
 
 
 @pytest.mark.slow
@@ -134,21 +137,21 @@ def test_spawned_processes_give_what_one_process_gives(tmp_path):
 
 SCRIPT = """
 from tests.free_energy.test_umbrella_sampling import sampling
-sampling({path!r}, centres=[0.25, 0.26, 0.27], steps=40000).run()
+sampling({path!r}, centres=[0.25, 0.26, 0.27], steps=12000).run()
 """
 
 
 @pytest.mark.slow
 def test_kill_at_any_moment_loses_nothing_but_the_steps_after_a_checkpoint(tmp_path):
     whole, path = tmp_path / "whole", tmp_path / "killed"
-    few = {"centres": [0.25, 0.26, 0.27], "steps": 40000}
+    few = {"centres": [0.25, 0.26, 0.27], "steps": 12000}
     sampling(whole, **few).run()
     for k in range(3):
         process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(path=str(path))])
         deadline = time.monotonic() + 60.0
         while time.monotonic() < deadline and process.poll() is None:
             table = path / f"{k:03d}" / "variable.csv"
-            if table.exists() and table.stat().st_size > 20_000:
+            if table.exists() and table.stat().st_size > 8_000:
                 break
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
@@ -186,9 +189,9 @@ def test_windows_that_fail_are_named_after_all_others_ran(tmp_path):
         ({"centres": [0.2]}, SettingError, "centres are two or more different values"),
         ({"centres": [0.2, 0.2]}, SettingError, "centres are two or more different values"),
         ({"centres": [0.2, 0.3] * unit.radian}, SettingError, "centres has a unit like nanometer"),
-        ({"force_constants": [1.0, 2.0]}, SettingError, "one or one for each of 12 centres"),
+        ({"force_constants": [1.0, 2.0]}, SettingError, "one or one for each of 10 centres"),
         ({"force_constants": -1.0}, SettingError, "force_constants are above zero"),
-        ({"starts": np.zeros((3, 2, 3))}, SettingError, "or .12, n, 3. for 12 centres"),
+        ({"starts": np.zeros((3, 2, 3))}, SettingError, "or .10, n, 3. for 10 centres"),
         ({"temperature": 0.0}, SettingError, "temperature is a number above zero"),
         ({"steps": 5}, SettingError, "steps are ten intervals"),
         ({"frame_interval": 30}, SettingError, "frame_interval is a multiple of interval, 20"),
