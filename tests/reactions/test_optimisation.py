@@ -90,13 +90,12 @@ def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_fifth_of_the_
     start[case.atoms] += 0.004 * np.random.default_rng(3).standard_normal((len(case.atoms), 3))
     atoms.set_positions(10.0 * start)
     before = runner.evaluations
-    # The largest force of the thresholds, eV/angstrom.
-    LBFGS(atoms, logfile=None).run(fmax=0.0077, steps=1000)
+    # The largest force of the thresholds, eV/angstrom: below it the energies agree, in spite of soft directions.
+    assert LBFGS(atoms, logfile=None).run(fmax=0.003, steps=1500)
     of_all_atoms = runner.evaluations - before
-    LBFGS(atoms, logfile=None).run(fmax=0.003, steps=500)
     expected = atoms.get_potential_energy() / HARTREE_IN_EV * HARTREE_IN_KJ_PER_MOL
     before = runner.evaluations
-    found = optimise(mixed, start, thresholds=Thresholds(1e-6, 1e-4, 1.5e-4, 4e-4, 6e-4), tolerance=0.2)
+    found = optimise(mixed, start, thresholds=Thresholds(1e-6, 4e-5, 5.8e-5, 4e-4, 6e-4), tolerance=0.1)
     assert found.converged
     assert runner.evaluations - before == found.evaluations
     print(f"{found.evaluations} calls, of all atoms {of_all_atoms}; {found.energy._value - expected:.3f} kJ/mol")
