@@ -98,6 +98,7 @@ LONG_CLASSES = {
     "UmbrellaSampling": "docstrings of its settings; windows and the profile have their own modules",
     "LearningLoop": "docstrings and options of the constructor; the phases have their own modules",
     "LoopStore": "one query a method on the same tables; opening and repair are in database.py",
+    "EnergySurface": "a docstring with the method; surroundings, log and restraints have their own modules",
     "SurfaceHopping": "both kinds of hops share states, velocities and one stream of random numbers",
 }
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc", "tools"}

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import tempfile
 import warnings
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from openmm import unit
 from scipy.optimize import minimize
 
+from qmmlmm.analysis.path_figure import save_path_figure
+from qmmlmm.durable_files import checksum
 from qmmlmm.embedding.region_geometry import nearest_displacements
 from qmmlmm.errors import EvaluationError, QmmlmmWarning, SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.reactions.calculation_directory import calculation_directory
+from qmmlmm.reactions.evaluation_log import EvaluationLog
 from qmmlmm.reactions.internal_coordinates import band_optimised
 from qmmlmm.reactions.path import ReactionPath
 from qmmlmm.reactions.structure import Structure
 from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfacePoint, SurfaceState
-from qmmlmm.setting_checks import check_flag, check_instance, check_quantity, check_whole_number
+from qmmlmm.setting_checks import check_flag, check_instance, check_path, check_quantity, check_whole_number
 from qmmlmm.units import (
     ANGSTROM_IN_BOHR,
     BOHR_IN_NM,
@@ -82,8 +89,14 @@ class BandPath(ReactionPath):
 class _Images:
     """A surface for the images of a band, each with surroundings of its own."""
 
-    def __init__(self, surface: EnergySurface, states: list[SurfaceState]) -> None:
+    def __init__(self, surface: EnergySurface, states: list[SurfaceState], folder: Path | None) -> None:
         self._surface = surface
+        self._logs: list[EvaluationLog | None] = [None for _ in states]
+        if folder is not None:
+            for k in range(len(states)):
+                place = folder / f"image_{k:02d}"
+                place.mkdir(exist_ok=True)
+                self._logs[k] = EvaluationLog(place)
         self._states = states
         self._known: list[tuple[FloatArray, SurfacePoint] | None] = [None for _ in states]
         self._image = 0
@@ -110,6 +123,7 @@ class _Images:
         known = self._known[self._image]
         if known is not None and np.array_equal(known[0], coordinates):
             return known[1]
+        self._surface.log = self._logs[self._image]
         self._surface.state = self._states[self._image]
         point = self._surface.evaluate(coordinates)
         self._states[self._image] = self._surface.state
@@ -120,6 +134,7 @@ class _Images:
         """Return the point of an image from a new evaluation with relaxed surroundings."""
         self._image = image
         self.evaluate(coordinates)
+        self._surface.log = self._logs[image]
         self._surface.state = self._states[image]
         return self._surface.verified()[0]
 
@@ -133,6 +148,7 @@ def reaction_path(
     climb: bool = True,
     largest_force: Scalar = LARGEST_FORCE,
     max_cycles: int = 100,
+    directory: str | os.PathLike[str] | None = None,
     atoms: Iterable[int] | str | None = None,
     hold: Iterable[int] | str | None = None,
     relax: bool = True,
@@ -157,6 +173,8 @@ def reaction_path(
         Largest force perpendicular to the path of a converged band.
     max_cycles : int
         Largest number of steps of the band.
+    directory : path, optional
+        Folder of the results. A band that was killed continues there, without computing any energy again.
     atoms, hold, relax, tolerance, box_vectors, platform
         As in `optimise`.
 
@@ -171,6 +189,8 @@ def reaction_path(
         If both ends are the same structure, or an argument is out of range.
     SelectionError, UnsupportedSystemError
         As `EnergySurface`.
+    RunDirectoryError
+        If the directory is in use, or has another calculation.
     EvaluationError
         If a term or geomeTRIC fails.
 
@@ -201,9 +221,17 @@ def reaction_path(
     start = surface.geometry().positions
     whole = [_beside(structure, start, surface.box) for structure in ends]
     frames = _resampled(whole, surface.atoms, count) if len(whole) > 2 else _interpolated(whole, surface.atoms, count)
-    band = _Images(surface, [SurfaceState(frame, None) for frame in frames])
     start_coordinates = np.array([frame[surface.atoms] for frame in frames]) * NM_IN_BOHR
-    with tempfile.TemporaryDirectory() as folder:
+    settings: dict[str, object] = {
+        "images": checksum(np.round(start_coordinates, 6).tobytes()),
+        "largest force": bound,
+        "climb": climb,
+        "max cycles": max_cycles,
+    }
+    target = None if directory is None else check_path("directory", directory)
+    held = nullcontext() if target is None else calculation_directory(target, "path", surface, settings)
+    with held, tempfile.TemporaryDirectory() as folder:
+        band = _Images(surface, [SurfaceState(frame, None) for frame in frames], target)
         found, converged = band_optimised(
             band,
             start_coordinates,
@@ -214,7 +242,7 @@ def reaction_path(
             max_cycles=max_cycles,
             free=surface.is_free,
         )
-    points = [band.verified(k, coordinates) for k, coordinates in enumerate(found)]
+        points = [band.verified(k, coordinates) for k, coordinates in enumerate(found)]
     across, along = _forces(points, surface.atoms)
     inner = across[1:-1]
     if not converged or float(inner.max()) > bound:
@@ -226,7 +254,7 @@ def reaction_path(
             stacklevel=2,
         )
     lengths = np.concatenate([[0.0], np.cumsum([np.linalg.norm(b - a) for a, b in itertools.pairwise(found)])])
-    return BandPath(
+    path = BandPath(
         mixed,
         tuple(surface.structure(point) for point in points),
         lengths / ANGSTROM_IN_BOHR,
@@ -236,6 +264,12 @@ def reaction_path(
         converged=converged,
         evaluations=surface.evaluations,
     )
+    if target is not None:
+        path.write_csv(target / "path.csv")
+        path.write_pdb(target / "path.pdb")
+        path.write_xyz(target / "path.xyz")
+        save_path_figure(path.progress, {"band": path.relative_energies}, path.progress_label, target / "path.png")
+    return path
 
 
 def _ends(reactant: object, product: object) -> list[Structure]:

@@ -118,7 +118,7 @@ class Frequencies:
             app.PDBFile.writeHeader(topology, file)
             for frame in range(count):
                 at = largest * np.sin(2.0 * np.pi * frame / count)
-                positions = self.displaced(mode, at) if at else self.structure.positions._value
+                positions = self.displaced(mode, at)
                 app.PDBFile.writeModel(topology, positions * unit.nanometer, file, frame + 1, keepIds=True)
             app.PDBFile.writeFooter(topology, file)
 

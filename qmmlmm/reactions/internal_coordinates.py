@@ -91,7 +91,7 @@ def geometric_module(name: str) -> ModuleType:
         ) from error
 
 
-def geometric_molecule(symbols: Sequence[str], frames: FloatArray) -> Any:
+def geometric_molecule(symbols: Sequence[str], frames: FloatArray) -> object:
     """Return a Molecule of geomeTRIC with frames, (n_frames, n_atoms, 3) bohr."""
     molecule = geometric_module("molecule").Molecule()
     molecule.elem = list(symbols)
@@ -103,7 +103,7 @@ def geometric_molecule(symbols: Sequence[str], frames: FloatArray) -> Any:
 
 def geometric_engine(
     surface: Surface, coordinates: FloatArray | None = None, before: Callable[[str], None] | None = None
-) -> Any:
+) -> object:
     """Return an Engine of geomeTRIC over a surface, for scripts of geomeTRIC.
 
     Parameters
@@ -247,7 +247,7 @@ def _walked(
     check_walk(coordinates, max_steps)
     optimize, internal = geometric_module("optimize"), geometric_module("internal")
     errors = geometric_module("errors")
-    molecule = geometric_molecule(surface.symbols, start[None])
+    molecule: Any = geometric_molecule(surface.symbols, start[None])
     if options.get("irc") and len(molecule.molecules) == 1 and coordinates == "tric":
         coordinates = "dlc"  # as geomeTRIC's own driver does
     parameters = geometric_module("params").OptParams(
@@ -274,7 +274,7 @@ def _walked(
         made = kind(
             molecule, build=True, connect=connect, addcart=add_cartesians, constraints=constraints, cvals=values
         )
-        engine = geometric_engine(surface, start)
+        engine: Any = geometric_engine(surface, start)
         optimizer = optimize.Optimizer(start.ravel().copy(), molecule, made, engine, folder, parameters, False)
         converged = True
         try:
@@ -326,9 +326,9 @@ def band_optimised(
         optep=False,
         images=len(start),
     )
-    molecule = geometric_molecule(surface.symbols, start)
+    molecule: Any = geometric_molecule(surface.symbols, start)
     with _quiet():
-        engine = geometric_engine(surface, start[0], select)
+        engine: Any = geometric_engine(surface, start[0], select)
         chain = neb.ElasticBand(molecule, engine=engine, tmpdir=folder, params=parameters, plain=parameters.plain)
         chain, cycles = neb.OptimizeChain(chain, engine, parameters)
     found = np.array([structure.cartesians.reshape(-1, 3) for structure in chain.Structures])

@@ -141,7 +141,7 @@ def saddle_point(
         if converged or not walk.converged:
             break
     last = frequencies_on_surface(surface, STEP, executor, _inside(folder, "saddle"), platform)
-    _warn(converged, last, largest_gradient(surface, point), limits)
+    warn_of_modes(converged, last, largest_gradient(surface, point), limits)
     found = optimum(surface, point, rest, converged, coordinates_seen, energies, surface.evaluations)
     return SaddlePoint(**vars(found), frequencies=last)
 
@@ -159,7 +159,8 @@ def _inside(folder: Path | None, name: str) -> Path | None:
     return None if folder is None else folder / name
 
 
-def _warn(converged: bool, modes: Frequencies, largest: float, limits: Thresholds) -> None:
+def warn_of_modes(converged: bool, modes: Frequencies, largest: float, limits: Thresholds) -> None:
+    """Warn of a search that is not converged, or of another number of negative modes than one."""
     lowest = ", ".join(f"{number:.0f}" for number in modes.wave_numbers[:3])
     if not converged:
         text = (

@@ -15,9 +15,7 @@ from qmmlmm.errors import SettingError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.setting_checks import check_atoms, check_path
-from qmmlmm.units import ANGSTROM_IN_BOHR, NM_IN_BOHR, Vectors
-
-ANGSTROM_IN_NM = ANGSTROM_IN_BOHR / NM_IN_BOHR
+from qmmlmm.units import KJ_PER_MOL_IN_EV, Vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +63,7 @@ def xyz_frame(structure: Structure, atoms: Collection[int] | None = None) -> str
     elements = [atom.element for atom in structure.topology.atoms()]
     chosen = range(len(elements)) if atoms is None else check_atoms("atoms", atoms, len(elements))
     positions = structure.positions.value_in_unit(unit.angstrom)
-    # eV, ASE's unit of energy.
-    energy = (structure.energy / unit.AVOGADRO_CONSTANT_NA).value_in_unit(unit.joule) / 1.602176634e-19
+    energy = structure.energy.value_in_unit(unit.kilojoule_per_mole) * KJ_PER_MOL_IN_EV
     lattice = ""
     if structure.box_vectors is not None:
         flat = np.ravel(structure.box_vectors.value_in_unit(unit.angstrom))

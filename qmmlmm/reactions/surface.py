@@ -15,7 +15,7 @@ from qmmlmm.geometry import Geometry
 from qmmlmm.mm.held_atoms import wholly_selected
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.selection import select
-from qmmlmm.mm.surroundings_system import embedded_atoms
+from qmmlmm.mm.surroundings_system import describe_particles, embedded_atoms
 from qmmlmm.mm.virtual_sites import complete_with_virtual_sites
 from qmmlmm.reactions.evaluation_log import EvaluationLog, Record, field_of
 from qmmlmm.reactions.structure import Start, Structure, start_geometry
@@ -232,6 +232,12 @@ class EnergySurface:
         fixed = {*held, *self._atoms.tolist()}
         if relax and len(fixed) < len(whole):
             fixed.update(_massless(mixed.system))
+            left = sorted(set(embedded_atoms(mixed)) - fixed)
+            if left:
+                raise SelectionError(
+                    f"atoms of a region neither move nor are held: {describe_particles(mixed, left)}; the force field "
+                    "cannot relax them. Name them in atoms or in hold"
+                )
             model = SurroundingsModel(mixed, fixed, geometry.box, fast, exact, self.tolerance)
             self._surroundings = model if len(model.moving) else None
 
@@ -310,8 +316,7 @@ class EnergySurface:
             positions = self._surroundings.relaxed(positions)
         for _ in range(ROUNDS):
             energy, forces, positions = self.whole_system(positions)
-            self._surroundings.fit(positions, forces)
-            before, forces_before = self._surroundings.energy_and_forces(positions)
+            before, forces_before = self._surroundings.fit(positions, forces)
             relaxed = self._surroundings.relaxed(positions)
             after, forces_after = self._surroundings.energy_and_forces(relaxed)
             gain = (before - after) / HARTREE_IN_KJ_PER_MOL
@@ -409,8 +414,7 @@ def _moving_atoms(mixed: MixedSystem, atoms: Iterable[int] | str | None) -> IntA
     virtual = [k for k in chosen if system.isVirtualSite(k)]
     if virtual:
         raise SelectionError(f"virtual sites follow their parents and cannot be chosen: {listed(virtual)}")
-    if complete_with_virtual_sites(system, chosen) is None:  # pragma: no cover - raises where a site is cut
-        raise SelectionError("a virtual site is cut")
+    complete_with_virtual_sites(system, chosen)  # raises if a site has parents inside and outside
     inside = set(chosen)
     for index in range(system.getNumConstraints()):
         first, second, _ = system.getConstraintParameters(index)

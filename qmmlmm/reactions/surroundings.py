@@ -105,8 +105,10 @@ class SurroundingsModel:
             self._apply(field)
         self.is_fitted = True
 
-    def fit(self, positions: FloatArray, forces: FloatArray) -> None:
+    def fit(self, positions: FloatArray, forces: FloatArray) -> tuple[float, FloatArray]:
         """Fit charges and constant forces to the forces of the whole System.
+
+        Returns energy, kJ/mol, and forces, (n_particles, 3) kJ/(mol nm), of the surroundings in the new field.
 
         Parameters
         ----------
@@ -125,9 +127,12 @@ class SurroundingsModel:
                 groups = np.unique(self._groups[targets], return_inverse=True)[1]
                 charges = fit_charges(columns, groups, residual, charges, self._model.total_charge)
                 self._apply(FieldOfRegion(charges, np.zeros((len(self.moving), 3))))
-        rest = (forces - self.energy_and_forces(positions)[1])[self.moving]
+        energy, found = self.energy_and_forces(positions)
+        rest = (forces - found)[self.moving]
         self._apply(FieldOfRegion(charges, rest))
         self.is_fitted = True
+        found[self.moving] += rest
+        return energy - float((rest * positions[self.moving]).sum()), found
 
     def energy_and_forces(self, positions: FloatArray) -> tuple[float, FloatArray]:
         """Return energy, kJ/mol, and forces, (n_particles, 3) kJ/(mol nm), of the surroundings in the field."""

@@ -60,7 +60,15 @@ def water_box(n_waters, rigid=False):
     force_field = app.ForceField("amber14/tip3pfb.xml")
     modeller = app.Modeller(app.Topology(), [])
     modeller.addSolvent(force_field, numAdded=n_waters)
-    system = force_field.createSystem(modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.6, rigidWater=rigid)
+    system = force_field.createSystem(
+        modeller.topology,
+        nonbondedMethod=app.PME,
+        nonbondedCutoff=0.6,
+        rigidWater=rigid,
+        # Smooth where atoms cross the cutoff.
+        switchDistance=0.45,
+        ewaldErrorTolerance=1e-7,
+    )
     integrator = openmm.LangevinMiddleIntegrator(300, 5.0, 0.001)
     integrator.setRandomNumberSeed(1)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatform("CPU"), {"Threads": "1"})

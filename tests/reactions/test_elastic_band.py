@@ -7,7 +7,7 @@ import pytest
 
 from qmmlmm import XTBPotential
 from qmmlmm.errors import SettingError
-from qmmlmm.reactions import barrier_residues, optimise, reaction_path, saddle_point
+from qmmlmm.reactions import EnergySurface, barrier_residues, optimise, reaction_path, saddle_point
 from qmmlmm.reactions.elastic_band import _interpolated
 from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum, waters_in_water
 
@@ -25,6 +25,7 @@ def ends():
     return case, [optimise(case.mixed, np.array(start)) for start in starts]
 
 
+@pytest.mark.slow
 def test_a_band_between_two_minima_climbs_to_the_saddle_point(ends):
     case, (reactant, product) = ends
     path = reaction_path(case.mixed, reactant, product, images=7)
@@ -34,6 +35,30 @@ def test_a_band_between_two_minima_climbs_to_the_saddle_point(ends):
     assert abs((saddle.energy - path.highest.energy)._value) < TOP
     assert abs((path.barrier - (saddle.energy - reactant.energy))._value) < TOP
     assert "force across" in str(path)
+
+
+@pytest.mark.filterwarnings("ignore:the band is not converged")
+def test_a_band_that_was_interrupted_repeats_no_evaluation(ends, tmp_path, monkeypatch):
+    case, (reactant, product) = ends
+    settings = {"images": 5, "max_cycles": 2}
+    whole = reaction_path(case.mixed, reactant, product, **settings)
+    real, count = EnergySurface.whole_system, 0
+
+    def interrupted(self, positions):
+        nonlocal count
+        count += 1
+        if count == 8:
+            raise KeyboardInterrupt
+        return real(self, positions)
+
+    monkeypatch.setattr(EnergySurface, "whole_system", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reaction_path(case.mixed, reactant, product, directory=tmp_path / "path", **settings)
+    monkeypatch.undo()
+    found = reaction_path(case.mixed, reactant, product, directory=tmp_path / "path", **settings)
+    assert found.evaluations == whole.evaluations - 7
+    assert np.allclose(found.energies._value, whole.energies._value, atol=1e-5)
+    assert (tmp_path / "path" / "path.csv").exists()
 
 
 def test_interpolated_distances_keep_atoms_apart():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from openmm import unit
 from qmmlmm import PySCFPotential, XTBPotential
 from qmmlmm.errors import ConvergenceError, QmmlmmWarning, SettingError
 from qmmlmm.reactions import SaddlePoint, Thresholds, intrinsic_path, optimise, saddle_point
+from qmmlmm.reactions.saddle_point import warn_of_modes
 from qmmlmm.units import HARTREE_IN_KJ_PER_MOL
+from tests.contexts import system_energy
 from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum
 
 TRIANGLE = np.array([[0.0, 0.0, 0.0], [0.1194, 0.0, 0.0], [0.03, 0.113, 0.0]])
@@ -118,9 +121,17 @@ def test_a_path_from_what_is_no_saddle_point_is_refused():
         intrinsic_path(cheap().mixed, found.positions)
 
 
-def _without_negative_mode(found):
-    from dataclasses import replace
+def test_a_second_negative_mode_is_said_with_what_to_do():
+    found = saddle()
+    numbers = np.array([-900.0, -100.0, 2000.0])
+    modes = replace(found.frequencies, wave_numbers=numbers)
+    with pytest.warns(QmmlmmWarning, match="2 negative modes.*frequencies.write_mode"):
+        warn_of_modes(True, modes, 1e-5, Thresholds())
+    with pytest.warns(QmmlmmWarning, match="no negative mode.*ended in a minimum"):
+        warn_of_modes(True, replace(modes, wave_numbers=np.abs(numbers)), 1e-5, Thresholds())
 
+
+def _without_negative_mode(found):
     return replace(found.frequencies, wave_numbers=np.abs(found.wave_numbers))
 
 
@@ -129,8 +140,6 @@ def test_energies_of_a_second_level_are_those_of_its_own_system():
     other = PySCFPotential("hf", "sto-3g")
     found = path.single_points(other)
     direct = vacuum(HYDROGEN_CYANIDE, other).mixed
-    from tests.contexts import system_energy
-
     expected = [system_energy(direct.system, s.positions.value_in_unit(unit.nanometer)) for s in path.structures]
     assert np.allclose(found.energies._value, expected, atol=1e-4)
     assert "kJ/mol with" in str(found)
