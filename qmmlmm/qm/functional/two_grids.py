@@ -31,11 +31,11 @@ COARSE_LEVEL = 0
 FIRST_DIFFERENCE = 1e-3
 """Norm of the change of V_f - V_c divided by that of P, hartree, before it is measured."""
 
-POTENTIAL_ERROR = 1e-6
-"""Largest error of V, Frobenius norm, hartree: a thirtieth of the default tolerance of the orbitals' gradient."""
+POTENTIAL_SHARE = 0.03
+"""Largest error of V, Frobenius norm, as a share of the tolerance of the orbitals' gradient."""
 
-ENERGY_ERROR = 1e-10
-"""Largest error of E, hartree."""
+ENERGY_SHARE = 0.1
+"""Largest error of E, as a share of the tolerance of the energy."""
 
 SETTLED = 0.05
 """Share of the last change in the distance to P0 below which a new reference is worth its price."""
@@ -61,11 +61,6 @@ class GridDifference:
     def errors(self, distance: float) -> tuple[float, float]:
         """Return the estimated errors of V and E at a distance from the reference, hartree."""
         return self.ratio * distance, 0.5 * self.ratio * distance**2
-
-    def suffices(self, distance: float) -> bool:
-        """Return whether both errors are below their limits."""
-        potential, energy = self.errors(distance)
-        return potential < POTENTIAL_ERROR and energy < ENERGY_ERROR
 
 
 class _Grid:
@@ -111,13 +106,16 @@ class TwoGridIntegrator(numint.NumInt):
     ----------
     difference : GridDifference
         What is known of the region, updated here.
+    conv_tol : float, hartree
+        Change of the energy at which the field is converged; the orbitals' gradient is converged to its square root.
     max_memory : float, MB
         Memory for the basis functions on the coarse grid.
     """
 
-    def __init__(self, difference: GridDifference, max_memory: float) -> None:
+    def __init__(self, difference: GridDifference, conv_tol: float, max_memory: float) -> None:
         super().__init__()
         self._difference = difference
+        self._limits = POTENTIAL_SHARE * np.sqrt(conv_tol), ENERGY_SHARE * conv_tol
         self._max_memory = max_memory
         self._grids: tuple[_Grid, _Grid] | None = None
         self._reference: _Reference | None = None
@@ -141,7 +139,7 @@ class TwoGridIntegrator(numint.NumInt):
 
     def is_exact_enough(self, density: FloatArray) -> bool:
         """Return whether energy and potential at a density are those of the full grid within the limits."""
-        return self._reference is not None and self._difference.suffices(self._distance(density))
+        return self._reference is not None and self._suffices(self._distance(density))
 
     def renew(self) -> None:
         """Evaluate the full grid at the next density."""
@@ -171,9 +169,13 @@ class TwoGridIntegrator(numint.NumInt):
         if self._reference is None or self._last is None:
             return True
         distance = self._distance(density)
-        if self._difference.suffices(distance):
+        if self._suffices(distance):
             return False
         return float(np.linalg.norm(density - self._last)) < SETTLED * distance
+
+    def _suffices(self, distance: float) -> bool:
+        """Return whether both errors are below their limits."""
+        return all(error < limit for error, limit in zip(self._difference.errors(distance), self._limits, strict=True))
 
     def _distance(self, density: FloatArray) -> float:
         assert self._reference is not None

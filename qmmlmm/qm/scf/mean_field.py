@@ -106,7 +106,9 @@ def create_mean_field(
         if isinstance(settings.excited, TDA | TDDFT):
             mean_field._numint = FiniteThirdDerivatives()
         elif settings.accelerated and difference is not None and settings.grid_level > COARSE_LEVEL:
-            mean_field._numint = TwoGridIntegrator(difference, GRID_MEMORY_SHARE * memory_limit(settings))
+            mean_field._numint = TwoGridIntegrator(
+                difference, settings.conv_tol, GRID_MEMORY_SHARE * memory_limit(settings)
+            )
         mean_field.grids.level = settings.grid_level
         mean_field.nlcgrids.level = NONLOCAL_GRID_LEVEL
     if settings.fits_density:
