@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from qmmlmm.commands.key_reference import keys_of
-from qmmlmm.commands.run_keys import run_keys
-from qmmlmm.commands.templates import Section, learn_sections, run_sections, spectrum_sections
+from qmmlmm.commands.run_keys import COORDINATION, run_keys
+from qmmlmm.commands.templates import Section, correct_sections, learn_sections, run_sections, spectrum_sections
 from qmmlmm.xtb import XTBPotential
 
 _LEVELS = {
@@ -25,7 +25,9 @@ def _with_levels() -> list[Section]:
     found = run_sections()
     place = next(number for number, section in enumerate(found) if section.header == "[[term]]") + 1
     levels = [Section(title, "Keys of this kind of level.", keys[name]) for name, title in _LEVELS.items()]
-    return [*found[:place], *levels, *found[place:]]
+    variable = next(number for number, section in enumerate(found) if section.header == "[[variable]]") + 1
+    coordination = Section("[[variable]], coordination", "Keys of this table.", COORDINATION)
+    return [*found[:place], *levels, *found[place:variable], coordination, *found[variable:]]
 
 
 def _with_xtb(sections: Sequence[Section]) -> list[Section]:
@@ -35,7 +37,12 @@ def _with_xtb(sections: Sequence[Section]) -> list[Section]:
     return [*sections[:place], xtb, *sections[place:]]
 
 
-COMMANDS = {"run": _with_levels(), "learn": _with_xtb(learn_sections()), "spectrum": spectrum_sections()}
+COMMANDS = {
+    "run": _with_levels(),
+    "learn": _with_xtb(learn_sections()),
+    "spectrum": spectrum_sections(),
+    "correct": correct_sections(),
+}
 
 
 def title(section: Section) -> str:

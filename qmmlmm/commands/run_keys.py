@@ -42,6 +42,14 @@ VARIABLE = (
     *(Key(name, kind, False, "", text) for name, (kind, text) in OTHERS.items()),
 )
 
+COORDINATION = (
+    Key("first", "list of atoms", True, "", "Atoms that have neighbours."),
+    Key("second", "list of atoms", True, "", "Atoms that are neighbours."),
+    Key("distance", "number, nm", True, "", "Distance at which a pair counts one half."),
+    Key("exponent", "whole number", False, "6", "The higher, the sharper."),
+)
+"""Keys of the table ``coordination`` of a variable."""
+
 
 def run_keys() -> Mapping[str, tuple[Key, ...]]:
     """Return the keys of each table, and of each kind of level in [[term]]."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from qmmlmm.commands.correct import LowerSettings
 from qmmlmm.commands.hamiltonian_input import RegionSettings
 from qmmlmm.commands.key_reference import Key, keys_of, toml_value
 from qmmlmm.commands.run_keys import VARIABLE, run_keys
 from qmmlmm.commands.spectrum import SpectrumSettings
 from qmmlmm.commands.system_input import SystemSettings
+from qmmlmm.free_energy import SwitchingSettings
 from qmmlmm.learning.labels.label_queue import LabelSettings
 from qmmlmm.learning.labels.label_task import JobLimits
 from qmmlmm.learning.loop.settings import LoopSettings
@@ -91,6 +93,7 @@ _TITLES = {
     "run": "Dynamics in stages.",
     "learn": "A learning loop: walkers, labels by QM, training.",
     "spectrum": "An absorption spectrum from snapshots of a trajectory.",
+    "correct": "The correction of a binding free energy from a force field to a higher level.",
 }
 KINDS = tuple(_TITLES)
 """Commands that take an input file."""
@@ -267,6 +270,18 @@ def learn_sections() -> list[Section]:
             keys_of(LoopSettings),
             examples={"energy_error": 4.0, "uncertain_above": 60.0, "stop_above": 600.0},
         ),
+        Section(
+            "[base]",
+            "A level that is nearly right: walkers run with it and the learned difference to [qm].",
+            (
+                Key("method", "text", False, "", '"gfn2-xtb" or "gfn1-xtb"; other keys as in [qm].'),
+                Key("model", "path", False, "", "In its place a model file."),
+                Key("trust_code", "true or false", False, "false", "Whether a model file that has code may be read."),
+            ),
+            {"method": "gfn2-xtb"},
+            {"model": "pretrained.pt"},
+            optional=True,
+        ),
         Section("[network]", "The network.", keys_of(ResponseSettings), examples={"dispersion": "b3lyp-d3bj"}),
         Section("[training]", "Each training of the loop.", keys_of(TrainingSettings), {"steps": 2000}),
         Section("[labels]", "The workers that compute labels.", labels, examples={"memory": 4000.0}),
@@ -323,4 +338,47 @@ def spectrum_sections() -> list[Section]:
     ]  # fmt: skip
 
 
-_SECTIONS = {"run": run_sections, "learn": learn_sections, "spectrum": spectrum_sections}
+def correct_sections() -> list[Section]:
+    """Return the tables of a file of ``qmmlmm correct``."""
+    top = (
+        Key("directory", "path", False, "", "Folder of the results; the name of the file with _run if not given."),
+        _EMBEDDING,
+        Key("workers", "whole number", False, "1", "Processes that run trajectories."),
+    )
+    level = (
+        Key("method", "text", False, "", 'As in [[term]] of a run: "force field", "gfn2-xtb" or a method of PySCF.'),
+        Key("basis", "text", False, "", "Basis set of a method of PySCF."),
+        Key("model", "path", False, "", "In the place of a method, a model file."),
+        Key("pretrained", "text", False, "", "In the place of a method, a name of openmm-ml."),
+    )
+    legs = [
+        section
+        for leg in ("complex", "solvent")
+        for section in (
+            replace(
+                _system(),
+                header=f"[leg.{leg}.system]",
+                text=f"The files of the {leg}: one of prepared, prmtop, psf, top, xml and pdb, with what it needs.",
+                values={"prepared": leg, "flexible_constraints": True},
+            ),
+            replace(_region(), header=f"[leg.{leg}.region]", text="The ligand, which the levels compute."),
+        )
+    ]
+    return [
+        Section("", "", top, examples={"directory": "binding_run"}),
+        *legs,
+        Section("[[level]]", "Levels from the lower to the upper one; more between them if overlaps are poor.", level,
+                {"method": "force field"}),
+        Section("[[level]]", "", level, {"method": "gfn2-xtb"}),
+        Section("[switching]", "Trajectories.", keys_of(SwitchingSettings)),
+        Section("[lower]", "A free energy of the lower level that is corrected.", keys_of(LowerSettings),
+                {"free_energy": -20.0}, optional=True),
+    ]  # fmt: skip
+
+
+_SECTIONS = {
+    "run": run_sections,
+    "learn": learn_sections,
+    "spectrum": spectrum_sections,
+    "correct": correct_sections,
+}

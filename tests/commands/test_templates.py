@@ -12,6 +12,7 @@ import pytest
 from openmm import app
 
 from qmmlmm.commands import templates
+from qmmlmm.commands.correct import TOP as CORRECT_TOP
 from qmmlmm.commands.hamiltonian_input import RegionSettings, TermSettings
 from qmmlmm.commands.key_reference import keys_of, with_tables
 from qmmlmm.commands.learn_input import TOP as LEARN_TOP
@@ -82,7 +83,7 @@ def test_a_template_is_written_once_and_has_every_table_of_its_reader(prepared, 
     assert main(["new", "mine.toml", "--kind", kind]) == 1
     assert "exists already; name another file" in capsys.readouterr().err
     assert (prepared / "mine.toml").read_text() == text
-    known = {"run": RUN_TOP, "learn": LEARN_TOP, "spectrum": SPECTRUM_TOP}[kind]
+    known = {"run": RUN_TOP, "learn": LEARN_TOP, "spectrum": SPECTRUM_TOP, "correct": CORRECT_TOP}[kind]
     mentioned = set(re.findall(r"^#?(\w+) = ", text, re.MULTILINE))
     mentioned |= {name.split(".")[0] for name in re.findall(r"^#?\[+([\w.]+)\]+$", text, re.MULTILINE)}
     assert set(known) - mentioned <= {"parameters"}
@@ -127,6 +128,15 @@ def test_without_a_region_that_is_known_prepare_writes_a_run_of_the_force_field(
 def test_the_template_of_a_loop_is_read_by_its_reader(prepared):
     (prepared / "mine.toml").write_text(templates.template("learn", "mine.toml"))
     assert read_loop(prepared / "mine.toml").settings.force_error == 30.0
+
+
+def test_the_template_of_a_correction_is_read_by_its_reader(prepared, capsys):
+    text = templates.template("correct", "mine.toml")
+    for leg in ("complex", "solvent"):
+        text = text.replace(f'prepared = "{leg}"', 'prepared = "prepared"')
+    (prepared / "mine.toml").write_text(text)
+    assert main(["correct", "mine.toml", "--check"]) == 0
+    assert "complex: " in capsys.readouterr().out
 
 
 def test_the_template_of_a_spectrum_is_read_by_its_reader(prepared, capsys):

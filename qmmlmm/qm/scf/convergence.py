@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from pyscf import dft
 
 from qmmlmm.errors import ConvergenceError, EvaluationError
 from qmmlmm.qm.functional.two_grids import TwoGridIntegrator
@@ -167,9 +168,9 @@ def _iterate(mean_field: Any, density: FloatArray | None, monitor: _Monitor) -> 
 
 def _on_full_grid(mean_field: Any, monitor: _Monitor) -> bool:
     """Return whether the result is that of the functional's full grid, and iterate on if it is not yet."""
-    integrator = getattr(mean_field, "_numint", None)  # Hartree-Fock has none.
-    if not isinstance(integrator, TwoGridIntegrator):
+    if not isinstance(mean_field, dft.rks.KohnShamDFT) or not isinstance(mean_field._numint, TwoGridIntegrator):
         return True
+    integrator = mean_field._numint
     for _ in range(RENEWALS):
         density = mean_field.make_rdm1()
         if integrator.is_exact_enough(density):
