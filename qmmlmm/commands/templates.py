@@ -358,8 +358,8 @@ def correct_sections() -> list[Section]:
             replace(
                 _system(),
                 header=f"[leg.{leg}.system]",
-                text=f"The files of the {leg}: one of prepared, prmtop, psf, top, xml and pdb, with what it needs.",
-                values={"prepared": leg, "flexible_constraints": True},
+                text=f"The files of the {leg}, as [system] of a run; the ligand's bonds have no constraints.",
+                values={"prmtop": f"{leg}.prmtop", "coordinates": f"{leg}.rst7", "constraints": "none"},
             ),
             replace(_region(), header=f"[leg.{leg}.region]", text="The ligand, which the levels compute."),
         )

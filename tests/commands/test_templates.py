@@ -133,7 +133,9 @@ def test_the_template_of_a_loop_is_read_by_its_reader(prepared):
 def test_the_template_of_a_correction_is_read_by_its_reader(prepared, capsys):
     text = templates.template("correct", "mine.toml")
     for leg in ("complex", "solvent"):
-        text = text.replace(f'prepared = "{leg}"', 'prepared = "prepared"')
+        text = text.replace(f'prmtop = "{leg}.prmtop"', 'pdb = "waters.pdb"\nflexible_constraints = true')
+        text = text.replace(f'coordinates = "{leg}.rst7"', 'force_field = ["amber14/tip3p.xml"]')
+    text = text.replace('select = "resname LIG"', "atoms = [0, 1, 2]")
     (prepared / "mine.toml").write_text(text)
     assert main(["correct", "mine.toml", "--check"]) == 0
     assert "complex: " in capsys.readouterr().out

@@ -11,7 +11,9 @@ DOCS = ROOT / "docs"
 GENERATED = DOCS / "reference" / "generated"
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if GENERATED not in path.parents)]
 
-_FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?```(?P<language>\S*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>\S*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
