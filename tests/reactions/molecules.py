@@ -67,7 +67,6 @@ def water_box(n_waters, rigid=False):
         rigidWater=rigid,
         # Smooth where atoms cross the cutoff.
         switchDistance=0.45,
-        ewaldErrorTolerance=1e-7,
     )
     integrator = openmm.LangevinMiddleIntegrator(300, 5.0, 0.001)
     integrator.setRandomNumberSeed(1)
@@ -100,7 +99,7 @@ def waters_in_water(potential, n_region=3, n_waters=166, rigid=False):
 
 def waters_in_a_droplet(potential, n_region=2, n_waters=10):
     """Return a mixed System of waters without a box or a cutoff, of which the first ones are the region."""
-    case = water_box(70)
+    case = water_box(max(n_waters, 70))
     force_field = app.ForceField("amber14/tip3pfb.xml")
     modeller = app.Modeller(case.topology, case.positions * unit.nanometer)
     oxygens = [atom for atom in modeller.topology.atoms() if atom.element.symbol == "O"]
