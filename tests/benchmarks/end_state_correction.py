@@ -1,6 +1,6 @@
 """Corrections of acetone in 200 waters from the force field to GFN2-xTB/MM: two methods, two ways, and their costs.
 
-    python tests/benchmarks/end_state_correction.py DIRECTORY [--smoke] [--update docs/binding_corrections.md]
+    python tests/benchmarks/end_state_correction.py DIRECTORY [--smoke] [--sampling 10] [--update PAGE]
 
 1. Switching against an equilibrium ladder, from the force field to GFN2-xTB/MM.
 2. The same through GFN1-xTB/MM: the two ways around the cycle, and how many evaluations of GFN2-xTB each takes. Here
@@ -8,7 +8,7 @@
 3. The correction from GFN2-xTB/MM to itself.
 
 Writes ``results.json`` into the directory; `--update FILE` replaces the tables between the markers in a page. It
-continues where it was stopped. Ten minutes on one core.
+continues where it was stopped. Half an hour on one core.
 """
 
 from __future__ import annotations
@@ -154,6 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--smoke", action="store_true", help="a minute, for numbers without meaning")
+    parser.add_argument(
+        "--sampling", type=int, default=10, help="times 0.2 ps of equilibration, 0.04 ps between frames"
+    )
     parser.add_argument("--update", type=Path, help="page whose tables are replaced")
     options = parser.parse_args()
     scale = 20 if options.smoke else 1
@@ -164,8 +167,8 @@ def main() -> None:
         return SwitchingSettings(
             trajectories=max(4, trajectories // scale),
             switch_steps=max(4, switch_steps // scale),
-            equilibration_steps=200 // scale,
-            steps_between_frames=max(2, frames // scale),
+            equilibration_steps=200 * options.sampling // scale,
+            steps_between_frames=max(2, frames * options.sampling // scale),
             checkpoint_steps=100,
             friction=5.0,
             platform="CPU",
@@ -177,7 +180,8 @@ def main() -> None:
         "through GFN1": ([CHEAP], [settings(100), settings(5)], 1),
     }
     results: dict[str, object] = {
-        "command": "python tests/benchmarks/end_state_correction.py DIRECTORY" + " --smoke" * options.smoke,
+        "command": f"python tests/benchmarks/end_state_correction.py DIRECTORY --sampling {options.sampling}"
+        + " --smoke" * options.smoke,
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, one core, shared",
         "system": f"acetone in {N_WATER} TIP3P waters, 300 K, steps of 1 fs, CPU platform",
