@@ -100,7 +100,7 @@ def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_fifth_of_the_
     tight = Thresholds(1e-6, 4e-5, 5.8e-5, 4e-4, 6e-4)
     found = optimise(mixed, start, thresholds=tight, tolerance=0.02, platform="Reference")
     assert found.converged
-    assert runner.evaluations - before == found.evaluations
+    assert runner.evaluations - before <= found.evaluations  # a term keeps its last results
     print(f"{found.evaluations} calls, of all atoms {of_all_atoms}; {found.energy._value - expected:.3f} kJ/mol")
     assert abs(found.energy._value - expected) < SAME_BASIN
     assert 5 * found.evaluations <= of_all_atoms
