@@ -85,7 +85,7 @@ def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_fifth_of_the_
     near = optimise(mixed, case.positions).positions._value
     whole = EnergySurface(mixed, near, atoms=range(len(near)), relax=False, platform="Reference")
     atoms = ase_atoms(whole, whole.coordinates)
-    LBFGS(atoms, logfile=None).run(fmax=0.003, steps=500)
+    LBFGS(atoms, logfile=None).run(fmax=0.001, steps=1500)
     start = atoms.get_positions() / 10.0
     start += 0.0015 * np.random.default_rng(2).standard_normal(start.shape)
     start[case.atoms] += 0.004 * np.random.default_rng(3).standard_normal((len(case.atoms), 3))
@@ -94,11 +94,13 @@ def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_fifth_of_the_
     # The largest force of the thresholds, eV/angstrom: below it the energies agree, in spite of soft directions.
     assert LBFGS(atoms, logfile=None).run(fmax=0.003, steps=1500)
     of_all_atoms = runner.evaluations - before
+    assert LBFGS(atoms, logfile=None).run(fmax=0.001, steps=1500)
     expected = atoms.get_potential_energy() / HARTREE_IN_EV * HARTREE_IN_KJ_PER_MOL
     before = runner.evaluations
-    found = optimise(mixed, start, thresholds=Thresholds(1e-6, 4e-5, 5.8e-5, 4e-4, 6e-4), tolerance=0.1)
+    tight = Thresholds(1e-6, 4e-5, 5.8e-5, 4e-4, 6e-4)
+    found = optimise(mixed, start, thresholds=tight, tolerance=0.02, platform="Reference")
     assert found.converged
-    assert runner.evaluations - before == found.evaluations
+    assert runner.evaluations - before <= found.evaluations  # a term keeps its last results
     print(f"{found.evaluations} calls, of all atoms {of_all_atoms}; {found.energy._value - expected:.3f} kJ/mol")
     assert abs(found.energy._value - expected) < SAME_BASIN
     assert 5 * found.evaluations <= of_all_atoms
