@@ -1,0 +1,140 @@
+"""A QM step against bare PySCF: p-xylene in T4 lysozyme, 18 atoms in 23,817, along force-field dynamics of 0.5 fs.
+
+    python tests/benchmarks/qm_step.py [--method b3lyp] [--basis 6-31g*] [--turns 3] [--json FILE]
+
+In each turn, at the next geometry: PySCF's own energy from a fresh guess and its gradient, of the region alone with
+the same settings and without the response of the grid, which is PySCF's default; the same gradient with it; a step of
+qmmlmm with its surroundings, from the densities of the last steps; a step with ``accelerated=False``. Processor time,
+one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np
+import openmm
+from openmm import unit
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from ml_embedding import region_of
+
+import qmmlmm
+from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system, suggest_charge
+from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.geometry import Geometry
+from qmmlmm.qm.method import is_hartree_fock
+from qmmlmm.units import BOHR_IN_NM
+from systems.t4_lysozyme import build
+
+FIRST_STEPS = 6
+"""Steps in which the extrapolation collects densities."""
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Return the processor time of a call."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def geometries(structure, count: int) -> list[Geometry]:
+    """Return successive geometries of dynamics by the force field, bohr."""
+    integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.0005)
+    integrator.setRandomNumberSeed(1)
+    context = openmm.Context(structure.system, integrator, openmm.Platform.getPlatformByName("CPU"))
+    context.setPositions(structure.positions)
+    context.setVelocitiesToTemperature(300, 1)
+    integrator.step(40)
+    found = []
+    for _ in range(count):
+        integrator.step(1)
+        state = context.getState(positions=True)
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        box = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
+        found.append(Geometry(np.array(positions) / BOHR_IN_NM, np.array(box) / BOHR_IN_NM))
+    return found
+
+
+def term_of(structure, potential: PySCFPotential) -> EvaluatedTerm:
+    """Return the term of the ligand at a level."""
+    positions = np.array(structure.positions.value_in_unit(unit.nanometer))
+    atoms = region_of(structure.topology, positions, 18)
+    region = Region("ligand", atoms, charge=suggest_charge(structure.system, atoms))
+    term = Term(potential, region, embedding="electrostatic")
+    mixed = create_mixed_system(structure.topology, structure.system, Hamiltonian([term]))
+    (found,) = mixed.terms.values()
+    return found.runner.region_term
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="b3lyp")
+    parser.add_argument("--basis", default="6-31g*")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    structure = build()
+    walk = geometries(structure, FIRST_STEPS + options.turns)
+    plain = PySCFPotential(options.method, options.basis, accelerated=False)
+    terms = {
+        "step": term_of(structure, PySCFPotential(options.method, options.basis)),
+        "step, not accelerated": term_of(structure, plain),
+    }
+    for geometry in walk[:FIRST_STEPS]:
+        for term in terms.values():
+            term.energy_and_gradient(geometry)
+    rows: list[dict[str, float]] = []
+    for geometry in walk[FIRST_STEPS:]:
+        sites = terms["step"].field_at(geometry).sites
+        evaluator = plain.create_evaluator(terms["step"].layout.specification)
+        field = evaluator.mean_field(Geometry(sites), None)
+        row = {"PySCF, SCF": seconds_of(field.kernel)}
+        gradient = field.nuc_grad_method()
+        gradient.verbose = 0
+        row["PySCF, gradient"] = seconds_of(gradient.kernel)
+        if not is_hartree_fock(options.method):
+            gradient = field.nuc_grad_method()
+            gradient.verbose, gradient.grid_response = 0, True
+            row["PySCF, gradient with grid response"] = seconds_of(gradient.kernel)
+        for name, term in terms.items():
+            row[name] = seconds_of(lambda term=term, geometry=geometry: term.energy_and_gradient(geometry))
+        row["SCF cycles"] = terms["step"].last.results["scf_cycles"]
+        bare = row["PySCF, SCF"] + row["PySCF, gradient"]
+        for name in terms:
+            row[f"{name} over PySCF"] = row[name] / bare
+        row["step over not accelerated"] = row["step"] / row["step, not accelerated"]
+        energies = [term.last.energy for term in terms.values()]
+        row["difference of energies, hartree"] = abs(energies[0] - energies[1])
+        rows.append(row)
+        print({key: float(f"{value:.3g}") for key, value in row.items()}, flush=True)
+    print(f"\n{options.method}/{options.basis}\n\n| quantity | median | least | largest |\n|---|---|---|---|")
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        print(f"| {key} | {np.median(values):.3g} | {min(values):.3g} | {max(values):.3g} |")
+    if options.json:
+        record = {
+            "command": sys.argv,
+            "machine": platform.machine(),
+            "qmmlmm": qmmlmm.__version__,
+            "method": f"{options.method}/{options.basis}",
+            "rows": rows,
+        }
+        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
