@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from qmmlmm.embedding.compiled_cache import ENDING, cache_folder, install_compiled
+from qmmlmm.embedding.compiled_cache import ENDING, install_compiled
 from qmmlmm.embedding.mesh_kernel import compile_mesh_kernel
 from qmmlmm.errors import SettingError
 from qmmlmm.ml.compiled_network import compile_network
@@ -26,8 +26,9 @@ def add_command(
     parser = commands.add_parser(
         "compile",
         help="compile the mesh of embedded ML terms, and networks, for this machine",
-        description=f"Compiled parts are written to {cache_folder()} and used by every simulation on this machine; "
+        description="Compiled parts are written to ~/.cache/qmmlmm and used by every simulation on this machine; "
         "QMMLMM_CACHE names another folder. A C++ compiler such as g++ is needed.",
+        epilog="example: qmmlmm compile model.pt",
         parents=parents,
     )
     parser.set_defaults(run=_run)

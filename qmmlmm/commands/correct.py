@@ -55,7 +55,10 @@ def add_command(
 ) -> None:
     """Add ``correct`` to the command ``qmmlmm``."""
     parser = commands.add_parser(
-        "correct", help="correct a binding free energy from a force field to ML/MM, xTB/MM or QM/MM", parents=parents
+        "correct",
+        help="correct a binding free energy from a force field to ML/MM, xTB/MM or QM/MM",
+        epilog="example: qmmlmm correct binding.toml --check",
+        parents=parents,
     )
     parser.set_defaults(run=_run)
     parser.add_argument("file", type=Path, help="description, TOML; continues a correction that was stopped")

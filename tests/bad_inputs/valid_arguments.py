@@ -214,6 +214,7 @@ class Objects:
     def profile(self):
         return umbrella_profile(**_two_windows())
 
+    @cached_property
     def correction(self):
         """A result with two legs."""
         works = np.random.default_rng(3).normal(size=(2, 20))
@@ -581,6 +582,7 @@ ENTRIES: dict[str, Entry] = {
             "excited": TDA(3),
             "state": 1,
             "follow_state": False,
+            "accelerated": True,
             "max_memory": 2000,
             "failure_directory": o.folder,
         },

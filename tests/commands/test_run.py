@@ -88,7 +88,7 @@ def script(folder, mixed, pdb, integrator, steps, setting=None):
             energy_interval=2,
             checkpoint_interval=3,
             total_steps=steps,
-            variables={"apart (nm)": Distance(0, 3)},
+            variables={"apart": Distance(0, 3)},
         )
         directory.run(simulation, steps)
 

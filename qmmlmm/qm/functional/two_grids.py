@@ -139,6 +139,8 @@ class TwoGridIntegrator(numint.NumInt):
 
     def is_exact_enough(self, density: FloatArray) -> bool:
         """Return whether energy and potential at a density are those of the full grid within the limits."""
+        if self._grids is None:  # everything was PySCF's own
+            return True
         return self._reference is not None and self._suffices(self._distance(density))
 
     def renew(self) -> None:
