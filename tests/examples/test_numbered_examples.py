@@ -177,6 +177,7 @@ def test_the_barriers_of_butane_are_those_of_its_torsion(tmp_path):
     assert (tmp_path / "butane_umbrella" / "profile.png").exists()
 
 
+@pytest.mark.slow
 def test_a_difference_to_xtb_is_learned_and_added_to_it(tmp_path):
     text = printed("12", tmp_path, "16", "40")
     before, after = number("of the labels", text), number("after GFN2-xTB", text)

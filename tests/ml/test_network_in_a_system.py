@@ -31,7 +31,7 @@ def water_potential(near_cutoff):
 # Without its profiling executor TorchScript leaves energies made under no_grad in the graph.
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
 @pytest.mark.usefixtures("without_profiling")
-@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("periodic", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_in_a_system_forces_on_all_particles_are_differences_of_the_energy(periodic):
     case = molecule_among_ions(periodic)
     potential, blind = water_potential(4.5), water_potential(0.0)

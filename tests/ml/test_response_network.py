@@ -328,7 +328,19 @@ def test_the_script_gives_what_python_gives_and_single_precision_is_close(inputs
 
 @pytest.mark.parametrize(
     "surroundings",
-    ["all", "no term of near charges", "no second rank", "no response", "none", "neither response nor long range"],
+    [
+        "all",
+        "none",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in (
+                "no term of near charges",
+                "no second rank",
+                "no response",
+                "neither response nor long range",
+            )
+        ),
+    ],
 )
 @pytest.mark.parametrize("state", [0, 1])
 def test_the_recorded_energy_and_gradient_are_those_of_the_network(inputs, surroundings, state):

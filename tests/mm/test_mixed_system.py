@@ -166,7 +166,9 @@ def test_a_qm_and_an_ml_term_with_the_same_energy_function_cancel_in_a_correctio
 # --- derivatives ---
 
 
-@pytest.mark.parametrize("boundary_charges", ["rcd", "rc", "shift", "zero"])
+@pytest.mark.parametrize(
+    "boundary_charges", ["rcd", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("rc", "shift", "zero"))]
+)
 def test_forces_of_an_embedded_ml_region_with_a_cut_bond_are_central_differences(tip4p_cube, boundary_charges):
     case = tip4p_cube
     model = MLPotential(PolarisableModel(), elements=[1, 6], embeddings=["electrostatic"])

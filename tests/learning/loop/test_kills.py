@@ -38,6 +38,7 @@ def assert_same_course(found, kills):
         assert len(set(found["names"]) - set(names)) <= kills
 
 
+@pytest.mark.slow
 def test_three_kills(tmp_path):
     assert_same_course(run(tmp_path, 3, 14, 0.4, 1, 1), 3)
 
