@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qmmlmm import MLPotential, Region
+from qmmlmm import MLPotential, PySCFPotential, Region
 from qmmlmm.coupling import RegionSpecification
 from qmmlmm.coupling.potential import Evaluator
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
@@ -70,16 +70,22 @@ def run(qm, positions=None, **options):
     return response_from_qm(topology, system, WATER, qm, start if positions is None else positions, **options)
 
 
+def interactions(response, frames):
+    """Return interaction energies of the response and of labels, kJ/mol."""
+    evaluator = ModuleEvaluator(RegionSpecification("a", frames[0].atomic_numbers, 0, 1), response)
+    found = [evaluator.energy(Geometry(frame.positions), field_of_frame(frame)) for frame in frames]
+    labels = [frame.energy - frame.vacuum_energy for frame in frames]
+    return HARTREE_IN_KJ_PER_MOL * np.array(found), HARTREE_IN_KJ_PER_MOL * np.array(labels)
+
+
 def test_a_run_of_the_base_gives_labels_and_the_response(qm, tmp_path):
     path = tmp_path / "labels.xyz"
     response = run(qm, path=path, n_labels=12)
     frames = read_frames(path)
     assert Counted.calls == len(frames) == 12
     assert response.fingerprint() == fit_response(frames).fingerprint()
-    evaluator = ModuleEvaluator(RegionSpecification("a", frames[0].atomic_numbers, 0, 1), response)
-    found = [evaluator.energy(Geometry(frame.positions), field_of_frame(frame)) for frame in frames]
-    wanted = [frame.energy - frame.vacuum_energy for frame in frames]
-    assert np.abs(np.subtract(found, wanted)).mean() * HARTREE_IN_KJ_PER_MOL < FITTED
+    found, wanted = interactions(response, frames)
+    assert np.abs(found - wanted).mean() < FITTED
     assert np.ptp([np.linalg.norm(frame.positions[1] - frame.positions[0]) for frame in frames]) > 0.02
 
 
@@ -87,6 +93,15 @@ def test_a_run_of_the_base_gives_labels_and_the_response(qm, tmp_path):
 def test_a_run_is_repeated_with_its_seed_only(qm):
     fingerprints = [run(qm, n_labels=6, seed=seed).fingerprint() for seed in (1, 1, 2)]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+@pytest.mark.slow
+def test_hartree_fock_labels_give_the_interaction_of_water(tmp_path):
+    path = tmp_path / "labels.xyz"
+    response = run(PySCFPotential("hf", "sto-3g"), path=path, n_labels=8)
+    found, labels = interactions(response, read_frames(path))
+    assert np.abs(labels).mean() > 10.0 * FITTED
+    assert np.abs(found - labels).mean() < FITTED
 
 
 def test_given_geometries_are_labelled_without_a_run(qm):
