@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def response_from_qm(
     system: openmm.System,
     region: Region,
     qm: EvaluatedPotential,
-    positions: Vectors | Geometry | Iterable[Geometry],
+    positions: Vectors | Geometry | Sequence[Geometry],
     *,
     base: RegionPotential | None = None,
     n_labels: int = 10,
