@@ -3,6 +3,7 @@
 from qmmlmm.ml.embedded_potential import EmbeddedPotential
 from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.ml.ml_potential import MLPotential, region_potential
+from qmmlmm.ml.model_charges import ModelCharges
 from qmmlmm.ml.network_file import load_network, save_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
@@ -10,6 +11,7 @@ __all__ = [
     "EmbeddedPotential",
     "FixedResponse",
     "MLPotential",
+    "ModelCharges",
     "ResponseNetwork",
     "ResponseSettings",
     "load_network",

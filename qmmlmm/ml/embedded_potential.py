@@ -18,6 +18,7 @@ from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.errors import PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.ml.fixed_response import FixedResponse
+from qmmlmm.ml.model_charges import ModelCharges
 from qmmlmm.setting_checks import check_instance
 
 
@@ -29,13 +30,14 @@ class EmbeddedPotential(EvaluatedPotential):
     ----------
     base : EvaluatedPotential
         Potential that is evaluated in a vacuum, such as `OpenMMMLPotential`, `MLPotential` or `XTBPotential`.
-    response : FixedResponse
-        Response of the same molecule.
+    response : FixedResponse or ModelCharges
+        Response of the same molecule, or the charges that the base predicts itself.
 
     Raises
     ------
     PotentialError
-        If the base has no mechanical embedding, computes periodic images or is a difference.
+        If the base has no mechanical embedding, computes periodic images or is a difference, or is no module that may
+        have charges with `ModelCharges`.
 
     Notes
     -----
@@ -44,11 +46,13 @@ class EmbeddedPotential(EvaluatedPotential):
     """
 
     base: EvaluatedPotential
-    response: FixedResponse
+    response: FixedResponse | ModelCharges
 
     def __post_init__(self) -> None:
         check_instance("base", self.base, EvaluatedPotential, error=PotentialError)  # type: ignore[type-abstract]
-        check_instance("response", self.response, FixedResponse, error=PotentialError)
+        if not isinstance(self.response, ModelCharges):
+            what = "an instance of FixedResponse or ModelCharges()"
+            check_instance("response", self.response, FixedResponse, what, PotentialError)
         capabilities = self.base.capabilities
         if "mechanical" not in capabilities.embeddings:
             raise PotentialError(
@@ -61,6 +65,8 @@ class EmbeddedPotential(EvaluatedPotential):
             )
         if self.base.difference is not None:
             raise PotentialError(f"base: it is the difference {self.base.difference} and no energy of a level")
+        if isinstance(self.response, ModelCharges):
+            self.response.check_base(self.base)
 
     @property
     def level(self) -> str:
@@ -87,9 +93,12 @@ class EmbeddedPotential(EvaluatedPotential):
     def check(self, specification: RegionSpecification) -> None:
         """Raise PotentialError or RegionError if base or response cannot treat this region."""
         self.base.check(specification)
-        self.response.check(specification)
+        if isinstance(self.response, ModelCharges):
+            self.response.check(self.base, specification)
+        else:
+            self.response.check(specification)
 
-    def create_evaluator(self, specification: RegionSpecification) -> EmbeddedEvaluator:
+    def create_evaluator(self, specification: RegionSpecification) -> Evaluator:
         """Return a fresh evaluator for one region.
 
         Raises
@@ -98,6 +107,8 @@ class EmbeddedPotential(EvaluatedPotential):
             As `check`.
         """
         self.check(specification)
+        if isinstance(self.response, ModelCharges):
+            return self.response.create_evaluator(self.base, specification)
         return EmbeddedEvaluator(
             self.base.create_evaluator(specification), ModuleEvaluator(specification, self.response)
         )

@@ -64,6 +64,7 @@ class MLPotential(ModulePotential):
           well inside that cutoff. With `Term(..., smeared_charges=...)` potential and field are those of Gaussian
           charges, as they should be in the labels of the model. The result has ``energy`` in hartree and, for a
           committee, ``member_energies``, which have to be differentiable only with the input ``each_member``.
+          ``charges`` (n,) e, if there are any, are for ``EmbeddedPotential(..., ModelCharges())``.
 
         The energy is differentiated by autograd, so every operation on positions, potential and field has to be
         differentiable. TorchForce freezes the module, which drops `detach`; use ``torch.no_grad`` instead. Energies

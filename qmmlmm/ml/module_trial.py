@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.embedding.model_inputs import ModelInputs
@@ -11,6 +12,12 @@ SPACING = 2.5
 """Distance of atoms along the axis of the helix, bohr."""
 RADIUS = 0.7
 """Radius of the helix, bohr. No four of its atoms lie in a plane, so that every angle is defined."""
+
+
+def trial_sites(specification: RegionSpecification) -> Tensor:
+    """Return the atoms of a region on a helix, (n, 3) bohr."""
+    turns = torch.arange(len(specification.atomic_numbers), dtype=torch.float64)
+    return torch.stack([SPACING * turns, RADIUS * torch.sin(2.0 * turns), RADIUS * torch.cos(2.0 * turns)], dim=1)
 
 
 def result_fault(
@@ -29,10 +36,8 @@ def result_fault(
     electrostatic : bool
         Whether to give it a potential and a field, of zero.
     """
-    turns = torch.arange(len(specification.atomic_numbers), dtype=torch.float64)
-    helix = [SPACING * turns, RADIUS * torch.sin(2.0 * turns), RADIUS * torch.cos(2.0 * turns)]
     with torch.enable_grad():
-        sites = torch.stack(helix, dim=1).requires_grad_(True)
+        sites = trial_sites(specification).requires_grad_(True)
         inputs = ModelInputs(specification, state)(sites)
         if electrostatic:
             far = torch.full((1, 3), 1000.0, dtype=torch.float64)

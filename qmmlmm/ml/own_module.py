@@ -62,10 +62,11 @@ class _FromPositionsAndField(torch.nn.Module):
 class _FromProgram(torch.nn.Module):
     """Calls an exported program with the inputs that it takes, by their names."""
 
-    def __init__(self, key: str, names: List[str]) -> None:  # noqa: UP006
+    def __init__(self, key: str, names: List[str], results: List[str]) -> None:  # noqa: UP006
         super().__init__()
         self.key = key
         self.names = names
+        self.results = results
 
     def forward(self, inputs: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
         given: List[Tensor] = []  # noqa: UP006
@@ -79,18 +80,27 @@ class _FromProgram(torch.nn.Module):
             else:
                 raise RuntimeError("the exported program asks for " + name + ", which this term does not have")
         found = torch.ops.qmmlmm.call(self.key, given)
-        result = {"energy": found[0]}
-        if len(found) > 1:
-            result["member_energies"] = found[1]
+        result: Dict[str, Tensor] = {}  # noqa: UP006
+        for k, name in enumerate(self.results):
+            result[name] = found[k]
         return result
 
 
-def _run_program(module: torch.nn.Module, keys: list[str] | None, inputs: list[Tensor]) -> list[Tensor]:
-    """Return the energy and, if there are any, the energies of members; with keys, the program takes a dictionary."""
+def _run_program(
+    module: torch.nn.Module, keys: list[str] | None, results: list[str], inputs: list[Tensor]
+) -> list[Tensor]:
+    """Return the results of these names; with keys, the program takes a dictionary."""
     found = module(*inputs) if keys is None else module(dict(zip(keys, inputs, strict=True)))
-    if isinstance(found, Tensor):
-        return [found]
-    return [found[name] for name in ("energy", "member_energies") if name in found]
+    return [found] if isinstance(found, Tensor) else [found[name] for name in results]
+
+
+def _result_names(program: ExportedProgram) -> list[str]:
+    """Return the names of the results of a program that terms use; one that returns a tensor returns the energy."""
+    spec = program.call_spec.out_spec
+    found = None if spec is None else tree_unflatten(list(range(spec.num_leaves)), spec)
+    if not isinstance(found, dict):
+        return ["energy"]
+    return [name for name in ("energy", "member_energies", "charges") if name in found]
 
 
 class OwnProgram:
@@ -121,8 +131,9 @@ class OwnProgram:
         module = program.module()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
-        run = functools.partial(_run_program, module, self.names if takes_dictionary else None)
-        self.scripted = torch.jit.script(_FromProgram(python_functions.register(run), self.names))
+        results = _result_names(program)
+        run = functools.partial(_run_program, module, self.names if takes_dictionary else None, results)
+        self.scripted = torch.jit.script(_FromProgram(python_functions.register(run), self.names, results))
 
     def checksum(self) -> str:
         """Return the SHA-256 of code and numbers."""

@@ -47,6 +47,7 @@ from qmmlmm.free_energy import (
     work_estimate,
 )
 from qmmlmm.geometry import Geometry
+from qmmlmm.learning import response_from_qm
 from qmmlmm.ml import FixedResponse
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic import (
@@ -138,6 +139,12 @@ class Objects:
     @cached_property
     def mixed(self):
         return create_mixed_system(self.case.topology, self.case.system, self.hamiltonian)
+
+    @cached_property
+    def geometries(self):
+        rng = np.random.default_rng(2)
+        moves = 0.004 * rng.normal(size=(6, *self.case.positions.shape))
+        return [Geometry(self.case.positions + move, self.case.box) for move in moves]
 
     @cached_property
     def context(self):
@@ -552,6 +559,26 @@ ENTRIES: dict[str, Entry] = {
             "base": fixed_in_openmm([0.3, -0.6, 0.3]),
             "response": FixedResponse([8, 1, 1], [(0, 1), (0, 2)]),
         },
+    ),
+    "response_from_qm": Entry(
+        response_from_qm,
+        lambda o: {
+            "topology": o.case.topology,
+            "system": o.case.system,
+            "region": o.region,
+            "qm": fixed_in_openmm([0.3, -0.6, 0.3]),
+            "positions": o.geometries,
+            "base": fixed_in_openmm([0.3, -0.6, 0.3]),
+            "n_labels": 6,
+            "steps": 1,
+            "temperature": 300.0,
+            "step_size": 0.0005,
+            "seed": 1,
+            "platform": "Reference",
+            "path": o.folder / "response.xyz",
+            "progress": False,
+        },
+        accepts={"seed": NOT_NEGATIVE},
     ),
     # --- xtb ---
     "XTBPotential": Entry(
