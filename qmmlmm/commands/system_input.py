@@ -343,7 +343,29 @@ def _state(path: Path) -> openmm.State:
     return state
 
 
-def _coordinates(path: Path) -> tuple[unit.Quantity, Any]:
+def read_coordinates(folder: Path, name: str, place: str) -> FloatArray:
+    """Return the positions, (n, 3) nm, of a file of any of the formats that OpenMM reads.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder to which the name is relative.
+    name : str
+    place : str
+        Where the name stands, for messages.
+
+    Raises
+    ------
+    InputFileError
+        If there is no such file, or OpenMM cannot read it.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise InputFileError(f"{place} there is no file {str(path)!r}")
+    return np.array(_coordinates(path, place)[0].value_in_unit(unit.nanometer), dtype=float)
+
+
+def _coordinates(path: Path, place: str = "[system]") -> tuple[unit.Quantity, Any]:
     """Return positions, and box vectors or None, of a file of any of the formats that OpenMM reads."""
     ending = path.suffix.lower()
 
@@ -362,14 +384,14 @@ def _coordinates(path: Path) -> tuple[unit.Quantity, Any]:
         amber = app.AmberInpcrdFile(str(path))
         return amber.positions, amber.boxVectors
 
-    found: tuple[unit.Quantity, Any] = _made_by_openmm(f"coordinates {str(path)!r}", read)
+    found: tuple[unit.Quantity, Any] = _made_by_openmm(f"coordinates {str(path)!r}", read, place)
     return found
 
 
-def _made_by_openmm(what: str, make: Callable[[], Any]) -> Any:
+def _made_by_openmm(what: str, make: Callable[[], Any], place: str = "[system]") -> Any:
     """Return what OpenMM makes, with its own errors as errors of the input file."""
     try:
         return make()
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise InputFileError(f"[system] OpenMM cannot use {what}: {reason}") from error
+        raise InputFileError(f"{place} OpenMM cannot use {what}: {reason}") from error
