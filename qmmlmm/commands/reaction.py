@@ -36,6 +36,8 @@ from qmmlmm.reactions.path import write_table
 from qmmlmm.units import FloatArray
 
 FORCE = unit.kilojoule_per_mole / unit.nanometer
+COORDINATES = "the coordinates of [system]"
+MINIMUM = "the minimum of qmmlmm optimise"
 NOT_CONVERGED = 1
 """Exit status; the warning says what to do."""
 
@@ -88,7 +90,7 @@ def _optimise(given: ReactionInput) -> bool:
     start, settings = given.start.positions, _walk_settings(given)
     results = folder.kept(start, settings)
     if results is None:
-        _say("start: the coordinates of [system]")
+        _say(f"start: {COORDINATES}")
         found = optimise(given.mixed, start, **given.surface(continued=False), **given.walk())
         results = _of_optimum(found)
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -100,20 +102,21 @@ def _optimise(given: ReactionInput) -> bool:
 
 def _scan(given: ReactionInput) -> bool:
     folder = ResultFolder(given, "scan")
-    start = ResultFolder(given, "optimise").structure()
-    _say(f"start: {'the coordinates of [system]' if start is None else 'the minimum of qmmlmm optimise'}")
+    start = _start_of_scan(given)
+    _say(f"start: {COORDINATES if start is None else MINIMUM}")
     found = _scanned(given)
     results: Results = {
         "converged": all(point.converged for point in (*found.forth, *found.back)),
         **_of_path(found, "the scan"),
         "evaluations": found.evaluations,
+        "start": COORDINATES if start is None else MINIMUM,
     }
     if found.hysteresis is not None:
         results["hysteresis (kJ/mol)"] = found.hysteresis.value_in_unit(ENERGY)
     results |= _single_points(given, found, folder.path)
     top = _top(found)
     _write_structure(top, folder.path, "highest")
-    folder.keep(top, results, start, {})
+    folder.keep(top, results, given.start.positions if start is None else start, {})
     return _shown(folder, results)
 
 
@@ -125,7 +128,7 @@ def _scanned(given: ReactionInput) -> Scan:
             f"{given.path}: the file lacks [scan]: variable = the name of a [[variable]], and centres = [...] or "
             "start, stop and steps"
         )
-    start = ResultFolder(given, "optimise").structure()
+    start = _start_of_scan(given)
     found = scan(
         given.mixed,
         plan.variable,
@@ -139,6 +142,14 @@ def _scanned(given: ReactionInput) -> Scan:
     )
     assert isinstance(found, Scan)
     return found
+
+
+def _start_of_scan(given: ReactionInput) -> Structure | None:
+    """Return the minimum; None if there is none, or the scan was made without it."""
+    made = ResultFolder(given, "scan").results()
+    if made is not None and made["start"] == COORDINATES:
+        return None
+    return ResultFolder(given, "optimise").structure()
 
 
 def _path(given: ReactionInput) -> bool:
@@ -199,12 +210,12 @@ def _saddle(given: ReactionInput) -> bool:
     folder = ResultFolder(given, "saddle")
     path, scanned = (ResultFolder(given, name).structure() for name in ("path", "scan"))
     structure = scanned if path is None else path
-    place = "top of the path" if path is not None else "top of the scan"
+    place = COORDINATES if structure is None else "the top of the scan" if path is None else "the top of the path"
     start = given.start.positions if structure is None else structure
     settings = _walk_settings(given)
     results = folder.kept(start, settings)
     if results is None:
-        _say(f"start: the {'coordinates of [system]' if structure is None else place}")
+        _say(f"start: {place}")
         with worker_pool(given.workers) as executor:
             found = saddle_point(
                 given.mixed,
@@ -214,7 +225,7 @@ def _saddle(given: ReactionInput) -> bool:
                 **given.surface(continued=structure is not None),
                 **given.walk(),
             )
-        results = _of_saddle(found)
+        results = {**_of_saddle(found), "start": place}
         minimum = ResultFolder(given, "optimise").structure()
         if minimum is not None:
             results["energy above the minimum (kJ/mol)"] = (found.energy - minimum.energy).value_in_unit(ENERGY)

@@ -88,7 +88,13 @@ class ResultFolder:
             What else they depend on.
         """
         record = self._record()
-        if record is None or record.get("calculation") != self._identity(start, settings):
+        same = record is not None and record["calculation"] == self._identity(start, settings)
+        return self.results() if same else None
+
+    def results(self) -> Results | None:
+        """Return the results of the command; None if it has not ended."""
+        record = self._record()
+        if record is None:
             return None
         results = record["results"]
         assert isinstance(results, dict)

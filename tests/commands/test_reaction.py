@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -11,9 +12,11 @@ import openmm
 import pytest
 from openmm import app, unit
 
+from qmmlmm.commands import reaction
 from qmmlmm.commands.main import main
 from qmmlmm.commands.reaction_input import read_reaction
-from qmmlmm.reactions import eyring_rate, frequencies, optimise, saddle_point, scan
+from qmmlmm.errors import QmmlmmWarning
+from qmmlmm.reactions import ReactionPath, Structure, eyring_rate, frequencies, optimise, saddle_point, scan
 from qmmlmm.sampling import Combination, Distance
 from tests.reactions.molecules import HYDROGEN_CYANIDE, bonded
 
@@ -118,7 +121,8 @@ def test_the_scan_is_that_of_the_function(done):
 def test_the_saddle_starts_at_the_top_of_the_scan_and_is_that_of_the_function(done):
     found = done.results["saddle"]
     assert abs(found["energy (kJ/mol)"] - done.saddle.energy._value) < NUMERICAL
-    assert found["negative modes"] == 1
+    assert (found["negative modes"], found["evaluations"]) == (1, done.saddle.evaluations)
+    assert found["start"] == "the top of the scan"
     assert np.allclose(found["lowest modes (1/cm)"], done.saddle.wave_numbers[:3], atol=1e-3)
     names = {"saddle.pdb", "saddle.xyz", "saddle.csv", "mode.pdb", "frequencies.csv"}
     assert names <= {path.name for path in (done.folder / "saddle").iterdir()}
@@ -157,6 +161,36 @@ def test_a_command_that_has_ended_computes_nothing_again(done, capsys, monkeypat
     assert "negative modes" in shown
 
 
+def test_a_scan_keeps_its_start_when_a_minimum_is_found_later(done, capsys):
+    assert main(["scan", str(done.path)]) == 0
+    assert "start: the coordinates of [system]" in capsys.readouterr().out
+
+
+def test_an_atom_that_is_held_stays_and_does_not_vibrate(file):
+    file.write_text(FILE.replace("max_steps = 100", "hold = [0]"))
+    assert [main([command, str(file)]) for command in ("optimise", "frequencies")] == [0, 0]
+    folder = file.parent / "results"
+    found = app.PDBFile(str(folder / "optimise" / "optimum.pdb")).positions.value_in_unit(unit.nanometer)
+    assert np.allclose(found[0], START[0], atol=1e-4)
+    assert not np.allclose(found[2], START[2], atol=1e-2)
+    assert len((folder / "frequencies" / "minimum.csv").read_text().splitlines()) == 1 + 6
+
+
+def test_a_result_that_is_not_converged_is_the_exit_status(file, capsys):
+    file.write_text(FILE.replace("max_steps = 100", "max_steps = 1"))
+    with pytest.warns(QmmlmmWarning, match="no minimum after"):
+        assert main(["optimise", str(file)]) == 1
+    assert re.search(r"^converged +no$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("energies", "noted"), [([0, 3, 1], False), ([0, 3, 4], True), ([4, 3, 0], True)])
+def test_a_path_that_is_highest_at_its_end_has_a_note(energies, noted):
+    structures = tuple(Structure(None, None, None, energy * unit.kilojoule_per_mole) for energy in energies)
+    found = reaction._of_path(ReactionPath(None, structures, np.arange(3.0), "Place"), "the scan")
+    assert found["barrier (kJ/mol)"] == energies[1] - energies[0]
+    assert ("note" in found) is noted
+
+
 def test_results_of_another_level_are_no_start(done, tmp_path, capsys):
     shutil.copytree(done.path.parent, tmp_path / "copy")
     path = tmp_path / "copy" / "reaction.toml"
@@ -184,8 +218,6 @@ def test_a_damaged_result_is_named(done, tmp_path, capsys):
 def test_a_path_starts_from_the_scan_and_the_saddle_from_the_path(done, tmp_path, capsys):
     shutil.copytree(done.path.parent, tmp_path / "copy")
     path = tmp_path / "copy" / "reaction.toml"
-    # The scan began before there was a minimum.
-    shutil.rmtree(path.parent / "results" / "optimise")
     shutil.rmtree(path.parent / "results" / "saddle")
     path.write_text(FILE.replace("[frequencies]", "[path]\nimages = 5\nlargest_force = 0.1\n[frequencies]"))
     assert main(["path", str(path)]) == 0
