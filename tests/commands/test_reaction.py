@@ -15,9 +15,11 @@ from openmm import app, unit
 from qmmlmm.commands import reaction
 from qmmlmm.commands.main import main
 from qmmlmm.commands.reaction_input import read_reaction
+from qmmlmm.commands.reaction_results import ResultFolder
 from qmmlmm.errors import QmmlmmWarning
 from qmmlmm.reactions import ReactionPath, Structure, eyring_rate, frequencies, optimise, saddle_point, scan
 from qmmlmm.sampling import Combination, Distance
+from tests.commands.waters import write_waters
 from tests.reactions.molecules import HYDROGEN_CYANIDE, bonded
 
 # The angle between two images of a molecule that becomes linear, in geomeTRIC.
@@ -174,6 +176,41 @@ def test_an_atom_that_is_held_stays_and_does_not_vibrate(file):
     assert np.allclose(found[0], START[0], atol=1e-4)
     assert not np.allclose(found[2], START[2], atol=1e-2)
     assert len((folder / "frequencies" / "minimum.csv").read_text().splitlines()) == 1 + 6
+
+
+IN_A_BOX = """
+[system]
+pdb = "waters.pdb"
+force_field = ["amber14/tip3p.xml"]
+constraints = "none"
+flexible_constraints = true
+
+[region]
+atoms = [0, 1, 2]
+charge = 0
+
+[[term]]
+method = "force field"
+
+[platform]
+name = "Reference"
+"""
+
+
+def test_surroundings_are_relaxed_and_a_box_is_kept_between_commands(tmp_path, capsys):
+    write_waters(tmp_path / "waters.pdb", box=2.0)
+    path = tmp_path / "water.toml"
+    path.write_text(IN_A_BOX)
+    assert [main([command, str(path)]) for command in ("optimise", "frequencies")] == [0, 0]
+    assert "6 particles: 3 move in internal coordinates, 0 are held, 3 are relaxed" in capsys.readouterr().out
+    given = read_reaction(path)
+    minimum = optimise(given.mixed, given.start.positions, platform="Reference")
+    kept = ResultFolder(given, "optimise").structure()
+    assert np.array_equal(kept.box_vectors._value, minimum.box_vectors._value)
+    assert np.allclose(kept.positions._value, minimum.positions._value, atol=1e-9)
+    assert (kept.atoms, kept.hold) == (minimum.atoms, minimum.hold)
+    # In surroundings all modes are there.
+    assert len((tmp_path / "water_run" / "frequencies" / "minimum.csv").read_text().splitlines()) == 1 + 9
 
 
 def test_a_result_that_is_not_converged_is_the_exit_status(file, capsys):
