@@ -183,7 +183,7 @@ IN_A_BOX = """
 pdb = "waters.pdb"
 force_field = ["amber14/tip3p.xml"]
 constraints = "none"
-flexible_constraints = true
+rigid_water = false
 
 [region]
 atoms = [0, 1, 2]
@@ -204,6 +204,7 @@ def test_surroundings_are_relaxed_and_a_box_is_kept_between_commands(tmp_path, c
     assert [main([command, str(path)]) for command in ("optimise", "frequencies")] == [0, 0]
     assert "6 particles: 3 move in internal coordinates, 0 are held, 3 are relaxed" in capsys.readouterr().out
     given = read_reaction(path)
+    assert given.mixed.system.getNumConstraints() == 0
     minimum = optimise(given.mixed, given.start.positions, platform="Reference")
     kept = ResultFolder(given, "optimise").structure()
     assert np.array_equal(kept.box_vectors._value, minimum.box_vectors._value)
