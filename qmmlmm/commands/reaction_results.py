@@ -14,7 +14,7 @@ from qmmlmm.durable_files import checksum, replace_file
 from qmmlmm.errors import RunDirectoryError, listed
 from qmmlmm.reactions import Structure
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
-from qmmlmm.runs.provenance import package_versions
+from qmmlmm.runs.provenance import hash_system, package_versions
 from qmmlmm.units import FloatArray
 
 RECORD = "record.json"
@@ -46,7 +46,7 @@ class ResultFolder:
         Raises
         ------
         RunDirectoryError
-            If it was computed with other terms or other moving atoms than the file has now, or is damaged.
+            If it was computed with another [system], [term] or [moving] than the file has now, or is damaged.
         """
         record = self._record()
         if record is None:
@@ -151,10 +151,10 @@ class ResultFolder:
     def _check_same(self, record: Mapping[str, object]) -> None:
         known, now = record["calculation"], self._identity(None, {})
         assert isinstance(known, dict)
-        changed = [name for name in ("terms", "moving") if known[name] != now[name]]
+        changed = [f"[{name}]" for name in ("system", "term", "moving") if known[name] != now[name]]
         if changed:
             raise RunDirectoryError(
-                f"{self.path} was computed with other {listed(changed)} than {self._given.path} has now; choose "
+                f"{self.path} was computed with another {listed(changed)} than {self._given.path} has now; choose "
                 f"another directory, or delete {self.path} and run qmmlmm {self.command} again"
             )
 
@@ -162,7 +162,8 @@ class ResultFolder:
         positions = start.positions.value_in_unit(unit.nanometer) if isinstance(start, Structure) else start
         moving = self._given.moving
         found = {
-            "terms": self._given.mixed.describe()["terms"],
+            "system": hash_system(self._given.start.system),
+            "term": self._given.mixed.describe()["terms"],
             "moving": {"atoms": moving.atoms, "hold": moving.hold, "relax": moving.relax},
             "start": None if positions is None else checksum(np.ascontiguousarray(positions, dtype=float).tobytes()),
             **settings,

@@ -70,8 +70,8 @@ class SystemSettings:
     constraints : {"none", "HBonds", "AllBonds", "HAngles"}
         Constraints outside the regions, which have none; not for `prepared` and `xml`.
     rigid_water : true or false
-        Whether water is rigid whatever `constraints` says; OpenMM minimises flexible water about ten times faster. Not
-        for `prepared` and `xml`.
+        Whether rigid models of water are rigid whatever `constraints` says; OpenMM minimises flexible water about ten
+        times faster. Not for `prepared` and `xml`.
     no_box : true or false
         Whether there is no box and no cutoff; not for `prepared` and `xml`.
     hydrogen_mass : number, dalton, optional
@@ -217,10 +217,9 @@ def _names(name: str, value: object) -> tuple[str, ...]:
 
 def _method(settings: SystemSettings) -> dict[str, object]:
     """Return the arguments of OpenMM's createSystem."""
-    method: dict[str, object] = {
-        "constraints": CONSTRAINTS[settings.constraints],
-        "rigidWater": settings.rigid_water,
-    }
+    method: dict[str, object] = {"constraints": CONSTRAINTS[settings.constraints]}
+    if not settings.rigid_water:  # if it is true, OpenMM's default knows which models are flexible
+        method["rigidWater"] = False
     if settings.hydrogen_mass is not None:
         method["hydrogenMass"] = settings.hydrogen_mass * unit.dalton
     if settings.flexible_constraints:

@@ -210,6 +210,9 @@ def test_surroundings_are_relaxed_and_a_box_is_kept_between_commands(tmp_path, c
     assert np.array_equal(kept.box_vectors._value, minimum.box_vectors._value)
     assert np.allclose(kept.positions._value, minimum.positions._value, atol=1e-9)
     assert (kept.atoms, kept.hold) == (minimum.atoms, minimum.hold)
+    path.write_text(IN_A_BOX.replace("rigid_water", "cutoff = 0.8\nrigid_water"))
+    assert main(["frequencies", str(path)]) == 1
+    assert "was computed with another [system] than" in capsys.readouterr().err
     # In surroundings all modes are there.
     assert len((tmp_path / "water_run" / "frequencies" / "minimum.csv").read_text().splitlines()) == 1 + 9
 
@@ -234,10 +237,10 @@ def test_results_of_another_level_are_no_start(done, tmp_path, capsys):
     path = tmp_path / "copy" / "reaction.toml"
     path.write_text(FILE.replace('"gfn2-xtb"', '"gfn1-xtb"'))
     assert main(["frequencies", str(path)]) == 1
-    assert "was computed with other terms than" in capsys.readouterr().err
+    assert "was computed with another [term] than" in capsys.readouterr().err
     path.write_text(FILE.replace("max_steps = 100", "hold = [0]"))
     assert main(["frequencies", str(path)]) == 1
-    assert "was computed with other moving than" in capsys.readouterr().err
+    assert "was computed with another [moving] than" in capsys.readouterr().err
 
 
 def test_a_damaged_result_is_named(done, tmp_path, capsys):
