@@ -256,6 +256,19 @@ def test_a_damaged_result_is_named(done, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_two_processes_compute_the_same_frequencies(done, tmp_path):
+    shutil.copytree(done.path.parent, tmp_path / "copy")
+    path = tmp_path / "copy" / "reaction.toml"
+    folder = path.parent / "results" / "frequencies"
+    shutil.rmtree(folder)
+    path.write_text("workers = 2\n" + FILE)
+    assert main(["frequencies", str(path)]) == 0
+    found = json.loads((folder / "record.json").read_text())["results"]
+    name = "minimum: zero-point energy (kJ/mol)"
+    assert abs(found[name] - done.results["frequencies"][name]) < 1e-4
+
+
+@pytest.mark.slow
 def test_a_path_starts_from_the_scan_and_the_saddle_from_the_path(done, tmp_path, capsys):
     shutil.copytree(done.path.parent, tmp_path / "copy")
     path = tmp_path / "copy" / "reaction.toml"
@@ -314,6 +327,19 @@ def test_a_scan_needs_its_table(file, capsys):
     file.write_text(start + "[frequencies]" + rest.partition("[frequencies]")[2])
     assert main(["scan", str(file)]) == 1
     assert "the file lacks [scan]: variable = the name of a [[variable]]" in capsys.readouterr().err
+
+
+def test_ends_of_a_path_are_of_the_same_system(file, capsys):
+    write_waters(file.parent / "waters.pdb")
+    (file.parent / "text.pdb").write_text("ATOM      1\n")
+    for name, text in (
+        ("waters.pdb", "[path] product: waters.pdb has 6 atoms and the System 3"),
+        ("text.pdb", "[path] product: OpenMM cannot use coordinates"),
+    ):
+        ends = f'[path]\nreactant = "molecule.pdb"\nproduct = "{name}"\n[frequencies]'
+        file.write_text(FILE.replace("[frequencies]", ends))
+        assert main(["path", str(file), "--check"]) == 1
+        assert text in capsys.readouterr().err
 
 
 WRONG = [
