@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from qmmlmm.commands.key_reference import keys_of
 from qmmlmm.commands.run_keys import COORDINATION, run_keys
-from qmmlmm.commands.templates import Section, correct_sections, learn_sections, run_sections, spectrum_sections
+from qmmlmm.commands.templates import (
+    Section,
+    correct_sections,
+    learn_sections,
+    reaction_sections,
+    run_sections,
+    spectrum_sections,
+)
 from qmmlmm.xtb import XTBPotential
 
 _LEVELS = {
@@ -42,7 +49,15 @@ COMMANDS = {
     "learn": _with_xtb(learn_sections()),
     "spectrum": spectrum_sections(),
     "correct": correct_sections(),
+    "reaction": reaction_sections(),
 }
+"""Tables by the command that reads them; those of a reaction are read by five commands."""
+REACTION = ("optimise", "scan", "path", "saddle", "frequencies")
+
+
+def heading(kind: str) -> str:
+    """Return the commands that read a kind of file, as a heading."""
+    return ", ".join(f"`qmmlmm {command}`" for command in (REACTION if kind == "reaction" else (kind,)))
 
 
 def title(section: Section) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import qmmlmm
-from docs.input_tables import COMMANDS, title
+from docs.input_tables import COMMANDS, heading, title
 from qmmlmm.commands.key_reference import key_table
 from qmmlmm.commands.main import create_parser
 
@@ -110,7 +110,7 @@ def input_files() -> str:
     """Return the tables of keys of all input files."""
     lines: list[str] = []
     for command, sections in COMMANDS.items():
-        lines += [f"## `qmmlmm {command}`", ""]
+        lines += [f"## {heading(command)}", ""]
         for section in sections:
             lines += [f"### {title(section)}", "", section.text, "", key_table(section.keys), ""]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ import openmm
 import torch
 
 from qmmlmm.commands import compile as compile_command
-from qmmlmm.commands import correct, learn, new, prepare, run, site, spectrum, train
+from qmmlmm.commands import correct, learn, new, prepare, reaction, run, site, spectrum, train
 from qmmlmm.commands.info import add_command as add_info
 from qmmlmm.errors import QmmlmmError, TerminatedError
 from qmmlmm.runs.termination import raise_terminated
@@ -62,7 +62,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"qmmlmm {version('qmmlmm')}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (prepare, site, new, run, train, compile_command, learn, spectrum, correct):
+    for command in (prepare, site, new, run, train, compile_command, learn, spectrum, correct, reaction):
         command.add_command(commands, [debug])
     add_info(commands, [debug])
     return parser

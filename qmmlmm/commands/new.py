@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qmmlmm.commands.templates import KINDS, template
+from qmmlmm.commands.templates import KINDS, first_command, template
 from qmmlmm.errors import InputFileError
 
 
@@ -24,7 +24,12 @@ def add_command(
     )
     parser.set_defaults(run=_run)
     parser.add_argument("name", type=Path, help="file to write; .toml is added if it has no ending")
-    parser.add_argument("--kind", choices=KINDS, default="run", help="command that the file is for")
+    parser.add_argument(
+        "--kind",
+        choices=KINDS,
+        default="run",
+        help="command that the file is for; reaction: optimise, scan, path, saddle, frequencies",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -34,5 +39,5 @@ def _run(options: argparse.Namespace) -> int:
             file.write(template(options.kind, path.name))
     except FileExistsError as error:
         raise InputFileError(f"{path} exists already; name another file") from error
-    sys.stdout.write(f"{path}: change it, then qmmlmm {options.kind} {path}\n")
+    sys.stdout.write(f"{path}: change it, then qmmlmm {first_command(options.kind)} {path}\n")
     return 0

@@ -9,6 +9,13 @@ from dataclasses import dataclass, field, replace
 from qmmlmm.commands.correct import LowerSettings
 from qmmlmm.commands.hamiltonian_input import RegionSettings
 from qmmlmm.commands.key_reference import Key, keys_of, toml_value
+from qmmlmm.commands.reaction_input import (
+    FrequenciesSettings,
+    MovingSettings,
+    PathSettings,
+    ReactionPlatform,
+    ScanSettings,
+)
 from qmmlmm.commands.run_keys import VARIABLE, run_keys
 from qmmlmm.commands.spectrum import SpectrumSettings
 from qmmlmm.commands.system_input import SystemSettings
@@ -19,6 +26,7 @@ from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
 from qmmlmm.qm import TDA, PySCFPotential
+from qmmlmm.reactions import Thresholds
 from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
 
 WIDTH = 110
@@ -83,7 +91,7 @@ def template(kind: str, name: str) -> str:
     """
     title, sections = _TITLES[kind], _SECTIONS[kind]()
     head = [
-        f"# {title} Run it with: qmmlmm {kind} {name}",
+        f"# {title} Run it with: qmmlmm {first_command(kind)} {name}",
         "# Lines that begin with # and a key show its default, or an example: take the # away to change it.",
     ]
     return "\n".join([*head, *(line for section in sections for line in section.lines())]) + "\n"
@@ -94,9 +102,16 @@ _TITLES = {
     "learn": "A learning loop: walkers, labels by QM, training.",
     "spectrum": "An absorption spectrum from snapshots of a trajectory.",
     "correct": "The correction of a binding free energy from a force field to a higher level.",
+    "reaction": "A reaction, for qmmlmm optimise, scan, path, saddle and frequencies.",
 }
 KINDS = tuple(_TITLES)
-"""Commands that take an input file."""
+"""Kinds of input files: the commands that take them, and ``"reaction"``, which several take."""
+
+
+def first_command(kind: str) -> str:
+    """Return the command that takes a kind of file first."""
+    return "optimise" if kind == "reaction" else kind
+
 
 _SYSTEM_EXAMPLES = {
     "hydrogen_mass": 1.5,
@@ -125,8 +140,8 @@ def _system() -> Section:
     )
 
 
-def run_sections() -> list[Section]:
-    """Return the tables of a file of ``qmmlmm run``."""
+def _hamiltonian(without: str = "") -> list[Section]:
+    """Return [region.NAME] and [[term]]; `without` says what happens without them."""
     keys = run_keys()
     method = Key(
         "method", "text", True, "",
@@ -136,8 +151,6 @@ def run_sections() -> list[Section]:
     )  # fmt: skip
     basis = Key("basis", "text", False, "", "Basis set of a method of PySCF.")
     return [
-        Section("", "", keys["top"], examples={"directory": "run"}),
-        _system(),
         Section(
             "[region.ligand]",
             "A region: the atoms that a [[term]] computes. The file may have several, [region.NAME].",
@@ -147,13 +160,23 @@ def run_sections() -> list[Section]:
         ),
         Section(
             "[[term]]",
-            "A level on a region. Without [[term]] and [region] the force field runs. Coefficients of a region add up "
-            "to 1, those of a region inside another to 0.",
+            f"A level on a region. {without}Coefficients of a region add up to 1, those of a region inside another to "
+            "0.",
             (method, basis, *keys["term"]),
             {"region": "ligand", "method": "gfn2-xtb"},
             {"basis": "6-31g*", "correct": {"method": "b3lyp", "basis": "6-31g*"}, "smeared_charges": 0.05,
              "name": "ligand/XTB", "spin_multiplicity": 1},
         ),
+    ]  # fmt: skip
+
+
+def run_sections() -> list[Section]:
+    """Return the tables of a file of ``qmmlmm run``."""
+    keys = run_keys()
+    return [
+        Section("", "", keys["top"], examples={"directory": "run"}),
+        _system(),
+        *_hamiltonian("Without [[term]] and [region] the force field runs. "),
         Section("[minimise]", _first_line("minimise"), keys["minimise"]),
         Section("[heat]", _first_line("heat"), keys["heat"]),
         Section("[equilibrate]", _first_line("equilibrate"), keys["equilibrate"], examples={"pressure": 1.0}),
@@ -338,18 +361,20 @@ def spectrum_sections() -> list[Section]:
     ]  # fmt: skip
 
 
+_LEVEL = (
+    Key("method", "text", False, "", 'As in [[term]] of a run: "force field", "gfn2-xtb" or a method of PySCF.'),
+    Key("basis", "text", False, "", "Basis set of a method of PySCF."),
+    Key("model", "path", False, "", "In the place of a method, a model file."),
+    Key("pretrained", "text", False, "", "In the place of a method, a name of openmm-ml."),
+)
+
+
 def correct_sections() -> list[Section]:
     """Return the tables of a file of ``qmmlmm correct``."""
     top = (
         Key("directory", "path", False, "", "Folder of the results; the name of the file with _run if not given."),
         _EMBEDDING,
         Key("workers", "whole number", False, "1", "Processes that run trajectories."),
-    )
-    level = (
-        Key("method", "text", False, "", 'As in [[term]] of a run: "force field", "gfn2-xtb" or a method of PySCF.'),
-        Key("basis", "text", False, "", "Basis set of a method of PySCF."),
-        Key("model", "path", False, "", "In the place of a method, a model file."),
-        Key("pretrained", "text", False, "", "In the place of a method, a name of openmm-ml."),
     )
     legs = [
         section
@@ -367,12 +392,59 @@ def correct_sections() -> list[Section]:
     return [
         Section("", "", top, examples={"directory": "binding_run"}),
         *legs,
-        Section("[[level]]", "Levels from the lower to the upper one; more between them if overlaps are poor.", level,
+        Section("[[level]]", "Levels from the lower to the upper one; more between them if overlaps are poor.", _LEVEL,
                 {"method": "force field"}),
-        Section("[[level]]", "", level, {"method": "gfn2-xtb"}),
+        Section("[[level]]", "", _LEVEL, {"method": "gfn2-xtb"}),
         Section("[switching]", "Trajectories.", keys_of(SwitchingSettings)),
         Section("[lower]", "A free energy of the lower level that is corrected.", keys_of(LowerSettings),
                 {"free_energy": -20.0}, optional=True),
+    ]  # fmt: skip
+
+
+def reaction_sections() -> list[Section]:
+    """Return the tables of a file of ``qmmlmm optimise``, ``scan``, ``path``, ``saddle`` and ``frequencies``."""
+    top = (
+        Key("directory", "path", False, "", "Folder of the results; the name of the file with _run if not given."),
+        Key("workers", "whole number", False, "1", "Processes that compute the gradients of a Hessian."),
+    )
+    term = Key("term", "text", False, "", "Name of the term whose level is replaced, if there are several.")
+    return [
+        Section("", "", top, examples={"directory": "reaction_run"}),
+        _system(),
+        *_hamiltonian(),
+        Section(
+            "[[variable]]",
+            "A variable of the scan: a name and one kind. An atom is its index from zero, or a selection of one atom.",
+            VARIABLE,
+            {"name": "xi", "combination": [[1.0, 0, 1], [-1.0, 0, 2]]},
+            {"distance": [0, 1], "difference": [1, 0, 2], "angle": [1, 0, 2], "torsion": [4, 6, 8, 14]},
+        ),
+        Section("[moving]", "What moves.", keys_of(MovingSettings), examples={
+            "atoms": "resname LIG", "hold": "not within 8 angstrom of resname LIG"}),
+        Section("[moving.thresholds]", "What a converged geometry fulfils.", keys_of(Thresholds)),
+        Section(
+            "[scan]",
+            "For qmmlmm scan: restrained values of a variable, one after another.",
+            keys_of(ScanSettings),
+            {"variable": "xi", "start": -0.05, "stop": 0.05, "steps": 10, "both_ways": True},
+            {"centres": [-0.05, 0.0, 0.05], "force_constant": 400000.0},
+        ),
+        Section(
+            "[path]",
+            "For qmmlmm path: a nudged elastic band, from the scan or between two structures.",
+            keys_of(PathSettings),
+            examples={"reactant": "reactant.pdb", "product": "product.pdb"},
+        ),
+        Section("[frequencies]", "For qmmlmm frequencies.", keys_of(FrequenciesSettings)),
+        Section(
+            "[single_points]",
+            "Another level, whose energies are computed at the structures of the scan and of the path.",
+            (*_LEVEL, term),
+            {"method": "b3lyp", "basis": "6-31g*"},
+            {"term": "ligand/XTB"},
+            optional=True,
+        ),
+        Section("[platform]", "Where it runs.", keys_of(ReactionPlatform), examples={"name": "CPU"}),
     ]  # fmt: skip
 
 
@@ -381,4 +453,5 @@ _SECTIONS = {
     "learn": learn_sections,
     "spectrum": spectrum_sections,
     "correct": correct_sections,
+    "reaction": reaction_sections,
 }

@@ -103,6 +103,7 @@ def cases():
     yield from ((BOXED, ("system", "cutoff"), v, r"\[system\] cutoff is") for v in (*NO_NUMBER, 0, -1, 90))
     yield BOXED, ("system", "cutoff"), "9 K", r"\[system\] cutoff has a unit like nanometer"
     yield from ((RUN, ("system", "hydrogen_mass"), v, r"\[system\] hydrogen_mass is") for v in (*NO_NUMBER, 0, 12))
+    yield RUN, ("system", "rigid_water"), 1, r"\[system\] rigid_water is True or False"
     yield RUN, ("system", "flexible_constraints"), 1, r"\[system\] flexible_constraints is True or False"
     yield RUN, ("system",), {"top": "a", "coordinates": "b", "flexible_constraints": True}, "not offer it for GROMACS"
     yield from ((RUN, ("system", "box"), v, r"\[system\] box") for v in (5, "x", [1, 2], [0, 1, 1]))

@@ -19,6 +19,15 @@ from qmmlmm.commands.learn_input import TOP as LEARN_TOP
 from qmmlmm.commands.learn_input import read_loop
 from qmmlmm.commands.main import main
 from qmmlmm.commands.measures import Duration
+from qmmlmm.commands.reaction_input import TOP as REACTION_TOP
+from qmmlmm.commands.reaction_input import (
+    FrequenciesSettings,
+    MovingSettings,
+    PathSettings,
+    ReactionPlatform,
+    ScanSettings,
+    read_reaction,
+)
 from qmmlmm.commands.run_input import TOP as RUN_TOP
 from qmmlmm.commands.run_input import read_run
 from qmmlmm.commands.run_keys import run_keys
@@ -43,6 +52,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     SystemSettings, RegionSettings, TermSettings, MinimiseSettings, HeatSettings, EquilibrateSettings,
     DynamicsSettings, HoldSettings, RestraintSettings, OutputSettings, PlatformSettings, SpectrumSettings,
+    MovingSettings, ScanSettings, PathSettings, FrequenciesSettings, ReactionPlatform,
 )  # fmt: skip
 REQUIRED = {
     DynamicsSettings: {"length": 10},
@@ -50,6 +60,7 @@ REQUIRED = {
     RestraintSettings: {"variable": "x", "centre": 1, "force_constant": 1},
     SystemSettings: {"prepared": "prepared"},
     RegionSettings: {"select": "all"},
+    ScanSettings: {"variable": "x", "centres": (0.1,)},
 }
 COMMENTED = re.compile(r"^#(?=\w+ = |\[)", re.MULTILINE)
 
@@ -78,12 +89,18 @@ def prepared(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", templates.KINDS)
 def test_a_template_is_written_once_and_has_every_table_of_its_reader(prepared, capsys, kind):
     assert main(["new", "mine", "--kind", kind]) == 0
-    assert f"qmmlmm {kind} mine.toml" in capsys.readouterr().out
+    assert f"qmmlmm {templates.first_command(kind)} mine.toml" in capsys.readouterr().out
     text = (prepared / "mine.toml").read_text()
     assert main(["new", "mine.toml", "--kind", kind]) == 1
     assert "exists already; name another file" in capsys.readouterr().err
     assert (prepared / "mine.toml").read_text() == text
-    known = {"run": RUN_TOP, "learn": LEARN_TOP, "spectrum": SPECTRUM_TOP, "correct": CORRECT_TOP}[kind]
+    known = {
+        "run": RUN_TOP,
+        "learn": LEARN_TOP,
+        "spectrum": SPECTRUM_TOP,
+        "correct": CORRECT_TOP,
+        "reaction": REACTION_TOP,
+    }[kind]
     mentioned = set(re.findall(r"^#?(\w+) = ", text, re.MULTILINE))
     mentioned |= {name.split(".")[0] for name in re.findall(r"^#?\[+([\w.]+)\]+$", text, re.MULTILINE)}
     assert set(known) - mentioned <= {"parameters"}
@@ -139,6 +156,14 @@ def test_the_template_of_a_correction_is_read_by_its_reader(prepared, capsys):
     (prepared / "mine.toml").write_text(text)
     assert main(["correct", "mine.toml", "--check"]) == 0
     assert "complex: " in capsys.readouterr().out
+
+
+def test_the_template_of_a_reaction_is_read_by_its_reader(prepared):
+    (prepared / "mine.toml").write_text(templates.template("reaction", "mine.toml"))
+    given = read_reaction(prepared / "mine.toml")
+    assert given.scan is not None
+    assert len(given.scan.centres) == 11
+    assert given.counts == {"all": 6, "moving": 3, "held": 0}
 
 
 def test_the_template_of_a_spectrum_is_read_by_its_reader(prepared, capsys):

@@ -29,9 +29,9 @@ ETHANOL = (
 HYDROGEN_CYANIDE = ("CNH", [[0.0, 0.0, 0.0], [1.157, 0.0, 0.0], [-1.065, 0.0, 0.0]], [(0, 1), (0, 2)])
 
 
-def vacuum(molecule, potential, charge=0, seed=None, repulsion=0.0):
-    """Return a mixed System of one molecule in vacuum, mechanically embedded, and its positions, nm."""
-    symbols, angstrom, bonds = molecule
+def bonded(molecule):
+    """Return Topology and System of one molecule of springs without charges."""
+    symbols, _, bonds = molecule
     topology = app.Topology()
     residue = topology.addResidue("MOL", topology.addChain())
     atoms = [
@@ -46,6 +46,13 @@ def vacuum(molecule, potential, charge=0, seed=None, repulsion=0.0):
         springs.addBond(first, second, 0.1, 0.0)
     system.addForce(force)
     system.addForce(springs)
+    return topology, system
+
+
+def vacuum(molecule, potential, charge=0, seed=None, repulsion=0.0):
+    """Return a mixed System of one molecule in vacuum, mechanically embedded, and its positions, nm."""
+    symbols, angstrom, _ = molecule
+    topology, system = bonded(molecule)
     term = Term(potential, Region("molecule", range(len(symbols)), charge=charge), embedding="mechanical")
     mixed = create_mixed_system(topology, system, Hamiltonian([term]))
     positions = np.array(angstrom) / 10.0

@@ -1,0 +1,441 @@
+"""The input file of ``qmmlmm optimise``, ``scan``, ``path``, ``saddle`` and ``frequencies``: a reaction in TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import openmm
+from openmm import unit
+
+from qmmlmm.commands.hamiltonian_input import read_hamiltonian
+from qmmlmm.commands.input_file import Table, read_toml, reading
+from qmmlmm.commands.measures import check_measure
+from qmmlmm.commands.potential_input import read_level
+from qmmlmm.commands.run_settings import HIGHEST_TEMPERATURE
+from qmmlmm.commands.system_input import Start, read_coordinates, read_system
+from qmmlmm.commands.variable_input import read_variables
+from qmmlmm.coupling.potential import RegionPotential
+from qmmlmm.errors import InputFileError, SettingError, listed, nearest
+from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.reactions import EnergySurface, Thresholds
+from qmmlmm.reactions.internal_coordinates import check_walk
+from qmmlmm.reactions.restraint import RestrainedSurface, Restraint
+from qmmlmm.sampling.variable import Variable
+from qmmlmm.setting_checks import (
+    check_atoms,
+    check_choice,
+    check_count,
+    check_flag,
+    check_path,
+    check_text,
+    check_whole_number,
+)
+from qmmlmm.units import FloatArray, Scalar
+
+TOP = ("directory", "workers", "system", "region", "parameters", "term", "variable", "moving", "scan", "path",
+       "frequencies", "single_points", "platform")  # fmt: skip
+
+MOST_POINTS = 10_000
+
+
+class SurfaceArguments(TypedDict):
+    """Arguments that all calculations have in common but frequencies, see `qmmlmm.reactions.optimise`."""
+
+    atoms: tuple[int, ...] | str | None
+    hold: tuple[int, ...] | str | None
+    relax: bool
+    tolerance: float
+    platform: str | None
+
+
+class WalkArguments(TypedDict):
+    """Arguments of what walks on the surface in internal coordinates."""
+
+    thresholds: Thresholds
+    coordinates: str
+    max_steps: int
+
+
+@dataclass(frozen=True)
+class MovingSettings:
+    """The table [moving]: what moves, and how far.
+
+    Parameters
+    ----------
+    atoms : text or list of whole numbers, optional
+        Atoms that move in internal coordinates, a selection or indices; the atoms of all regions if not given.
+    hold : text or list of whole numbers, optional
+        Atoms that do not move at all, such as "not within 8 angstrom of resname LIG", of which whole residues are held.
+    relax : true or false
+        Whether all other atoms are relaxed, or held.
+    tolerance : number, kJ/mol/nm
+        Root mean square force of relaxed surroundings.
+    coordinates : {"tric", "dlc", "hdlc", "cart"}
+        Internal coordinates of geomeTRIC; "tric" are for several molecules.
+    max_steps : whole number
+        Largest number of steps of an optimisation, of a search, and of each point of a scan.
+    """
+
+    atoms: tuple[int, ...] | str | None = None
+    hold: tuple[int, ...] | str | None = None
+    relax: bool = True
+    tolerance: Scalar = 1.0
+    coordinates: str = "tric"
+    max_steps: int = 300
+
+    def __post_init__(self) -> None:
+        for name in ("atoms", "hold"):
+            value = vars(self)[name]
+            if isinstance(value, str):
+                check_text(name, value)
+            elif value is not None:
+                object.__setattr__(self, name, check_atoms(name, value, empty=name == "hold"))
+        check_flag("relax", self.relax)
+        force = unit.kilojoule_per_mole / unit.nanometer
+        object.__setattr__(self, "tolerance", check_measure("tolerance", self.tolerance, force, above=0.0))
+        check_walk(check_text("coordinates", self.coordinates), self.max_steps)
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """The table [scan]: restrained values of a variable, one after another.
+
+    Parameters
+    ----------
+    variable : text
+        Name of a [[variable]].
+    centres : list of numbers, in the unit of the variable, optional
+        Values in the order in which they are visited; in their place `start`, `stop` and `steps`.
+    start, stop : number, in the unit of the variable, optional
+        First and last value.
+    steps : whole number, optional
+        Number of equal steps from `start` to `stop`; there is one point more.
+    both_ways : true or false
+        Whether the scan goes back too, which shows whether it depends on its history.
+    force_constant : number, kJ/mol per square of the unit, optional
+        400,000 for nm and 2,000 for radians if not given.
+    """
+
+    variable: str
+    centres: tuple[Scalar, ...] | None = None
+    start: Scalar | None = None
+    stop: Scalar | None = None
+    steps: int | None = None
+    both_ways: bool = False
+    force_constant: Scalar | None = None
+
+    def __post_init__(self) -> None:
+        check_text("variable", self.variable)
+        check_flag("both_ways", self.both_ways)
+        even = [name for name in ("start", "stop", "steps") if vars(self)[name] is not None]
+        if self.centres is not None:
+            if even:
+                raise SettingError(f"has centres and {listed(even)}; leave one of both out")
+            if not isinstance(self.centres, list | tuple):
+                raise SettingError(f"centres is a list of numbers, got {self.centres!r}")
+            object.__setattr__(self, "centres", tuple(self.centres))
+        elif len(even) < 3:
+            raise SettingError(f"has centres, or start, stop and steps; got {listed(even) or 'none of them'}")
+        if self.steps is not None:
+            check_whole_number("steps", self.steps, at_most=MOST_POINTS)
+
+    def centres_of(self, variable: Variable) -> tuple[float, ...]:
+        """Return the centres in the unit of a variable."""
+        own = unit.dimensionless if variable.unit is None else variable.unit
+        if self.centres is not None:
+            return tuple(check_measure("each of centres", value, own) for value in self.centres)
+        assert self.steps is not None
+        first, last = check_measure("start", self.start, own), check_measure("stop", self.stop, own)
+        return tuple(float(x) for x in np.linspace(first, last, self.steps + 1))
+
+    def force_constant_of(self, variable: Variable) -> float | None:
+        """Return the force constant in kJ/mol per square of the unit of a variable."""
+        if self.force_constant is None:
+            return None
+        own = unit.dimensionless if variable.unit is None else variable.unit
+        return check_measure("force_constant", self.force_constant, unit.kilojoule_per_mole / own**2, above=0.0)
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """The table [path]: a nudged elastic band, from the scan or between two structures.
+
+    Parameters
+    ----------
+    reactant, product : path, optional
+        Files with the coordinates of two structures, which are optimised first; from the scan if not given.
+    images : whole number
+        Number of structures, both ends included.
+    climb : true or false
+        Whether the highest image climbs to the saddle point.
+    largest_force : number, eV/angstrom
+        Largest force across the path of a converged band.
+    max_cycles : whole number
+        Largest number of steps of the band.
+    """
+
+    reactant: str | None = None
+    product: str | None = None
+    images: int = 11
+    climb: bool = True
+    largest_force: float = 0.05
+    max_cycles: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("reactant", "product"):
+            if vars(self)[name] is not None:
+                check_text(name, vars(self)[name])
+        if (self.reactant is None) != (self.product is None):
+            raise SettingError("has one of reactant and product; give both, or none to start from the scan")
+        check_whole_number("images", self.images, at_least=5, at_most=99)
+        check_flag("climb", self.climb)
+        per = unit.elementary_charge * unit.volt / unit.angstrom
+        object.__setattr__(self, "largest_force", check_measure("largest_force", self.largest_force, per, above=0.0))
+        check_whole_number("max_cycles", self.max_cycles)
+
+
+@dataclass(frozen=True)
+class FrequenciesSettings:
+    """The table [frequencies].
+
+    Parameters
+    ----------
+    temperature : number, K
+        Temperature of the thermal corrections and of the rate.
+    """
+
+    temperature: Scalar = 298.15
+
+    def __post_init__(self) -> None:
+        kelvin = check_measure("temperature", self.temperature, unit.kelvin, above=0.0, at_most=HIGHEST_TEMPERATURE)
+        object.__setattr__(self, "temperature", kelvin)
+
+
+@dataclass(frozen=True)
+class ReactionPlatform:
+    """The table [platform].
+
+    Parameters
+    ----------
+    name : text, optional
+        Platform of OpenMM for everything. If not given, the surroundings are relaxed on the fastest one, and energies
+        of up to 6,000 particles are computed on the Reference platform, in double precision.
+    """
+
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            count = openmm.Platform.getNumPlatforms()
+            check_choice("name", self.name, [openmm.Platform.getPlatform(k).getName() for k in range(count)])
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """A scan with its variable.
+
+    Parameters
+    ----------
+    variable : Variable
+    centres : tuple of float
+    force_constant : float or None
+    both_ways : bool
+    """
+
+    variable: Variable
+    centres: tuple[float, ...]
+    force_constant: float | None
+    both_ways: bool
+
+
+@dataclass(frozen=True)
+class UpperLevel:
+    """The level of single points.
+
+    Parameters
+    ----------
+    potential : RegionPotential
+    term : str
+        Term that it replaces.
+    """
+
+    potential: RegionPotential
+    term: str
+
+
+@dataclass(frozen=True)
+class ReactionInput:
+    """What an input file of a reaction describes, checked and ready to run.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : Table
+        What it holds.
+    directory : Path
+        Folder of the results, one folder inside for each command.
+    start : Start
+    mixed : MixedSystem
+    moving : MovingSettings
+    thresholds : Thresholds
+    scan : ScanPlan or None
+    band : PathSettings
+    ends : tuple of two (n_particles, 3) float arrays, nm; or None
+        Reactant and product of a band.
+    frequencies : FrequenciesSettings
+    upper : UpperLevel or None
+    workers : int
+        Number of processes that compute Hessians.
+    platform : str or None
+    counts : mapping of str to int
+        Number of atoms that move in internal coordinates, are held, and all.
+    """
+
+    path: Path
+    content: Table
+    directory: Path
+    start: Start
+    mixed: MixedSystem
+    moving: MovingSettings
+    thresholds: Thresholds
+    scan: ScanPlan | None
+    band: PathSettings
+    ends: tuple[FloatArray, FloatArray] | None
+    frequencies: FrequenciesSettings
+    upper: UpperLevel | None
+    workers: int
+    platform: str | None
+    counts: Mapping[str, int]
+
+    def surface(self, *, continued: bool) -> SurfaceArguments:
+        """Return the arguments for the surface.
+
+        Parameters
+        ----------
+        continued : bool
+            Whether the start is the result of another command, whose moving and held atoms are taken: a selection such
+            as ``within`` would choose others at other positions.
+        """
+        return SurfaceArguments(
+            atoms=None if continued else self.moving.atoms,
+            hold=None if continued else self.moving.hold,
+            relax=self.moving.relax,
+            tolerance=float(self.moving.tolerance),
+            platform=self.platform,
+        )
+
+    def walk(self) -> WalkArguments:
+        """Return the arguments of a walk in internal coordinates."""
+        return WalkArguments(
+            thresholds=self.thresholds, coordinates=self.moving.coordinates, max_steps=self.moving.max_steps
+        )
+
+
+def read_reaction(path: Path) -> ReactionInput:
+    """Return the reaction that a file describes; paths in it are relative to the file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    InputFileError
+        If a key is unknown or missing, or has a wrong value, or atoms cannot move as the file says.
+    """
+    path = check_path("the input file", path, InputFileError)
+    with reading(path):
+        return _read_reaction(path)
+
+
+def _read_reaction(path: Path) -> ReactionInput:
+    content = read_toml(path, TOP)
+    folder = path.parent
+    # All that takes no time comes first.
+    directory = folder / content.text("directory", path.stem + "_run")
+    if directory.exists() and not directory.is_dir():
+        raise InputFileError(f"directory {str(directory)!r} is a file; name a folder")
+    workers = check_count("workers", content.whole_number("workers", 1), error=InputFileError)
+    table = content.optional_table("moving")
+    moving = table.without("thresholds").build(MovingSettings)
+    thresholds = table.optional_table("thresholds").build(Thresholds)
+    scan = content.table("scan").build(ScanSettings) if "scan" in content else None
+    band = content.optional_table("path").build(PathSettings)
+    frequencies = content.optional_table("frequencies").build(FrequenciesSettings)
+    platform = content.optional_table("platform").build(ReactionPlatform).name
+    start = read_system(content.table("system"), folder)
+    variables = read_variables(content, start.topology)
+    plan = None if scan is None else _plan(content.table("scan"), scan, variables)
+    ends = _ends(content, band, start, folder)
+    mixed = read_hamiltonian(content, start, folder)
+    if mixed is None:
+        raise InputFileError(
+            'the file lacks [[term]], the level of the reacting atoms: for example method = "gfn2-xtb", with '
+            "[region.NAME] for its atoms"
+        )
+    upper = _upper(content.table("single_points"), mixed, folder) if "single_points" in content else None
+    with table.place():
+        surface = EnergySurface(
+            mixed,
+            start.positions,
+            atoms=moving.atoms,
+            hold=moving.hold,
+            relax=moving.relax,
+            tolerance=moving.tolerance,
+            platform=platform,
+        )
+    if plan is not None:
+        with content.table("scan").place():
+            RestrainedSurface(surface, [Restraint(plan.variable, 0.0, 0.0)])  # refuses atoms that do not move
+    counts = {
+        "all": start.topology.getNumAtoms(),
+        "moving": len(surface.atoms) - len(surface.held_among_atoms),
+        "held": len(surface.hold),
+    }
+    return ReactionInput(
+        path, content, directory, start, mixed, moving, thresholds, plan, band, ends, frequencies, upper, workers,
+        platform, counts,
+    )  # fmt: skip
+
+
+def _plan(table: Table, settings: ScanSettings, variables: Mapping[str, Variable]) -> ScanPlan:
+    if settings.variable not in variables:
+        raise InputFileError(
+            f"[scan] names the variable {settings.variable!r}; there are {listed(variables) or 'none'}."
+            f"{nearest(settings.variable, list(variables))}"
+        )
+    variable = variables[settings.variable]
+    with table.place():
+        centres = settings.centres_of(variable)
+        if not centres or len(set(centres)) < len(centres):
+            raise SettingError("has one centre or more, all of them different")
+        return ScanPlan(variable, centres, settings.force_constant_of(variable), settings.both_ways)
+
+
+def _ends(content: Table, settings: PathSettings, start: Start, folder: Path) -> tuple[FloatArray, FloatArray] | None:
+    if settings.reactant is None or settings.product is None:
+        return None
+    found = []
+    for key, name in (("reactant", settings.reactant), ("product", settings.product)):
+        positions = read_coordinates(folder, name, f"[path] {key}:")
+        if len(positions) != len(start.positions):
+            raise InputFileError(
+                f"[path] {key}: {name} has {len(positions)} atoms and the System {len(start.positions)}; give a file "
+                "of the same system"
+            )
+        found.append(positions)
+    return found[0], found[1]
+
+
+def _upper(table: Table, mixed: MixedSystem, folder: Path) -> UpperLevel:
+    names = list(mixed.terms)
+    name = table.text("term", names[0] if len(names) == 1 else None)
+    potential = read_level(table.without("term"), folder)
+    with table.place():
+        potential.check(mixed.term(name).layout.specification)
+    return UpperLevel(potential, name)
