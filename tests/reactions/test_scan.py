@@ -22,7 +22,7 @@ from qmmlmm.units import HARTREE_IN_KJ_PER_MOL
 from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum
 
 START = np.array([[0.0, 0.0, 0.0], [0.1194, 0.0, 0.0], [0.01, 0.118, 0.0]])
-CENTRES = [-0.034, -0.029, -0.024, -0.019, -0.014]
+CENTRES = [-0.034, -0.025, -0.016, -0.007, 0.002]
 XI = Combination([(1.0, Distance(0, 2)), (-1.0, Distance(1, 2))])
 
 STIFF = 2e6
@@ -48,7 +48,7 @@ def test_the_top_of_a_scan_is_the_saddle_point():
     found = both_ways()
     saddle = saddle_point(cheap().mixed, found.highest)
     assert abs((found.highest.energy - saddle.energy)._value) < TOP
-    assert found.highest_index not in (0, len(CENTRES) - 1)
+    assert found.highest_index == 2
 
 
 def test_both_ways_agree_where_there_is_one_path():
