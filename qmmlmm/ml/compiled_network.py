@@ -169,13 +169,23 @@ def _code_checksum() -> str:
     return checksum(b"".join(source.read_bytes() for source in sources))
 
 
+def _of_any_strides(operations: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Return operations that do not depend on strides: those in the compiled code are not those of the recording."""
+    copied = copy.deepcopy(operations)
+    for node in copied.graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    copied.recompile()
+    return copied
+
+
 def _compile(operations: torch.fx.GraphModule, examples: tuple[Tensor, ...]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "network.pt2")
         try:
             _import_setuptools()
             with torch.no_grad():
-                program = torch.export.export(operations, examples)
+                program = torch.export.export(_of_any_strides(operations), examples)
                 # One thread always: the tensors are small, and results do not depend on the number of threads.
                 torch._inductor.aoti_compile_and_package(
                     program, package_path=path, inductor_configs={"cpp.threads": 1}

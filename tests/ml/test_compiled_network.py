@@ -248,6 +248,8 @@ def test_a_list_that_was_not_recorded_is_an_error():
         module(given)
 
 
+# TorchScript leaves energies made under no_grad in the graph.
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_networks_have_the_same_energies_and_derivatives(cache):

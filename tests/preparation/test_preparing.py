@@ -85,8 +85,8 @@ def test_a_ligand_in_its_protein_is_built_and_runs(tmp_path, monkeypatch):
     regions = tomllib.loads((out / "site.toml").read_text())["regions"]
     assert set(regions) == {"ligand", "site", "close"}
     assert len(regions["close"]["atoms"]) < len(regions["site"]["atoms"])
-    script = (out / "run.py").read_text().replace('PySCFPotential("hf", "sto-3g")', "ForceFieldPotential()")
-    script = script.replace("import Hamiltonian, PySCFPotential", "import ForceFieldPotential, Hamiltonian")
+    script = (out / "run.py").read_text().replace('PySCFPotential("hf", "sto-3g")', 'XTBPotential("gfn2-xtb")')
+    script = script.replace("import Hamiltonian, PySCFPotential", "import Hamiltonian, XTBPotential")
     command = [sys.executable, "-c", script, "ligand", "2"]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -37,6 +37,9 @@ POTENTIAL_SHARE = 0.03
 ENERGY_SHARE = 0.1
 """Largest error of E, as a share of the tolerance of the energy."""
 
+LEAST_DISTANCE = 1e-4
+"""Norm of the change of P below which round-off hides that of V_f - V_c, which is then not measured."""
+
 SETTLED = 0.05
 """Share of the last change in the distance to P0 below which a new reference is worth its price."""
 
@@ -55,7 +58,7 @@ class GridDifference:
 
     def measured(self, change: float, distance: float) -> None:
         """Update the ratio with a change of V_f - V_c over a distance of the density matrices."""
-        if distance > 0.0:
+        if distance > LEAST_DISTANCE:
             self.ratio = change / distance
 
     def errors(self, distance: float) -> tuple[float, float]:
@@ -120,28 +123,33 @@ class TwoGridIntegrator(numint.NumInt):
         self._grids: tuple[_Grid, _Grid] | None = None
         self._reference: _Reference | None = None
         self._last: FloatArray | None = None
+        self._coarse = True
         self.full_evaluations = 0
 
     def nr_rks(self, mol, grids, xc_code, dms, relativity=0, hermi=1, max_memory=2000, verbose=None):  # type: ignore[no-untyped-def]
         """Return electrons, energy and potential, as PySCF."""
         kind = self._xc_type(xc_code)
-        if kind not in ORDERS or np.asarray(dms).ndim != 2 or hermi != 1:
+        if not self._coarse or kind not in ORDERS or np.asarray(dms).ndim != 2 or hermi != 1:
             return super().nr_rks(mol, grids, xc_code, dms, relativity, hermi, max_memory, verbose)
         return self._evaluate(mol, grids, xc_code, kind, dms)
 
     def nr_uks(self, mol, grids, xc_code, dms, relativity=0, hermi=1, max_memory=2000, verbose=None):  # type: ignore[no-untyped-def]
         """Return electrons of each spin, energy and potentials, as PySCF."""
         kind = self._xc_type(xc_code)
-        if kind not in ORDERS or np.asarray(dms).ndim != 3 or hermi != 1:
+        if not self._coarse or kind not in ORDERS or np.asarray(dms).ndim != 3 or hermi != 1:
             return super().nr_uks(mol, grids, xc_code, dms, relativity, hermi, max_memory, verbose)
         electrons, energy, potential = self._evaluate(mol, grids, xc_code, kind, dms)
         return np.array([electrons, electrons]) / 2.0, energy, potential
 
     def is_exact_enough(self, density: FloatArray) -> bool:
         """Return whether energy and potential at a density are those of the full grid within the limits."""
-        if self._grids is None:  # everything was PySCF's own
+        if self._grids is None or not self._coarse:  # everything was PySCF's own
             return True
         return self._reference is not None and self._suffices(self._distance(density))
+
+    def leave_out_coarse_grid(self) -> None:
+        """Evaluate only the full grid from now on, by PySCF's own code."""
+        self._coarse = False
 
     def renew(self) -> None:
         """Evaluate the full grid at the next density."""

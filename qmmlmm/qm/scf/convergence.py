@@ -140,6 +140,9 @@ def converge(
             if failures:
                 logger.warning("%s: converged by %s after %d cycles", term, name, cycles)
             return {"scf_cycles": cycles, "scf_guess": name}
+        if isinstance(mean_field, dft.rks.KohnShamDFT) and isinstance(mean_field._numint, TwoGridIntegrator):
+            # Where densities are nearly degenerate, the grids may choose different ones.
+            mean_field._numint.leave_out_coarse_grid()
         record.failed[name] += 1
         failures.append(f"{name}: {monitor.cycles} cycles, {reason}")
         logger.warning("%s: no self-consistent field from %s", term, failures[-1])
