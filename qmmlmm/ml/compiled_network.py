@@ -203,6 +203,7 @@ def _import_setuptools() -> None:
     with warnings.catch_warnings():
         # Of distutils, which a user can do nothing about.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
         try:
             importlib.import_module("setuptools")
         except ImportError:  # torch says so if it needs it
