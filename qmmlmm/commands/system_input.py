@@ -70,8 +70,8 @@ class SystemSettings:
     constraints : {"none", "HBonds", "AllBonds", "HAngles"}
         Constraints outside the regions, which have none; not for `prepared` and `xml`.
     rigid_water : true or false
-        Whether rigid models of water are rigid whatever `constraints` says; OpenMM minimises flexible water about ten
-        times faster. Not for `prepared` and `xml`.
+        Whether water is rigid, which `constraints` does not change; OpenMM minimises flexible water about ten times
+        faster. Not for `prepared` and `xml`.
     no_box : true or false
         Whether there is no box and no cutoff; not for `prepared` and `xml`.
     hydrogen_mass : number, dalton, optional

@@ -112,7 +112,7 @@ def network_checksum(model: ResponseNetwork) -> str:
 
 
 def add_numbers(digest: hashlib._Hash, numbers: Mapping[str, torch.Tensor]) -> None:
-    """Add named tensors to a checksum, whatever their order and device."""
+    """Add named tensors to a checksum, which does not depend on their order and device."""
     for name, tensor in sorted(numbers.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

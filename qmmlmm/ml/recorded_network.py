@@ -54,7 +54,7 @@ class RecordedNetwork(torch.nn.Module):
     names : collection of str
         Lists of operations that are asked for, of `ALL_OPERATIONS`. To record one takes a second or more.
     compiled : mapping of str to torch.nn.Module
-        Modules that are used in the place of lists, and have the same inputs and results.
+        Modules that replace lists, with the same inputs and results.
 
     Notes
     -----

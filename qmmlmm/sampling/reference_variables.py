@@ -26,7 +26,7 @@ DECAY = 2.3
 
 
 class StructureVariable(Variable):
-    """A variable of the shape of some atoms, whatever their position and orientation."""
+    """A variable of the shape of some atoms, which does not depend on their position and orientation."""
 
     atoms: Sequence[int]
 

@@ -10,7 +10,7 @@ from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.qm.functional.two_grids import GridDifference, TwoGridIntegrator
-from qmmlmm.qm.scf.convergence import ScfRecord, converge
+from qmmlmm.qm.scf.convergence import RENEWALS, ScfRecord, converge
 from qmmlmm.qm.scf.mean_field import create_mean_field, create_molecule
 
 ENERGY = 1e-9
@@ -84,6 +84,27 @@ def test_a_result_that_is_not_exact_enough_is_iterated_on():
     run(field)
     assert integrator.full_evaluations > 1
     assert field.e_tot == pytest.approx(exact.e_tot, abs=ENERGY)
+
+
+def test_where_the_grids_do_not_agree_the_full_one_takes_over(monkeypatch):
+    exact, _ = mean_field_and_integrator(None)
+    run(exact)
+    field, integrator = mean_field_and_integrator(GridDifference())
+    monkeypatch.setattr(TwoGridIntegrator, "_suffices", lambda self, distance: False)
+    record = ScfRecord()
+    outcome = converge(field, [], "term", lambda: "saved", record)
+    assert record.failed["fresh guess"] == 1
+    assert outcome["scf_guess"] == "damping and level shift"
+    assert integrator.full_evaluations > RENEWALS
+    assert field.e_tot == pytest.approx(exact.e_tot, abs=ENERGY)
+
+
+def test_a_change_that_round_off_hides_is_not_measured():
+    difference = GridDifference(ratio=1e-3)
+    difference.measured(change=1e-9, distance=1e-7)
+    assert difference.ratio == 1e-3
+    difference.measured(change=1e-5, distance=0.1)
+    assert difference.ratio == pytest.approx(1e-4)
 
 
 def test_the_potential_is_the_derivative_of_the_energy():
