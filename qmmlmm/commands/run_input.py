@@ -55,6 +55,7 @@ class Stage:
     pressure : float or None, bar
     start : float or None, K
         Temperature from which it heats.
+    friction : float, 1/ps
     system : MixedSystem or ForceFieldSystem
     seed : int
     """
@@ -65,6 +66,7 @@ class Stage:
     inner_steps: int
     pressure: float | None
     start: float | None
+    friction: float
     system: RunSystem
     seed: int
 
@@ -229,7 +231,7 @@ def _stages(
                 '[dynamics] integrator = "multiple-time-step" needs a correction: write correct = {...} in [[term]]'
             )
         # Raises if there is no correction, before anything runs.
-        make_integrator(dynamics, system, dynamics.inner_steps)
+        make_integrator(dynamics, system, dynamics.inner_steps, dynamics.friction)
 
     def stage(
         name: str,
@@ -246,7 +248,10 @@ def _stages(
         with content.table(table).place():
             steps = length.length.in_steps(step)
         chosen = plain if only else system
-        return Stage(name, steps, step, inner, pressure, from_temperature, chosen, dynamics.seed + number)
+        friction = length.friction if isinstance(length, HeatSettings) else dynamics.friction
+        return Stage(
+            name, steps, step, inner, pressure, from_temperature, float(friction), chosen, dynamics.seed + number
+        )
 
     found = []
     if heat is not None:
@@ -266,7 +271,9 @@ def _stages(
     return tuple(found)
 
 
-def make_integrator(dynamics: DynamicsSettings, system: RunSystem, inner_steps: int) -> openmm.Integrator:
+def make_integrator(
+    dynamics: DynamicsSettings, system: RunSystem, inner_steps: int, friction: float
+) -> openmm.Integrator:
     """Return the integrator of a stage.
 
     Parameters
@@ -275,17 +282,18 @@ def make_integrator(dynamics: DynamicsSettings, system: RunSystem, inner_steps: 
     system : MixedSystem or ForceFieldSystem
     inner_steps : int
         Number of fast steps in a step; 1 without multiple time steps.
+    friction : float, 1/ps
     """
     if inner_steps > 1 and isinstance(system, MixedSystem):
         return MultipleTimeStepIntegrator(
             system,
             dynamics.temperature,
-            dynamics.friction,
+            friction,
             dynamics.step * inner_steps,
             inner_steps,
             isokinetic=dynamics.isokinetic,
         )
-    return openmm.LangevinMiddleIntegrator(dynamics.temperature, dynamics.friction, dynamics.step)
+    return openmm.LangevinMiddleIntegrator(dynamics.temperature, friction, dynamics.step)
 
 
 def _check_output(output: OutputSettings, production: Stage) -> None:

@@ -81,12 +81,15 @@ class HeatSettings:
         A whole number of steps, or a time such as "10 ps".
     start : number, K
         Temperature at the beginning.
+    friction : number, 1/ps
+        Friction of the thermostat in this stage; the temperature is behind by the rise in 1/friction.
     force_field_only : true or false
         Whether the regions are at the level of the force field in this stage.
     """
 
     length: Duration = field(default_factory=lambda: check_duration("length", "10 ps"))
     start: Scalar = 10.0
+    friction: Scalar = 10.0
     force_field_only: bool = False
 
     def __post_init__(self) -> None:
@@ -95,6 +98,7 @@ class HeatSettings:
             {
                 "length": check_duration("length", self.length),
                 "start": check_measure("start", self.start, unit.kelvin, above=0.0, at_most=HIGHEST_TEMPERATURE),
+                "friction": check_measure("friction", self.friction, unit.picosecond**-1, at_least=0.0, at_most=1e4),
                 "force_field_only": check_flag("force_field_only", self.force_field_only),
             },
         )

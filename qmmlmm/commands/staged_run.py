@@ -192,7 +192,7 @@ class StagedRun:
         at = f" from step {done:,}" if resume else ""
         report(f"{stage.name}: {stage.steps:,} steps, {stage.steps * stage.step:g} ps, in {folder}{at}")
         with _barostat(stage.system.system, stage, self._given):
-            integrator = make_integrator(self._given.dynamics, stage.system, stage.inner_steps)
+            integrator = make_integrator(self._given.dynamics, stage.system, stage.inner_steps, stage.friction)
             integrator.setRandomNumberSeed(stage.seed)
             simulation = self._simulation(stage.system, integrator)
             heating = None

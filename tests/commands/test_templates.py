@@ -113,6 +113,8 @@ def test_the_template_of_a_run_is_read_by_its_reader(prepared):
     (prepared / "mine.toml").write_text(templates.template("run", "mine.toml"))
     given = read_run(prepared / "mine.toml")
     assert [stage.name for stage in given.stages] == ["heat", "equilibrate", "production"]
+    # The thermostat of heating is strong, or the temperature stays behind.
+    assert [stage.friction for stage in given.stages] == [10.0, 1.0, 1.0]
     assert list(given.system.terms) == ["ligand/XTB"]
     assert given.production.steps == 20000
 
