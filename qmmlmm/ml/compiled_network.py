@@ -6,6 +6,7 @@ of one network with its weights, one version of torch and of this package, and o
 
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
+import contextlib
 import copy
 import functools
 import importlib
@@ -14,7 +15,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Tuple  # noqa: UP035  (TorchScript reads it)
 
@@ -183,8 +184,7 @@ def _compile(operations: torch.fx.GraphModule, examples: tuple[Tensor, ...]) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "network.pt2")
         try:
-            _import_setuptools()
-            with torch.no_grad():
+            with _of_the_compiler(), torch.no_grad():
                 program = torch.export.export(_of_any_strides(operations), examples)
                 # One thread always: the tensors are small, and results do not depend on the number of threads.
                 torch._inductor.aoti_compile_and_package(
@@ -195,25 +195,31 @@ def _compile(operations: torch.fx.GraphModule, examples: tuple[Tensor, ...]) -> 
         return Path(path).read_bytes()
 
 
+@contextlib.contextmanager
+def _of_the_compiler() -> Iterator[None]:
+    """Set up what torch compiles with and keep away its warnings, which users can do nothing about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        _import_setuptools()
+        yield
+
+
 def _import_setuptools() -> None:
     """Import setuptools, as torch does to compile, also where it does not get its own distutils.
 
     With Python 3.11 its import fails with an AssertionError if another package left distutils of Python in its place.
     """
-    with warnings.catch_warnings():
-        # Of distutils, which a user can do nothing about.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", UserWarning)
+    try:
+        importlib.import_module("setuptools")
+    except ImportError:  # torch says so if it needs it
+        return
+    except AssertionError:
+        os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
         try:
             importlib.import_module("setuptools")
-        except ImportError:  # torch says so if it needs it
-            return
-        except AssertionError:
-            os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
-            try:
-                importlib.import_module("setuptools")
-            finally:
-                del os.environ["SETUPTOOLS_USE_DISTUTILS"]
+        finally:
+            del os.environ["SETUPTOOLS_USE_DISTUTILS"]
 
 
 def _on_device(network: ResponseNetwork, device: str) -> ResponseNetwork:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -279,3 +281,18 @@ def test_compiled_networks_have_the_same_energies_and_derivatives(cache):
             difference = (one - other).abs().max() / other.abs().max()
             assert float(difference) < SAME_NUMBERS
     assert set(names) < set(ALL_OPERATIONS)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python has no distutils from 3.12 on")
+def test_warnings_of_distutils_do_not_end_a_compilation(monkeypatch):
+    monkeypatch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+    # The modules of setuptools that torch imports to compile, where warnings are errors as in these tests.
+    code = (
+        "import warnings\n"
+        "from qmmlmm.ml import compiled_network\n"
+        "warnings.simplefilter('error')\n"
+        "with compiled_network._of_the_compiler():\n"
+        "    import setuptools.command.build_ext\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
