@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from qmmlmm.coupling.potential import ExternalField
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
@@ -57,13 +58,14 @@ def checked_field(positions: FloatArray, external_field: ExternalField, term: st
             "give a positive splitting in 1/bohr"
         )
     points = np.flatnonzero(external_field.point_charges)
-    places = external_field.positions[points]
-    for atom, position in enumerate(positions):
-        squares = ((places - position) ** 2).sum(axis=1)
-        if len(points) and squares.min() < CLOSEST**2:
-            away = np.sqrt(squares.min()) / ANGSTROM_IN_BOHR
+    if len(points) and len(positions):
+        distances = cdist(positions, external_field.positions[points])
+        nearest = np.argmin(distances)
+        if distances.flat[nearest] < CLOSEST:
+            atom, point = np.unravel_index(nearest, distances.shape)
             raise EvaluationError(
-                f"{term}: external point charge {points[squares.argmin()]} lies {away:.2f} angstrom from atom {atom} "
+                f"{term}: external point charge {points[point]} lies "
+                f"{distances[atom, point] / ANGSTROM_IN_BOHR:.2f} angstrom from atom {atom} "
                 "of the region, closer than 0.3; leave the region's own charges out of its external field"
             )
     return external_field

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import Capabilities, Evaluation, ExternalField
+from qmmlmm.embedding import mesh_kernel
 from qmmlmm.embedding.kernels import smeared_radial
 from qmmlmm.embedding.labels import NearSources
 from qmmlmm.embedding.near_mesh import NARROW_REACH, WORTHWHILE, NearMesh, NearPotential
@@ -37,7 +38,9 @@ class EvaluatorField:
 
     def __init__(self, layout: TermLayout, capabilities: Capabilities) -> None:
         self.layout = layout
-        self.field = SurroundingsField(layout, order=capabilities.mesh_order)
+        order = capabilities.mesh_order
+        compiled = layout.periodic and order in mesh_kernel.ORDERS and not mesh_kernel.unavailable_because()
+        self.field = SurroundingsField(layout, order=order, compiled=compiled)
         self._near_mesh: NearMesh | None = None
         wanted = capabilities.splitting
         if wanted is not None and layout.periodic and wanted >= WORTHWHILE * self.field.splitting:

@@ -223,7 +223,9 @@ def _series(x2: Tensor, rank: int) -> Tensor:
 
 def _add_columns(result: list[Tensor], ladder: list[Tensor], charges: Tensor, columns: Tensor) -> None:
     """Add the functions of some charges, times these, to their columns."""
-    if not bool(columns.any()):
+    index = torch.nonzero(columns)[:, 0]
+    if not len(index):
         return
+    scale = charges[index]
     for whole, part in zip(result, ladder, strict=True):
-        whole[:, columns] += charges[columns] * part
+        whole.index_add_(1, index, scale * part)

@@ -26,7 +26,7 @@ from qmmlmm.embedding.bsplines import (
     splines_of,
     spread_chunk,
 )
-from qmmlmm.embedding.mesh_kernel import ORDER, unavailable_because
+from qmmlmm.embedding.mesh_kernel import ORDERS, unavailable_because
 from qmmlmm.embedding.mesh_transform import MeshTransform
 from qmmlmm.errors import PotentialError
 
@@ -164,7 +164,7 @@ class EwaldMesh(torch.nn.Module):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        if compiled and (order != ORDER or unavailable_because()):
+        if compiled and (order not in ORDERS or unavailable_because()):
             raise PotentialError(f"the mesh is not compiled for order {order}; {unavailable_because()}")
         self.compiled = compiled
         self.splitting = float(splitting)

@@ -72,15 +72,18 @@ void gather(int64_t n, int64_t ny, int64_t nz, const int64_t* start, const T* sp
 
 }  // namespace
 
-#define FOR_TYPE(NAME, T)                                                                                             \
-    extern "C" void spread_##NAME(int64_t n, int64_t ny, int64_t nz, const int64_t* start, const T* splines,         \
-                                  int64_t stride, const T* charges, T* mesh) {                                        \
-        spread<T, 5>(n, ny, nz, start, splines, stride, charges, mesh);                                               \
+#define FOR_TYPE(NAME, T, P)                                                                                          \
+    extern "C" void spread_##NAME##_##P(int64_t n, int64_t ny, int64_t nz, const int64_t* start, const T* splines,   \
+                                        int64_t stride, const T* charges, T* mesh) {                                  \
+        spread<T, P>(n, ny, nz, start, splines, stride, charges, mesh);                                               \
     }                                                                                                                 \
-    extern "C" void gather_##NAME(int64_t n, int64_t ny, int64_t nz, const int64_t* start, const T* splines,         \
-                                  int64_t stride, const T* mesh, T* found, int64_t found_stride) {                    \
-        gather<T, 5>(n, ny, nz, start, splines, stride, mesh, found, found_stride);                                   \
+    extern "C" void gather_##NAME##_##P(int64_t n, int64_t ny, int64_t nz, const int64_t* start, const T* splines,   \
+                                        int64_t stride, const T* mesh, T* found, int64_t found_stride) {              \
+        gather<T, P>(n, ny, nz, start, splines, stride, mesh, found, found_stride);                                   \
     }
 
-FOR_TYPE(float64, double)
-FOR_TYPE(float32, float)
+// The orders of mesh_kernel.py.
+FOR_TYPE(float64, double, 5)
+FOR_TYPE(float32, float, 5)
+FOR_TYPE(float64, double, 6)
+FOR_TYPE(float32, float, 6)

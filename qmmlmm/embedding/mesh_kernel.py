@@ -10,8 +10,10 @@ import ctypes
 import functools
 import subprocess
 import tempfile
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,8 +22,8 @@ from qmmlmm.durable_files import checksum
 from qmmlmm.embedding.compiled_cache import Key, cpp_compiler, find_compiled, processor_kind, write_compiled
 from qmmlmm.errors import PotentialError
 
-ORDER = 5
-"""The order of splines that is compiled."""
+ORDERS = (5, 6)
+"""The orders of splines that are compiled: of OpenMM's mesh, and of that of xTB and PySCF."""
 
 PART = "mesh-kernel"
 
@@ -87,7 +89,7 @@ def _spread(mesh: Tensor, start: Tensor, splines: Tensor, charges: Tensor, ny: i
     splines, charges, start = splines.contiguous(), charges.contiguous(), start.contiguous()
     _check(mesh, splines, charges)
     n = len(start)
-    function = _loaded["library"][f"spread_{_name(mesh)}"]
+    function = _function("spread", splines)
     function(*map(ctypes.c_int64, (n, ny, nz)), _at(start), _at(splines), ctypes.c_int64(n), _at(charges), _at(mesh))
 
 
@@ -97,7 +99,7 @@ def _gather(mesh: Tensor, start: Tensor, splines: Tensor, ny: int, nz: int) -> T
     n = len(start)
     found = torch.empty(4, n, dtype=mesh.dtype)
     _check(mesh, splines, found)
-    function = _loaded["library"][f"gather_{_name(mesh)}"]
+    function = _function("gather", splines)
     length = ctypes.c_int64(n)
     function(length, *map(ctypes.c_int64, (ny, nz)), _at(start), _at(splines), length, _at(mesh), _at(found), length)
     return found
@@ -111,15 +113,18 @@ _definitions.impl("gather", _gather, "CPU")
 
 
 def _check(*tensors: Tensor) -> None:
-    """Raise PotentialError unless all tensors have the type of the first one, and the splines the compiled order."""
+    """Raise PotentialError unless all tensors have the type of the first one, and the splines a compiled order."""
     if any(tensor.dtype != tensors[0].dtype for tensor in tensors):
         raise PotentialError(f"mesh, splines and charges have one type, got {[tensor.dtype for tensor in tensors]}")
-    if tensors[1].shape[:3] != (2, ORDER, 3):
-        raise PotentialError(f"splines have the shape (2, {ORDER}, 3, n), got {tuple(tensors[1].shape)}")
+    if tensors[1].shape[:3] not in [(2, order, 3) for order in ORDERS]:
+        orders = " or ".join(map(str, ORDERS))
+        raise PotentialError(f"splines have the shape (2, {orders}, 3, n), got {tuple(tensors[1].shape)}")
 
 
-def _name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _function(name: str, splines: Tensor) -> Callable[..., None]:
+    """Return the compiled function for the type and the order of splines."""
+    kind = str(splines.dtype).removeprefix("torch.")
+    return cast(Callable[..., None], _loaded["library"][f"{name}_{kind}_{splines.shape[1]}"])
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:

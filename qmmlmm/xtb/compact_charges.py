@@ -52,9 +52,9 @@ class CompactCharges:
         self._atoms, self._sources = torch.nonzero(near, as_tuple=True)
         self._shape = near.shape
         # Components first: each is a contiguous array of pairs.
-        self._vectors = (atoms[self._atoms] - sources[self._sources]).T.contiguous()
+        self._vectors = atoms.T.index_select(1, self._atoms) - sources.T.index_select(1, self._sources)
         radial = external_derivatives(
-            (self._vectors * self._vectors).sum(dim=0).sqrt()[None],
+            _dot(self._vectors, self._vectors).sqrt()[None],
             points[self._sources],
             gaussians[self._sources],
             splitting,
@@ -78,32 +78,38 @@ class CompactCharges:
     def gradients(self, multipoles: AtomicMultipoles) -> tuple[FloatArray, FloatArray]:
         """Return the derivatives of the energy of multipoles with respect to atoms, (n, 3), and charges, (k, 3)."""
         radial, vectors = self._radial, self._vectors
-        along = _tensor(multipoles.charges)[self._atoms] * radial[1]
+        along = self._of_pairs(multipoles.charges[None])[0] * radial[1]
         across = torch.zeros_like(vectors)
         if self._rank >= DIPOLES:
-            dipoles = _tensor(multipoles.dipoles)[self._atoms].T
-            along += radial[2] * (dipoles * vectors).sum(dim=0)
-            across += radial[1] * dipoles
+            dipoles = self._of_pairs(multipoles.dipoles.T)
+            along.addcmul_(radial[2], _dot(dipoles, vectors))
+            across.addcmul_(radial[1], dipoles)
         if self._rank >= QUADRUPOLES:
             turned = self._turned(multipoles)
-            along += radial[3] * (turned * vectors).sum(dim=0) / 3.0
-            across += (2.0 / 3.0) * radial[2] * turned
-        pairs = along * vectors + across
+            along.addcmul_(radial[3], _dot(turned, vectors), value=1.0 / 3.0)
+            across.addcmul_(radial[2], turned, value=2.0 / 3.0)
+        pairs = across.addcmul_(along, vectors)
         return self._over_charges(pairs).T, -self._over_atoms(pairs).T
 
     def energies(self, multipoles: AtomicMultipoles) -> FloatArray:
         """Return the energy of multipoles with each charge, (k,) hartree."""
         radial, vectors = self._radial, self._vectors
-        energies = _tensor(multipoles.charges)[self._atoms] * radial[0]
+        energies = self._of_pairs(multipoles.charges[None])[0] * radial[0]
         if self._rank >= DIPOLES:
-            energies += radial[1] * (_tensor(multipoles.dipoles)[self._atoms].T * vectors).sum(dim=0)
+            energies += radial[1] * _dot(self._of_pairs(multipoles.dipoles.T), vectors)
         if self._rank >= QUADRUPOLES:
-            energies += radial[2] * (self._turned(multipoles) * vectors).sum(dim=0) / 3.0
+            energies += radial[2] * _dot(self._turned(multipoles), vectors) / 3.0
         return self._over_atoms(energies[None])[0]
 
     def _turned(self, multipoles: AtomicMultipoles) -> Tensor:
         """Return Theta x of each pair, (3, m)."""
-        return torch.einsum("mij,jm->im", _tensor(multipoles.quadrupoles)[self._atoms], self._vectors)
+        x, y, z = self._vectors
+        quadrupoles = self._of_pairs(multipoles.quadrupoles.transpose(1, 2, 0).reshape(9, -1)).view(3, 3, -1)
+        return (quadrupoles[:, 0] * x).addcmul_(quadrupoles[:, 1], y).addcmul_(quadrupoles[:, 2], z)
+
+    def _of_pairs(self, values: FloatArray) -> Tensor:
+        """Return the values of the atom of each pair, (c, m), from those of atoms, (c, n)."""
+        return _tensor(values).index_select(1, self._atoms)
 
     def _over_charges(self, pairs: Tensor) -> FloatArray:
         """Return the sums over the charges of each atom, (c, n), of components of pairs, (c, m)."""
@@ -117,6 +123,11 @@ class CompactCharges:
     def _sum(pairs: Tensor, index: Tensor, count: int) -> FloatArray:
         result = torch.zeros((len(pairs), count), dtype=pairs.dtype)
         return np.asarray(result.index_add_(1, index, pairs).numpy())
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Return the products of vectors, (m,), whose components are rows, (3, m)."""
+    return (one[0] * other[0]).addcmul_(one[1], other[1]).addcmul_(one[2], other[2])
 
 
 def _tensor(array: FloatArray) -> Tensor:

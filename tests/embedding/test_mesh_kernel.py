@@ -17,10 +17,10 @@ from qmmlmm.embedding.torch_term import NOT_ASKED, TorchTerm
 from qmmlmm.errors import PotentialError
 from qmmlmm.geometry import Geometry
 from tests.contexts import system_energy_and_forces
-from tests.toy_potentials import FixedCharges
+from tests.toy_potentials import EvaluatedSprings, FixedCharges
 from tests.toy_systems import chains_among_ions
 
-ROUND_OFF = {torch.float64: 1e-13, torch.float32: 5e-6}  # of the largest value; sums of up to 125 in another order
+ROUND_OFF = {torch.float64: 1e-13, torch.float32: 5e-6}  # of the largest value; sums of up to 216 in another order
 BOX = torch.tensor([[9.0, 0.0, 0.0], [1.0, 8.0, 0.0], [-2.0, 1.5, 10.0]], dtype=torch.float64)
 GRID = (20, 21, 24)
 
@@ -50,12 +50,13 @@ def points(n):
 @needs_compiler
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("dtype", ROUND_OFF)
+@pytest.mark.parametrize("order", mesh_kernel.ORDERS)
 @pytest.mark.parametrize("n", [2000, CHUNK + 500], ids=["one chunk", "two chunks"])
-def test_compiled_loops_give_the_same(dtype, n):
+def test_compiled_loops_give_the_same(dtype, n, order):
     places, charges = points(n)
     found = []
     for compiled in (False, True):
-        mesh = torch.jit.script(EwaldMesh(0.35, GRID, dtype=dtype, compiled=compiled))
+        mesh = torch.jit.script(EwaldMesh(0.35, GRID, order, dtype, compiled=compiled))
         spread = mesh.spread(places, charges, None, BOX)
         found.append([spread, *mesh.gather(mesh.convolve(spread, BOX), places, BOX)])
     for other, one in zip(*found, strict=True):
@@ -88,10 +89,10 @@ def test_positions_that_are_not_numbers_are_seen_in_the_result():
 def test_splines_of_another_order_or_type_are_refused():
     mesh = torch.zeros(1000, dtype=torch.float64)
     start, charges = torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.float64)
-    with pytest.raises(PotentialError, match="mesh is not compiled for order 6"):
-        EwaldMesh(0.35, GRID, order=6, compiled=True)
+    with pytest.raises(PotentialError, match="mesh is not compiled for order 7"):
+        EwaldMesh(0.35, GRID, order=7, compiled=True)
     with pytest.raises(PotentialError, match="splines have the shape"):
-        torch.ops.qmmlmm.spread(mesh, start, torch.zeros(2, 6, 3, 4, dtype=torch.float64), charges, 10, 10)
+        torch.ops.qmmlmm.spread(mesh, start, torch.zeros(2, 7, 3, 4, dtype=torch.float64), charges, 10, 10)
     with pytest.raises(PotentialError, match="have one type"):
         torch.ops.qmmlmm.gather(mesh, start, torch.zeros(2, 5, 3, 4), 10, 10)
 
@@ -159,3 +160,22 @@ def test_a_term_with_a_compiled_part_runs_in_python_and_can_be_pickled():
     restored = pickle.loads(pickle.dumps(term))
     assert restored.compute(geometry)[0] == term.compute(geometry)[0]
     assert restored.not_compiled_because == term.not_compiled_because
+
+
+@needs_compiler
+def test_an_evaluated_term_uses_the_compiled_mesh_and_has_the_same_forces(nothing_compiled, monkeypatch):
+    monkeypatch.setattr("qmmlmm.embedding.mesh.FEW", -1)
+    case, _ = charges_in_a_box()
+    region = Region("site", range(6), charge=1)
+    hamiltonian = Hamiltonian([Term(EvaluatedSprings(case.charges[:6]), region, embedding="electrostatic")])
+    found, compiled = [], []
+    for compiles in (False, True):
+        if compiles:
+            mesh_kernel.compile_mesh_kernel()
+        mixed = create_mixed_system(case.topology, case.system, hamiltonian)
+        (term,) = mixed.terms.values()
+        compiled.append(term.runner.region_term._field.field.mesh.compiled)
+        found.append(system_energy_and_forces(mixed.system, case.positions))
+    assert compiled == [False, True]
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-13)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=0, atol=1e-13 * np.abs(found[0][1]).max())
