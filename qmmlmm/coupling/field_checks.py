@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from qmmlmm.coupling.potential import ExternalField
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
@@ -59,13 +58,15 @@ def checked_field(positions: FloatArray, external_field: ExternalField, term: st
         )
     points = np.flatnonzero(external_field.point_charges)
     if len(points) and len(positions):
-        distances = cdist(positions, external_field.positions[points])
-        nearest = np.argmin(distances)
-        if distances.flat[nearest] < CLOSEST:
-            atom, point = np.unravel_index(nearest, distances.shape)
+        # One product of matrices; the centre keeps the digits of molecules far from the origin.
+        centre = positions.mean(axis=0)
+        atoms, places = positions - centre, external_field.positions[points] - centre
+        squares = (atoms**2).sum(axis=1)[:, None] + (places**2).sum(axis=1) - 2.0 * atoms @ places.T
+        atom, point = np.unravel_index(np.argmin(squares), squares.shape)
+        if squares[atom, point] < CLOSEST**2:
+            away = np.sqrt(max(squares[atom, point], 0.0)) / ANGSTROM_IN_BOHR
             raise EvaluationError(
-                f"{term}: external point charge {points[point]} lies "
-                f"{distances[atom, point] / ANGSTROM_IN_BOHR:.2f} angstrom from atom {atom} "
+                f"{term}: external point charge {points[point]} lies {away:.2f} angstrom from atom {atom} "
                 "of the region, closer than 0.3; leave the region's own charges out of its external field"
             )
     return external_field

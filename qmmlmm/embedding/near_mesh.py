@@ -20,6 +20,7 @@ from torch import Tensor
 
 from qmmlmm.embedding.bsplines import spline_coefficients
 from qmmlmm.embedding.mesh import EwaldMesh
+from qmmlmm.embedding.mesh_kernel import unavailable_because
 
 SPACING = 0.22
 """Mesh spacing times b. For a protein in water the rms error of the potential is 3e-8 hartree/e, less than a hundredth
@@ -129,7 +130,7 @@ class NearMesh:
         size = fast_size(int(np.ceil(edge * self.narrow / SPACING)))
         grid = (size, size, size)
         vectors = edge * torch.eye(3, dtype=torch.float64)
-        mesh = EwaldMesh(self.narrow, grid, ORDER)
+        mesh = EwaldMesh(self.narrow, grid, ORDER, compiled=not unavailable_because())
         difference = mesh.influence(vectors) - EwaldMesh(self._broad, grid, ORDER).influence(vectors)
         along = torch.tensor(best_factors(size, ORDER))
         factors = along[:, None, None] * along[None, :, None] * along[None, None, : size // 2 + 1]

@@ -24,10 +24,8 @@ from qmmlmm.qm.functional.two_grids import GridDifference
 from qmmlmm.qm.scf.convergence import ScfRecord
 from qmmlmm.qm.scf.density_history import DensityHistory
 from qmmlmm.qm.scf.mean_field import (
-    GRID_MEMORY_SHARE,
     create_mean_field,
     create_molecule,
-    memory_limit,
     put_in_field,
     remove_scratch,
 )
@@ -238,7 +236,6 @@ class PySCFEvaluator(Evaluator):
                 molecule,
                 self._settings.embedding_grid_level,
                 field.smooth_potential,
-                GRID_MEMORY_SHARE * memory_limit(self._settings),
                 self._specification.name,
             )
         put_in_field(mean_field, [part for part in (compact, smooth) if part is not None])

@@ -25,7 +25,6 @@ def test_gradients_do_not_depend_on_memory_and_blocks(water, monkeypatch):
     found = []
     for memory, block in ((None, compact_charges.BLOCK_BYTES), (1000, 1)):  # one charge at a time
         monkeypatch.setattr(compact_charges, "BLOCK_BYTES", block)
-        monkeypatch.setattr("qmmlmm.qm.evaluator.GRID_MEMORY_SHARE", 0.25 if memory is None else 0.0)
         potential = PySCFPotential("hf", "6-31g", conv_tol=1e-12, embedding_grid_level=0, max_memory=memory)
         found.append(potential.create_evaluator(water.specification).evaluate(water.geometry, water.field))
     first, second = found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pyscf import gto
 from pyscf.dft.gen_grid import gen_atomic_grids
 
@@ -12,6 +14,9 @@ from qmmlmm.units import FloatArray, IntArray
 
 HYDROGEN_SHARE = 0.3
 """Hydrogen's share of space relative to other elements; it halves the error of the overlap matrix."""
+
+BLOCK_POINTS = 2048
+"""Number of points in one block of the derivative of the weights."""
 
 
 class AtomGrid:
@@ -55,19 +60,23 @@ class AtomGrid:
         self.weights: FloatArray = np.concatenate(weights)
         self.owners: IntArray = np.concatenate(owners)
 
-    def keep(self, mask: FloatArray) -> None:
+    def keep(self, mask: NDArray[np.bool_]) -> None:
         """Remove the points at which the mask is False."""
         self.points, self.weights, self.owners = self.points[mask], self.weights[mask], self.owners[mask]
 
-    def weight_gradient(self, block: slice, factors: FloatArray) -> FloatArray:
+    def sum_by_owner(self, values: FloatArray) -> FloatArray:
+        """Return the sums over the points of each atom, (n, k), of values at points, (k, g)."""
+        ends = np.searchsorted(self.owners, np.arange(len(self._nuclei) + 1))
+        sums = [values[:, start:end].sum(axis=1) for start, end in pairwise(ends)]
+        return np.array(sums).reshape(len(self._nuclei), len(values))
+
+    def weight_gradient(self, factors: FloatArray) -> FloatArray:
         """Return the derivative of sum_g factors[g] * weights[g] through the partition of space.
 
         Parameters
         ----------
-        block : slice
-            Block of the points.
-        factors : (b,) float array
-            One factor for each point of the block.
+        factors : (g,) float array
+            One factor for each point.
 
         Returns
         -------
@@ -78,16 +87,18 @@ class AtomGrid:
         For a point of atom A and another atom B, d ln w/dR_B = (p_B/P) (-2 - 3/d_B) (r - R_B)/d_B; the
         derivative with respect to R_A is minus the sum of these, because a common shift has no effect.
         """
-        points, owners = self.points[block], self.owners[block]
-        shares, distances = self._shares(points)
-        radial = shares * (-2.0 - 3.0 / distances) / distances
-        radial *= (factors * self.weights[block])[:, None]
-        radial[np.arange(len(points)), owners] = 0.0
-        by_other = radial.T @ points - radial.sum(axis=0)[:, None] * self._nuclei
-        of_point = radial.sum(axis=1)[:, None] * points - radial @ self._nuclei
-        gradient = by_other
-        np.subtract.at(gradient, owners, of_point)
-        return np.asarray(gradient)
+        gradient = np.zeros_like(self._nuclei)
+        of_points = np.zeros((3, len(self.points)))
+        for start in range(0, len(self.points), BLOCK_POINTS):
+            block = slice(start, start + BLOCK_POINTS)
+            points, owners = self.points[block], self.owners[block]
+            shares, distances = self._shares(points)
+            radial = shares * (-2.0 - 3.0 / distances) / distances
+            radial *= (factors[block] * self.weights[block])[:, None]
+            radial[np.arange(len(points)), owners] = 0.0
+            gradient += radial.T @ points - radial.sum(axis=0)[:, None] * self._nuclei
+            of_points[:, block] = (radial.sum(axis=1)[:, None] * points - radial @ self._nuclei).T
+        return np.asarray(gradient - self.sum_by_owner(of_points))
 
     def _shares(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return p_B/sum p, (g, n), and the distances to the nuclei, (g, n) bohr."""

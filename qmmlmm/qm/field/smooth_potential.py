@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from qmmlmm.errors import NonFiniteError
 from qmmlmm.qm.field.compact_charges import sum_by_atom
@@ -13,11 +14,15 @@ from qmmlmm.qm.field.polynomial import PolynomialFit, moment_gradients, moment_i
 from qmmlmm.qm.field.quadrature import AtomGrid
 from qmmlmm.units import FloatArray
 
-BLOCK_POINTS = 2048
-"""Number of grid points in one block, whose basis function values fit into the cache."""
+BLOCK_POINTS = 256
+"""Number of grid points in one block, whose basis functions and gradients fit into the cache. They are computed when
+needed: to keep them for the whole grid takes longer."""
 
 NEGLIGIBLE_WEIGHT = 1e-13
 """Weight times largest squared basis function below which a grid point is removed."""
+
+FARTHEST = 40.0
+"""Distance from an atom in bohr beyond which its basis functions are as small as there."""
 
 
 class SmoothPotential:
@@ -30,8 +35,6 @@ class SmoothPotential:
         Grid level.
     potential : callable
         `ExternalField.smooth_potential`.
-    max_memory : float, MB
-        Memory for the values of the basis functions on the grid; they are not kept if they need more.
     name : str
         Name of the term, for messages.
 
@@ -52,12 +55,11 @@ class SmoothPotential:
         molecule: Any,
         level: int,
         potential: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
-        max_memory: float,
         name: str,
     ) -> None:
         self._molecule = molecule
         self._grid = AtomGrid(molecule, level)
-        self._functions = self._kept_functions(max_memory)
+        self._grid.keep(np.abs(self._grid.weights) * _largest_squares(molecule, self._grid.points) > NEGLIGIBLE_WEIGHT)
         self._fit = PolynomialFit(molecule)
         nuclei = molecule.atom_coords()
         values, gradients = potential(np.concatenate([self._grid.points, self._fit.points, nuclei]))
@@ -76,8 +78,8 @@ class SmoothPotential:
         """Return the operator of the potential, (n_ao, n_ao) hartree."""
         operator = -np.einsum("m,mpq->pq", self._fit.coefficients, self._moments())
         factors = self._grid.weights * self._rest
-        for block, functions in self._blocks():
-            operator -= (functions[0] * factors[block]) @ functions[0].T
+        for block, functions in self._blocks("GTOval_sph"):
+            operator -= (functions * factors[block]) @ functions.T
         return np.asarray(0.5 * (operator + operator.T))
 
     def nuclear_energy(self) -> float:
@@ -102,21 +104,21 @@ class SmoothPotential:
         symmetric = 0.5 * (density + density.T)
         nuclear_charges = molecule.atom_charges().astype(float)
         gradient = nuclear_charges[:, None] * self._gradients_at_nuclei
-        charges = np.zeros(len(grid.points))
+        point_density, slopes = np.zeros(len(grid.points)), np.zeros((3, len(grid.points)))
+        factors = grid.weights * self._rest
         by_function = np.zeros((molecule.nao, 3))
-        for block, functions in self._blocks() if symmetric.any() else ():
-            weights, rest = grid.weights[block], self._rest[block]
+        for block, functions in self._blocks("GTOval_sph_deriv1") if symmetric.any() else ():
             contracted = symmetric @ functions[0]
-            point_density = np.einsum("pg,pg->g", contracted, functions[0])
-            charges[block] = -weights * point_density
+            point_density[block] = np.einsum("pg,pg->g", contracted, functions[0])
             # Products of a function's gradient with the density, for the motion of the function with its atom and for
             # that of the point with its owner.
-            products = functions[1:] * contracted
-            density_gradients = 2.0 * products.sum(axis=1).T
-            by_function += 2.0 * (products @ (weights * rest)).T
-            moving = density_gradients * rest[:, None] + point_density[:, None] * self._rest_gradients[block]
-            np.subtract.at(gradient, grid.owners[block], weights[:, None] * moving)
-            gradient += grid.weight_gradient(block, -point_density * rest)
+            products = np.multiply(functions[1:], contracted, out=functions[1:])
+            slopes[:, block] = 2.0 * products.sum(axis=1)
+            by_function += 2.0 * (products @ factors[block]).T
+        charges = -grid.weights * point_density
+        moving = factors * slopes - charges * self._rest_gradients.T
+        gradient -= grid.sum_by_owner(moving)
+        gradient += grid.weight_gradient(-point_density * self._rest)
         by_function += 2.0 * moment_gradients(molecule, fit.origin, fit.coefficients, symmetric)
         gradient += sum_by_atom(molecule, by_function)
         defect = np.einsum("mpq,pq->m", self._moments(), symmetric) + fit.moments(grid.points, charges)
@@ -130,38 +132,36 @@ class SmoothPotential:
     def _moments(self) -> FloatArray:
         return moment_integrals(self._molecule, self._fit.origin)
 
-    def _kept_functions(self, max_memory: float) -> list[FloatArray] | None:
-        """Remove the points without density, and return the basis functions at the others if they fit into memory."""
-        grid, n_ao = self._grid, self._molecule.nao
-        room = 4 * 8 * n_ao * len(grid.points) < max_memory * 1e6
-        kept, functions = [], []
-        for start in range(0, len(grid.points), BLOCK_POINTS):
-            block = slice(start, start + BLOCK_POINTS)
-            values = _functions(self._molecule, grid.points[block], derivatives=room)
-            # Lebedev grids have negative weights too.
-            mask = np.abs(grid.weights[block]) * (values[0] ** 2).max(axis=0) > NEGLIGIBLE_WEIGHT
-            kept.append(mask)
-            if room:
-                functions.append(values if mask.all() else values[:, :, mask])
-        grid.keep(np.concatenate(kept))
-        return functions if room else None
-
-    def _blocks(self) -> Iterator[tuple[slice, FloatArray]]:
-        """Yield blocks of points and the basis functions there with their gradients, (4, n_ao, g)."""
-        if self._functions is not None:
-            start = 0
-            for functions in self._functions:
-                stop = start + functions.shape[2]
-                yield slice(start, stop), functions
-                start = stop
-            return
-        count = len(self._grid.points)
+    def _blocks(self, name: str) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield blocks of points and PySCF's functions there, (..., n_ao, g), valid until the next block."""
+        count, parts = len(self._grid.points), 4 if name.endswith("deriv1") else 1
+        memory = np.empty(parts * self._molecule.nao * BLOCK_POINTS)
         for start in range(0, count, BLOCK_POINTS):
             block = slice(start, min(start + BLOCK_POINTS, count))
-            yield block, _functions(self._molecule, self._grid.points[block], derivatives=True)
+            values = self._molecule.eval_gto(name, self._grid.points[block], out=memory)
+            yield block, np.asarray(values).swapaxes(-1, -2)
 
 
-def _functions(molecule: Any, points: FloatArray, derivatives: bool) -> FloatArray:
-    """Return the basis functions, (1, n_ao, g), or these and their gradients, (4, n_ao, g)."""
-    values = molecule.eval_gto("GTOval_sph_deriv1" if derivatives else "GTOval_sph", points)
-    return np.asarray(values if derivatives else values[None]).transpose(0, 2, 1)
+def _largest_squares(molecule: Any, points: FloatArray) -> FloatArray:
+    """Return an upper bound of the squared basis functions at points, (g,).
+
+    Notes
+    -----
+    The sum of the squares of a shell depends on the distance alone (Unsoeld's theorem), so that the values along one
+    direction are enough. Atoms with the same functions share a table of them, made to fall with the distance.
+    """
+    nuclei, slices = molecule.atom_coords(), molecule.aoslice_by_atom()
+    radii = np.linspace(0.0, FARTHEST, 401)
+    largest = np.zeros(len(points))
+    for kind in {molecule.atom_symbol(atom) for atom in range(molecule.natm)}:
+        atoms = [atom for atom in range(molecule.natm) if molecule.atom_symbol(atom) == kind]
+        first_shell, last_shell = slices[atoms[0], :2]
+        along = nuclei[atoms[0]] + radii[:, None] * np.array([0.0, 0.0, 1.0])
+        values = molecule.eval_gto("GTOval_sph", along, shls_slice=(first_shell, last_shell))
+        squares = (np.asarray(values) ** 2).sum(axis=1)
+        envelope = np.maximum.accumulate(squares[::-1])[::-1]
+        distances = cdist(points, nuclei[atoms]).min(axis=1)
+        # The value at the next smaller radius of the table.
+        found = envelope[np.minimum(distances / radii[1], len(radii) - 1).astype(int)]
+        largest = np.maximum(largest, found)
+    return largest
