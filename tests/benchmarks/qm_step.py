@@ -1,6 +1,9 @@
-"""A QM step against bare PySCF: p-xylene in T4 lysozyme, 18 atoms in 23,817, along force-field dynamics of 0.5 fs.
+"""A QM step against bare PySCF, along force-field dynamics of 0.5 fs.
 
-    python tests/benchmarks/qm_step.py [--method b3lyp] [--basis 6-31g*] [--turns 3] [--json FILE]
+    python tests/benchmarks/qm_step.py [--method b3lyp] [--basis 6-31g*] [--site ligand] [--turns 3] [--json FILE]
+
+The site is p-xylene in T4 lysozyme, 18 atoms in 23,817, or the active site of ketosteroid isomerase with its ligand and
+two side chains, cut between CA and CB, 59 atoms with link atoms.
 
 In each turn, at the next geometry: PySCF's own energy from a fresh guess and its gradient, of the region alone with
 the same settings and without the response of the grid, which is PySCF's default; the same gradient with it; a step of
@@ -27,17 +30,16 @@ import openmm
 from openmm import unit
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-
-from ml_embedding import region_of
+sys.path.insert(0, str(ROOT))
 
 import qmmlmm
-from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system, suggest_charge
+from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system, select, suggest_charge
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.geometry import Geometry
 from qmmlmm.qm.method import is_hartree_fock
 from qmmlmm.units import BOHR_IN_NM
-from systems.t4_lysozyme import build
+from systems import ketosteroid_isomerase, t4_lysozyme
+from systems.structure import Structure
 
 FIRST_STEPS = 6
 """Steps in which the extrapolation collects densities."""
@@ -50,7 +52,7 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def geometries(structure, count: int) -> list[Geometry]:
+def geometries(structure: Structure, count: int) -> list[Geometry]:
     """Return successive geometries of dynamics by the force field, bohr."""
     integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.0005)
     integrator.setRandomNumberSeed(1)
@@ -68,11 +70,20 @@ def geometries(structure, count: int) -> list[Geometry]:
     return found
 
 
-def term_of(structure, potential: PySCFPotential) -> EvaluatedTerm:
-    """Return the term of the ligand at a level."""
-    positions = np.array(structure.positions.value_in_unit(unit.nanometer))
-    atoms = region_of(structure.topology, positions, 18)
-    region = Region("ligand", atoms, charge=suggest_charge(structure.system, atoms))
+SITES = {
+    "ligand": (t4_lysozyme.build, "resname LIG"),
+    "enzyme": (
+        ketosteroid_isomerase.build,
+        "resname EQU and resSeq 263 or resname TYR ASP and resSeq 16 103 and sidechain",
+    ),
+}
+"""Systems and the selections of their regions."""
+
+
+def term_of(structure: Structure, selection: str, potential: PySCFPotential) -> EvaluatedTerm:
+    """Return the term of the region at a level."""
+    atoms = select(structure.topology, selection)
+    region = Region("site", atoms, charge=suggest_charge(structure.system, atoms))
     term = Term(potential, region, embedding="electrostatic")
     mixed = create_mixed_system(structure.topology, structure.system, Hamiltonian([term]))
     (found,) = mixed.terms.values()
@@ -84,15 +95,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", default="b3lyp")
     parser.add_argument("--basis", default="6-31g*")
+    parser.add_argument("--site", choices=SITES, default="ligand")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    build, selection = SITES[options.site]
     structure = build()
     walk = geometries(structure, FIRST_STEPS + options.turns)
     plain = PySCFPotential(options.method, options.basis, accelerated=False)
     terms = {
-        "step": term_of(structure, PySCFPotential(options.method, options.basis)),
-        "step, not accelerated": term_of(structure, plain),
+        "step": term_of(structure, selection, PySCFPotential(options.method, options.basis)),
+        "step, not accelerated": term_of(structure, selection, plain),
     }
     for geometry in walk[:FIRST_STEPS]:
         for term in terms.values():
@@ -121,7 +134,8 @@ def main() -> None:
         row["difference of energies, hartree"] = abs(energies[0] - energies[1])
         rows.append(row)
         print({key: float(f"{value:.3g}") for key, value in row.items()}, flush=True)
-    print(f"\n{options.method}/{options.basis}\n\n| quantity | median | least | largest |\n|---|---|---|---|")
+    print(f"\n{options.method}/{options.basis}, {options.site}\n")
+    print("| quantity | median | least | largest |\n|---|---|---|---|")
     for key in rows[0]:
         values = [row[key] for row in rows]
         print(f"| {key} | {np.median(values):.3g} | {min(values):.3g} | {max(values):.3g} |")
@@ -130,6 +144,7 @@ def main() -> None:
             "command": sys.argv,
             "machine": platform.machine(),
             "qmmlmm": qmmlmm.__version__,
+            "site": options.site,
             "method": f"{options.method}/{options.basis}",
             "rows": rows,
         }
