@@ -58,6 +58,7 @@ def geometries(structure: Structure, count: int) -> list[Geometry]:
     integrator.setRandomNumberSeed(1)
     context = openmm.Context(structure.system, integrator, openmm.Platform.getPlatformByName("CPU"))
     context.setPositions(structure.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0, 100)
     context.setVelocitiesToTemperature(300, 1)
     integrator.step(40)
     found = []
