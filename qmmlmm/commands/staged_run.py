@@ -199,7 +199,14 @@ class StagedRun:
             if stage.start is not None:
                 heating = Heating(simulation, stage.start, self._given.dynamics.temperature, stage.steps)
             seed = self._given.dynamics.seed
-            with RunDirectory(folder, stage.system, seed=seed, sampler=heating, resume=resume) as run:
+            with RunDirectory(
+                folder,
+                stage.system,
+                seed=seed,
+                sampler=heating,
+                resume=resume,
+                continue_with=f"qmmlmm run {self._given.path}",
+            ) as run:
                 if resume:
                     done = run.resume(simulation)
                 else:
