@@ -23,8 +23,9 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
-# Pages include these two.
-exclude_patterns = ["reference/generated/input_files.md", "reference/generated/command_line.md"]
+# Pages include these.
+INCLUDED = ("input_files", "command_line", "notebook")
+exclude_patterns = [f"reference/generated/{name}.md" for name in INCLUDED]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 

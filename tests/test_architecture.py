@@ -20,6 +20,7 @@ GROUND_ORDER = [
     "durable_files",
     "elements",
     "html_tables",
+    "progress_display",
     "setting_checks",
     "geometry",
     "time_series",

@@ -18,6 +18,7 @@ from qmmlmm.commands.run_input import RunInput, RunSystem, Stage, make_integrato
 from qmmlmm.commands.run_settings import STAGES
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import ConvergenceError, RunDirectoryError, listed
+from qmmlmm.progress_display import is_hidden
 from qmmlmm.runs.checkpoint import load_state, load_step
 from qmmlmm.runs.directory_lock import DirectoryLock
 from qmmlmm.runs.reporters import check_finite
@@ -159,7 +160,7 @@ class StagedRun:
             else:
                 simulation.context.setPositions(found[1])
                 energies = list(found[2])
-            with tqdm(total=settings.iterations, initial=done, desc="minimise", disable=None) as bar:
+            with tqdm(total=settings.iterations, initial=done, desc="minimise", disable=is_hidden()) as bar:
                 while done < settings.iterations:
                     count = min(ITERATIONS_IN_ONE_GO, settings.iterations - done)
                     simulation.minimizeEnergy(settings.tolerance, count)
