@@ -11,9 +11,7 @@ one thread.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -30,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from ml_embedding import region_of
+from record import Table, add_option, write_record
 
-import qmmlmm
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system, suggest_charge
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.geometry import Geometry
@@ -85,7 +83,7 @@ def main() -> None:
     parser.add_argument("--method", default="b3lyp")
     parser.add_argument("--basis", default="6-31g*")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    add_option(parser)
     options = parser.parse_args()
     structure = build()
     walk = geometries(structure, FIRST_STEPS + options.turns)
@@ -122,18 +120,14 @@ def main() -> None:
         rows.append(row)
         print({key: float(f"{value:.3g}") for key, value in row.items()}, flush=True)
     print(f"\n{options.method}/{options.basis}\n\n| quantity | median | least | largest |\n|---|---|---|---|")
+    found = []
     for key in rows[0]:
-        values = [row[key] for row in rows]
-        print(f"| {key} | {np.median(values):.3g} | {min(values):.3g} | {max(values):.3g} |")
-    if options.json:
-        record = {
-            "command": sys.argv,
-            "machine": platform.machine(),
-            "qmmlmm": qmmlmm.__version__,
-            "method": f"{options.method}/{options.basis}",
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        values = [float(row[key]) for row in rows]
+        found.append((key, float(np.median(values)), min(values), max(values)))
+        print(f"| {key} | {found[-1][1]:.3g} | {found[-1][2]:.3g} | {found[-1][3]:.3g} |")
+    table = Table(f"{options.method}/{options.basis}", ("quantity", "median", "least", "largest"), tuple(found))
+    notes = f"18 atoms in 23,817; processor seconds unless another unit is given; {options.turns} turns, one thread."
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":
