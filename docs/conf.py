@@ -4,9 +4,12 @@ import re
 import sys
 from pathlib import Path
 
+from sphinx.errors import ExtensionError
+
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
+from docs.benchmark_tables import differing
 from docs.reference_pages import write_reference_pages
 from qmmlmm import __version__
 
@@ -23,8 +26,9 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
-# Pages include these two.
-exclude_patterns = ["reference/generated/input_files.md", "reference/generated/command_line.md"]
+# Pages include these.
+INCLUDED = ("input_files", "command_line", "notebook")
+exclude_patterns = [f"reference/generated/{name}.md" for name in INCLUDED]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
@@ -46,6 +50,8 @@ html_title = f"qmmlmm {release}"
 def setup(app):
     """Connect what happens before Sphinx reads pages and docstrings."""
     write_reference_pages(DOCS / "reference" / "generated")
+    if wrong := differing():
+        raise ExtensionError(f"{wrong[0]} has other numbers than its record: run python docs/benchmark_tables.py")
     app.connect("source-read", link_to_repository)
     app.connect("autodoc-process-docstring", escape_bars)
     return {"parallel_read_safe": True}

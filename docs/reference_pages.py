@@ -11,6 +11,7 @@ from pathlib import Path
 
 import qmmlmm
 from docs.input_tables import COMMANDS, heading, title
+from docs.notebook_pages import notebook_page
 from qmmlmm.commands.key_reference import key_table
 from qmmlmm.commands.main import create_parser
 
@@ -29,6 +30,7 @@ ALSO_PUBLIC = (
     "qmmlmm.qm.spin_orbit.spin_orbit_coupling",
 )
 """Names that the documentation uses and that no room exports."""
+NOTEBOOK = Path(__file__).resolve().parent / "tutorials" / "notebook.ipynb"
 WIDTH = "100"
 """Columns of the help of a command."""
 
@@ -39,6 +41,7 @@ def write_reference_pages(folder: Path) -> None:
         "input_files.md": input_files(),
         "command_line.md": command_line(),
         "errors.md": errors(),
+        "notebook.md": notebook_page(NOTEBOOK),
         **{f"api_{room or 'qmmlmm'}.md": api(room, names) for room, names in public_names().items()},
     }
     folder.mkdir(exist_ok=True)

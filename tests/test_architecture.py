@@ -14,7 +14,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "qmmlmm"
 
-GROUND_ORDER = ["errors", "units", "durable_files", "elements", "setting_checks", "geometry", "time_series"]
+GROUND_ORDER = [
+    "errors",
+    "units",
+    "durable_files",
+    "elements",
+    "html_tables",
+    "progress_display",
+    "setting_checks",
+    "geometry",
+    "time_series",
+]
 GROUND = set(GROUND_ORDER)
 # A room imports from itself, from these and from the ground. mm puts terms into a System and never imports qm,
 # whose potentials it is handed.
@@ -71,6 +81,7 @@ USERS = {
     "openff": {"preparation"},
     "pdbfixer": {"preparation"},
     "propka": {"preparation"},
+    "py3Dmol": {"analysis"},
 }
 # Packages that one module imports, when it needs them.
 ONE_MODULE = {
@@ -78,6 +89,7 @@ ONE_MODULE = {
     "openff": "preparation/open_force_field.py",
     "pdbfixer": "preparation/repair.py",
     "propka": "preparation/protonation.py",
+    "py3Dmol": "analysis/region_view.py",
     "geometric": "reactions/internal_coordinates.py",
 }
 # openmm.unit is for quantities at the surface; it simulates nothing.

@@ -11,6 +11,7 @@ from openmm import unit
 
 from qmmlmm.analysis.interaction import InteractionTable
 from qmmlmm.analysis.model_quality import check_figure_path, checked_axes
+from qmmlmm.html_tables import html_table
 from qmmlmm.setting_checks import check_instance, check_path, check_whole_number
 from qmmlmm.units import FloatArray, in_unit
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ENERGY = unit.kilojoule_per_mole
 LOWERS = "#0072b2"
+MOST_SHOWN = 12
 RAISES = "#d55e00"
 
 
@@ -74,8 +76,14 @@ class BarrierTable:
 
     def __str__(self) -> str:
         total = in_unit(self.total, ENERGY)
-        lines = [f"{self.labels[k]:<28}{total[k]:>10.1f} kJ/mol" for k in self.strongest(12)]
+        lines = [f"{self.labels[k]:<28}{total[k]:>10.1f} kJ/mol" for k in self.strongest(MOST_SHOWN)]
         return "\n".join(["saddle point less reactant; negative lowers the barrier", *lines])
+
+    def _repr_html_(self) -> str:
+        """Return a table of the residues with the largest differences, which notebooks show."""
+        total = in_unit(self.total, ENERGY)
+        rows = [(self.labels[k], f"{total[k]:+.1f}") for k in self.strongest(MOST_SHOWN)]
+        return html_table(("residue", "saddle point less reactant (kJ/mol)"), rows)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write both interactions and their difference with the header style of OpenMM."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qmmlmm.analysis.model_quality import check_figure_path, own_axes
-from qmmlmm.analysis.plots import MORE_COLOURS
 from qmmlmm.nonadiabatic.ensemble import TrajectoryRecord
 from qmmlmm.nonadiabatic.populations import Populations
+from qmmlmm.runs.report.colours import MORE_COLOURS
 from qmmlmm.setting_checks import check_flag, check_instance, check_items, check_text, check_whole_number
 from qmmlmm.units import KJ_PER_MOL_IN_EV, FloatArray
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import RegionPotential
 from qmmlmm.errors import HamiltonianError, SettingError, TableError, listed
 from qmmlmm.geometry import Geometry
+from qmmlmm.html_tables import html_table
 from qmmlmm.mm.boundary import boundary_bonded_energy, lennard_jones_energies
 from qmmlmm.mm.creation import create_region_term
 from qmmlmm.mm.electrostatics import force_field_charges
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 STABILISING_COLOUR = "#0072b2"
 DESTABILISING_COLOUR = "#d55e00"
+MOST_SHOWN = 20
+"""Single residues in the table of a notebook."""
 WATER = ["H", "H", "O"]
 
 
@@ -87,6 +91,19 @@ class InteractionTable:
         single = [k for k in range(len(self)) if self.residues[k] == 1]
         chosen = sorted(single, key=lambda k: -abs(total[k]))[:count]
         return sorted(chosen, key=lambda k: total[k])
+
+    def _repr_html_(self) -> str:
+        """Return a table of the residues with the largest interactions and of solvent and ions, for notebooks."""
+        total = in_unit(self.total, unit.kilojoule_per_mole)
+        electrostatic = in_unit(self.electrostatic, unit.kilojoule_per_mole)
+        several = [k for k in range(len(self)) if self.residues[k] != 1]
+        rows = [
+            (self.labels[k], int(self.residues[k]), f"{electrostatic[k]:.1f}", f"{total[k]:.1f}")
+            for k in [*self.strongest(MOST_SHOWN), *several]
+        ]
+        energy = self.interaction_energy.value_in_unit(unit.kilojoule_per_mole)
+        head = f"<p>{html.escape(self.term)}: electrostatic interaction with all rows {energy:.1f} kJ/mol</p>"
+        return head + html_table(("residue", "number", "electrostatic (kJ/mol)", "total (kJ/mol)"), rows)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table with the header style of OpenMM; energies that belong to no residue come last."""

@@ -15,6 +15,7 @@ from openmm import unit
 from qmmlmm.analysis.model_quality import check_figure_path, checked_axes
 from qmmlmm.analysis.tables import EnergyTable
 from qmmlmm.errors import TableError
+from qmmlmm.runs.report.colours import DIFFERENCE_COLOUR, MM_COLOUR, term_colours
 from qmmlmm.setting_checks import check_array, check_instance
 from qmmlmm.units import FloatArray, Vectors, in_unit
 
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Colours of Okabe and Ito, and wine of Tol, distinguishable with any colour vision.
-MM_COLOUR = "#8c8c8c"
-LEVEL_COLOURS = {"QM": "#d55e00", "ML": "#0072b2", "XTB": "#882255", "MM": MM_COLOUR}
-MORE_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-DIFFERENCE_COLOUR = "#6a3d9a"
 MOST_MARKED_POINTS = 60
 MOST_WIDE_POINTS = 500
 
@@ -58,7 +54,7 @@ def plot_term_energies(table: EnergyTable, ax: Axes | None = None) -> Axes:
     ax = axes_or_new(ax)
     time = in_unit(table.time, unit.picosecond)
     regional = [name for name in table.terms if name != "MM"]
-    colours = _colours(regional)
+    colours = term_colours(regional)
     handles: list[Artist] = []
     if "MM" in table.terms:
         right = ax.twinx() if regional else ax
@@ -195,19 +191,6 @@ def axes_or_new(ax: Axes | None) -> Axes:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(8.0, 4.5), layout="constrained").subplots()
-
-
-def _colours(names: list[str]) -> dict[str, str]:
-    """Return one colour per term: that of the level for its first region, others for further regions."""
-    more = iter(MORE_COLOURS * len(names))
-    taken: dict[str, str] = {}
-    for name in names:
-        level = name.rpartition("/")[2].removeprefix("-")
-        colour = LEVEL_COLOURS.get(level, "")
-        subtracted = "/-" in name
-        others = {taken[other] for other in taken if ("/-" in other) == subtracted}
-        taken[name] = colour if colour and colour not in others else next(more)
-    return taken
 
 
 def _with_mean(name: str, energy: FloatArray) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from openmm import unit
 
 from qmmlmm.errors import TableError, listed, nearest
+from qmmlmm.html_tables import html_table
 from qmmlmm.setting_checks import check_path
-from qmmlmm.units import IntArray
+from qmmlmm.units import IntArray, in_unit
 
 FIRST_COLUMNS = ["Step", "Time (ps)"]
 LAST_COLUMNS = ["Potential Energy (kJ/mol)", "Kinetic Energy (kJ/mol)", "Temperature (K)"]
@@ -47,6 +48,21 @@ class EnergyTable:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def _repr_html_(self) -> str:
+        """Return a table of means, standard deviations and last values, which notebooks show."""
+        energies = {**self.terms, "potential energy": self.potential_energy, "kinetic energy": self.kinetic_energy}
+        columns = {f"{name} (kJ/mol)": in_unit(found, unit.kilojoule_per_mole) for name, found in energies.items()}
+        columns["temperature (K)"] = in_unit(self.temperature, unit.kelvin)
+        if self.volume is not None:
+            columns["volume (nm^3)"] = in_unit(self.volume, unit.nanometer**3)
+        first, last = in_unit(self.time[[0, -1]], unit.picosecond)
+        rows = [
+            (name, f"{found.mean():,.2f}", f"{found.std():,.2f}", f"{found[-1]:,.2f}")
+            for name, found in columns.items()
+        ]
+        head = f"<p>{len(self):,} rows from {first:g} to {last:g} ps</p>"
+        return head + html_table(("", "mean", "standard deviation", "last"), rows)
 
     def corrected_regions(self) -> list[str]:
         """Return the regions that have both a QM term and a subtracted ML term."""

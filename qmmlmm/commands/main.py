@@ -14,13 +14,20 @@ import openmm
 import torch
 
 from qmmlmm.commands import compile as compile_command
-from qmmlmm.commands import correct, learn, new, prepare, reaction, run, site, spectrum, train
+from qmmlmm.commands import completion, correct, learn, new, prepare, reaction, run, site, spectrum, train
 from qmmlmm.commands.info import add_command as add_info
 from qmmlmm.errors import QmmlmmError, TerminatedError
 from qmmlmm.runs.termination import raise_terminated
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+EXIT_STATUSES = {
+    0: "done",
+    1: "an error that the message explains",
+    2: "wrong arguments",
+    3: "qmmlmm learn ended before its error bound held",
+    INTERRUPTED: "interrupted",
+}
 EXPECTED = (QmmlmmError, OSError, KeyboardInterrupt, openmm.OpenMMException, torch.OutOfMemoryError)
 """Exceptions that a user can cause. Others are faults of qmmlmm, and have a traceback."""
 
@@ -54,10 +61,8 @@ def create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qmmlmm",
         description="QM/ML/MM simulations in one OpenMM System.",
-        epilog=(
-            "exit status: 0 done; 1 an error that the message explains; 2 wrong arguments; 3 qmmlmm learn ended "
-            "before its error bound held; 130 interrupted"
-        ),
+        epilog="example: qmmlmm new run.toml; exit status: "
+        + "; ".join(f"{number} {meaning}" for number, meaning in EXIT_STATUSES.items()),
         parents=[debug],
     )
     parser.add_argument("--version", action="version", version=f"qmmlmm {version('qmmlmm')}")
@@ -65,6 +70,7 @@ def create_parser() -> argparse.ArgumentParser:
     for command in (prepare, site, new, run, train, compile_command, learn, spectrum, correct, reaction):
         command.add_command(commands, [debug])
     add_info(commands, [debug])
+    completion.add_command(commands, [debug])
     return parser
 
 

@@ -15,6 +15,7 @@ from qmmlmm.errors import RunDirectoryError, listed
 from qmmlmm.reactions import Structure
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.runs.provenance import hash_system, package_versions
+from qmmlmm.runs.report.calculation_report import write_calculation_report
 from qmmlmm.units import FloatArray
 
 RECORD = "record.json"
@@ -138,6 +139,13 @@ class ResultFolder:
             "results": results,
         }
         replace_file(self.path / RECORD, json.dumps(record, indent=1, default=str).encode())
+        write_calculation_report(
+            self.path,
+            f"qmmlmm {self.command}",
+            results,
+            self._given.mixed.describe(),
+            f"qmmlmm {self.command} {self._given.path}",
+        )
 
     def _record(self) -> dict[str, object] | None:
         path = self.path / RECORD

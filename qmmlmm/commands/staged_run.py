@@ -18,6 +18,7 @@ from qmmlmm.commands.run_input import RunInput, RunSystem, Stage, make_integrato
 from qmmlmm.commands.run_settings import STAGES
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import ConvergenceError, RunDirectoryError, listed
+from qmmlmm.progress_display import is_hidden
 from qmmlmm.runs.checkpoint import load_state, load_step
 from qmmlmm.runs.directory_lock import DirectoryLock
 from qmmlmm.runs.reporters import check_finite
@@ -159,7 +160,7 @@ class StagedRun:
             else:
                 simulation.context.setPositions(found[1])
                 energies = list(found[2])
-            with tqdm(total=settings.iterations, initial=done, desc="minimise", disable=None) as bar:
+            with tqdm(total=settings.iterations, initial=done, desc="minimise", disable=is_hidden()) as bar:
                 while done < settings.iterations:
                     count = min(ITERATIONS_IN_ONE_GO, settings.iterations - done)
                     simulation.minimizeEnergy(settings.tolerance, count)
@@ -199,7 +200,14 @@ class StagedRun:
             if stage.start is not None:
                 heating = Heating(simulation, stage.start, self._given.dynamics.temperature, stage.steps)
             seed = self._given.dynamics.seed
-            with RunDirectory(folder, stage.system, seed=seed, sampler=heating, resume=resume) as run:
+            with RunDirectory(
+                folder,
+                stage.system,
+                seed=seed,
+                sampler=heating,
+                resume=resume,
+                continue_with=f"qmmlmm run {self._given.path}",
+            ) as run:
                 if resume:
                     done = run.resume(simulation)
                 else:

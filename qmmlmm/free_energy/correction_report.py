@@ -15,6 +15,7 @@ from qmmlmm.free_energy.correction_result import Correction, StageResult
 from qmmlmm.free_energy.switching_settings import SwitchingSettings
 from qmmlmm.free_energy.work_estimate import POOR_OVERLAP
 from qmmlmm.runs.provenance import package_versions
+from qmmlmm.runs.report.markdown_page import write_markdown_page
 from qmmlmm.units import GAS_CONSTANT
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _KJ = unit.kilojoule_per_mole
 
 
 def write_correction_report(folder: Path, found: Correction, settings: Sequence[SwitchingSettings]) -> Path:
-    """Write ``report.md``, ``works.png``, ``works.csv`` and ``stages.csv``; return the path of the first.
+    """Write ``report.md``, ``report.html`` and the files that they show; return the path of the first.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ def write_correction_report(folder: Path, found: Correction, settings: Sequence[
     _save_figure(folder / "works.png", found)
     path = folder / REPORT_NAME
     replace_file(path, _text(found, settings).encode())
+    write_markdown_page(path)
     return path
 
 

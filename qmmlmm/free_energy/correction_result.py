@@ -12,6 +12,7 @@ from openmm import unit
 
 from qmmlmm.errors import SettingError, listed, nearest
 from qmmlmm.free_energy.work_estimate import WorkEstimate
+from qmmlmm.html_tables import html_table
 from qmmlmm.setting_checks import check_quantity
 from qmmlmm.units import FloatArray, Scalar
 
@@ -81,6 +82,17 @@ class Cycle(ABC):
     @abstractmethod
     def free_energies(self) -> Mapping[str, LegFreeEnergy]:
         """The legs by name."""
+
+    def _repr_html_(self) -> str:
+        """Return a table of the legs and of their differences from the first one, which notebooks show."""
+        found = {name: (leg.free_energy, leg.error) for name, leg in self.free_energies.items()}
+        first, *others = found
+        found |= {f"{first} - {other}": self.difference(first, other) for other in others}
+        rows = [
+            (name, f"{value.value_in_unit(_KJ):.2f}", f"{error.value_in_unit(_KJ):.2f}")
+            for name, (value, error) in found.items()
+        ]
+        return html_table(("leg", "free energy (kJ/mol)", "standard error (kJ/mol)"), rows)
 
     def difference(self, first: str, second: str) -> tuple[unit.Quantity, unit.Quantity]:
         """Return the free energy of a leg less that of another, and its standard error, kJ/mol.

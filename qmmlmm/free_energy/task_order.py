@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from qmmlmm.errors import EvaluationError, listed
+from qmmlmm.progress_display import is_hidden
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def run_tasks(tasks: Sequence[Task], executor: Executor | None, unit: str) -> No
     ready = [task for task in tasks if task.name not in waiting]
     failures: list[str] = []
     pool_broke = False
-    with tqdm(total=len(tasks), desc=unit, unit=unit, disable=None) as bar:
+    with tqdm(total=len(tasks), desc=unit, unit=unit, disable=is_hidden()) as bar:
         running: dict[Future[None], Task] = {}
         while ready or running:
             if executor is None:

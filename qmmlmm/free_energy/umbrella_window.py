@@ -122,7 +122,13 @@ def run_window(window: Window, update: Callable[[int], object] | None = None) ->
     """
     resume = RunDirectory.holds_run(window.folder)
     mixed, simulation = simulation_of(window.create, window.variable)
-    with RunDirectory(window.folder, mixed, seed=window.seed, resume=resume) as run:
+    with RunDirectory(
+        window.folder,
+        mixed,
+        seed=window.seed,
+        resume=resume,
+        continue_with="umbrella.run(...)  # the same script again",
+    ) as run:
         if resume:
             done = run.resume(simulation)
         else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from openmm import app
 
+from qmmlmm.html_tables import html_table
 from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.term_layouts import ResolvedRegion, particle_labels
 from qmmlmm.units import ANGSTROM_IN_BOHR, BOHR_IN_NM
@@ -97,15 +97,8 @@ def description_html(description: SystemDescription) -> str:
         for name, region in regions.items()
         for bond in region["link_bonds"]
     ]
-    text = f"<p>MixedSystem, {description['particles']} particles</p>{_html_table(head, rows)}"
-    return text + (_html_table(("region", "cut bond from", "to"), cuts) if cuts else "")
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    def row(cells: Sequence[object], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{row(head, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
+    text = f"<p>MixedSystem, {description['particles']} particles</p>{html_table(head, rows)}"
+    return text + (html_table(("region", "cut bond from", "to"), cuts) if cuts else "")
 
 
 def _region(found: ResolvedRegion, labels: Sequence[str]) -> RegionDescription:

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.progress_display import is_hidden
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.reactions.surface import EnergySurface
@@ -90,7 +91,7 @@ def hessian_on_surface(
             if known is not None:
                 rows[shift] = known
         missing = [shift for shift in shifts if shift not in rows]
-        with tqdm(total=len(shifts), initial=len(rows), desc="Hessian", unit="gradient", disable=None) as bar:
+        with tqdm(total=len(shifts), initial=len(rows), desc="Hessian", unit="gradient", disable=is_hidden()) as bar:
             for shift, gradient in _gradients(surface, missing, step, executor, platform):
                 store.write(shift, gradient)
                 rows[shift] = gradient

@@ -14,6 +14,7 @@ from qmmlmm.coupling.potential import RegionPotential
 from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.errors import HamiltonianError, SettingError, listed, shown
 from qmmlmm.geometry import Geometry
+from qmmlmm.html_tables import html_table
 from qmmlmm.mm.creation import create_region_term
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions.structure import Structure, xyz_frame
@@ -44,6 +45,14 @@ class ReactionPath:
 
     def __len__(self) -> int:
         return len(self.structures)
+
+    def _repr_html_(self) -> str:
+        """Return a table of the energies along the path, which notebooks show."""
+        rows = [
+            (f"{place:.4g}", f"{energy:.2f}")
+            for place, energy in zip(self.progress, self.relative_energies, strict=True)
+        ]
+        return html_table((self.progress_label, "potential energy above the first (kJ/mol)"), rows)
 
     @property
     def energies(self) -> unit.Quantity:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from qmmlmm.analysis.path_figure import save_path_figure
 from qmmlmm.errors import QmmlmmWarning, SettingError, shown
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.progress_display import is_hidden
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.reactions.evaluation_log import EvaluationLog, field_of
@@ -252,7 +253,7 @@ def scan(
     ways = [("forth", order), ("back", order[::-1])] if both_ways else [("forth", order)]
     held = nullcontext() if folder is None else calculation_directory(folder, "scan", surface, settings)
     found: dict[str, dict[tuple[int, ...], ScanPoint]] = {}
-    with held, tqdm(total=len(order) * len(ways), desc="scan", unit="point", disable=None) as bar:
+    with held, tqdm(total=len(order) * len(ways), desc="scan", unit="point", disable=is_hidden()) as bar:
         for way, places in ways:
             found[way] = {}
             for place in places:

@@ -9,6 +9,7 @@ import numpy as np
 from openmm import unit
 
 from qmmlmm.errors import SettingError
+from qmmlmm.html_tables import html_table
 from qmmlmm.setting_checks import check_array, check_flag, check_quantity
 from qmmlmm.units import (
     AVOGADRO,
@@ -60,6 +61,19 @@ class Thermochemistry:
     n_modes: int
     n_left_out: int
     n_low: int
+
+    def _repr_html_(self) -> str:
+        """Return a table, which notebooks show."""
+        energy = unit.kilojoule_per_mole
+        rows = [
+            ("temperature (K)", f"{self.temperature._value:.2f}"),
+            ("modes", f"{self.n_modes}, {self.n_low} below {LOW:.0f} 1/cm, {self.n_left_out} negative left out"),
+            ("zero-point energy (kJ/mol)", f"{self.zero_point_energy.value_in_unit(energy):.2f}"),
+            ("thermal energy (kJ/mol)", f"{self.thermal_energy.value_in_unit(energy):.2f}"),
+            ("entropy (J/(mol K))", f"{1000.0 * self.entropy.value_in_unit(energy / unit.kelvin):.2f}"),
+            ("free energy (kJ/mol)", f"{self.free_energy.value_in_unit(energy):.2f}"),
+        ]
+        return html_table(("", ""), rows)
 
     def __str__(self) -> str:
         energy = unit.kilojoule_per_mole

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from qmmlmm.coupling.potential import Memory
 from qmmlmm.durable_files import naming_full_disk
 from qmmlmm.errors import NonFiniteError, OutputFileError, listed
+from qmmlmm.progress_display import is_hidden
 from qmmlmm.runs.table_rows import csv_row, cut_rows, first_line, read_names
 from qmmlmm.setting_checks import check_whole_number
 from qmmlmm.units import Vectors
@@ -367,7 +368,7 @@ class ProgressReporter:
             desc="MD",
             unit="step",
             file=self._file,
-            disable=None,
+            disable=None if self._file is not None else is_hidden(),
             miniters=1,
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qmmlmm.errors import SettingError, TransitionsError
+from qmmlmm.runs.report.markdown_page import write_markdown_page
 from qmmlmm.setting_checks import (
     check_array,
     check_choice,
@@ -251,7 +252,7 @@ def transition_table(transitions: Transitions) -> str:
 def write_spectrum_report(
     folder: str | os.PathLike[str], transitions: Transitions, *, title: str, full_width: float = 0.3
 ) -> Path:
-    """Write ``spectrum.csv``, ``spectrum.png`` and ``report.md``, and return the path of the last.
+    """Write ``spectrum.csv``, ``spectrum.png``, ``report.html`` and ``report.md``, and return the path of the last.
 
     Parameters
     ----------
@@ -311,4 +312,5 @@ def write_spectrum_report(
     text += "bands are standard errors.\n"
     report = directory / "report.md"
     report.write_text(text, encoding="utf-8")
+    write_markdown_page(report)
     return report

@@ -8,6 +8,7 @@ from openmm import app, unit
 from qmmlmm.analysis.tables import read_energies
 from qmmlmm.errors import TableError
 from qmmlmm.runs.reporters import TermEnergyReporter
+from tests.html_pages import Page
 
 HEADER = (
     '#"Step","Time (ps)","MM (kJ/mol)","site, left/ML (kJ/mol)","site, left/QM (kJ/mol)",'
@@ -102,3 +103,13 @@ def test_the_table_of_a_real_run_is_read(tmp_path):
     simulation.step(4)
     reporter.close()
     assert read_energies(tmp_path).steps.tolist() == [2, 4]
+
+
+def test_a_notebook_shows_means_and_last_values_with_names_escaped(tmp_path):
+    header = HEADER.replace("site, left", "a<b").replace('Temperature (K)"', 'Temperature (K)","Box Volume (nm^3)"')
+    table = read_energies(write(tmp_path / "energies.csv", [header, *(row + ",27.5" for row in ROWS)]))
+    page = Page(table._repr_html_())
+    assert "a<b" not in table._repr_html_()
+    assert "2 rows from 0.01 to 0.02 ps" in page.text
+    assert "a<b/QM (kJ/mol) -8,011.00 0.50 -8,011.50" in page.text
+    assert "temperature (K) 300.50 0.50 301.00 volume (nm^3) 27.50 0.00 27.50" in page.text

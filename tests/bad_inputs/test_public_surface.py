@@ -14,7 +14,7 @@ from qmmlmm.errors import QmmlmmError
 from tests.bad_inputs.bad_values import bad_values
 from tests.bad_inputs.valid_arguments import ENTRIES, Objects
 
-ROOMS = ["", ".coupling", ".qm", ".sampling", ".nonadiabatic", ".spectra", ".free_energy", ".reactions"]
+ROOMS = ["", ".analysis", ".coupling", ".qm", ".sampling", ".nonadiabatic", ".spectra", ".free_energy", ".reactions"]
 FEWEST_CASES = 300
 
 COVERED_ELSEWHERE = {

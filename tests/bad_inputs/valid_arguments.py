@@ -26,7 +26,7 @@ from qmmlmm import (
     create_mixed_system,
     hold,
 )
-from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, tables
+from qmmlmm.analysis import hopping_figure, interaction, loop_figures, model_quality, plots, region_view, tables
 from qmmlmm.coupling import Capabilities, Difference, ExternalField, LevelOfTheory, RegionSpecification
 from qmmlmm.coupling.coefficient import parse_coefficient
 from qmmlmm.free_energy import (
@@ -1208,6 +1208,16 @@ ENTRIES: dict[str, Entry] = {
     # --- analysis ---
     "read_energies": Entry(tables.read_energies, lambda o: {"path": o.energies_path}),
     "EnergyTable.difference": Entry(tables.EnergyTable.difference, lambda o: {"region": "site"}, lambda o: o.energies),
+    "view": Entry(
+        region_view.view,
+        lambda o: {
+            "mixed": o.mixed,
+            "positions": o.case.positions,
+            "box_vectors": None,
+            "within": 0.4,
+            "charges": True,
+        },
+    ),
     "plot_term_energies": Entry(plots.plot_term_energies, lambda o: {"table": o.energies, "ax": _axes()}),
     "plot_difference": Entry(
         plots.plot_difference,

@@ -1,6 +1,7 @@
 """Time and memory of the long-range field for growing numbers of MM atoms.
 
     python tests/benchmarks/mesh_scaling.py [--sizes 10000 100000 1000000] [--precision double] [--device cpu]
+        [--json FILE]
 
 For each size, in a process of its own: the potential with its derivatives at 100 sites, and the forces of 100 charges
 and dipoles on all atoms, through the module that runs in the TorchForce. Atoms have the density of water (100 per
@@ -10,6 +11,7 @@ nm^3); splitting and mesh follow from OpenMM's default tolerance and a cutoff of
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import resource
 import subprocess
@@ -21,7 +23,9 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, write_record
 
 from qmmlmm.coupling.layout import Surroundings, TermLayout
 from qmmlmm.coupling.potential import RegionSpecification
@@ -32,8 +36,8 @@ SITES = 100
 DENSITY, CUTOFF, TOLERANCE = 100.0, 1.0, 5e-4
 
 
-def measure(n: int, precision: str, repeats: int, device: str) -> None:
-    """Print one row."""
+def measure(n: int, precision: str, repeats: int, device: str) -> list[float]:
+    """Return atoms, points along an edge of the mesh, times of both parts in ms, and memory in MiB."""
     rng = np.random.default_rng(1)
     edge = (n / DENSITY) ** (1.0 / 3.0)
     alpha = math.sqrt(-math.log(2.0 * TOLERANCE)) / CUTOFF
@@ -88,12 +92,7 @@ def measure(n: int, precision: str, repeats: int, device: str) -> None:
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024.0
     if on_gpu:
         memory = torch.cuda.max_memory_allocated() / 2**20
-    best = 1000.0 * np.array([min(forward[1:]), min(backward[1:])])
-    per = 1e3 * best.sum() / n
-    print(
-        f"{n:>9}{size:>6}^3{best[0]:>15.1f}{best[1]:>12.1f}{per:>15.2f}{per / math.log(n):>20.3f}{memory:>12.0f}",
-        flush=True,
-    )
+    return [n, size, 1000.0 * min(forward[1:]), 1000.0 * min(backward[1:]), memory]
 
 
 def main() -> None:
@@ -104,17 +103,30 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="of torch; on cuda the memory is that of the device")
     parser.add_argument("--alone", action="store_true", help="measure the one size in this process")
+    add_option(parser)
     options = parser.parse_args()
     if options.alone:
-        measure(options.sizes[0], options.precision, options.repeats, options.device)
+        print(json.dumps(measure(options.sizes[0], options.precision, options.repeats, options.device)))
         return
     where = f"{options.device}, {torch.get_num_threads()} threads"
     print(f"{where}, {options.precision} precision, {SITES} sites, best of {options.repeats}")
     columns = f"{'atoms':>9}{'mesh':>8}{'potential, ms':>15}{'forces, ms':>12}{'us per atom':>15}"
     print(columns + f"{'the same / ln n':>20}{'peak, MiB':>12}", flush=True)
+    rows = []
     for n in options.sizes:
         command = [sys.executable, __file__, "--alone", "--sizes", str(n), "--precision", options.precision]
-        subprocess.run([*command, "--repeats", str(options.repeats), "--device", options.device], check=True)
+        command += ["--repeats", str(options.repeats), "--device", options.device]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        _, size, potential, forces, memory = json.loads(done.stdout.splitlines()[-1])
+        per = 1e3 * (potential + forces) / n
+        print(
+            f"{n:>9}{size:>6}^3{potential:>15.1f}{forces:>12.1f}{per:>15.2f}{per / math.log(n):>20.3f}{memory:>12.0f}",
+            flush=True,
+        )
+        rows.append((n, f"{size}^3", potential, forces, memory))
+    names = ("atoms", "mesh", "potential, ms", "forces, ms", "peak of memory, MiB")
+    notes = f"{SITES} sites, {where}, {options.precision} precision; best of {options.repeats}."
+    write_record(options.json, [Table("Field of the surroundings", names, tuple(rows))], notes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What electrostatic embedding adds to an ML/MM step: T4 lysozyme with p-xylene, 23,817 atoms.
 
-    python tests/benchmarks/ml_embedding.py [--rounds 15] [--seconds 60] [--platform CPU]
+    python tests/benchmarks/ml_embedding.py [--rounds 15] [--seconds 60] [--platform CPU] [--json FILE]
     python tests/benchmarks/ml_embedding.py --parts 10 25 [--backend torchforce]
 
 Prints two tables, of bare evaluations of the forces and of steps of LangevinMiddleIntegrator. The levels are measured
@@ -22,7 +22,9 @@ import torch
 from openmm import app, unit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, quartiles, write_record
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system, select, suggest_charge
 from qmmlmm.ml.response_network import ResponseNetwork
@@ -81,8 +83,8 @@ def region_of(topology: app.Topology, positions: np.ndarray, n: int) -> list[int
     return sorted(atoms + [atom.index for molecule in waters[:n_waters] + ions[:n_ions] for atom in molecule])
 
 
-def parts(n: int, rounds: int, platform_name: str, backend: str, step: str) -> None:
-    """Print what an evaluation of all forces consists of, for a region of n atoms."""
+def parts(n: int, rounds: int, platform_name: str, backend: str, step: str) -> tuple[int | float, ...]:
+    """Print and return what an evaluation of all forces consists of, for a region of n atoms."""
     structure = build()
     positions = np.array(structure.positions.value_in_unit(unit.nanometer))
     atoms = region_of(structure.topology, positions, n)
@@ -130,19 +132,23 @@ def parts(n: int, rounds: int, platform_name: str, backend: str, step: str) -> N
         f"| {n} | " + " | ".join(f"{value:.1f}" for value in shares.values()) + f" | {least['network']:.1f} |",
         flush=True,
     )
+    return n, *shares.values(), least["network"]
 
 
-def table(title: str, seconds: dict[str, list[float]]) -> None:
-    """Print medians and quartiles, and the ratios to mechanical embedding within the same turn."""
+def table(title: str, seconds: dict[str, list[float]]) -> Table:
+    """Print and return medians and quartiles, and the ratios to mechanical embedding within the same turn."""
     print(f"\n{title}")
     print(f"{'level':<32}{'ms':>7}{'quartiles':>16}{'to mechanical':>15}{'quartiles':>14}{'n':>4}")
+    rows = []
     for label, values in seconds.items():
-        low, middle, high = 1000.0 * np.percentile(values, [25, 50, 75])
-        ratio = np.percentile(np.array(values) / np.array(seconds[MECHANICAL]), [25, 50, 75])
+        low, middle, high = (1000.0 * value for value in quartiles(values))
+        ratio = quartiles(np.array(values) / np.array(seconds[MECHANICAL]))
+        rows.append((label, [low, middle, high], ratio, len(values)))
         print(
             f"{label:<32}{middle:>7.1f}{f'{low:.1f} - {high:.1f}':>16}{ratio[1]:>15.2f}"
             f"{f'{ratio[0]:.2f} - {ratio[2]:.2f}':>14}{len(values):>4}"
         )
+    return Table(title, ("level", "ms", "times mechanical embedding", "turns"), tuple(rows))
 
 
 def main() -> None:
@@ -154,15 +160,17 @@ def main() -> None:
     parser.add_argument("--backend", choices=["auto", "torchforce", "pythonforce"], default="auto", help="of ML terms")
     parser.add_argument("--step", choices=["default", "static"], default="default", help="kind of step of ML terms")
     parser.add_argument("--parts", type=int, nargs="+", default=[], help="atoms of the regions")
+    add_option(parser)
     options = parser.parse_args()
     if options.parts:
         torch.set_num_threads(1)
         kind = "Processor time" if options.platform in ("CPU", "Reference") else "Time"
         print(f"{kind} of one evaluation of all forces, ms; the least of the repeats; 23,817 atoms, mixed mesh")
-        print("| atoms of the region | force field | mesh | network | committee of 4 | all with one network |")
-        print("|---|---|---|---|---|---|")
-        for n in options.parts:
-            parts(n, options.rounds, options.platform, options.backend, options.step)
+        columns = ("atoms of the region", "force field", "mesh", "network", "committee of 4", "all with one network")
+        print(f"| {' | '.join(columns)} |\n|---|---|---|---|---|---|")
+        rows = tuple(parts(n, options.rounds, options.platform, options.backend, options.step) for n in options.parts)
+        title = f"{kind} of one evaluation of all forces, ms"
+        write_record(options.json, [Table(title, columns, rows)], "23,817 atoms, mixed mesh; the least of the repeats.")
         return
     levels, positions = systems(options.backend, options.step)
     platform = openmm.Platform.getPlatform(options.platform)
@@ -194,8 +202,13 @@ def main() -> None:
                 steps[label].append((end - middle) / STEPS)
         if turn > 3 and time.perf_counter() - begin > options.seconds:
             break
-    table("one evaluation of all forces", evaluations)
-    table("one step of LangevinMiddleIntegrator, 1 fs", steps)
+    tables = [
+        table("one evaluation of all forces", evaluations),
+        table("one step of LangevinMiddleIntegrator, 1 fs", steps),
+    ]
+    where = ", ".join([options.platform, *(f"{name} {value}" for name, value in kept.items())])
+    notes = f"{len(positions):,} atoms; wall time, ratios within each turn; {where}."
+    write_record(options.json, tables, notes)
 
 
 if __name__ == "__main__":

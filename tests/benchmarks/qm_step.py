@@ -14,9 +14,7 @@ one thread.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -30,9 +28,10 @@ import openmm
 from openmm import unit
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import qmmlmm
+from record import Table, add_option, write_record
+
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system, select, suggest_charge
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.geometry import Geometry
@@ -98,7 +97,7 @@ def main() -> None:
     parser.add_argument("--basis", default="6-31g*")
     parser.add_argument("--site", choices=SITES, default="ligand")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    add_option(parser)
     options = parser.parse_args()
     build, selection = SITES[options.site]
     structure = build()
@@ -137,19 +136,15 @@ def main() -> None:
         print({key: float(f"{value:.3g}") for key, value in row.items()}, flush=True)
     print(f"\n{options.method}/{options.basis}, {options.site}\n")
     print("| quantity | median | least | largest |\n|---|---|---|---|")
+    found = []
     for key in rows[0]:
-        values = [row[key] for row in rows]
-        print(f"| {key} | {np.median(values):.3g} | {min(values):.3g} | {max(values):.3g} |")
-    if options.json:
-        record = {
-            "command": sys.argv,
-            "machine": platform.machine(),
-            "qmmlmm": qmmlmm.__version__,
-            "site": options.site,
-            "method": f"{options.method}/{options.basis}",
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        values = [float(row[key]) for row in rows]
+        found.append((key, float(np.median(values)), min(values), max(values)))
+        print(f"| {key} | {found[-1][1]:.3g} | {found[-1][2]:.3g} | {found[-1][3]:.3g} |")
+    title = f"{options.method}/{options.basis}, {options.site}"
+    table = Table(title, ("quantity", "median", "least", "largest"), tuple(found))
+    notes = f"Processor seconds unless another unit is given; {options.turns} turns, one thread."
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What one step costs at each level: T4 lysozyme with p-xylene, 23,817 atoms.
 
-    python tests/benchmarks/time_per_step.py [--qm hf] [--repeats 10] [--platform CPU]
+    python tests/benchmarks/time_per_step.py [--qm hf] [--repeats 10] [--platform CPU] [--json FILE]
 
 Prints a table; the levels are measured in turn within one run, so that their ratios hold on a busy machine too.
 """
@@ -17,7 +17,9 @@ import openmm
 from openmm import unit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, quartiles, write_record
 
 from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, create_mixed_system, select
 from systems.t4_lysozyme import build
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("--qm", default="hf", help="method of the QM row, in 6-31g*")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--platform", default="CPU", help="OpenMM platform, with its own default precision")
+    add_option(parser)
     options = parser.parse_args()
     structure = build()
     ligand = Region("ligand", select(structure.topology, "resname LIG"))
@@ -62,10 +65,17 @@ def main() -> None:
                 seconds[label].append(time.perf_counter() - start)
     reference = np.median(seconds["MM"])
     print(f"{'level':<44}{'ms (median)':>12}{'quartiles':>20}{'times MM':>10}{'n':>4}")
+    rows = []
     for label, values in seconds.items():
-        low, middle, high = 1000.0 * np.percentile(values, [25, 50, 75])
-        quartiles = f"{low:.0f} - {high:.0f}"
-        print(f"{label:<44}{middle:>12.0f}{quartiles:>20}{middle / (1000 * reference):>10.2f}{len(values):>4}")
+        low, middle, high = (1000.0 * value for value in quartiles(values))
+        span = f"{low:.0f} - {high:.0f}"
+        ratio = middle / (1000.0 * float(reference))
+        print(f"{label:<44}{middle:>12.0f}{span:>20}{ratio:>10.2f}{len(values):>4}")
+        rows.append((label, [low, middle, high], ratio, len(values)))
+    table = Table("Evaluation of all forces", ("level", "ms", "times MM", "evaluations"), tuple(rows))
+    write_record(
+        options.json, [table], f"{len(positions):,} atoms; wall time, medians with quartiles; {options.platform}."
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a step with xTB costs: T4 lysozyme with p-xylene, 23,817 atoms, against the force field alone.
 
-    python tests/benchmarks/xtb_step.py [--rounds 15] [--atoms 60]
+    python tests/benchmarks/xtb_step.py [--rounds 15] [--atoms 60] [--json FILE]
 
 The levels take turns within one run, and the ratios are taken within each turn, so that they hold on a busy machine.
 Everything runs on one thread, on the CPU platform, and processor time counts. The larger region is the ligand with the
@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from ml_embedding import region_of
+from record import Table, add_option, quartiles, write_record
 
 from qmmlmm import Hamiltonian, Region, Term, XTBPotential, create_mixed_system, suggest_charge
 from qmmlmm.units import FloatArray
@@ -50,15 +51,18 @@ def systems(more_atoms: int) -> tuple[dict[str, openmm.System], FloatArray]:
     return found, positions
 
 
-def table(title: str, seconds: dict[str, list[float]]) -> None:
-    """Print medians, and the ratios to the force field within the same turn."""
+def table(title: str, seconds: dict[str, list[float]]) -> Table:
+    """Print and return medians, and the ratios to the force field within the same turn."""
     print(f"\n{title}\n\n| level | ms | times the force field (quartiles) | turns |\n|---|---|---|---|")
+    rows = []
     for label, values in seconds.items():
-        ratio = np.percentile(np.array(values) / np.array(seconds[FORCE_FIELD]), [25, 50, 75])
+        ratio = quartiles(np.array(values) / np.array(seconds[FORCE_FIELD]))
         print(
             f"| {label} | {1000.0 * np.median(values):.0f} | {ratio[1]:.2f} ({ratio[0]:.2f}-{ratio[2]:.2f}) | "
             f"{len(values)} |"
         )
+        rows.append((label, 1000.0 * float(np.median(values)), ratio, len(values)))
+    return Table(title, ("level", "ms", "times the force field", "turns"), tuple(rows))
 
 
 def main() -> None:
@@ -66,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--atoms", type=int, default=60, help="size of the larger region")
+    add_option(parser)
     options = parser.parse_args()
     levels, positions = systems(options.atoms)
     platform = openmm.Platform.getPlatform("CPU")
@@ -94,8 +99,11 @@ def main() -> None:
             if turn >= 0:
                 evaluations[label].append(evaluation)
                 steps[label].append((time.process_time() - began) / STEPS)
-    table("Evaluation of all forces", evaluations)
-    table("Step of LangevinMiddleIntegrator", steps)
+    tables = [
+        table("Evaluation of all forces", evaluations),
+        table("Step of LangevinMiddleIntegrator", steps),
+    ]
+    write_record(options.json, tables, "23,817 atoms; processor time, ratios within each turn.")
 
 
 if __name__ == "__main__":

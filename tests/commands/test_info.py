@@ -13,7 +13,7 @@ import torch
 
 from qmmlmm import __version__
 from qmmlmm.commands import info
-from qmmlmm.commands.main import create_parser, main
+from qmmlmm.commands.main import EXIT_STATUSES, create_parser, main
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_PACKAGES_OF_THEIR_OWN = {"cuda12", "cuda13", "torchforce-cuda12", "torchforce-cuda13", "test", "lint", "docs"}
@@ -92,6 +92,17 @@ def test_wrong_arguments_have_the_exit_status_2(capsys):
 
 
 def test_the_help_lists_exit_statuses(capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stopped:
         main(["--help"])
-    assert "130 interrupted" in " ".join(capsys.readouterr().out.split())
+    assert stopped.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    page = (ROOT / "docs" / "reference" / "command_line.md").read_text(encoding="utf-8")
+    for number, meaning in EXIT_STATUSES.items():
+        assert f"{number} {meaning}" in shown
+    assert [int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)] == list(EXIT_STATUSES)
+
+
+@pytest.mark.parametrize("name", sorted({"run", "learn", "spectrum", "correct", "optimise", "scan", "path", "saddle"}))
+def test_a_file_that_is_missing_has_the_exit_status_1(name, tmp_path, capsys):
+    assert main([name, str(tmp_path / "gone.toml")]) == 1
+    assert capsys.readouterr().err.startswith("qmmlmm: error: ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import openmm
 import pytest
 import torch
@@ -44,6 +46,16 @@ def test_what_a_user_can_cause_is_one_message(run, error, status, message, debug
     assert text.splitlines()[-1].startswith("qmmlmm: ")
     assert message in text
     assert ("Traceback" in text) == (debug != "off")
+
+
+def test_a_loop_that_ends_before_its_bound_holds_has_the_exit_status_3(monkeypatch, capsys, tmp_path):
+    report = tmp_path / "report.md"
+    report.write_text("not yet\n", encoding="utf-8")
+    for passed, status in ((True, 0), (False, 3)):
+        result = SimpleNamespace(report=report, passed=passed)
+        monkeypatch.setattr(learn, "read_loop", lambda path, found=result: SimpleNamespace(run=lambda progress: found))
+        assert main(["learn", "loop.toml"]) == status
+        assert capsys.readouterr().out == "not yet\n"
 
 
 def test_a_fault_of_the_package_has_its_traceback(run):

@@ -16,6 +16,7 @@ from qmmlmm.learning.loop.round_record import Round, RoundResult
 from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.loop.store import LoopStore
 from qmmlmm.learning.loop.timer import overhead
+from qmmlmm.runs.report.markdown_page import write_markdown_page
 from qmmlmm.sampling.collective_variables import CollectiveVariable
 from qmmlmm.sampling.metadynamics import Metadynamics, mean_profile
 
@@ -24,7 +25,7 @@ MOST_FAILURES = 20
 
 
 def write_loop_report(directory: Path, store: LoopStore, settings: LoopSettings) -> Path:
-    """Write ``report.md`` and ``report.png``; return the path of the first.
+    """Write ``report.md``, ``report.png`` and both in ``report.html``; return the path of the first.
 
     Parameters
     ----------
@@ -65,6 +66,7 @@ def write_loop_report(directory: Path, store: LoopStore, settings: LoopSettings)
     replace_file(directory / FIGURE_NAME, _figure(store, settings, judged, trained, jobs))
     path = directory / REPORT_NAME
     replace_file(path, "\n".join(lines).encode("utf-8"))
+    write_markdown_page(path)
     return path
 
 

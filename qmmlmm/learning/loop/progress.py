@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -15,6 +14,7 @@ from rich.table import Table
 from qmmlmm.learning.labels.label_job import CLAIMED, FAILED, LABELLED, WAITING
 from qmmlmm.learning.loop.round_record import Round
 from qmmlmm.learning.loop.settings import LoopSettings
+from qmmlmm.progress_display import is_hidden
 
 PAUSE = 30.0
 """Seconds between two lines of the same kind where there is no terminal."""
@@ -204,7 +204,7 @@ def create_progress(
     console : rich.console.Console, optional
         Console for the progress; standard error by default.
     """
-    if wanted is False or (wanted is None and console is None and not sys.stderr.isatty()):
+    if wanted is False or (wanted is None and console is None and is_hidden()):
         return LoopProgress()
     console = console or Console(stderr=True)
     return TableOfProgress(console, walkers, settings) if console.is_terminal else LinesOfProgress(console, settings)

@@ -17,6 +17,7 @@ from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.trainer import TrainedModel, TrainingSettings
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.runs.report.markdown_page import write_markdown_page
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 
 
@@ -31,7 +32,7 @@ def write_report(
     unseen: bool,
     learning_curve: Sequence[tuple[int, Accuracy]] = (),
 ) -> Path:
-    """Write ``report.md`` and ``report.png``; return the path of the first.
+    """Write ``report.md``, ``report.png`` and both in ``report.html``; return the path of the first.
 
     Parameters
     ----------
@@ -109,6 +110,7 @@ def write_report(
     figure.savefig(directory / "report.png", dpi=150)
     path = directory / "report.md"
     path.write_text("\n".join(lines), encoding="utf-8")
+    write_markdown_page(path)
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from qmmlmm.learning.labels.labeller import Labeller
 from qmmlmm.learning.training.response_fit import FEWEST_LABELS, fit_response
 from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.mm.creation import create_mixed_system
+from qmmlmm.progress_display import is_hidden
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
     check_array,
@@ -138,7 +138,7 @@ def response_from_qm(
     step_size = check_quantity("step_size", step_size, unit.picosecond, above=0.0, at_most=0.01)
     check_seed("seed", seed)
     _check_platform(platform)
-    hidden = not (sys.stderr.isatty() if progress is None else check_flag("progress", progress))
+    hidden = is_hidden() if progress is None else not check_flag("progress", progress)
     target = None if path is None else _check_target(path)
     given = _geometries(positions, system)
     if base is None and isinstance(given, Geometry):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from qmmlmm.learning.training.frame_tensors import FrameTensors, conditions_of, 
 from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.progress_display import is_hidden
 from qmmlmm.setting_checks import (
     check_count,
     check_instance,
@@ -348,7 +348,7 @@ class Training:
         if checkpoint is not None and check_checkpoint(checkpoint).exists():
             self.load(checkpoint)
         interval = max(1, settings.steps // settings.validations)
-        hidden = not (sys.stderr.isatty() if progress is None else progress)
+        hidden = is_hidden() if progress is None else not progress
         with tqdm(total=settings.steps, initial=self.step, desc="training", disable=hidden, mininterval=2) as bar:
             while self.step < settings.steps and self.since_best < settings.patience:
                 mean = self._train_one_step()
