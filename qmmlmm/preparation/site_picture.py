@@ -150,7 +150,8 @@ def _name_residues(ax: Axes, topology: app.Topology, points: FloatArray, drawn: 
         ax.update_datalim([place - half, place + half])
         ligand = not is_amino_acid(residue.name)
         ax.text(
-            *place,
+            float(place[0]),
+            float(place[1]),
             text,
             fontsize=8,
             ha="center",

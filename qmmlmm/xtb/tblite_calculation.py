@@ -128,7 +128,7 @@ def _failure(term: str, message: str, specification: RegionSpecification, settin
             f"{term}: the self-consistent field of {settings.method} does not converge ({message}). Check geometry, "
             f"charge {specification.charge} and multiplicity {specification.multiplicity} of the region. Large regions "
             "with charges of both signs have small gaps: they need a smaller damping than "
-            f"{settings.damping:g}, such as 0.1, a higher electronic_temperature than "
+            f"{settings.damping:g}, such as 0.2, a higher electronic_temperature than "
             f"{settings.electronic_temperature:g} K, or less in the region, such as a part of a cofactor (--cut of "
             "qmmlmm site)"
         )
