@@ -1,17 +1,17 @@
-"""From a raw PDB file and a SMILES to QM/MM dynamics: T4 lysozyme L99A with p-xylene.
+"""From a raw PDB file and a SMILES to xTB/MM dynamics corrected by B3LYP: T4 lysozyme L99A with p-xylene.
 
 The PDB file is 4W51 as deposited: 9 residues lack atoms, 13 have alternate locations, and a buffer is in it.
 The pose of p-xylene comes from another complex, superposed; its bonds and hydrogens come from the SMILES. The script
-prints what was found and decided, writes the folder with all files and the picture of the site, and runs a few steps.
+prints what was found and decided, writes the folder with all files and the picture of the site (site.png), and runs
+GFN2-xTB/MM dynamics of the ligand that B3LYP/6-31G* corrects every 2 fs, as `qmmlmm run corrected.toml` does.
 
-    pip install "qmmlmm[prepare]"
+    pip install "qmmlmm[prepare,xtb]"
     python examples/prepare_t4_lysozyme.py
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +24,35 @@ sys.path.insert(0, str(ROOT))
 from qmmlmm.commands.main import main
 from systems.raw_structures import raw_structure
 from systems.t4_lysozyme import builder
+
+RUN = """# GFN2-xTB/MM of the ligand, corrected by B3LYP every 2 fs. Continue it with: qmmlmm run corrected.toml
+[system]
+prepared = "."
+
+[region.ligand]
+site = "site.toml"
+
+[[term]]
+region = "ligand"
+method = "gfn2-xtb"
+correct = {{method = "b3lyp", basis = "6-31g*"}}
+
+[heat]
+length = "{heat} fs"
+start = 10.0
+force_field_only = true
+
+[dynamics]
+length = {steps}               # of 2 fs
+integrator = "multiple-time-step"
+step = "0.5 fs"
+correct_every = 4
+temperature = 300.0
+
+[output]
+trajectory = 1
+energies = 1
+"""
 
 
 def alpha_carbons(lines: list[str]) -> dict[int, np.ndarray]:
@@ -65,7 +94,8 @@ def run() -> int:
     """Prepare, and run what was prepared."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("t4_lysozyme_prepared"))
-    parser.add_argument("--steps", type=int, default=2, help="QM/MM steps of 0.5 fs")
+    parser.add_argument("--steps", type=int, default=5, help="steps of 2 fs with one B3LYP calculation each")
+    parser.add_argument("--heat", type=float, default=100.0, help="length of the heating by the force field, fs")
     parser.add_argument("--minimise", default="150", help="iterations of each stage of minimisation")
     options = parser.parse_args()
     raw = Path("4w51_xylene.pdb")
@@ -73,7 +103,9 @@ def run() -> int:
     command = ["prepare", str(raw), "--ligand", "PXY=Cc1ccc(C)cc1", "--state", "A:31=HIE", "--out", str(options.out)]
     status = main([*command, "--minimise", options.minimise])
     if status == 0 and options.steps:
-        subprocess.run([sys.executable, "run.py", "ligand", str(options.steps)], cwd=options.out, check=True)
+        path = options.out / "corrected.toml"
+        path.write_text(RUN.format(heat=options.heat, steps=options.steps), encoding="utf-8")
+        status = main(["run", str(path)])
     return status
 
 

@@ -217,6 +217,6 @@ def _sites(prepared: Prepared, within: float, options: argparse.Namespace) -> di
     ligand = [atom.index for atom in first.atoms()]
     site = pick_site(
         topology, system, positions, atoms, within,
-        take=options.take, leave=options.leave, backbone=options.backbone, waters=options.waters,
+        take=options.take, leave=options.leave, backbone=options.backbone, cut=options.cut, waters=options.waters,
     )  # fmt: skip
     return {"ligand": pick_site(topology, system, positions, ligand, 1e-6), "site": site}

@@ -46,6 +46,10 @@ def add_site_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone", type=_labels, default=[], metavar=label, help="residues whose carbonyl group is taken"
     )
+    parser.add_argument(
+        "--cut", type=_labels, default=[], metavar="CHAIN:NUMBER:ATOM-ATOM",
+        help="bonds of ligands and cofactors that are cut; the part with the first atom is taken",
+    )  # fmt: skip
     parser.add_argument("--waters", type=int, default=0, metavar="NUMBER", help="nearest waters to take")
 
 
@@ -70,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     topology, system, positions = read_prepared(options.folder)
     site = pick_site(
         topology, system, positions, options.around, within,
-        take=options.take, leave=options.leave, backbone=options.backbone, waters=options.waters,
+        take=options.take, leave=options.leave, backbone=options.backbone, cut=options.cut, waters=options.waters,
     )  # fmt: skip
     if options.multiplicity is not None:
         site = replace(site, multiplicity=site.region(multiplicity=options.multiplicity).multiplicity)
@@ -88,5 +92,5 @@ def _run(options: argparse.Namespace) -> int:
 def _labels(text: str) -> list[str]:
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if not labels:
-        raise PreparationError(f"residues are CHAIN:NUMBER with commas between them, got {text!r}")
+        raise PreparationError(f"residues or bonds are a list with commas between them, got {text!r}")
     return labels

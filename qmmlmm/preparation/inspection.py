@@ -17,8 +17,8 @@ from qmmlmm.preparation.findings import Findings, Report
 from qmmlmm.preparation.ligand import Ligand
 from qmmlmm.preparation.ligand_xml import ligand_topology
 from qmmlmm.preparation.protein_chains import check_backbone, check_gaps, segments_of, states_in_file
-from qmmlmm.preparation.protonation import PkaValue, bridged_cysteines, choose_states, pka_values
-from qmmlmm.preparation.repair import RepairedProtein, built_atoms, named, repair
+from qmmlmm.preparation.protonation import PkaValue, bridged_cysteines, choose_states, pka_values, residue_label
+from qmmlmm.preparation.repair import RepairedProtein, named, repair
 from qmmlmm.preparation.residue_names import LIGAND_ELEMENTS, METAL_IONS, STATE_NAMES, UNSUPPORTED_ELEMENTS
 from qmmlmm.preparation.settings import PreparationSettings
 from qmmlmm.preparation.structure_file import (
@@ -315,7 +315,7 @@ def _examine_protein(found: Examination) -> None:
     bridges = bridged_cysteines(protein.topology)
     if bridges:
         findings.done("disulfides", f"{len(bridges) // 2}: {listed(sorted(bridges), 20)}")
-    _drop_waters(groups, findings)
+    _drop_waters(groups, protein, findings)
     found.model = assemble(protein, found.ligands, groups.ions, ())
     found.pka = pka_values(found.model.topology, found.model.positions)
     read = states_in_file(groups.protein) if settings.hydrogens == "keep" else {}
@@ -331,17 +331,19 @@ def _examine_protein(found: Examination) -> None:
     found.model = assemble(protein, found.ligands, groups.ions, groups.waters)
 
 
-def _drop_waters(groups: Groups, findings: Findings) -> None:
-    """Leave out crystal waters that stand where a ligand or the protein is."""
+def _drop_waters(groups: Groups, completed: RepairedProtein, findings: Findings) -> None:
+    """Leave out crystal waters that stand where a ligand or the completed protein is."""
     if not groups.waters:
         return
     others = [ligand.positions[[e != "H" for e in ligand.elements]] for ligand in groups.ligands]
+    new = [a.index for a in completed.topology.atoms() if (residue_label(a.residue), a.name) in completed.new_atoms]
+    others += [10.0 * completed.positions[new]] if new else []
     protein = cKDTree(np.array([atom.position for residue in groups.protein for atom in residue.heavy]))
     kept = []
     for water in groups.waters:
         oxygen = np.array(water.heavy[0].position)
-        in_ligand = any(np.linalg.norm(points - oxygen, axis=1).min() < WATER_CLASH for points in others)
-        if not in_ligand and protein.query(oxygen)[0] > CLASH:
+        in_the_way = any(np.linalg.norm(points - oxygen, axis=1).min() < WATER_CLASH for points in others)
+        if not in_the_way and protein.query(oxygen)[0] > CLASH:
             kept.append(water)
     if len(kept) < len(groups.waters):
         findings.done(
@@ -395,4 +397,4 @@ def assemble(
     if positions:
         modeller.add(topology, np.concatenate(positions) * unit.nanometer)
     bare = np.array(modeller.positions.value_in_unit(unit.nanometer), dtype=float)
-    return Model(modeller.topology, bare, places, built_atoms(protein))
+    return Model(modeller.topology, bare, places, protein.new_atoms)

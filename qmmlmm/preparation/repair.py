@@ -15,13 +15,18 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm.errors import MissingDependencyError, PreparationError, listed
+from qmmlmm.preparation.caps import place_caps
 from qmmlmm.preparation.ligand import INSTALL
+from qmmlmm.preparation.protonation import residue_label
 from qmmlmm.preparation.residue_names import CAPS, STATE_NAMES
 from qmmlmm.preparation.structure_file import ResidueRecord
 from qmmlmm.units import FloatArray
 
 Segment = tuple[ResidueRecord, ...]
 """Residues of one chain, each bonded to the next."""
+
+Plan = dict[tuple[int, int], list[str]]
+"""Names of residues that are put in, by the index of a chain and that of the residue before which they come."""
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 PACKAGES = ("pdbfixer",)
@@ -46,6 +51,8 @@ class RepairedProtein:
         Residues that the sequence has at the ends of a chain and the structure lacks; they are not built.
     built : tuple of (str, tuple of str)
         Residues that were built or put on as caps, and the residue before them.
+    new_atoms : frozenset of (str, str)
+        Label of the residue and name of each atom that the file lacks.
     """
 
     topology: app.Topology
@@ -54,6 +61,7 @@ class RepairedProtein:
     replaced: tuple[tuple[str, str], ...]
     ends: tuple[tuple[str, tuple[str, ...]], ...]
     built: tuple[tuple[str, tuple[str, ...]], ...]
+    new_atoms: frozenset[tuple[str, str]]
 
 
 def parent_residue(name: str) -> str | None:
@@ -96,7 +104,7 @@ def repair(segments: Sequence[Segment], sequences: Sequence[str], missing: str, 
             fixer = module.PDBFixer(pdbfile=io.StringIO(text), platform=platform)
             if len(list(fixer.topology.chains())) != len(chains):
                 raise PreparationError("PDBFixer reads other chains than the file has; its atoms are not in order")
-            ends, built = _plan_residues(fixer, chains, missing, names)
+            ends, built, plan = _plan_residues(fixer, chains, missing, names)
             fixer.findNonstandardResidues()
             replaced = [(_label(names, residue), str(to)) for residue, to in fixer.nonstandardResidues]
             fixer.replaceNonstandardResidues()
@@ -125,6 +133,10 @@ def repair(segments: Sequence[Segment], sequences: Sequence[str], missing: str, 
     _number_caps(topology)
     positions = np.array(fixer.positions.value_in_unit(unit.nanometer), dtype=float)
     _place_terminal_oxygens(topology, positions)
+    new = _new_residues(topology, plan)
+    place_caps(topology, positions, [residue for residue in new if residue.name in CAPS])
+    new_atoms = {(label.split(" ", 1)[1], name) for label, atoms in added for name in atoms}
+    new_atoms |= {(residue_label(residue), atom.name) for residue in new for atom in residue.atoms()}
     return RepairedProtein(
         topology,
         positions,
@@ -132,7 +144,19 @@ def repair(segments: Sequence[Segment], sequences: Sequence[str], missing: str, 
         tuple(replaced),
         tuple(ends),
         tuple(built),
+        frozenset(new_atoms),
     )
+
+
+def _new_residues(topology: app.Topology, plan: Plan) -> list[app.topology.Residue]:
+    """Return the residues that PDBFixer put in before the places of a plan, which count those of the file."""
+    found = []
+    for index, chain in enumerate(topology.chains()):
+        residues, more = list(chain.residues()), 0
+        for place, names in sorted((place, names) for (number, place), names in plan.items() if number == index):
+            found += residues[place + more : place + more + len(names)]
+            more += len(names)
+    return found
 
 
 def _number_caps(topology: app.Topology) -> None:
@@ -184,11 +208,6 @@ def deterministic_platform() -> Iterator[openmm.Platform]:
         platform.setPropertyDefaultValue("DeterministicForces", before)
 
 
-def built_atoms(protein: RepairedProtein) -> frozenset[tuple[str, str]]:
-    """Return label of the residue and name of each atom that the file lacks."""
-    return frozenset((label.split(" ", 1)[1], name) for label, names in protein.added for name in names)
-
-
 def canonical(topology: app.Topology, chain_names: Sequence[str] | None = None) -> app.Topology:
     """Return a copy whose bonds are in the order of their atoms; PDBFixer's depends on addresses in memory."""
     copy = app.Topology()
@@ -208,13 +227,14 @@ def canonical(topology: app.Topology, chain_names: Sequence[str] | None = None) 
 
 def _plan_residues(
     fixer: object, chains: Sequence[Segment], missing: str, names: Sequence[str]
-) -> tuple[list[tuple[str, tuple[str, ...]]], list[tuple[str, tuple[str, ...]]]]:
-    """Tell PDBFixer which residues to add; return those at ends, which are not added, and those that are."""
+) -> tuple[list[tuple[str, tuple[str, ...]]], list[tuple[str, tuple[str, ...]]], Plan]:
+    """Tell PDBFixer which residues to add; return those at ends, which are not added, those that are, and the plan."""
     # PDBFixer has no types.
     fixer.findMissingResidues()  # type: ignore[attr-defined]
     found: dict[tuple[int, int], list[str]] = dict(fixer.missingResidues)  # type: ignore[attr-defined]
     lengths = [len(chain) for chain in chains]
-    ends, built, plan = [], [], {}
+    plan: Plan = {}
+    ends, built = [], []
     for (chain, place), residues in sorted(found.items()):
         if place in (0, lengths[chain]):
             end = "before " if place == 0 else "behind "
@@ -230,7 +250,7 @@ def _plan_residues(
                     plan[chain, place] = [cap]
                     built.append((chains[chain][max(place - 1, 0)].label, (cap,)))
     fixer.missingResidues = plan  # type: ignore[attr-defined]
-    return ends, built
+    return ends, built, plan
 
 
 def _joined(segments: Sequence[Segment]) -> list[Segment]:

@@ -70,3 +70,8 @@ UNSUPPORTED_ELEMENTS = frozenset({"B", "Si", "Se", "As", "Te"})
 
 LIGAND_ELEMENTS = frozenset({"H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I"})
 """Elements of the ligand force fields."""
+
+
+def is_amino_acid(name: str) -> bool:
+    """Return whether a residue of this name is an amino acid in one of its states."""
+    return name in AMINO_ACIDS or name in STATE_NAMES or name == "HYP"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ from qmmlmm.coupling.region import Region
 from qmmlmm.errors import SelectionError, listed, nearest
 from qmmlmm.mm.electrostatics import force_field_charges
 from qmmlmm.mm.selection import select
+from qmmlmm.preparation.cofactor_parts import CofactorPart, cofactor_parts
 from qmmlmm.preparation.protonation import residue_label
-from qmmlmm.preparation.residue_names import AMINO_ACIDS, METAL_IONS, SALT_IONS, STATE_NAMES, WATERS
+from qmmlmm.preparation.residue_names import METAL_IONS, SALT_IONS, WATERS, is_amino_acid
 from qmmlmm.setting_checks import check_array, check_atoms, check_quantity, check_whole_number
 from qmmlmm.units import FloatArray, Vectors
 
@@ -39,7 +40,8 @@ class SiteResidue:
     label : str
         Such as ``TYR A:55``.
     part : str
-        ``"whole"``, ``"side chain"``, ``"backbone"`` or ``"side chain and backbone"``.
+        ``"whole"``, ``"side chain"``, ``"backbone"``, ``"side chain and backbone"``, or such as
+        ``"part, cut at C5D-C4D"``.
     charge : int
     why : str
     """
@@ -148,6 +150,7 @@ def pick_site(
     take: Iterable[str] = (),
     leave: Iterable[str] = (),
     backbone: Iterable[str] = (),
+    cut: Iterable[str] = (),
     waters: int = 0,
 ) -> Site:
     """Return the side chains, ions and cofactors around a selection.
@@ -168,6 +171,9 @@ def pick_site(
         Residues that are left out in any case.
     backbone : iterable of str
         Residues whose carbonyl group is taken, with N-H of the next one.
+    cut : iterable of str
+        Bonds of ligands and cofactors that are cut, such as ``"L:1:C5D-C4D"``. The part with the first atom is taken,
+        and the part with the second is left out.
     waters : int
         Number of waters, the nearest ones within the distance, that are taken.
 
@@ -178,7 +184,9 @@ def pick_site(
     Raises
     ------
     SelectionError
-        If the centre is empty, or a label names no residue.
+        If the centre is empty, a label names no residue or a cut no bond, or the charge of a part is not clear.
+    RegionError
+        If a named bond cannot be cut: in a ring, of higher order, or of a phosphate, see `qmmlmm.coupling.cut_bonds`.
 
     Notes
     -----
@@ -188,19 +196,27 @@ def pick_site(
     - The partner of a disulfide bridge comes in. An ion brings its first shell: side chains, waters, and carbonyl
       groups of the backbone, which are cut between CA and C and between N and CA.
     - Where two cuts would meet at one CA, it comes in too.
-    - Cofactors and waters are whole. Sodium and chloride ions of the solvent are left out.
+    - Waters are whole, and cofactors, unless ``cut`` names a bond of them. The charge of a part is that of a closed
+      shell which is nearest to the sum of its charges in the force field. Sodium and chloride ions of the solvent are
+      left out.
     """
     everything = _Surroundings(topology, system, positions)
     if isinstance(around, str):
         centre = set(select(topology, around, positions=everything.positions))
     else:
         centre = set(check_atoms("around", around, len(everything.atoms)))
+    parts = cofactor_parts(topology, everything.bonds, everything.by_label, cut)
+    taken, left = everything.labelled("take", take), everything.labelled("leave", leave)
+    both = [_name(residue) for residue in left if residue in taken or residue in parts]
+    if both:
+        raise SelectionError(f"{listed(both)} is to be left out, and to be taken whole or in part (cut)")
     picker = _Picker(
         everything,
-        centre,
+        _without_cut_off(centre, parts),
         check_quantity("within", within, unit.nanometer, above=0.0),
-        everything.labelled("take", take),
-        everything.labelled("leave", leave),
+        taken,
+        left,
+        parts,
         check_whole_number("waters", waters, at_least=0, what="a number of waters"),
     )
     return picker.site(everything.labelled("backbone", backbone))
@@ -270,11 +286,13 @@ class _Picker:
         within: float,
         take: Sequence[app.topology.Residue],
         leave: Sequence[app.topology.Residue],
+        parts: Mapping[app.topology.Residue, CofactorPart],
         waters: int,
     ) -> None:
         self.everything = everything
         self.atoms, self.bonds, self.charges = everything.atoms, everything.bonds, everything.charges
         self.centre, self.within, self.take, self.leave, self.waters = centre, within, take, leave, waters
+        self.parts = parts
         self.region: set[int] = set()
         self.why: dict[app.topology.Residue, str] = {}
         self.left: list[LeftOut] = []
@@ -287,7 +305,7 @@ class _Picker:
         for residue in sorted(near, key=lambda r: r.index):
             if residue not in self.why:
                 self._consider(residue, near[residue])
-        for residue in self.take:
+        for residue in (*self.take, *self.parts):
             if residue not in self.why:
                 self._take(residue, "taken as asked")
         for residue in backbone:
@@ -298,7 +316,7 @@ class _Picker:
 
     def _add_centre(self) -> None:
         for residue in {self.atoms[index].residue: None for index in sorted(self.centre)}:
-            if _is_amino_acid(residue):
+            if is_amino_acid(residue.name):
                 self._take(residue, "the centre")
             else:
                 self._add_whole(residue, "the centre")
@@ -315,7 +333,7 @@ class _Picker:
             return
         elif residue.name in SALT_IONS:
             self.left.append(LeftOut(label, distance, "an ion of the solvent; --take takes it"))
-        elif not _is_amino_acid(residue):
+        elif not is_amino_acid(residue.name):
             self._add_whole(residue, f"{distance:.1f} A")
         elif not any(self.atoms[index].name not in BACKBONE for index in near):
             polar = {index: d for index, d in near.items() if self.atoms[index].name in ("N", "O")}
@@ -333,7 +351,7 @@ class _Picker:
 
     def _take(self, residue: app.topology.Residue, why: str) -> None:
         """Take a side chain, or what stands for it, or a whole residue."""
-        if not _is_amino_acid(residue):
+        if not is_amino_acid(residue.name):
             self._add_whole(residue, why)
             return
         if residue.name == "GLY":
@@ -366,6 +384,9 @@ class _Picker:
 
     def _add_whole(self, residue: app.topology.Residue, why: str) -> None:
         self.why.setdefault(residue, why)
+        if residue in self.parts:
+            self.region |= self.parts[residue].atoms
+            return
         self.region |= {atom.index for atom in residue.atoms()}
         atoms = [atom for atom in residue.atoms() if atom.element is not None]
         if (len(atoms) == 1 and residue.name in METAL_IONS) or (len(atoms) == 1 and residue.name not in SALT_IONS):
@@ -381,7 +402,7 @@ class _Picker:
             residue, why = other.residue, f"binds {_name(ion)} ({10.0 * distances[k]:.1f} A)"
             if residue is ion or other.element.symbol not in _LIGAND_ELEMENTS or residue in self.leave:
                 continue
-            if not _is_amino_acid(residue):
+            if not is_amino_acid(residue.name):
                 if residue not in self.why:
                     self._add_whole(residue, why)
             elif other.name == "O":
@@ -470,7 +491,10 @@ class _Picker:
         total = float(self.charges[[atom.index for atom in residue.atoms()]].sum())
         if abs(total - round(total)) > INTEGER:
             self.notes.append(f"the force field gives {_name(residue)} the charge {total:+.3f}, which is no integer")
-        if not _is_amino_acid(residue):
+        if residue in self.parts:
+            part = self.parts[residue]
+            return f"part, cut at {part.shown}", part.charge(residue, self.charges, round(total))
+        if not is_amino_acid(residue.name):
             return "whole", round(total)
         start = 1 if {"H2", "H3"} <= everything else 0
         end = -1 if "OXT" in everything else 0
@@ -487,8 +511,16 @@ class _Picker:
         return ("side chain and backbone" if side and back else "side chain" if side else "backbone"), charge
 
 
-def _is_amino_acid(residue: app.topology.Residue) -> bool:
-    return residue.name in AMINO_ACIDS or residue.name in STATE_NAMES or residue.name == "HYP"
+def _without_cut_off(centre: set[int], parts: Mapping[app.topology.Residue, CofactorPart]) -> set[int]:
+    """Return the centre without atoms that are beyond a cut."""
+    for residue, part in parts.items():
+        centre = centre - {atom.index for atom in residue.atoms() if atom.index not in part.atoms}
+        if not centre:
+            raise SelectionError(
+                f"the centre is the part of {_name(residue)} that the cut {part.shown} leaves out; the first atom of a "
+                "cut is on the side that is taken"
+            )
+    return centre
 
 
 def _name(residue: app.topology.Residue) -> str:

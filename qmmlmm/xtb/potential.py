@@ -42,6 +42,9 @@ class XTBPotential(XTBSettings, EvaluatedPotential):
     electronic_temperature : Quantity or float, K
         Temperature of the Fermi distribution of the electrons. The energy is the free energy of the electrons, and
         forces are its derivatives.
+    damping : float
+        Part of the change of charges and multipoles that goes into the next cycle of the self-consistent field. Smaller
+        numbers converge regions with small gaps, such as a dinucleotide with its charges, in more cycles.
     threads : int
         Number of OpenMP threads of a calculation. Results have the same bits with one thread.
 
@@ -81,7 +84,7 @@ class XTBPotential(XTBSettings, EvaluatedPotential):
 
     @property
     def level_of_theory(self) -> LevelOfTheory:
-        """The method with its multipoles and temperature; accuracy and threads do not count."""
+        """The method with its multipoles and temperature; accuracy, damping and threads do not count."""
         settings = {"multipoles": self.rank, "electronic_temperature": self.electronic_temperature}
         return LevelOfTheory(self.method, settings)
 

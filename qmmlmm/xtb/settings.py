@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from openmm import unit
 
 from qmmlmm.errors import PotentialError
-from qmmlmm.setting_checks import check_choice, check_quantity, check_whole_number, is_number
+from qmmlmm.setting_checks import check_choice, check_number, check_quantity, check_whole_number, is_number
 from qmmlmm.units import GAS_CONSTANT, HARTREE_IN_KJ_PER_MOL, Scalar
 from qmmlmm.xtb.multipoles import CHARGES, DIPOLES, QUADRUPOLES
 
@@ -26,6 +26,7 @@ class XTBSettings:
     multipoles: int | None = field(default=None, kw_only=True)
     accuracy: float = field(default=0.01, kw_only=True)
     electronic_temperature: Scalar = field(default=300.0, kw_only=True)
+    damping: float = field(default=0.4, kw_only=True)
     threads: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -48,6 +49,8 @@ class XTBSettings:
             "electronic_temperature", self.electronic_temperature, unit.kelvin, above=0.0, error=PotentialError
         )
         object.__setattr__(self, "electronic_temperature", kelvin)
+        damping = check_number("damping", self.damping, above=0.0, at_most=1.0, error=PotentialError)
+        object.__setattr__(self, "damping", damping)
         check_whole_number("threads", self.threads, at_most=1024, what="a number of threads", error=PotentialError)
 
     @property

@@ -114,6 +114,7 @@ class TBLiteCalculation:
         calculator.set("verbosity", 0)
         calculator.set("accuracy", settings.accuracy)
         calculator.set("temperature", settings.thermal_energy)
+        calculator.set("mixer-damping", settings.damping)
         return calculator
 
 
@@ -124,9 +125,12 @@ def _ignore(message: str) -> None:
 def _failure(term: str, message: str, specification: RegionSpecification, settings: XTBSettings) -> EvaluationError:
     if "not converge" in message.lower():
         return ConvergenceError(
-            f"{term}: the self-consistent field of {settings.method} does not converge ({message}). Check the "
-            f"geometry, charge {specification.charge} and multiplicity {specification.multiplicity} of the region; a "
-            f"small gap may need a higher electronic_temperature than {settings.electronic_temperature:g} K"
+            f"{term}: the self-consistent field of {settings.method} does not converge ({message}). Check geometry, "
+            f"charge {specification.charge} and multiplicity {specification.multiplicity} of the region. Large regions "
+            "with charges of both signs have small gaps: they need a smaller damping than "
+            f"{settings.damping:g}, such as 0.2, a higher electronic_temperature than "
+            f"{settings.electronic_temperature:g} K, or less in the region, such as a part of a cofactor (--cut of "
+            "qmmlmm site)"
         )
     return EvaluationError(f"{term}: tblite fails: {message}")
 

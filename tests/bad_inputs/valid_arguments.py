@@ -588,6 +588,7 @@ ENTRIES: dict[str, Entry] = {
             "multipoles": 1,
             "accuracy": 0.01,
             "electronic_temperature": 300.0,
+            "damping": 0.4,
             "threads": 1,
         },
         accepts={"multipoles": {"zero"}},

@@ -2,9 +2,10 @@
 
     pip install "qmmlmm[prepare,xtb]"
     python tests/benchmarks/prepared_complexes.py [NAME ...] [--json FILE]
+    python tests/benchmarks/prepared_complexes.py --read FILE ... --update docs/prepare.md
 
 One thread, processor time. The site, side chains within 4 angstrom of the ligand, is computed by GFN2-xTB,
-electrostatically embedded and cut between CA and CB.
+electrostatically embedded and cut between CA and CB; of NADP+ it has nicotinamide and its ribose, cut at C5D-O5D.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ NADP = (
     "NC(=O)c1ccc[n+](c1)[C@@H]1O[C@H](COP(=O)([O-])OP(=O)([O-])OC[C@H]2O[C@H]([C@H](OP(=O)([O-])[O-])[C@@H]2O)"
     "n2cnc3c(N)ncnc32)[C@@H](O)[C@H]1O"
 )
+MARKERS = "<!-- prepared_complexes: begin -->", "<!-- prepared_complexes: end -->"
 TEMPERATURE = 300.0
 STEP = 0.002
 """ps."""
@@ -70,6 +72,8 @@ class Complex:
         Arguments of `PreparationSettings`.
     around : str
         The centre of the site.
+    cut : tuple of str
+        Bonds of cofactors that the site cuts.
     """
 
     structure: Callable[[], Path]
@@ -77,6 +81,7 @@ class Complex:
     ligands: Callable[[], list[Ligand]] = list
     smiles: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    cut: tuple[str, ...] = ()
 
 
 COMPLEXES = {
@@ -94,6 +99,7 @@ COMPLEXES = {
         "resname TES",
         smiles={"NAP": NADP, "TES": TESTOSTERONE},
         settings={"chains": ("A",)},
+        cut=("L:1:C5D-O5D",),
     ),
     "TYK2, ejm_31": Complex(
         lambda: raw_structure("Tyk2_protein.pdb"),
@@ -129,7 +135,7 @@ def measured(name: str, one: Complex, minimise: int) -> dict[str, Any]:
     row["energy after 1 ps, kJ/mol"] = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
     freedom = 3 * row["particles"] - prepared.system.getNumConstraints()
     row["temperature after 1 ps, K"] = 2.0 * kinetic / (freedom * unit.MOLAR_GAS_CONSTANT_R._value * 1e-3)
-    site = pick_site(prepared.topology, prepared.system, prepared.positions, one.around)
+    site = pick_site(prepared.topology, prepared.system, prepared.positions, one.around, cut=one.cut)
     row["site, atoms"], row["site, charge"], row["site, cuts"] = len(site.atoms), site.charge, len(site.cuts)
     term = Term(XTBPotential("gfn2-xtb"), site.region("site"), embedding="electrostatic")
     mixed = create_mixed_system(prepared.topology, prepared.system, Hamiltonian([term]))
@@ -146,13 +152,54 @@ def measured(name: str, one: Complex, minimise: int) -> dict[str, Any]:
     return row
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return rows as a table in Markdown."""
+    columns = {
+        "particles": "{:,}",
+        "charge, e": "{:.0f}",
+        "built, s": "{:.0f}",
+        "temperature after 1 ps, K": "{:.0f}",
+        "site, atoms": "{}",
+        "site, charge": "{:+d}",
+        "site, cuts": "{}",
+        "largest force on the site, kJ/(mol nm)": "{:.0f}",
+        "QM/MM set-up and step, s": "{:.1f}",
+    }
+    lines = ["| complex | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in rows:
+        # No zero with a sign.
+        values = (shape.format(row[key] or 0).replace("+0", "0") for key, shape in columns.items())
+        lines.append(f"| {row['complex']} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def update(path: Path, text: str) -> None:
+    """Replace what stands between the markers of a page."""
+    page = path.read_text(encoding="utf-8")
+    before, _, rest = page.partition(MARKERS[0])
+    _, _, after = rest.partition(MARKERS[1])
+    path.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Build what was asked for and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"beginnings of names; all of {list(COMPLEXES)} if not given")
+    parser.add_argument(
+        "names", nargs="*", default=[], help=f"beginnings of names; all of {list(COMPLEXES)} if not given"
+    )
     parser.add_argument("--minimise", type=int, default=150, help="iterations of each stage")
     parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--read", type=Path, nargs="*", default=[], help="files of --json; nothing is computed")
+    parser.add_argument("--update", type=Path, help="page whose table is written from the files")
     options = parser.parse_args()
+    if options.read:
+        found = [row for path in options.read for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+        text = table(sorted(found, key=lambda row: list(COMPLEXES).index(row["complex"])))
+        if options.update:
+            note = "Written by `python tests/benchmarks/prepared_complexes.py`, single runs, one thread of a shared "
+            update(options.update, f"{note}virtual machine (x86-64), processor time.\n\n{text}")
+        print(text)
+        return
     rows = []
     for name, one in COMPLEXES.items():
         if options.names and not any(name.startswith(wanted) for wanted in options.names):

@@ -1,4 +1,4 @@
-"""The example that goes from a raw PDB file and a SMILES to QM/MM steps."""
+"""The example that goes from a raw PDB file and a SMILES to xTB/MM dynamics corrected by B3LYP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "prepare_t4_lysozym
 @pytest.mark.slow
 def test_the_example_prepares_the_complex_and_runs_it(tmp_path):
     pytest.importorskip("openff.toolkit", reason='needs pip install "qmmlmm[prepare]"', exc_type=ImportError)
-    command = [sys.executable, str(EXAMPLE), "--minimise", "60", "--steps", "1"]
+    pytest.importorskip("tblite", reason='needs pip install "qmmlmm[xtb]"', exc_type=ImportError)
+    command = [sys.executable, str(EXAMPLE), "--minimise", "60", "--steps", "1", "--heat", "10"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "t4_lysozyme_prepared"
@@ -29,3 +30,6 @@ def test_the_example_prepares_the_complex_and_runs_it(tmp_path):
     # Side chains of a hydrophobic cavity; rounded once, their charges would be +1.
     assert regions["site"]["charge"] == 0
     assert (folder / "site.png").stat().st_size > 0
+    energies = (folder / "corrected" / "production" / "energies.csv").read_text().splitlines()
+    assert any("PySCF" in name or "b3lyp" in name.lower() for name in energies[0].split(","))
+    assert len(energies) > 1

