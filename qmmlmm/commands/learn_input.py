@@ -60,7 +60,7 @@ def _read_loop(path: Path) -> LearningLoop:
     region = read_region(content.table("region"), start, folder)
     with content.place():
         term = Term(potential, region, embedding=embedding)
-    variables = read_variables(content, start.topology)
+    variables = read_variables(content, start.topology, folder)
     biases, walkers = _read_walkers(content, variables, start.periodic)
     labels = content.optional_table("labels")
     labels.check_keys(("workers", "attempts", "threads", "memory", "seconds", "dask"))

@@ -180,7 +180,7 @@ def _read_run(path: Path) -> RunInput:
     if directory.exists() and not directory.is_dir():
         raise InputFileError(f"directory {str(directory)!r} is a file; name a folder")
     start = read_system(content.table("system"), folder)
-    variables = read_variables(content, start.topology)
+    variables = read_variables(content, start.topology, folder)
     _check_pressure(content, start, dynamics, equilibrate)
     forces: list[openmm.Force] = []
     acting = [_hold(f"hold{k}", table, found, start, forces) for k, (table, found) in enumerate(holds, start=1)]

@@ -94,6 +94,14 @@ def test_windows_start_where_they_were_pulled_to(done):
         assert found == pytest.approx(window.centre, abs=6.0 * np.sqrt(KT / 2e4))
 
 
+def test_a_given_start_that_is_far_from_its_window_is_pulled_there(tmp_path):
+    made = sampling(tmp_path, centres=[0.25, 0.33], starts=[pair_at(0.251), pair_at(0.24)], steps=200)
+    made._make_starts()
+    near, far = (np.load(window.start_path)["positions"] for window in made.windows)
+    assert np.array_equal(near, pair_at(0.251))
+    assert np.linalg.norm(np.diff(far, axis=0)) == pytest.approx(0.33, abs=6.0 * np.sqrt(KT / 2e4))
+
+
 def test_running_again_changes_nothing_and_more_steps_continue(done):
     made, first = done
     before = (Path(made.directory) / "003" / "variable.csv").read_bytes()
