@@ -161,17 +161,19 @@ def _path(given: ReactionInput) -> bool:
     _say(f"start: {'the scan' if ends is None else 'two minima'}")
     settings = given.band
     first, last = (_scanned(given), None) if ends is None else ends
-    found = reaction_path(
-        given.mixed,
-        first,
-        last,
-        images=settings.images,
-        climb=settings.climb,
-        largest_force=settings.largest_force,
-        max_cycles=settings.max_cycles,
-        directory=folder.path,
-        **given.surface(continued=True),
-    )
+    with worker_pool(given.workers) as executor:
+        found = reaction_path(
+            given.mixed,
+            first,
+            last,
+            images=settings.images,
+            climb=settings.climb,
+            largest_force=settings.largest_force,
+            max_cycles=settings.max_cycles,
+            executor=executor,
+            directory=folder.path,
+            **given.surface(continued=True),
+        )
     _say(str(found))
     results: Results = {
         "converged": found.converged,

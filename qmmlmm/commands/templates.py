@@ -407,7 +407,13 @@ def reaction_sections() -> list[Section]:
     """Return the tables of a file of a reaction."""
     top = (
         Key("directory", "path", False, "", "Folder of the results; the name of the file with _run if not given."),
-        Key("workers", "whole number", False, "1", "Processes that compute the gradients of a Hessian, and windows."),
+        Key(
+            "workers",
+            "whole number",
+            False,
+            "1",
+            "Processes that compute a Hessian, a path and windows.",
+        ),
     )
     term = Key("term", "text", False, "", "Name of the term whose level is replaced, if there are several.")
     return [

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from qmmlmm.analysis.profile_figure import OTHER_COLOUR, plot_overlap, plot_profile, plot_windows
 from qmmlmm.durable_files import replace_file
-from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, listed, shown
+from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, TerminatedError, listed, shown
 from qmmlmm.free_energy.umbrella_profile import LEAST_OVERLAP, UmbrellaProfile, umbrella_profile
 from qmmlmm.free_energy.umbrella_window import (
     NAME,
@@ -270,7 +270,15 @@ class UmbrellaSampling:
             )
         return found
 
-    def reweighted(self, name: str, create: CreateSimulation, *, every: int = 1, bins: int = 40) -> UmbrellaProfile:
+    def reweighted(
+        self,
+        name: str,
+        create: CreateSimulation,
+        *,
+        every: int = 1,
+        bins: int = 40,
+        edges: Sequence[float] | None = None,
+    ) -> UmbrellaProfile:
         """Return the profile of another Hamiltonian, from its energies in the stored frames.
 
         Energies are kept in the windows' directories (``energies_NAME.csv``): a call that was interrupted continues.
@@ -283,8 +291,8 @@ class UmbrellaSampling:
             As the one of the sampling, for the other Hamiltonian.
         every : int
             Evaluates each frame whose number is a multiple of this.
-        bins : int
-            Number of bins.
+        bins, edges
+            As in `profile`.
 
         Raises
         ------
@@ -309,7 +317,7 @@ class UmbrellaSampling:
                 values.append(one)
                 differences.append(other)
                 bar.update()
-        return self.profile(bins=bins).reweighted(values, differences)
+        return self.profile(bins=bins, edges=edges).reweighted(values, differences)
 
     def _check_record(self, folder: Path) -> None:
         variable = asdict(self.variable) if is_dataclass(self.variable) else repr(self.variable)
@@ -421,6 +429,8 @@ def _outcomes(
         for window in windows:
             try:
                 run_window(window, bar.update)
+            except TerminatedError:
+                raise  # what sent SIGTERM wants all windows to stop
             except Exception as error:  # noqa: BLE001 - reported together, and no other window is lost
                 yield window, error
             else:
