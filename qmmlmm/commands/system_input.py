@@ -374,7 +374,7 @@ def read_coordinates(folder: Path, name: str, place: str) -> FloatArray:
     return np.array(_coordinates(path, place)[0].value_in_unit(unit.nanometer), dtype=float)
 
 
-def read_frames(folder: Path, name: str, place: str) -> list[FloatArray]:
+def read_structures(folder: Path, name: str, place: str) -> list[FloatArray]:
     """Return the positions of all models of a PDB or mmCIF file, or those of another file, (n, 3) nm each.
 
     The parameters and errors are those of `read_coordinates`.

@@ -213,6 +213,20 @@ def run_sections() -> list[Section]:
             {"variable": "contact", "centre": 0.4, "force_constant": 1000.0},
             optional=True,
         ),
+        Section(
+            "[metadynamics]",
+            "Hills along variables in production; their free energy is written to free_energy.csv.",
+            keys_of(Metadynamics, without=["variables", "shared"]),
+            {"height": 1.0, "bias_factor": 10.0, "interval": 100},
+            optional=True,
+        ),
+        Section(
+            "[[metadynamics.along]]",
+            "",
+            keys_of(HillVariable),
+            {"variable": "contact", "width": 0.02, "low": 0.2, "high": 1.0},
+            optional=True,
+        ),
         Section("[output]", _first_line("output"), keys["output"], examples={"variables": 100}),
         Section(
             "[platform]",
@@ -282,8 +296,19 @@ def learn_sections() -> list[Section]:
         Key("variable", "text", True, "", "Name of a [[variable]]."),
         Key("force_constant", "number, kJ/mol/nm^2 or kJ/mol/rad^2", True, "", ""),
         Key("centres", "list of numbers, nm or rad", True, "", "A walker for each."),
+        Key(
+            "starts",
+            "path",
+            False,
+            "",
+            "Structures of the whole System, such as `scan/scan.pdb` of a scan: each walker starts at the one that is "
+            "nearest to its centre.",
+        ),
     )
-    walker = Key("parameters", "table", False, "", "Global parameters of the Context of a walker.")
+    walker = (
+        Key("parameters", "table", False, "", "Global parameters of the Context of a walker."),
+        Key("positions", "path", False, "", "Coordinates at which it starts; those of [system] if not given."),
+    )
     return [
         Section("", "", top, examples={"directory": "loop_run", "model": "model.pt", "data": ["labels.xyz"]}),
         _system(),
@@ -324,6 +349,7 @@ def learn_sections() -> list[Section]:
             "A walker for each centre. In its place: [[walker]] with parameters, or [metadynamics].",
             umbrella,
             {"variable": "torsion", "force_constant": 80.0, "centres": [-2.0, 0.0, 2.0]},
+            {"starts": "reaction_run/scan/scan.pdb"},
             optional=True,
         ),
         Section(
@@ -340,7 +366,13 @@ def learn_sections() -> list[Section]:
             {"variable": "torsion", "width": 0.3},
             optional=True,
         ),
-        Section("[[walker]]", "A walker; one without parameters if there is none.", (walker,), optional=True),
+        Section(
+            "[[walker]]",
+            "A walker; one without parameters if there is none.",
+            walker,
+            optional=True,
+            examples={"positions": "product.pdb"},
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from openmm import app
 
 from qmmlmm.commands.input_file import Table
-from qmmlmm.commands.system_input import read_coordinates, read_frames
+from qmmlmm.commands.system_input import read_coordinates, read_structures
 from qmmlmm.errors import InputFileError, SelectionError, listed
 from qmmlmm.mm.selection import select
 from qmmlmm.sampling import (
@@ -176,7 +176,7 @@ def _structures(
     found = [
         _of_atoms(name, file, frame, atoms, topology)
         for file in files
-        for frame in read_frames(folder, file, f"variable {name!r}: {key}:")
+        for frame in read_structures(folder, file, f"variable {name!r}: {key}:")
     ]
     if not found:
         raise InputFileError(f"variable {name!r}: {key} names no file")
