@@ -61,7 +61,7 @@ class WindowSimulation:
 
 
 @dataclass(frozen=True)
-class _Starts:
+class WindowStarts:
     """Positions at which windows start.
 
     Parameters
@@ -78,14 +78,13 @@ class _Starts:
     hold: tuple[int, ...]
 
 
-def run_windows(given: ReactionInput, starts: _Starts) -> Results:
+def run_windows(given: ReactionInput, starts: WindowStarts) -> Results:
     """Run what is left of all windows; return the results, which are in the folder then.
 
     Parameters
     ----------
     given : ReactionInput
-    starts : object
-        What `window_starts` returned.
+    starts : WindowStarts
     """
     plan = plan_of(given)
     folder = ResultFolder(given, "umbrella")
@@ -98,7 +97,7 @@ def run_windows(given: ReactionInput, starts: _Starts) -> Results:
     return results
 
 
-def window_starts(given: ReactionInput, scanned: Sequence[Structure] | None, minimum: Structure | None) -> _Starts:
+def window_starts(given: ReactionInput, scanned: Sequence[Structure] | None, minimum: Structure | None) -> WindowStarts:
     """Return where windows start: at structures of a scan, or from one structure.
 
     Parameters
@@ -116,19 +115,19 @@ def window_starts(given: ReactionInput, scanned: Sequence[Structure] | None, min
                 f"{given.path}: [umbrella] starts from the scan, and there is none: run qmmlmm scan {given.path} first"
             )
         if minimum is None:
-            return _Starts("the coordinates of [system]", given.start.positions, given.hold)
-        return _Starts("the minimum of qmmlmm optimise", _positions(minimum), minimum.hold)
+            return WindowStarts("the coordinates of [system]", given.start.positions, given.hold)
+        return WindowStarts("the minimum of qmmlmm optimise", _positions(minimum), minimum.hold)
     values = np.array([plan.variable(Geometry.from_quantities(s.positions, s.box_vectors)) for s in scanned])
     away = np.abs(plan.variable.difference(np.array(plan.centres)[:, None], values[None, :]))
     nearest = away.argmin(axis=1)
-    return _Starts("the scan", np.array([_positions(scanned[k]) for k in nearest]), scanned[0].hold)
+    return WindowStarts("the scan", np.array([_positions(scanned[k]) for k in nearest]), scanned[0].hold)
 
 
 def make_profile(given: ReactionInput) -> Results:
     """Write the profile of the samples so far, and that of another level if asked for; return the results."""
     plan = plan_of(given)
     folder = ResultFolder(given, "profile")
-    sampling = _sampling(given, plan, _Starts("", given.start.positions, given.hold))
+    sampling = _sampling(given, plan, WindowStarts("", given.start.positions, given.hold))
     samples = sampling.samples()
     symbol = None if plan.variable.unit is None else plan.variable.unit.get_symbol()
     profile = umbrella_profile(
@@ -188,7 +187,7 @@ def describe_windows(plan: UmbrellaPlan) -> str:
     )
 
 
-def _sampling(given: ReactionInput, plan: UmbrellaPlan, starts: _Starts) -> UmbrellaSampling:
+def _sampling(given: ReactionInput, plan: UmbrellaPlan, starts: WindowStarts) -> UmbrellaSampling:
     return UmbrellaSampling(
         given.directory / "umbrella",
         WindowSimulation(_with_held_atoms(given, given.mixed, starts), plan.dynamics, given.platform),
@@ -208,7 +207,7 @@ def _sampling(given: ReactionInput, plan: UmbrellaPlan, starts: _Starts) -> Umbr
     )
 
 
-def _with_held_atoms(given: ReactionInput, mixed: MixedSystem, starts: _Starts) -> MixedSystem:
+def _with_held_atoms(given: ReactionInput, mixed: MixedSystem, starts: WindowStarts) -> MixedSystem:
     """Return a copy whose held atoms have no mass; all but the reacting ones with relax = false."""
     copied = _copied(mixed)
     held = set(starts.hold)

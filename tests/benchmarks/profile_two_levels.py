@@ -1,6 +1,6 @@
 """The profile of a torsion in water at an ab initio level: reweighted from xTB windows, and by windows of its own.
 
-    python tests/benchmarks/profile_two_levels.py --directory DIRECTORY    # some six minutes; continues a stopped run
+    python tests/benchmarks/profile_two_levels.py --directory DIRECTORY    # some ten minutes; continues a stopped run
 
 Hydrogen peroxide in a droplet of 20 flexible waters at 300 K. GFN2-xTB/MM samples three windows of the torsion from 85
 to 115 degrees. Every tenth frame gets its weight in HF/3-21G/MM. The same windows are then run with HF/3-21G/MM. It
