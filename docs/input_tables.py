@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from qmmlmm.commands.key_reference import keys_of
-from qmmlmm.commands.run_keys import COORDINATION, run_keys
+from qmmlmm.commands.run_keys import COORDINATION, PATH, RMSD, run_keys
 from qmmlmm.commands.templates import (
     Section,
     correct_sections,
@@ -33,8 +33,12 @@ def _with_levels() -> list[Section]:
     place = next(number for number, section in enumerate(found) if section.header == "[[term]]") + 1
     levels = [Section(title, "Keys of this kind of level.", keys[name]) for name, title in _LEVELS.items()]
     variable = next(number for number, section in enumerate(found) if section.header == "[[variable]]") + 1
-    coordination = Section("[[variable]], coordination", "Keys of this table.", COORDINATION)
-    return [*found[:place], *levels, *found[place:variable], coordination, *found[variable:]]
+    kinds = [
+        Section("[[variable]], coordination", "Keys of this table.", COORDINATION),
+        Section("[[variable]], rmsd", "Keys of this table.", RMSD),
+        Section("[[variable]], path_progress and path_distance", "Keys of these tables.", PATH),
+    ]
+    return [*found[:place], *levels, *found[place:variable], *kinds, *found[variable:]]
 
 
 def _with_xtb(sections: Sequence[Section]) -> list[Section]:
@@ -51,8 +55,8 @@ COMMANDS = {
     "correct": correct_sections(),
     "reaction": reaction_sections(),
 }
-"""Tables by the command that reads them; those of a reaction are read by five commands."""
-REACTION = ("optimise", "scan", "path", "saddle", "frequencies")
+"""Tables by the command that reads them; those of a reaction are read by all commands of `REACTION`."""
+REACTION = ("optimise", "scan", "path", "saddle", "frequencies", "umbrella", "profile")
 
 
 def heading(kind: str) -> str:

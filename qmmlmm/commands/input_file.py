@@ -50,6 +50,10 @@ class Table:
         """Return whether the value of a key is a text that stands for something else, such as "none"."""
         return self._content.get(key) == word
 
+    def is_text(self, key: str) -> bool:
+        """Return whether the value of a key is a text, where it may also be a list."""
+        return isinstance(self._content.get(key), str)
+
     def check_keys(self, known: Iterable[str]) -> None:
         """Raise InputFileError for a key that is not known."""
         names = list(known)

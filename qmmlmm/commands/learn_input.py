@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
+import numpy as np
 import openmm
+from openmm import unit
 
 from qmmlmm.commands.hamiltonian_input import read_region
 from qmmlmm.commands.input_file import Table, read_toml, reading
+from qmmlmm.commands.metadynamics_input import read_metadynamics, variable_of
 from qmmlmm.commands.potential_input import read_base, read_potential
-from qmmlmm.commands.system_input import read_system
+from qmmlmm.commands.system_input import Start, read_coordinates, read_structures, read_system
 from qmmlmm.commands.variable_input import read_variables
 from qmmlmm.coupling.hamiltonian import Term
 from qmmlmm.coupling.potential import EMBEDDINGS
-from qmmlmm.errors import InputFileError, LoopError, MissingDependencyError, listed
+from qmmlmm.errors import InputFileError, LoopError, MissingDependencyError
+from qmmlmm.geometry import Geometry
 from qmmlmm.learning.labels.data_set import read_frames
 from qmmlmm.learning.labels.label_queue import LabelSettings
 from qmmlmm.learning.labels.label_task import JobLimits
@@ -23,9 +27,9 @@ from qmmlmm.learning.loop.learning_loop import LearningLoop
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
-from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import check_choice, check_path
+from qmmlmm.units import FloatArray
 
 TOP = ("directory", "system", "region", "qm", "loop", "network", "training", "labels", "variable", "umbrella",
        "metadynamics", "walker", "embedding", "method", "model", "data", "platform", "base")  # fmt: skip
@@ -60,8 +64,8 @@ def _read_loop(path: Path) -> LearningLoop:
     region = read_region(content.table("region"), start, folder)
     with content.place():
         term = Term(potential, region, embedding=embedding)
-    variables = read_variables(content, start.topology)
-    biases, walkers = _read_walkers(content, variables, start.periodic)
+    variables = read_variables(content, start.topology, folder)
+    biases, walkers = _read_walkers(content, variables, start, folder)
     labels = content.optional_table("labels")
     labels.check_keys(("workers", "attempts", "threads", "memory", "seconds", "dask"))
     limits = labels.part("threads", "memory", "seconds").build(JobLimits)
@@ -76,7 +80,7 @@ def _read_loop(path: Path) -> LearningLoop:
             walkers=walkers,
             biases=biases,
             variables=variables,
-            metadynamics=_read_metadynamics(content, variables),
+            metadynamics=read_metadynamics(content, variables),
             network=network,
             training=training,
             labelling=labels.part("workers", "attempts").build(LabelSettings, {"limits": limits}),
@@ -90,55 +94,53 @@ def _read_loop(path: Path) -> LearningLoop:
 
 
 def _read_walkers(
-    content: Table, variables: Mapping[str, Variable], periodic: bool
+    content: Table, variables: Mapping[str, Variable], start: Start, folder: Path
 ) -> tuple[list[openmm.Force], list[Walker]]:
     """Return the biases, and a walker for each centre of the umbrella or each [[walker]]."""
     if "umbrella" not in content:
         tables = content.tables("walker") if "walker" in content else [Table("walker", {})]
-        return [], [_read_walker(table) for table in tables]
+        return [], [_read_walker(table, folder) for table in tables]
     if "walker" in content:
         raise InputFileError("an umbrella has a walker for each of its centres: leave [[walker]] out")
     umbrella = content.table("umbrella")
-    umbrella.check_keys(("variable", "centres", "force_constant"))
-    variable = _variable_of(umbrella, variables)
+    umbrella.check_keys(("variable", "centres", "force_constant", "starts"))
+    variable = variable_of(umbrella, variables)
     constant = umbrella.number("force_constant")
     umbrella.check("force_constant", constant > 0.0, "is above zero")
     umbrella.check("centres", bool(umbrella.numbers("centres")), "has one number or more")
+    centres = umbrella.numbers("centres")
+    starts: list[FloatArray | None] = [None] * len(centres)
+    if "starts" in umbrella:
+        frames = read_structures(folder, umbrella.text("starts"), "[umbrella] starts:")
+        starts = [*_nearest(frames, variable, centres, start)]
     key = "umbrella"
-    walkers = [Walker({f"{key}_centre": centre, f"{key}_k": constant}) for centre in umbrella.numbers("centres")]
-    return [variable.umbrella(key, periodic)], walkers
+    walkers = [
+        Walker({f"{key}_centre": centre, f"{key}_k": constant}, positions)
+        for centre, positions in zip(centres, starts, strict=True)
+    ]
+    return [variable.umbrella(key, start.periodic)], walkers
 
 
-def _read_walker(table: Table) -> Walker:
-    table.check_keys(("parameters",))
+def _nearest(frames: list[FloatArray], variable: Variable, centres: list[float], start: Start) -> list[FloatArray]:
+    """Return for each centre the structure whose variable is nearest to it."""
+    count = start.topology.getNumAtoms()
+    if any(len(frame) != count for frame in frames):
+        raise InputFileError(f"[umbrella] starts: its structures have other numbers of atoms than the System, {count}")
+    box = None
+    if start.periodic:
+        vectors = start.system.getDefaultPeriodicBoxVectors()
+        box = np.array([vector.value_in_unit(unit.nanometer) for vector in vectors])
+    values = np.array([variable(Geometry(frame, box)) for frame in frames])
+    return [frames[int(np.abs(variable.difference(values, centre)).argmin())] for centre in centres]
+
+
+def _read_walker(table: Table, folder: Path) -> Walker:
+    table.check_keys(("parameters", "positions"))
     parameters = table.optional_table("parameters")
-    return Walker({name: parameters.number(name) for name in parameters})
-
-
-def _read_metadynamics(content: Table, variables: Mapping[str, Variable]) -> Metadynamics | None:
-    if "metadynamics" not in content:
-        return None
-    table = content.table("metadynamics")
-    table.check_keys(("along", "height", "bias_factor", "interval", "shared"))
-    if "along" not in table:
-        raise InputFileError("[metadynamics] lacks [[metadynamics.along]], a table for each variable of the hills")
-    along = tuple(_read_hill_variable(entry, variables) for entry in table.tables("along"))
-    return table.without("along").build(Metadynamics, {"variables": along})
-
-
-def _read_hill_variable(table: Table, variables: Mapping[str, Variable]) -> HillVariable:
-    table.check_keys(("variable", "width", "low", "high"))
-    low, high = (table.number(end) if end in table else None for end in ("low", "high"))
-    with table.place():
-        return HillVariable(_variable_of(table, variables), table.number("width"), low, high)
-
-
-def _variable_of(table: Table, variables: Mapping[str, Variable]) -> Variable:
-    """Return the variable that a table names."""
-    name = table.text("variable")
-    if name not in variables:
-        raise InputFileError(f"{table.name}: there is no variable {name!r}; there are {listed(variables) or 'none'}")
-    return variables[name]
+    positions = None
+    if "positions" in table:
+        positions = read_coordinates(folder, table.text("positions"), "[[walker]] positions:")
+    return Walker({name: parameters.number(name) for name in parameters}, positions)
 
 
 def _dask(address: str) -> Callable[[], Executor]:

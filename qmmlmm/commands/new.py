@@ -28,7 +28,7 @@ def add_command(
         "--kind",
         choices=KINDS,
         default="run",
-        help="command that the file is for; reaction: optimise, scan, path, saddle, frequencies",
+        help="command that the file is for; reaction: optimise, scan, path, saddle, frequencies, umbrella, profile",
     )
 
 

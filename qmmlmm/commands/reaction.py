@@ -1,4 +1,4 @@
-"""The commands of a reaction: ``qmmlmm optimise``, ``scan``, ``path``, ``saddle`` and ``frequencies``."""
+"""The commands of a reaction, from ``qmmlmm optimise`` to ``qmmlmm profile``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from openmm import unit
 from qmmlmm.analysis.path_figure import save_path_figure
 from qmmlmm.commands.reaction_input import ReactionInput, read_reaction
 from qmmlmm.commands.reaction_results import ENERGY, ResultFolder, Results
+from qmmlmm.commands.reaction_windows import describe_windows, make_profile, plan_of, run_windows, window_starts
 from qmmlmm.commands.worker_pool import worker_pool
 from qmmlmm.errors import InputFileError, RunDirectoryError
 from qmmlmm.reactions import (
@@ -82,6 +83,8 @@ def _summary(given: ReactionInput) -> str:
     if given.scan is not None:
         ways = ", both ways" if given.scan.both_ways else ""
         lines.append(f"{'scan':<12} {len(given.scan.centres)} points{ways}")
+    if given.umbrella is not None:
+        lines.append(f"{'umbrella':<12} {describe_windows(given.umbrella)}")
     return "\n".join([*lines, f"{'directory':<12} {given.directory}"])
 
 
@@ -158,17 +161,19 @@ def _path(given: ReactionInput) -> bool:
     _say(f"start: {'the scan' if ends is None else 'two minima'}")
     settings = given.band
     first, last = (_scanned(given), None) if ends is None else ends
-    found = reaction_path(
-        given.mixed,
-        first,
-        last,
-        images=settings.images,
-        climb=settings.climb,
-        largest_force=settings.largest_force,
-        max_cycles=settings.max_cycles,
-        directory=folder.path,
-        **given.surface(continued=True),
-    )
+    with worker_pool(given.workers) as executor:
+        found = reaction_path(
+            given.mixed,
+            first,
+            last,
+            images=settings.images,
+            climb=settings.climb,
+            largest_force=settings.largest_force,
+            max_cycles=settings.max_cycles,
+            executor=executor,
+            directory=folder.path,
+            **given.surface(continued=True),
+        )
     _say(str(found))
     results: Results = {
         "converged": found.converged,
@@ -275,6 +280,20 @@ def _frequencies(given: ReactionInput) -> bool:
     assert structure is not None
     folder.keep(structure, results, structure, asdict(given.frequencies))
     return _shown(folder, results)
+
+
+def _umbrella(given: ReactionInput) -> bool:
+    plan = plan_of(given)
+    scanned = None
+    if plan.starts != "positions" and ResultFolder(given, "scan").structure() is not None:
+        scanned = _scanned(given).structures
+    starts = window_starts(given, scanned, ResultFolder(given, "optimise").structure())
+    _say(f"start: {starts.place}")
+    return _shown(ResultFolder(given, "umbrella"), run_windows(given, starts))
+
+
+def _profile(given: ReactionInput) -> bool:
+    return _shown(ResultFolder(given, "profile"), make_profile(given))
 
 
 def _check_same_atoms(minimum: Structure, saddle: Structure) -> None:
@@ -412,4 +431,6 @@ _COMMANDS: dict[str, tuple[Callable[[ReactionInput], bool], str]] = {
     "path": (_path, "a path of lowest energy: a nudged elastic band from a scan or between two structures"),
     "saddle": (_saddle, "search the saddle point, from the top of the path or of the scan"),
     "frequencies": (_frequencies, "frequencies at minimum and saddle point, free energies and the rate"),
+    "umbrella": (_umbrella, "umbrella windows along a variable, from the scan or from one structure"),
+    "profile": (_profile, "the free energy along the variable from the windows so far, also of another level"),
 }

@@ -1,4 +1,4 @@
-"""The input file of ``qmmlmm optimise``, ``scan``, ``path``, ``saddle`` and ``frequencies``: a reaction in TOML."""
+"""The input file of a reaction, TOML, which ``qmmlmm optimise`` and the other commands of a reaction read."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from qmmlmm.commands.hamiltonian_input import read_hamiltonian
 from qmmlmm.commands.input_file import Table, read_toml, reading
 from qmmlmm.commands.measures import check_measure
 from qmmlmm.commands.potential_input import read_level
-from qmmlmm.commands.run_settings import HIGHEST_TEMPERATURE
+from qmmlmm.commands.run_input import make_integrator
+from qmmlmm.commands.run_settings import HIGHEST_TEMPERATURE, DynamicsSettings
 from qmmlmm.commands.system_input import Start, read_coordinates, read_system
+from qmmlmm.commands.umbrella_settings import ProfileSettings, UmbrellaSettings
 from qmmlmm.commands.variable_input import read_variables
 from qmmlmm.coupling.potential import RegionPotential
 from qmmlmm.errors import InputFileError, SettingError, listed, nearest
@@ -37,7 +39,7 @@ from qmmlmm.setting_checks import (
 from qmmlmm.units import FloatArray, Scalar
 
 TOP = ("directory", "workers", "system", "region", "parameters", "term", "variable", "moving", "scan", "path",
-       "frequencies", "single_points", "platform")  # fmt: skip
+       "frequencies", "umbrella", "dynamics", "profile", "single_points", "platform")  # fmt: skip
 
 MOST_POINTS = 10_000
 
@@ -253,6 +255,35 @@ class ScanPlan:
 
 
 @dataclass(frozen=True)
+class UmbrellaPlan:
+    """Windows with their variable and dynamics, in steps.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable.
+    variable : Variable
+    centres, force_constants : tuple of float
+    starts : {"scan", "positions"} or None
+    dynamics : DynamicsSettings
+    steps, equilibration, sample, frames, checkpoint, pull : int
+    """
+
+    name: str
+    variable: Variable
+    centres: tuple[float, ...]
+    force_constants: tuple[float, ...]
+    starts: str | None
+    dynamics: DynamicsSettings
+    steps: int
+    equilibration: int
+    sample: int
+    frames: int
+    checkpoint: int
+    pull: int
+
+
+@dataclass(frozen=True)
 class UpperLevel:
     """The level of single points.
 
@@ -288,10 +319,14 @@ class ReactionInput:
     ends : tuple of two (n_particles, 3) float arrays, nm; or None
         Reactant and product of a band.
     frequencies : FrequenciesSettings
+    umbrella : UmbrellaPlan or None
+    profile : ProfileSettings
     upper : UpperLevel or None
     workers : int
-        Number of processes that compute Hessians.
+        Number of processes that compute Hessians and windows.
     platform : str or None
+    atoms, hold : tuple of int
+        Atoms that move in internal coordinates, and atoms that are held, at the coordinates of [system].
     counts : mapping of str to int
         Number of atoms that move in internal coordinates, are held, and all.
     """
@@ -307,9 +342,13 @@ class ReactionInput:
     band: PathSettings
     ends: tuple[FloatArray, FloatArray] | None
     frequencies: FrequenciesSettings
+    umbrella: UmbrellaPlan | None
+    profile: ProfileSettings
     upper: UpperLevel | None
     workers: int
     platform: str | None
+    atoms: tuple[int, ...]
+    hold: tuple[int, ...]
     counts: Mapping[str, int]
 
     def surface(self, *, continued: bool) -> SurfaceArguments:
@@ -367,9 +406,12 @@ def _read_reaction(path: Path) -> ReactionInput:
     scan = content.table("scan").build(ScanSettings) if "scan" in content else None
     band = content.optional_table("path").build(PathSettings)
     frequencies = content.optional_table("frequencies").build(FrequenciesSettings)
+    umbrella = content.table("umbrella").build(UmbrellaSettings) if "umbrella" in content else None
+    dynamics = content.table("dynamics").build(DynamicsSettings) if "dynamics" in content else None
+    profile = content.optional_table("profile").build(ProfileSettings)
     platform = content.optional_table("platform").build(ReactionPlatform).name
     start = read_system(content.table("system"), folder)
-    variables = read_variables(content, start.topology)
+    variables = read_variables(content, start.topology, folder)
     plan = None if scan is None else _plan(content.table("scan"), scan, variables)
     ends = _ends(content, band, start, folder)
     mixed = read_hamiltonian(content, start, folder)
@@ -389,6 +431,13 @@ def _read_reaction(path: Path) -> ReactionInput:
             tolerance=moving.tolerance,
             platform=platform,
         )
+    windows = None if umbrella is None else _windows(content, umbrella, dynamics, variables, scan, plan)
+    if windows is not None:
+        if windows.dynamics.multiple:
+            # Raises if there is no correction, before anything runs.
+            make_integrator(windows.dynamics, mixed, windows.dynamics.inner_steps, float(windows.dynamics.friction))
+        with content.optional_table("profile").place():
+            profile.ends_of(windows.variable)
     if plan is not None:
         with content.table("scan").place():
             RestrainedSurface(surface, [Restraint(plan.variable, 0.0, 0.0)])  # refuses atoms that do not move
@@ -398,18 +447,63 @@ def _read_reaction(path: Path) -> ReactionInput:
         "held": len(surface.hold),
     }
     return ReactionInput(
-        path, content, directory, start, mixed, moving, thresholds, plan, band, ends, frequencies, upper, workers,
-        platform, counts,
+        path, content, directory, start, mixed, moving, thresholds, plan, band, ends, frequencies, windows, profile,
+        upper, workers, platform, tuple(surface.atoms.tolist()), surface.hold, counts,
+    )  # fmt: skip
+
+
+def _variable(table: Table, name: str, variables: Mapping[str, Variable]) -> Variable:
+    if name not in variables:
+        raise InputFileError(
+            f"{table.where} names the variable {name!r}; there are {listed(variables) or 'none'}."
+            f"{nearest(name, list(variables))}"
+        )
+    return variables[name]
+
+
+def _windows(
+    content: Table,
+    settings: UmbrellaSettings,
+    dynamics: DynamicsSettings | None,
+    variables: Mapping[str, Variable],
+    scan: ScanSettings | None,
+    plan: ScanPlan | None,
+) -> UmbrellaPlan:
+    table = content.table("umbrella")
+    variable = _variable(table, settings.variable, variables)
+    if dynamics is None:
+        raise InputFileError('[umbrella] needs [dynamics], such as length = "10 ps", for its windows')
+    if dynamics.pressure is not None:
+        raise InputFileError("[dynamics] pressure: windows have a constant volume; leave it out")
+    with table.place():
+        centres = settings.centres_of(variable)
+        if centres is None:
+            if scan is None or plan is None or scan.variable != settings.variable:
+                raise SettingError(
+                    "lacks centres, or start, stop and windows; it may lack both with the variable of [scan]"
+                )
+            centres = plan.centres
+        if len(centres) < 2 or len(set(centres)) < len(centres):
+            raise SettingError("has two centres or more, all of them different")
+        constants = settings.force_constants_of(variable, len(centres))
+        step = float(dynamics.step) * dynamics.inner_steps
+        sample, frames = settings.sample.in_steps(step), settings.frames.in_steps(step)
+        if frames % sample:
+            raise SettingError(f"frames is a multiple of sample, and they are {frames} and {sample} steps")
+        checkpoint, pull = settings.checkpoint.in_steps(step), settings.pull.in_steps(step)
+        equilibration = settings.equilibration.in_steps(step)
+    with content.table("dynamics").place():
+        steps = dynamics.length.in_steps(step)
+        if steps < 10 * sample:
+            raise SettingError(f"length is {steps} steps: ten samples or more are needed, one every {sample} steps")
+    return UmbrellaPlan(
+        settings.variable, variable, centres, constants, settings.starts, dynamics, steps, equilibration, sample,
+        frames, checkpoint, pull,
     )  # fmt: skip
 
 
 def _plan(table: Table, settings: ScanSettings, variables: Mapping[str, Variable]) -> ScanPlan:
-    if settings.variable not in variables:
-        raise InputFileError(
-            f"[scan] names the variable {settings.variable!r}; there are {listed(variables) or 'none'}."
-            f"{nearest(settings.variable, list(variables))}"
-        )
-    variable = variables[settings.variable]
+    variable = _variable(table, settings.variable, variables)
     with table.place():
         centres = settings.centres_of(variable)
         if not centres or len(set(centres)) < len(centres):

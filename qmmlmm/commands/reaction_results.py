@@ -131,6 +131,13 @@ class ResultFolder:
         if structure.box_vectors is not None:
             arrays["box"] = np.asarray(structure.box_vectors.value_in_unit(unit.nanometer))
         write_arrays(self.path / ARRAYS, arrays)
+        self.keep_results(results, start, settings)
+
+    def keep_results(
+        self, results: Results, start: Structure | FloatArray | None, settings: Mapping[str, object]
+    ) -> None:
+        """Keep results and what they belong to, as `keep`, of a command that leaves no structure to start from."""
+        self.path.mkdir(parents=True, exist_ok=True)
         record = {
             "command": self.command,
             "versions": package_versions(),

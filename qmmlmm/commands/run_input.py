@@ -13,6 +13,7 @@ from openmm import unit
 from qmmlmm.commands.hamiltonian_input import read_hamiltonian
 from qmmlmm.commands.input_file import Table, read_toml, reading
 from qmmlmm.commands.measures import check_measure
+from qmmlmm.commands.metadynamics_input import read_metadynamics
 from qmmlmm.commands.run_settings import (
     DynamicsSettings,
     EquilibrateSettings,
@@ -29,13 +30,14 @@ from qmmlmm.errors import InputFileError, SettingError, listed, nearest
 from qmmlmm.mm.force_field_system import ForceFieldSystem
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.mm.selection import select
+from qmmlmm.sampling.metadynamics import Metadynamics
 from qmmlmm.sampling.multiple_time_step import MultipleTimeStepIntegrator
 from qmmlmm.sampling.position_hold import hold_positions
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import LARGEST_COUNT, check_atoms, check_path
 
 TOP = ("directory", "system", "region", "parameters", "term", "minimise", "heat", "equilibrate", "dynamics", "hold",
-       "variable", "restraint", "output", "platform")  # fmt: skip
+       "variable", "restraint", "metadynamics", "output", "platform")  # fmt: skip
 
 RunSystem = MixedSystem | ForceFieldSystem
 
@@ -119,6 +121,8 @@ class RunInput:
         Stages with dynamics, production last.
     holds : tuple of Hold
     variables : mapping of str to Variable
+    metadynamics : Metadynamics or None
+        Hills of production.
     output : OutputSettings
     platform : PlatformSettings
     """
@@ -134,6 +138,7 @@ class RunInput:
     stages: tuple[Stage, ...]
     holds: tuple[Hold, ...]
     variables: Mapping[str, Variable]
+    metadynamics: Metadynamics | None
     output: OutputSettings
     platform: PlatformSettings
 
@@ -180,7 +185,10 @@ def _read_run(path: Path) -> RunInput:
     if directory.exists() and not directory.is_dir():
         raise InputFileError(f"directory {str(directory)!r} is a file; name a folder")
     start = read_system(content.table("system"), folder)
-    variables = read_variables(content, start.topology)
+    variables = read_variables(content, start.topology, folder)
+    metadynamics = read_metadynamics(content, variables)
+    if metadynamics is not None and metadynamics.shared:
+        raise InputFileError("[metadynamics] shared is for the walkers of a learning loop; leave it out")
     _check_pressure(content, start, dynamics, equilibrate)
     forces: list[openmm.Force] = []
     acting = [_hold(f"hold{k}", table, found, start, forces) for k, (table, found) in enumerate(holds, start=1)]
@@ -199,8 +207,8 @@ def _read_run(path: Path) -> RunInput:
         stages = _stages(content, dynamics, heat, equilibrate, system, plain)
         _check_output(output, stages[-1])
     return RunInput(
-        path, content, directory, start, system, plain, dynamics, minimise, stages, tuple(acting), variables, output,
-        platform,
+        path, content, directory, start, system, plain, dynamics, minimise, stages, tuple(acting), variables,
+        metadynamics, output, platform,
     )  # fmt: skip
 
 

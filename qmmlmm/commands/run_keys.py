@@ -50,6 +50,27 @@ COORDINATION = (
 )
 """Keys of the table ``coordination`` of a variable."""
 
+_ATOMS = Key("atoms", "text or list of atoms", True, "", "Three atoms or more, as a selection or one by one.")
+
+RMSD = (
+    _ATOMS,
+    Key(
+        "reference", "path", True, "",
+        "Structure of the whole System or of these atoms, not cut by a box.",
+    ),
+)  # fmt: skip
+"""Keys of the table ``rmsd`` of a variable."""
+
+PATH = (
+    _ATOMS,
+    Key(
+        "images", "path or list of paths", True, "",
+        "Structures of the whole System or of these atoms, evenly spaced, such as `scan/scan.pdb` with all its models.",
+    ),
+    Key("sharpness", "number, 1/nm^2", False, "", "2.3 over the mean square deviation of neighbours if not given."),
+)  # fmt: skip
+"""Keys of the tables ``path_progress`` and ``path_distance`` of a variable."""
+
 
 def run_keys() -> Mapping[str, tuple[Key, ...]]:
     """Return the keys of each table, and of each kind of level in [[term]]."""

@@ -26,10 +26,13 @@ from qmmlmm.runs.run_directory import RunDirectory
 from qmmlmm.runs.run_record import differences
 from qmmlmm.runs.topology_file import topology_file_name, write_topology
 from qmmlmm.sampling.heating import Heating
+from qmmlmm.sampling.hill_sampler import HillSampler
+from qmmlmm.sampling.metadynamics import HillForce, profile_table
 from qmmlmm.units import FloatArray
 
 INPUT_NAME = "input.toml"
 MINIMISED_NAME = "minimised.npz"
+PROFILE_NAME = "free_energy.csv"
 MINIMISE = "minimise"
 ADVICE = (
     "the first step of OpenMM's minimiser is long: write force_field_only = true in [minimise], and let [heat] relax "
@@ -192,19 +195,24 @@ class StagedRun:
         output = self._given.output
         at = f" from step {done:,}" if resume else ""
         report(f"{stage.name}: {stage.steps:,} steps, {stage.steps * stage.step:g} ps, in {folder}{at}")
+        metadynamics = self._given.metadynamics if stage is self._given.production else None
         with _barostat(stage.system.system, stage, self._given):
+            temperature = float(self._given.dynamics.temperature)
+            force = None if metadynamics is None else HillForce(metadynamics, temperature, stage.system.system)
             integrator = make_integrator(self._given.dynamics, stage.system, stage.inner_steps, stage.friction)
             integrator.setRandomNumberSeed(stage.seed)
             simulation = self._simulation(stage.system, integrator)
-            heating = None
+            sampler: Heating | HillSampler | None = None
             if stage.start is not None:
-                heating = Heating(simulation, stage.start, self._given.dynamics.temperature, stage.steps)
+                sampler = Heating(simulation, stage.start, temperature, stage.steps)
+            elif force is not None:
+                sampler = HillSampler(force, simulation)
             seed = self._given.dynamics.seed
             with RunDirectory(
                 folder,
                 stage.system,
                 seed=seed,
-                sampler=heating,
+                sampler=sampler,
                 resume=resume,
                 continue_with=f"qmmlmm run {self._given.path}",
             ) as run:
@@ -223,6 +231,11 @@ class StagedRun:
                     variable_interval=(output.variables or output.energies).in_steps(stage.step),
                 )
                 run.run(simulation, stage.steps - done)
+            if metadynamics is not None and isinstance(sampler, HillSampler):
+                profile = sampler.free_energy()
+                table = profile_table(metadynamics, self._given.variables, profile, np.full_like(profile, np.nan))
+                replace_file(folder / PROFILE_NAME, table.encode())
+                report(f"{stage.name}: {len(sampler.hills):,} hills; their free energy is in {folder / PROFILE_NAME}")
 
     def _begin(self, simulation: app.Simulation, stage: Stage) -> None:
         """Set positions, velocities and parameters at the beginning of a stage."""

@@ -30,6 +30,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "pdb": ("force_field",),
 }
 """Keys of which one says what the files are, with the others that it needs."""
+STRUCTURES = (".pdb", ".ent", ".cif", ".mmcif", ".pdbx")
+"""Endings of files with names of atoms, which may have several models."""
 _OPTIONS = ("cutoff", "constraints", "rigid_water", "no_box", "hydrogen_mass", "flexible_constraints")
 _READS_OPTIONS = ("prmtop", "psf", "top", "pdb")
 _OPTIONAL = {"psf": ("box",), "top": ("include",)}
@@ -372,6 +374,21 @@ def read_coordinates(folder: Path, name: str, place: str) -> FloatArray:
     return np.array(_coordinates(path, place)[0].value_in_unit(unit.nanometer), dtype=float)
 
 
+def read_structures(folder: Path, name: str, place: str) -> list[FloatArray]:
+    """Return the positions of all models of a PDB or mmCIF file, or those of another file, (n, 3) nm each.
+
+    The parameters and errors are those of `read_coordinates`.
+    """
+    path = folder / name
+    if not path.is_file() or path.suffix.lower() not in STRUCTURES:
+        return [read_coordinates(folder, name, place)]
+    structure = _made_by_openmm(f"structures {str(path)!r}", lambda: _structure(path), place)
+    return [
+        np.array(structure.getPositions(asNumpy=True, frame=k).value_in_unit(unit.nanometer), dtype=float)
+        for k in range(structure.getNumFrames())
+    ]
+
+
 def _coordinates(path: Path, place: str = "[system]") -> tuple[unit.Quantity, Any]:
     """Return positions, and box vectors or None, of a file of any of the formats that OpenMM reads."""
     ending = path.suffix.lower()
@@ -383,7 +400,7 @@ def _coordinates(path: Path, place: str = "[system]") -> tuple[unit.Quantity, An
         if ending == ".gro":
             gro = app.GromacsGroFile(str(path))
             return gro.positions, gro.getPeriodicBoxVectors()
-        if ending in (".pdb", ".ent", ".cif", ".mmcif", ".pdbx"):
+        if ending in STRUCTURES:
             structure = _structure(path)
             return structure.positions, structure.topology.getPeriodicBoxVectors()
         if ending in (".crd", ".cor"):

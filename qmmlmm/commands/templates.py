@@ -17,8 +17,10 @@ from qmmlmm.commands.reaction_input import (
     ScanSettings,
 )
 from qmmlmm.commands.run_keys import VARIABLE, run_keys
+from qmmlmm.commands.run_settings import DynamicsSettings
 from qmmlmm.commands.spectrum import SpectrumSettings
 from qmmlmm.commands.system_input import SystemSettings
+from qmmlmm.commands.umbrella_settings import ProfileSettings, UmbrellaSettings
 from qmmlmm.free_energy import SwitchingSettings
 from qmmlmm.learning.labels.label_queue import LabelSettings
 from qmmlmm.learning.labels.label_task import JobLimits
@@ -102,7 +104,7 @@ _TITLES = {
     "learn": "A learning loop: walkers, labels by QM, training.",
     "spectrum": "An absorption spectrum from snapshots of a trajectory.",
     "correct": "The correction of a binding free energy from a force field to a higher level.",
-    "reaction": "A reaction, for qmmlmm optimise, scan, path, saddle and frequencies.",
+    "reaction": "A reaction, for qmmlmm optimise, scan, path, saddle, frequencies, umbrella and profile.",
 }
 KINDS = tuple(_TITLES)
 """Kinds of input files: the commands that take them, and ``"reaction"``, which several take."""
@@ -211,6 +213,20 @@ def run_sections() -> list[Section]:
             {"variable": "contact", "centre": 0.4, "force_constant": 1000.0},
             optional=True,
         ),
+        Section(
+            "[metadynamics]",
+            "Hills along variables in production; their free energy is written to free_energy.csv.",
+            keys_of(Metadynamics, without=["variables", "shared"]),
+            {"height": 1.0, "bias_factor": 10.0, "interval": 100},
+            optional=True,
+        ),
+        Section(
+            "[[metadynamics.along]]",
+            "",
+            keys_of(HillVariable),
+            {"variable": "contact", "width": 0.02, "low": 0.2, "high": 1.0},
+            optional=True,
+        ),
         Section("[output]", _first_line("output"), keys["output"], examples={"variables": 100}),
         Section(
             "[platform]",
@@ -280,8 +296,19 @@ def learn_sections() -> list[Section]:
         Key("variable", "text", True, "", "Name of a [[variable]]."),
         Key("force_constant", "number, kJ/mol/nm^2 or kJ/mol/rad^2", True, "", ""),
         Key("centres", "list of numbers, nm or rad", True, "", "A walker for each."),
+        Key(
+            "starts",
+            "path",
+            False,
+            "",
+            "Structures of the whole System, such as `scan/scan.pdb` of a scan: each walker starts at the one that is "
+            "nearest to its centre.",
+        ),
     )
-    walker = Key("parameters", "table", False, "", "Global parameters of the Context of a walker.")
+    walker = (
+        Key("parameters", "table", False, "", "Global parameters of the Context of a walker."),
+        Key("positions", "path", False, "", "Coordinates at which it starts; those of [system] if not given."),
+    )
     return [
         Section("", "", top, examples={"directory": "loop_run", "model": "model.pt", "data": ["labels.xyz"]}),
         _system(),
@@ -322,6 +349,7 @@ def learn_sections() -> list[Section]:
             "A walker for each centre. In its place: [[walker]] with parameters, or [metadynamics].",
             umbrella,
             {"variable": "torsion", "force_constant": 80.0, "centres": [-2.0, 0.0, 2.0]},
+            {"starts": "reaction_run/scan/scan.pdb"},
             optional=True,
         ),
         Section(
@@ -338,7 +366,13 @@ def learn_sections() -> list[Section]:
             {"variable": "torsion", "width": 0.3},
             optional=True,
         ),
-        Section("[[walker]]", "A walker; one without parameters if there is none.", (walker,), optional=True),
+        Section(
+            "[[walker]]",
+            "A walker; one without parameters if there is none.",
+            walker,
+            optional=True,
+            examples={"positions": "product.pdb"},
+        ),
     ]
 
 
@@ -402,10 +436,16 @@ def correct_sections() -> list[Section]:
 
 
 def reaction_sections() -> list[Section]:
-    """Return the tables of a file of ``qmmlmm optimise``, ``scan``, ``path``, ``saddle`` and ``frequencies``."""
+    """Return the tables of a file of a reaction."""
     top = (
         Key("directory", "path", False, "", "Folder of the results; the name of the file with _run if not given."),
-        Key("workers", "whole number", False, "1", "Processes that compute the gradients of a Hessian."),
+        Key(
+            "workers",
+            "whole number",
+            False,
+            "1",
+            "Processes that compute a Hessian, a path and windows.",
+        ),
     )
     term = Key("term", "text", False, "", "Name of the term whose level is replaced, if there are several.")
     return [
@@ -414,7 +454,8 @@ def reaction_sections() -> list[Section]:
         *_hamiltonian(),
         Section(
             "[[variable]]",
-            "A variable of the scan: a name and one kind. An atom is its index from zero, or a selection of one atom.",
+            "A variable of scan or windows: a name and one kind. An atom is its index from zero, or a selection of one "
+            "atom.",
             VARIABLE,
             {"name": "xi", "combination": [[1.0, 0, 1], [-1.0, 0, 2]]},
             {"distance": [0, 1], "difference": [1, 0, 2], "angle": [1, 0, 2], "torsion": [4, 6, 8, 14]},
@@ -436,6 +477,24 @@ def reaction_sections() -> list[Section]:
             examples={"reactant": "reactant.pdb", "product": "product.pdb"},
         ),
         Section("[frequencies]", "For qmmlmm frequencies.", keys_of(FrequenciesSettings)),
+        Section(
+            "[umbrella]",
+            "For qmmlmm umbrella and qmmlmm profile: windows along a variable, at constant volume.",
+            keys_of(UmbrellaSettings),
+            {"variable": "xi", "force_constant": 50000.0},
+            {"centres": [-0.05, 0.0, 0.05], "start": -0.05, "stop": 0.05, "windows": 11, "starts": "scan"},
+            optional=True,
+        ),
+        Section(
+            "[dynamics]",
+            "Of each window; its length is that after equilibration.",
+            keys_of(DynamicsSettings, without=["pressure", "barostat_interval"]),
+            {"length": "10 ps"},
+            {"correct_every": 4},
+            optional=True,
+        ),
+        Section("[profile]", "For qmmlmm profile.", keys_of(ProfileSettings), examples={
+            "reactant": -0.05, "product": 0.05, "reweight_every": 5}),
         Section(
             "[single_points]",
             "Another level, whose energies are computed at the structures of the scan and of the path.",

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from openmm import app
 
 from qmmlmm.commands.input_file import Table
+from qmmlmm.commands.system_input import read_coordinates, read_structures
 from qmmlmm.errors import InputFileError, SelectionError, listed
 from qmmlmm.mm.selection import select
 from qmmlmm.sampling import (
+    RMSD,
     Angle,
     Combination,
     CoordinationNumber,
     Distance,
     DistanceDifference,
+    PathDistance,
+    PathProgress,
     Torsion,
     Variable,
 )
 from qmmlmm.setting_checks import check_text, is_number, is_whole_number
+from qmmlmm.units import FloatArray
 
 
 @dataclass(frozen=True)
@@ -60,15 +66,23 @@ OTHERS = {
         "table",
         "Coordination number: `first` and `second`, lists of atoms, `distance`, nm, and `exponent`, 6 if not given.",
     ),
+    "rmsd": ("table", "Deviation of `atoms` from a `reference` after the best rotation, nm."),
+    "path_progress": ("table", "Progress of `atoms` along the structures of `images`, from 0 to 1."),
+    "path_distance": ("table", "Distance of `atoms` from the path of `images`, nm^2."),
 }
 """Types and descriptions of the other kinds."""
 
 KINDS = (*POINTS, *OTHERS)
 
+_PATHS: dict[str, type[PathProgress] | type[PathDistance]] = {
+    "path_progress": PathProgress,
+    "path_distance": PathDistance,
+}
+
 _OF_ROW: dict[int, Callable[..., Variable]] = {2: Distance, 3: Angle, 4: Torsion}
 
 
-def read_variables(content: Table, topology: app.Topology) -> dict[str, Variable]:
+def read_variables(content: Table, topology: app.Topology, folder: Path) -> dict[str, Variable]:
     """Return the variables of all [[variable]] by name.
 
     Parameters
@@ -77,11 +91,13 @@ def read_variables(content: Table, topology: app.Topology) -> dict[str, Variable
         Each table has ``name``, and one kind with its atoms: indices from zero, or selections in words of one atom
         each.
     topology : openmm.app.Topology
+    folder : Path
+        Folder to which paths of structures are relative.
 
     Raises
     ------
     InputFileError
-        If a key is unknown or missing, or atoms do not exist.
+        If a key is unknown or missing, or atoms or files do not exist.
     """
     found: dict[str, Variable] = {}
     for table in content.tables("variable"):
@@ -93,11 +109,11 @@ def read_variables(content: Table, topology: app.Topology) -> dict[str, Variable
         if name in found:
             raise InputFileError(f"two variables have the name {name!r}; give each its own")
         with table.place():
-            found[check_text("name", name)] = _read_variable(name, table, kinds[0], topology)
+            found[check_text("name", name)] = _read_variable(name, table, kinds[0], topology, folder)
     return found
 
 
-def _read_variable(name: str, table: Table, kind: str, topology: app.Topology) -> Variable:
+def _read_variable(name: str, table: Table, kind: str, topology: app.Topology, folder: Path) -> Variable:
     if kind == "combination":
         return Combination([_read_term(name, row, topology) for row in table.rows(kind)])
     if kind == "coordination":
@@ -109,6 +125,20 @@ def _read_variable(name: str, table: Table, kind: str, topology: app.Topology) -
             settings.number("distance"),
             settings.whole_number("exponent", 6),
         )
+    if kind == "rmsd":
+        settings = table.table(kind)
+        settings.check_keys(("atoms", "reference"))
+        chosen = _atoms(name, settings, topology)
+        file = settings.text("reference")
+        frame = read_coordinates(folder, file, f"variable {name!r}: reference:")
+        return RMSD(chosen, _of_atoms(name, file, frame, chosen, topology))
+    if kind in _PATHS:
+        settings = table.table(kind)
+        settings.check_keys(("atoms", "images", "sharpness"))
+        chosen = _atoms(name, settings, topology)
+        images = _structures(name, settings, "images", chosen, topology, folder)
+        sharpness = settings.number("sharpness") if "sharpness" in settings else None
+        return _PATHS[kind](chosen, images, sharpness)
     wanted = POINTS[kind]
     atoms = [_atom(name, entry, topology) for entry in table.entries(kind)]
     if len(atoms) != wanted.count:
@@ -126,6 +156,43 @@ def _read_term(name: str, row: Sequence[object], topology: app.Topology) -> tupl
             f"or a torsion (4), such as [-1.0, 3740, 3761], got {list(row)}"
         )
     return float(weight), create(*(_atom(name, entry, topology) for entry in entries))
+
+
+def _atoms(name: str, settings: Table, topology: app.Topology) -> tuple[int, ...]:
+    """Return the atoms of a structure: a selection in words, or a list of atoms."""
+    if not settings.is_text("atoms"):
+        return tuple(_atom(name, entry, topology) for entry in settings.entries("atoms"))
+    try:
+        return tuple(select(topology, settings.text("atoms")))
+    except SelectionError as error:
+        raise InputFileError(f"variable {name!r}: atoms: {error}") from error
+
+
+def _structures(
+    name: str, settings: Table, key: str, atoms: Sequence[int], topology: app.Topology, folder: Path
+) -> list[FloatArray]:
+    """Return the positions of atoms in all models of one file or of several, (k, 3) nm each."""
+    files = [settings.text(key)] if settings.is_text(key) else settings.texts(key)
+    found = [
+        _of_atoms(name, file, frame, atoms, topology)
+        for file in files
+        for frame in read_structures(folder, file, f"variable {name!r}: {key}:")
+    ]
+    if not found:
+        raise InputFileError(f"variable {name!r}: {key} names no file")
+    return found
+
+
+def _of_atoms(name: str, file: str, frame: FloatArray, atoms: Sequence[int], topology: app.Topology) -> FloatArray:
+    """Return the positions of atoms in a frame of the whole System, or of these atoms alone."""
+    if len(frame) == topology.getNumAtoms():
+        return frame[list(atoms)]
+    if len(frame) == len(atoms):
+        return frame
+    raise InputFileError(
+        f"variable {name!r}: {file} has {len(frame)} atoms; give those of the whole System, {topology.getNumAtoms()}, "
+        f"or only the {len(atoms)} of the variable"
+    )
 
 
 def _atom(name: str, entry: object, topology: app.Topology) -> int:

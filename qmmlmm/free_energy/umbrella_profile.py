@@ -230,6 +230,38 @@ class UmbrellaProfile:
             _replicates=np.array(replicates),
         )
 
+    @property
+    def centres(self) -> FloatArray:
+        """Centres of the umbrellas, (k,), in the variable's unit."""
+        return self._windows.centres
+
+    @property
+    def smallest_overlap(self) -> float:
+        """Smallest element of the overlap matrix between neighbours; `LEAST_OVERLAP` or more is needed."""
+        return min(min(self.overlap[i, j], self.overlap[j, i]) for i, j in _neighbours(self._windows))
+
+    @property
+    def independent_samples(self) -> FloatArray:
+        """Number of independent samples of each window, (k,); `FEWEST_INDEPENDENT` or more are needed."""
+        return np.asarray(self._windows.counts / self.inefficiencies)
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether neighbours overlap and each window has enough independent samples, of which warnings tell."""
+        enough = (self.independent_samples >= FEWEST_INDEPENDENT).all()
+        return bool(enough) and self.smallest_overlap >= LEAST_OVERLAP
+
+    def write_overlap_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the overlap matrix, a row for each window, with the centres in header and first column."""
+        file = check_path("path", path)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        names = ("Centre", *(f"{centre:.8g}" for centre in self.centres))
+        text.write("#" + ",".join(f'"{name}"' for name in names) + "\n")
+        for centre, row in zip(self.centres, self.overlap, strict=True):
+            writer.writerow([f"{number:.8g}" for number in (centre, *row)])
+        replace_file(Path(file), text.getvalue().encode())
+
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a table with a row for each bin; the header names the units."""
         file = check_path("path", path)
@@ -493,13 +525,19 @@ def _overlap(windows: _Windows, values: FloatArray) -> FloatArray:
     return np.asarray(shares @ shares.T / windows.counts[:, None])
 
 
-def _warn(windows: _Windows, overlap: FloatArray, inefficiencies: FloatArray) -> None:
-    order = np.argsort(windows.centres)
+def _neighbours(windows: _Windows) -> list[tuple[int, int]]:
+    """Return the pairs of windows that are next to each other, across the period too if no gap is there."""
+    order = [int(k) for k in np.argsort(windows.centres)]
     pairs = list(itertools.pairwise(order))
     if windows.period is not None and len(order) > 2:
         gaps = np.diff(windows.centres[order])
         if windows.centres[order[0]] + windows.period - windows.centres[order[-1]] <= 1.5 * gaps.max():
             pairs.append((order[-1], order[0]))
+    return pairs
+
+
+def _warn(windows: _Windows, overlap: FloatArray, inefficiencies: FloatArray) -> None:
+    pairs = _neighbours(windows)
     apart = [(i, j) for i, j in pairs if min(overlap[i, j], overlap[j, i]) < LEAST_OVERLAP]
     if apart:
         texts = [f"{windows.centres[i]:.4g} and {windows.centres[j]:.4g} ({overlap[i, j]:.3f})" for i, j in apart]

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -16,10 +16,10 @@ import numpy as np
 from openmm import app, unit
 from tqdm import tqdm
 
-from qmmlmm.analysis.profile_figure import plot_profile, plot_windows
+from qmmlmm.analysis.profile_figure import OTHER_COLOUR, plot_overlap, plot_profile, plot_windows
 from qmmlmm.durable_files import replace_file
-from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, listed, shown
-from qmmlmm.free_energy.umbrella_profile import UmbrellaProfile, umbrella_profile
+from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, TerminatedError, listed, shown
+from qmmlmm.free_energy.umbrella_profile import LEAST_OVERLAP, UmbrellaProfile, umbrella_profile
 from qmmlmm.free_energy.umbrella_window import (
     NAME,
     CreateSimulation,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 RECORD_NAME = "umbrella.json"
 SECONDS_BETWEEN_LOOKS = 1.0
 FARTHEST = 6.0
-"""Standard deviations of an umbrella within which the pulled start of a window has to be."""
+"""Standard deviations of an umbrella within which the start of a window has to be."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ class UmbrellaSampling:
     force_constants : Quantity, float or a sequence of k
         Force constants, kJ/mol per square of the variable's unit: the energy is 0.5 k d^2.
     starts : (n, 3) or (k, n, 3) Quantity or float array, nm
-        Positions from which each window starts, such as those of a scan; or one structure, which `run` pulls from the
-        nearest window outwards, step by step.
+        Positions from which each window starts, such as those of a scan, which `run` pulls to the centre if they are
+        six standard deviations of the umbrella away or more; or one structure, which is pulled from the nearest window
+        outwards, step by step.
     temperature : Quantity or float, K
         That of the integrator; velocities are drawn at it.
     steps : int
@@ -227,7 +228,7 @@ class UmbrellaSampling:
         return self.profile()
 
     def profile(self, *, bins: int = 40, edges: Sequence[float] | None = None) -> UmbrellaProfile:
-        """Return the profile from the samples so far, and write ``profile.csv`` and ``profile.png``.
+        """Return the profile from the samples so far; write ``profile.csv``, ``overlap.csv`` and ``profile.png``.
 
         Parameters
         ----------
@@ -250,6 +251,7 @@ class UmbrellaSampling:
         )  # fmt: skip
         folder = Path(self.directory)
         found.write_csv(folder / "profile.csv")
+        found.write_overlap_csv(folder / "overlap.csv")
         profile_figure(found, samples).savefig(folder / "profile.png", dpi=200)
         return found
 
@@ -269,7 +271,15 @@ class UmbrellaSampling:
             )
         return found
 
-    def reweighted(self, name: str, create: CreateSimulation, *, every: int = 1, bins: int = 40) -> UmbrellaProfile:
+    def reweighted(
+        self,
+        name: str,
+        create: CreateSimulation,
+        *,
+        every: int = 1,
+        bins: int = 40,
+        edges: Sequence[float] | None = None,
+    ) -> UmbrellaProfile:
         """Return the profile of another Hamiltonian, from its energies in the stored frames.
 
         Energies are kept in the windows' directories (``energies_NAME.csv``): a call that was interrupted continues.
@@ -282,8 +292,8 @@ class UmbrellaSampling:
             As the one of the sampling, for the other Hamiltonian.
         every : int
             Evaluates each frame whose number is a multiple of this.
-        bins : int
-            Number of bins.
+        bins, edges
+            As in `profile`.
 
         Raises
         ------
@@ -308,7 +318,7 @@ class UmbrellaSampling:
                 values.append(one)
                 differences.append(other)
                 bar.update()
-        return self.profile(bins=bins).reweighted(values, differences)
+        return self.profile(bins=bins, edges=edges).reweighted(values, differences)
 
     def _check_record(self, folder: Path) -> None:
         variable = asdict(self.variable) if is_dataclass(self.variable) else repr(self.variable)
@@ -342,15 +352,13 @@ class UmbrellaSampling:
         windows, starts = self.windows, np.asarray(self.starts)
         for window in windows:
             window.folder.mkdir(exist_ok=True)
-        if starts.ndim == 3:
-            for window, start in zip(windows, starts, strict=True):
-                if not window.start_path.exists():
-                    _write_start(window.start_path, start, None)
-            return
         if all(window.start_path.exists() for window in windows):
             return
         _, simulation = simulation_of(self.create, self.variable)
         periodic = simulation.system.usesPeriodicBoundaryConditions()
+        if starts.ndim == 3:
+            self._make_given_starts(simulation, periodic)
+            return
         simulation.context.setPositions(starts)
         first = self.variable(Geometry.from_context(simulation.context))
         away = self.variable.difference(np.asarray(self.centres), first)
@@ -365,6 +373,23 @@ class UmbrellaSampling:
                         bar.update()
                     positions, box = _read_start(windows[index].start_path)
                     value = windows[index].centre
+
+    def _make_given_starts(self, simulation: app.Simulation, periodic: bool) -> None:
+        """Write the start that was given for each window, pulled to its centre if it is far away."""
+        for window, start in zip(self.windows, np.asarray(self.starts), strict=True):
+            if window.start_path.exists():
+                continue
+            simulation.context.setPositions(start)
+            value = self.variable(Geometry.from_context(simulation.context))
+            if self._is_near(value, window):
+                _write_start(window.start_path, start, None)
+            else:
+                self._pull(simulation, window, start, None, value, periodic)
+
+    def _is_near(self, value: float, window: Window) -> bool:
+        """Return whether a value is within `FARTHEST` standard deviations of an umbrella."""
+        away = abs(float(self.variable.difference(value, window.centre)))
+        return away < FARTHEST * float(np.sqrt(GAS_CONSTANT * float(self.temperature) / window.constant))
 
     def _pull(
         self,
@@ -389,8 +414,7 @@ class UmbrellaSampling:
             context.setParameter(f"{NAME}_centre", window.centre - way * (1.0 - part / parts))
             simulation.integrator.step(max(1, self.pull_steps // parts))
         geometry = Geometry.from_context(context)
-        left = abs(float(self.variable.difference(self.variable(geometry), window.centre)))
-        if not left < FARTHEST * np.sqrt(GAS_CONSTANT * float(self.temperature) / window.constant):
+        if not self._is_near(self.variable(geometry), window):
             raise EvaluationError(
                 f"pulling to the window at {window.centre:.4g} ended at {self.variable(geometry):.4g}; pull more "
                 "slowly (pull_steps), take a larger force constant, or give a start for each window"
@@ -406,6 +430,8 @@ def _outcomes(
         for window in windows:
             try:
                 run_window(window, bar.update)
+            except TerminatedError:
+                raise  # what sent SIGTERM wants all windows to stop
             except Exception as error:  # noqa: BLE001 - reported together, and no other window is lost
                 yield window, error
             else:
@@ -421,22 +447,33 @@ def _outcomes(
             yield futures[future], future.exception()
 
 
-def profile_figure(profile: UmbrellaProfile, samples: Sequence[FloatArray]) -> Figure:
-    """Return a figure of a profile above the distributions of its windows.
+def profile_figure(
+    profile: UmbrellaProfile, samples: Sequence[FloatArray], others: Mapping[str, UmbrellaProfile] | None = None
+) -> Figure:
+    """Return a figure of a profile above the distributions of its windows, beside their overlap matrix.
 
     Parameters
     ----------
     profile : UmbrellaProfile
     samples : sequence of (n_k,) float arrays
         Values of the variable in each window.
+    others : mapping of str to UmbrellaProfile, optional
+        One profile with another level, by its name.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.0, 4.6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    plot_profile(profile.values, profile.free_energy, profile.error, profile.name, ax=upper)
-    upper.set_xlabel("")
-    plot_windows(samples, profile.name, ax=lower, period=profile.period)
+    figure = Figure(figsize=(8.6, 4.6), layout="constrained")
+    axes = figure.subplot_mosaic([["profile", "overlap"], ["windows", "overlap"]], width_ratios=(5, 3),
+                                 height_ratios=(3, 1))  # fmt: skip
+    axes["windows"].sharex(axes["profile"])
+    plot_profile(profile.values, profile.free_energy, profile.error, profile.name, ax=axes["profile"],
+                 label="sampled level" if others else None)  # fmt: skip
+    for name, other in (others or {}).items():
+        plot_profile(other.values, other.free_energy, other.error, other.name, ax=axes["profile"], label=name,
+                     colour=OTHER_COLOUR)  # fmt: skip
+    axes["profile"].set_xlabel("")
+    plot_windows(samples, profile.name, ax=axes["windows"], period=profile.period)
+    plot_overlap(profile.overlap, profile.centres, profile.name, ax=axes["overlap"], least=LEAST_OVERLAP)
     return figure
 
 

@@ -6,8 +6,10 @@ import itertools
 import os
 import re
 import tempfile
+import uuid
 import warnings
 from collections.abc import Iterable
+from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +25,12 @@ from qmmlmm.errors import EvaluationError, QmmlmmWarning, SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.evaluation_log import EvaluationLog
+from qmmlmm.reactions.frequencies import check_executor
 from qmmlmm.reactions.internal_coordinates import band_optimised
 from qmmlmm.reactions.path import ReactionPath
 from qmmlmm.reactions.structure import Structure
 from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfacePoint, SurfaceState
+from qmmlmm.reactions.surface_workers import SurfaceWork, WorkedPoint, worked_point
 from qmmlmm.setting_checks import check_flag, check_instance, check_path, check_quantity, check_whole_number
 from qmmlmm.units import (
     ANGSTROM_IN_BOHR,
@@ -89,8 +93,22 @@ class BandPath(ReactionPath):
 class _Images:
     """A surface for the images of a band, each with surroundings of its own."""
 
-    def __init__(self, surface: EnergySurface, states: list[SurfaceState], folder: Path | None) -> None:
+    def __init__(
+        self,
+        surface: EnergySurface,
+        states: list[SurfaceState],
+        folder: Path | None,
+        executor: Executor | None,
+        platform: str | None,
+    ) -> None:
         self._surface = surface
+        self._executor = executor
+        geometry = surface.geometry()
+        self._work = SurfaceWork(
+            uuid.uuid4().hex, surface.mixed, geometry.positions, geometry.box, tuple(surface.atoms.tolist()),
+            surface.hold, surface.relaxes, surface.tolerance, platform,
+        )  # fmt: skip
+        self._running: dict[int, tuple[FloatArray, Future[WorkedPoint]]] = {}
         self._logs: list[EvaluationLog | None] = [None for _ in states]
         if folder is not None:
             for k in range(len(states)):
@@ -118,6 +136,23 @@ class _Images:
             raise EvaluationError(f"geomeTRIC computed something that is no image of the band: {folder}")
         self._image = int(found.group(1))
 
+    def submit(self, coordinates: FloatArray) -> None:
+        """Begin to compute the selected image in the executor, unless its result is known."""
+        image = self._image
+        known = self._known[image]
+        if known is not None and np.array_equal(known[0], coordinates):
+            return
+        self._surface.log = self._logs[image]
+        self._surface.state = self._states[image]
+        recalled = self._surface.recalled(coordinates)
+        if recalled is not None:
+            self._states[image] = self._surface.state
+            self._known[image] = (coordinates.copy(), recalled)
+            return
+        assert self._executor is not None
+        future = self._executor.submit(worked_point, self._work, self._states[image], coordinates)
+        self._running[image] = (coordinates.copy(), future)
+
     def evaluate(self, coordinates: FloatArray) -> SurfacePoint:
         """Return energy and gradient of the selected image."""
         known = self._known[self._image]
@@ -125,7 +160,14 @@ class _Images:
             return known[1]
         self._surface.log = self._logs[self._image]
         self._surface.state = self._states[self._image]
-        point = self._surface.evaluate(coordinates)
+        submitted, future = self._running.pop(self._image, (None, None))
+        if future is not None and submitted is not None and np.array_equal(submitted, coordinates):
+            point, state, evaluations = future.result()
+            self._surface.state = state
+            self._surface.evaluations += evaluations
+            self._surface.keep(coordinates, point)
+        else:
+            point = self._surface.evaluate(coordinates)
         self._states[self._image] = self._surface.state
         self._known[self._image] = (coordinates.copy(), point)
         return point
@@ -148,6 +190,7 @@ def reaction_path(
     climb: bool = True,
     largest_force: Scalar = LARGEST_FORCE,
     max_cycles: int = 100,
+    executor: Executor | None = None,
     directory: str | os.PathLike[str] | None = None,
     atoms: Iterable[int] | str | None = None,
     hold: Iterable[int] | str | None = None,
@@ -173,6 +216,9 @@ def reaction_path(
         Largest force perpendicular to the path of a converged band.
     max_cycles : int
         Largest number of steps of the band.
+    executor : concurrent.futures.Executor, optional
+        Executor that computes all images of a step at once, with workers of its own memory or threads; one after
+        another in this process if not given.
     directory : path, optional
         Folder of the results. A band that was killed continues there, without computing any energy again.
     atoms, hold, relax, tolerance, box_vectors, platform
@@ -204,6 +250,7 @@ def reaction_path(
     count = check_whole_number("images", images, at_least=5, at_most=99)
     check_whole_number("max_cycles", max_cycles)
     check_flag("climb", climb)
+    check_executor(executor)
     per = unit.elementary_charge * unit.volt / unit.angstrom
     bound = check_quantity("largest_force", largest_force, per, above=0.0)
     ends = _ends(reactant, product)
@@ -231,12 +278,13 @@ def reaction_path(
     target = None if directory is None else check_path("directory", directory)
     held = nullcontext() if target is None else calculation_directory(target, "path", surface, settings)
     with held, tempfile.TemporaryDirectory() as folder:
-        band = _Images(surface, [SurfaceState(frame, None) for frame in frames], target)
+        states = [SurfaceState(frame, None) for frame in frames]
+        band = _Images(surface, states, target, executor, platform)
         found, converged = band_optimised(
             band,
             start_coordinates,
-            band.select,
             folder,
+            parallel=executor is not None,
             largest_force=bound,
             climb=climb,
             max_cycles=max_cycles,

@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.progress_display import is_hidden
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.reactions.surface import EnergySurface
+from qmmlmm.reactions.surface_workers import SurfaceWork, worked_gradient
 from qmmlmm.units import FloatArray
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What a worker needs for gradients at displaced geometries."""
-
-    key: str
-    mixed: MixedSystem
-    positions: FloatArray
-    box: FloatArray | None
-    atoms: tuple[int, ...]
-    platform: str | None
-
-
-# One surface for each calculation and thread of a worker.
-_surfaces: dict[tuple[str, int], EnergySurface] = {}
-
-
-def _gradient(work: _Work, coordinates: FloatArray) -> FloatArray:
-    """Return the gradient at coordinates, in a worker."""
-    place = (work.key, threading.get_ident())
-    if place not in _surfaces:
-        for old in [known for known in _surfaces if known[1] == place[1]]:
-            del _surfaces[old]
-        _surfaces[place] = EnergySurface(
-            work.mixed,
-            work.positions,
-            atoms=work.atoms,
-            hold=(),
-            relax=False,
-            box_vectors=work.box,
-            platform=work.platform,
-        )
-    return _surfaces[place].with_held_surroundings(coordinates).gradient
 
 
 def hessian_on_surface(
@@ -125,8 +89,8 @@ def _gradients(
         return
     geometry = surface.geometry()
     atoms = tuple(surface.atoms.tolist())
-    work = _Work(uuid.uuid4().hex, surface.mixed, geometry.positions, geometry.box, atoms, platform)
-    futures = {executor.submit(_gradient, work, displaced(shift)): shift for shift in shifts}
+    work = SurfaceWork(uuid.uuid4().hex, surface.mixed, geometry.positions, geometry.box, atoms, platform=platform)
+    futures = {executor.submit(worked_gradient, work, displaced(shift)): shift for shift in shifts}
     for future in as_completed(futures):
         yield futures[future], future.result()
         surface.evaluations += 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -99,6 +99,24 @@ def geometric_molecule(symbols: Sequence[str], frames: FloatArray) -> object:
     molecule.comms = ["" for _ in frames]
     molecule.build_topology()
     return molecule
+
+
+class Images(Surface, Protocol):
+    """A surface for the images of a band, of which all may be computed at once."""
+
+    def select(self, folder: str) -> None:
+        """Select the image whose number ends the name of geomeTRIC's folder."""
+
+    def submit(self, coordinates: FloatArray) -> None:
+        """Begin to compute the selected image, whose result `evaluate` then waits for."""
+
+
+class _Queue:
+    """The queue in which geomeTRIC computes all images before it reads their results; ours never holds a task."""
+
+    def empty(self) -> bool:
+        """Return whether there is nothing to wait for."""
+        return True
 
 
 def geometric_engine(
@@ -288,11 +306,11 @@ def _walked(
 
 
 def band_optimised(
-    surface: Surface,
+    surface: Images,
     start: FloatArray,
-    select: Callable[[str], None],
     folder: str,
     *,
+    parallel: bool,
     largest_force: float,
     climb: bool,
     max_cycles: int,
@@ -302,12 +320,12 @@ def band_optimised(
 
     Parameters
     ----------
-    surface : Surface
+    surface : Images
     start : (n_images, n_atoms, 3) float array, bohr
-    select : callable
-        Function that is called with geomeTRIC's folder of an image before each evaluation.
     folder : str
         Folder for geomeTRIC's files.
+    parallel : bool
+        Whether all images are submitted before the first result is read.
     largest_force : float, eV/angstrom
         Largest force perpendicular to the path; half of it is the largest mean.
     climb : bool
@@ -327,12 +345,43 @@ def band_optimised(
         images=len(start),
     )
     molecule: Any = geometric_molecule(surface.symbols, start)
-    with _quiet():
-        engine: Any = geometric_engine(surface, start[0], select)
+    with _quiet(), _queue() if parallel else contextlib.nullcontext():
+        engine: Any = _images_engine(surface, start[0])
         chain = neb.ElasticBand(molecule, engine=engine, tmpdir=folder, params=parameters, plain=parameters.plain)
         chain, cycles = neb.OptimizeChain(chain, engine, parameters)
     found = np.array([structure.cartesians.reshape(-1, 3) for structure in chain.Structures])
     return found, bool(cycles < max_cycles)
+
+
+def _images_engine(surface: Images, coordinates: FloatArray) -> object:
+    """Return an Engine over the images of a band, which geomeTRIC can queue."""
+    engine_class = type(geometric_engine(surface, coordinates, surface.select))
+
+    class ImagesEngine(engine_class):  # type: ignore[misc, valid-type]
+        """Energy and gradient of each image."""
+
+        def calc_wq(self, coords: FloatArray, dirname: str) -> None:
+            """Begin to compute an image."""
+            surface.select(dirname)
+            surface.submit(np.array(coords).reshape(-1, 3))
+
+        def read_wq(self, coords: FloatArray, dirname: str) -> dict[str, Any]:
+            """Return the result of an image."""
+            found: dict[str, Any] = self.calc_new(coords, dirname)
+            return found
+
+    return ImagesEngine(geometric_molecule(surface.symbols, coordinates[None]))
+
+
+@contextlib.contextmanager
+def _queue() -> Iterator[None]:
+    """Let geomeTRIC queue the images of a band."""
+    nifty: Any = geometric_module("nifty")
+    before, nifty.WORK_QUEUE = nifty.WORK_QUEUE, _Queue()
+    try:
+        yield
+    finally:
+        nifty.WORK_QUEUE = before
 
 
 @contextlib.contextmanager

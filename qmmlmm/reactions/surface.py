@@ -285,6 +285,12 @@ class EnergySurface:
         if self._surroundings is not None and state.field is not None:
             self._surroundings.use(state.field)
 
+    def begin(self, state: SurfaceState) -> None:
+        """Continue from a state; without a field the surroundings begin in that of the force field."""
+        self.state = state
+        if self._surroundings is not None and state.field is None:
+            self._surroundings.forget()
+
     def evaluate(self, coordinates: FloatArray) -> SurfacePoint:
         """Return energy and gradient, and relax the surroundings.
 
@@ -297,14 +303,34 @@ class EnergySurface:
         EvaluationError
             If a term fails; also other exceptions of a term, in their original class.
         """
-        known = None if self.log is None else self._recalled(coordinates)
+        known = self.recalled(coordinates)
         if known is not None:
-            return self._known(known, float(known["extra"]))
+            return known
         point = self._computed(coordinates)
+        self.keep(coordinates, point)
+        return point
+
+    def recalled(self, coordinates: FloatArray) -> SurfacePoint | None:
+        """Return the next point of the log; None if it has to be computed.
+
+        Parameters
+        ----------
+        coordinates : (n_atoms, 3) float array, bohr
+        """
+        known = None if self.log is None else self._recalled(coordinates)
+        return None if known is None else self._known(known, float(known["extra"]))
+
+    def keep(self, coordinates: FloatArray, point: SurfacePoint) -> None:
+        """Write a point and the present state into the log, if there is one.
+
+        Parameters
+        ----------
+        coordinates : (n_atoms, 3) float array, bohr
+        point : SurfacePoint
+        """
         if self.log is not None:
             field = self.state.field
             self.log.keep(coordinates, point.energy, point.gradient, point.gain, self._positions, field)
-        return point
 
     def _computed(self, coordinates: FloatArray) -> SurfacePoint:
         positions = self._placed(coordinates)

@@ -90,14 +90,18 @@ class SurroundingsModel:
         self._exact = self._context if same else _context(self._model.system, exact_platform, box)
         self._excluded = self._model.excluded_particles()
         self._groups = _groups(self._model.system)
-        self.field = FieldOfRegion(self._model.reference_charges.copy(), np.zeros((len(self.moving), 3)))
-        self._apply(self.field)
-        self.is_fitted = False
+        self.field: FieldOfRegion
+        self.forget()
 
     @property
     def moving(self) -> IntArray:
         """Particles that move, without virtual sites."""
         return self._model.moving
+
+    def forget(self) -> None:
+        """Let the field of the force field act on the surroundings, as at the beginning."""
+        self._apply(FieldOfRegion(self._model.reference_charges.copy(), np.zeros((len(self.moving), 3))))
+        self.is_fitted = False
 
     def use(self, field: FieldOfRegion) -> None:
         """Let another field act on the surroundings."""

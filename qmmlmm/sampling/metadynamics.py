@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -146,7 +146,7 @@ class Hill:
 
 @dataclass(frozen=True)
 class Metadynamics:
-    """Settings of the hills of walkers with a learned potential.
+    """Settings of hills.
 
     Parameters
     ----------
@@ -158,10 +158,10 @@ class Metadynamics:
         Factor, above one, by which the hills finally raise the temperature along the variables. Barriers of as many kT
         are easily crossed.
     interval : int
-        Number of steps between two hills; a multiple of the loop's `check_interval`.
+        Number of steps between two hills; in a learning loop a multiple of its `check_interval`.
     shared : bool
-        Whether a walker also has the hills of all others from earlier rounds. If not, each has its own, and their
-        scatter gives the error.
+        Whether a walker of a learning loop also has the hills of all others from earlier rounds. If not, each has its
+        own, and their scatter gives the error.
 
     Raises
     ------
@@ -265,6 +265,33 @@ def mean_profile(profiles: Sequence[FloatArray], temperature: float) -> tuple[Fl
     if len(normal) > 1:
         error = normal.std(axis=0, ddof=1) / np.sqrt(len(normal))
     return mean - mean.min(), error
+
+
+def profile_table(
+    settings: Metadynamics,
+    variables: Mapping[str, Callable[[Geometry], float]],
+    profile: FloatArray,
+    error: FloatArray,
+) -> str:
+    """Return a free energy on the grid with its standard error as CSV, with the header style of OpenMM.
+
+    Parameters
+    ----------
+    settings : Metadynamics
+    variables : mapping of str to callable
+        Variables by name, for the header.
+    profile, error : (n,) or (n, m) float array, kJ/mol
+    """
+    names = [
+        next((name for name, known in variables.items() if known == v.variable), type(v.variable).__name__)
+        for v in settings.along
+    ]
+    grid = np.meshgrid(*[v.grid() for v in settings.along], indexing="ij")
+    # NumPy takes a comma in a name for a separator, even in quotes.
+    named = [name.replace(",", "") for name in names]
+    header = ",".join(f'"{name}"' for name in [*named, "free energy (kJ/mol)", "standard error (kJ/mol)"])
+    rows = zip(*[values.ravel() for values in (*grid, profile, error)], strict=True)
+    return "\n".join([f"#{header}", *(",".join(f"{value:.6g}" for value in row) for row in rows), ""])
 
 
 class HillForce:

@@ -701,6 +701,9 @@ ENTRIES: dict[str, Entry] = {
     "UmbrellaProfile.write_csv": Entry(
         UmbrellaProfile.write_csv, lambda o: {"path": o.folder / "profile.csv"}, lambda o: o.profile
     ),
+    "UmbrellaProfile.write_overlap_csv": Entry(
+        UmbrellaProfile.write_overlap_csv, lambda o: {"path": o.folder / "overlap.csv"}, lambda o: o.profile
+    ),
     "UmbrellaSampling": Entry(
         UmbrellaSampling,
         lambda o: {

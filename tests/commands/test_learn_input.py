@@ -219,3 +219,42 @@ coordination = {first = [0], second = [3, 4], distance = 0.25}
     assert variables["transfer"] == Combination([(1.0, Distance(0, 3)), (-1.0, Distance(1, 4)), (0.5, Angle(0, 1, 2))])
     assert variables["bend"] == Angle(1, 0, 2)
     assert variables["contacts"] == CoordinationNumber([0], [3, 4], 0.25, 6)
+
+
+def write_scan(folder, lengths):
+    """Write structures in which the second water is farther and farther away, as a scan leaves them."""
+    pdb = app.PDBFile(str(folder / "waters.pdb"))
+    start = np.array(pdb.positions.value_in_unit(unit.nanometer))
+    with (folder / "scan.pdb").open("w") as file:
+        for k, length in enumerate(lengths):
+            moved = start.copy()
+            moved[3:] += [length, 0.0, 0.0]
+            app.PDBFile.writeModel(pdb.topology, moved * unit.nanometer, file, k + 1)
+    return start
+
+
+def test_walkers_start_at_the_structures_of_a_scan_that_are_nearest_to_their_centres(folder):
+    start = write_scan(folder, [0.0, 0.1, 0.2])
+    first = np.linalg.norm(start[3] - start[0])
+    last = np.linalg.norm(start[3] + [0.2, 0.0, 0.0] - start[0])
+    text = FILE.replace("torsion = [1, 0, 3, 4]", "distance = [0, 3]").replace(
+        "[0.5, 1.5]", f"[{last - 0.01}, {first}]"
+    )
+    walkers = read_loop(written(folder, text + 'starts = "scan.pdb"\n')).walkers
+    assert np.allclose(walkers[0].positions[3:] - start[3:], [0.2, 0.0, 0.0], atol=1e-4)
+    assert np.allclose(walkers[1].positions, start, atol=1e-4)
+
+
+def test_a_walker_has_positions_of_its_own(folder):
+    start = write_scan(folder, [0.1])
+    text = FILE.split("[umbrella]")[0] + '[[walker]]\n[[walker]]\npositions = "scan.pdb"\n'
+    walkers = read_loop(written(folder, text)).walkers
+    assert walkers[0].positions is None
+    assert np.allclose(walkers[1].positions[3:] - start[3:], [0.1, 0.0, 0.0], atol=1e-4)
+
+
+def test_starts_of_walkers_that_are_not_there_are_named(folder):
+    with pytest.raises(InputFileError, match=r"\[umbrella\] starts: there is no file"):
+        read_loop(written(folder, FILE + 'starts = "none.pdb"\n'))
+    with pytest.raises(InputFileError, match=r"\[\[walker\]\] positions: there is no file"):
+        read_loop(written(folder, FILE.split("[umbrella]")[0] + '[[walker]]\npositions = "none.pdb"\n'))

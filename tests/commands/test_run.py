@@ -325,6 +325,38 @@ def test_a_run_can_be_extended_and_is_then_the_same_as_a_long_one(folder):
     assert_same_run(folder / "run" / "production", folder / "long" / "production")
 
 
+HILLS = {
+    **{name: content for name, content in RUN.items() if name not in ("region", "term")},
+    "metadynamics": {
+        "height": 1.0,
+        "bias_factor": 5.0,
+        "interval": 4,
+        "along": [{"variable": "apart", "width": 0.02, "low": 0.2, "high": 1.5}],
+    },
+}
+
+
+def test_hills_of_production_continue_and_leave_their_free_energy(folder, capsys):
+    long = changed(HILLS, ("dynamics", "length"), 26)
+    for name, content in (("whole.toml", long), ("part.toml", HILLS), ("part.toml", long)):
+        assert run(folder, content, name) == 0
+    assert "6 hills; their free energy is in" in capsys.readouterr().out
+    profiles = [(folder / name / "production" / "free_energy.csv").read_text() for name in ("whole", "part")]
+    assert profiles[0] == profiles[1]
+    assert profiles[0].startswith('#"apart","free energy (kJ/mol)"')
+    rows = np.loadtxt(profiles[0].splitlines(), delimiter=",")
+    assert rows[:, 1].max() > 0.5
+    assert np.isnan(rows[:, 2]).all()  # a single run
+
+
+def test_wrong_hills_are_refused(folder, capsys):
+    shared = changed(HILLS, ("metadynamics", "shared"), True)
+    assert run(folder, shared) == 1
+    assert "[metadynamics] shared is for the walkers of a learning loop" in capsys.readouterr().err
+    assert run(folder, changed(HILLS, ("metadynamics", "along"), [{"variable": "x", "width": 1.0}])) == 1
+    assert "there is no variable 'x'" in capsys.readouterr().err
+
+
 def test_before_the_first_result_the_file_may_change(folder, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(RunDirectory, "attach", lambda *_, **__: interrupt())

@@ -44,6 +44,7 @@ from qmmlmm.commands.run_settings import (
 from qmmlmm.commands.spectrum import TOP as SPECTRUM_TOP
 from qmmlmm.commands.spectrum import SpectrumSettings
 from qmmlmm.commands.system_input import SystemSettings
+from qmmlmm.commands.umbrella_settings import ProfileSettings, UmbrellaSettings
 from qmmlmm.preparation import Site, prepared_files
 from qmmlmm.preparation.prepared_files import run_input_text
 from tests.commands.waters import write_waters
@@ -53,6 +54,7 @@ RECORDS = (
     SystemSettings, RegionSettings, TermSettings, MinimiseSettings, HeatSettings, EquilibrateSettings,
     DynamicsSettings, HoldSettings, RestraintSettings, OutputSettings, PlatformSettings, SpectrumSettings,
     MovingSettings, ScanSettings, PathSettings, FrequenciesSettings, ReactionPlatform,
+    UmbrellaSettings, ProfileSettings,
 )  # fmt: skip
 REQUIRED = {
     DynamicsSettings: {"length": 10},
@@ -61,6 +63,7 @@ REQUIRED = {
     SystemSettings: {"prepared": "prepared"},
     RegionSettings: {"select": "all"},
     ScanSettings: {"variable": "x", "centres": (0.1,)},
+    UmbrellaSettings: {"variable": "x", "force_constant": 1.0},
 }
 COMMENTED = re.compile(r"^#(?=\w+ = |\[)", re.MULTILINE)
 

@@ -193,6 +193,23 @@ def test_windows_of_few_correlation_times_are_a_warning():
         profile_of(windows(7, n=60, correlation=0.95))
 
 
+def test_a_profile_knows_whether_its_windows_suffice(tmp_path):
+    profile = profile_of(windows(3))
+    assert profile.is_reliable
+    near = [profile.overlap[k, k + 1] for k in range(len(CENTRES) - 1)]
+    back = [profile.overlap[k + 1, k] for k in range(len(CENTRES) - 1)]
+    assert profile.smallest_overlap == min(near + back) >= 0.03
+    assert np.allclose(profile.independent_samples * profile.inefficiencies, 800)
+    profile.write_overlap_csv(tmp_path / "overlap.csv")
+    header, *rows = (tmp_path / "overlap.csv").read_text().splitlines()
+    assert header.startswith('#"Centre","-1.2","-1",')
+    table = np.array([[float(x) for x in row.split(",")] for row in rows])
+    assert np.allclose(table[:, 0], CENTRES)
+    assert np.allclose(table[:, 1:], profile.overlap, atol=1e-7)
+    with pytest.warns(QmmlmmWarning, match="independent samples"):
+        assert not profile_of(windows(3, n=30)).is_reliable
+
+
 def test_the_table_has_a_row_for_each_bin(tmp_path):
     profile = profile_of(windows(1), name="stretch (nm)")
     profile.write_csv(tmp_path / "profile.csv")

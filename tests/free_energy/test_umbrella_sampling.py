@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from openmm import unit
 
-from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError
+from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, TerminatedError
 from qmmlmm.free_energy import UmbrellaSampling
 from qmmlmm.runs.variable_reporter import read_variable_table
 from qmmlmm.units import GAS_CONSTANT
@@ -94,6 +94,14 @@ def test_windows_start_where_they_were_pulled_to(done):
         assert found == pytest.approx(window.centre, abs=6.0 * np.sqrt(KT / 2e4))
 
 
+def test_a_given_start_that_is_far_from_its_window_is_pulled_there(tmp_path):
+    made = sampling(tmp_path, centres=[0.25, 0.33], starts=[pair_at(0.251), pair_at(0.24)], steps=200)
+    made._make_starts()
+    near, far = (np.load(window.start_path)["positions"] for window in made.windows)
+    assert np.array_equal(near, pair_at(0.251))
+    assert np.linalg.norm(np.diff(far, axis=0)) == pytest.approx(0.33, abs=6.0 * np.sqrt(KT / 2e4))
+
+
 def test_running_again_changes_nothing_and_more_steps_continue(done):
     made, first = done
     before = (Path(made.directory) / "003" / "variable.csv").read_bytes()
@@ -160,6 +168,19 @@ def test_kill_at_any_moment_loses_nothing_but_the_steps_after_a_checkpoint(tmp_p
     for k in range(3):
         tables = [(folder / f"{k:03d}" / "variable.csv").read_bytes() for folder in (whole, path)]
         assert tables[0] == tables[1]
+
+
+def test_a_signal_stops_all_windows(tmp_path, monkeypatch):
+    begun = []
+
+    def terminated(window, update):
+        begun.append(window.folder.name)
+        raise TerminatedError("SIGTERM")
+
+    monkeypatch.setattr("qmmlmm.free_energy.umbrella_sampling.run_window", terminated)
+    with pytest.raises(TerminatedError, match="SIGTERM"):
+        sampling(tmp_path / "run", centres=CENTRES[:2], starts=[pair_at(0.24), pair_at(0.25)]).run()
+    assert begun == ["000"]
 
 
 def create_nothing(umbrella):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
+from openmm import unit
 
 from qmmlmm import XTBPotential
 from qmmlmm.errors import SettingError
 from qmmlmm.reactions import EnergySurface, barrier_residues, optimise, reaction_path, saddle_point
 from qmmlmm.reactions.elastic_band import _interpolated
-from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum, waters_in_water
+from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum, waters_in_a_droplet, waters_in_water
 
 ACROSS = 0.05
 """eV/angstrom: the threshold of the band."""
+
+SOFT = 0.5
+"""kJ/mol: surroundings of two ways to one minimum, relaxed to the default tolerance."""
 
 TOP = 0.1
 """kJ/mol: what is left of the force along the path at the climbing image."""
@@ -59,6 +67,37 @@ def test_a_band_that_was_interrupted_repeats_no_evaluation(ends, tmp_path, monke
     assert found.evaluations == whole.evaluations - 7
     assert np.allclose(found.energies._value, whole.energies._value, atol=1e-5)
     assert (tmp_path / "path" / "path.csv").exists()
+
+
+@pytest.mark.filterwarnings("ignore:the band is not converged")
+def test_images_in_parallel_are_those_one_after_another_and_are_kept(ends, tmp_path):
+    case, (reactant, product) = ends
+    settings = {"images": 5, "max_cycles": 2}
+    one = reaction_path(case.mixed, reactant, product, **settings)
+    with ThreadPoolExecutor(2) as executor:
+        two = reaction_path(case.mixed, reactant, product, executor=executor, directory=tmp_path / "path", **settings)
+        assert two.evaluations == one.evaluations
+        assert np.allclose(two.energies._value, one.energies._value, atol=1e-5)
+        again = reaction_path(case.mixed, reactant, product, executor=executor, directory=tmp_path / "path", **settings)
+    assert again.evaluations == 0
+    assert np.allclose(again.energies._value, two.energies._value, atol=1e-9)
+    with pytest.raises(SettingError, match="executor is a concurrent.futures.Executor"):
+        reaction_path(case.mixed, reactant, product, executor=2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the band is not converged")
+def test_processes_relax_the_surroundings_of_each_image():
+    case = waters_in_a_droplet(XTBPotential(), n_region=1, n_waters=6)
+    reactant = optimise(case.mixed, case.positions)
+    turned = reactant.positions._value.copy()
+    turned[case.atoms[2]] += [0.0, 0.02, 0.02]
+    product = replace(reactant, positions=turned * unit.nanometer)
+    settings = {"images": 5, "max_cycles": 1}
+    one = reaction_path(case.mixed, reactant, product, **settings)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        two = reaction_path(case.mixed, reactant, product, executor=executor, **settings)
+    assert np.allclose(two.energies._value, one.energies._value, atol=SOFT)
 
 
 def test_interpolated_distances_keep_atoms_apart():

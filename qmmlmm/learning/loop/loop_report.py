@@ -18,7 +18,7 @@ from qmmlmm.learning.loop.store import LoopStore
 from qmmlmm.learning.loop.timer import overhead
 from qmmlmm.runs.report.markdown_page import write_markdown_page
 from qmmlmm.sampling.collective_variables import CollectiveVariable
-from qmmlmm.sampling.metadynamics import Metadynamics, mean_profile
+from qmmlmm.sampling.metadynamics import Metadynamics, mean_profile, profile_table
 
 REPORT_NAME, FIGURE_NAME, PROFILE_NAME = "report.md", "report.png", "free_energy.csv"
 MOST_FAILURES = 20
@@ -99,18 +99,8 @@ def write_free_energy(
         [metadynamics.free_energy(metadynamics.bias(store.hills(after, walker))) for walker in each],
         settings.temperature,
     )
-    names = [
-        next((name for name, known in variables.items() if known == v.variable), type(v.variable).__name__)
-        for v in metadynamics.along
-    ]
-    grid = np.meshgrid(*[v.grid() for v in metadynamics.along], indexing="ij")
-    # NumPy takes a comma in a name for a separator, even in quotes.
-    named = [name.replace(",", "") for name in names]
-    header = ",".join(f'"{name}"' for name in [*named, "free energy (kJ/mol)", "standard error (kJ/mol)"])
-    rows = zip(*[values.ravel() for values in (*grid, profile, error)], strict=True)
-    lines = [f"#{header}", *(",".join(f"{value:.6g}" for value in row) for row in rows), ""]
     path = directory / PROFILE_NAME
-    replace_file(path, "\n".join(lines).encode("utf-8"))
+    replace_file(path, profile_table(metadynamics, variables, profile, error).encode("utf-8"))
     return path
 
 
