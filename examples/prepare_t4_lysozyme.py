@@ -94,7 +94,7 @@ def run() -> int:
     """Prepare, and run what was prepared."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("t4_lysozyme_prepared"))
-    parser.add_argument("--steps", type=int, default=5, help="steps of 2 fs with one B3LYP calculation each")
+    parser.add_argument("--steps", type=int, default=3, help="steps of 2 fs with one B3LYP calculation each")
     parser.add_argument("--heat", type=float, default=100.0, help="length of the heating by the force field, fs")
     parser.add_argument("--minimise", default="150", help="iterations of each stage of minimisation")
     options = parser.parse_args()

@@ -70,12 +70,17 @@ def test_the_ends_at_a_gap_can_be_capped():
     assert "MET A:154 (ACE)" in text
 
 
-@pytest.mark.parametrize("name", ["1BHL.pdb", "Thrombin_protein.pdb"])
-def test_a_cap_never_has_the_label_of_a_residue(name):
-    # PDBFixer numbers the cap behind GLY 251 of thrombin 252, which GLU 252 behind the gap has already.
+@pytest.fixture(scope="module", params=["1BHL.pdb", "Thrombin_protein.pdb"])
+def capped(request):
+    """A structure with caps at its gaps."""
     from qmmlmm.preparation.inspection import examine
 
-    found = examine(raw_structure(name), [], PreparationSettings(missing="cap"), {}, ())
+    return examine(raw_structure(request.param), [], PreparationSettings(missing="cap"), {}, ())
+
+
+def test_a_cap_never_has_the_label_of_a_residue(capped):
+    # PDBFixer numbers the cap behind GLY 251 of thrombin 252, which GLU 252 behind the gap has already.
+    found = capped
     labels = [residue_label(residue) for residue in found.model.topology.residues()]
     caps = [r for r in found.model.topology.residues() if r.name in ("ACE", "NME")]
     assert len(labels) == len(set(labels))
@@ -86,12 +91,9 @@ def test_a_cap_never_has_the_label_of_a_residue(name):
     assert atoms <= found.model.built
 
 
-@pytest.mark.parametrize("name", ["1BHL.pdb", "Thrombin_protein.pdb"])
-def test_a_cap_is_bonded_as_a_peptide_and_touches_nothing(name):
+def test_a_cap_is_bonded_as_a_peptide_and_touches_nothing(capped):
     # PDBFixer puts the methyl group of thrombin's NME 147 at 0.54 angstrom from the oxygen before it.
-    from qmmlmm.preparation.inspection import examine
-
-    model = examine(raw_structure(name), [], PreparationSettings(missing="cap"), {}, ()).model
+    model = capped.model
     positions = 10.0 * model.positions
     bonds = {frozenset((a.index, b.index)) for a, b in model.topology.bonds()}
     angles = {frozenset(pair) for a in bonds for b in bonds if len(pair := a ^ b) == 2}
@@ -199,24 +201,19 @@ def test_groups_of_a_complex_are_not_dropped_in_silence():
     assert {finding.topic for finding in report.refused} == {"gap"}
 
 
-def test_smiles_give_ligands_of_the_structure_their_bonds_and_charges():
+def test_smiles_give_ligands_of_the_structure_their_bonds_and_charges_and_each_has_its_chain():
+    from qmmlmm.preparation.inspection import examine
+
     settings = PreparationSettings(chains=("A",))
     report = inspect(raw_structure("1AFS.pdb"), settings=settings)
     assert len(texts(report.refused, "unknown group")) == 2
-    report = inspect(raw_structure("1AFS.pdb"), settings=settings, smiles={"NAP": NADP, "TES": TESTOSTERONE})
+    found = examine(raw_structure("1AFS.pdb"), [], settings, {"NAP": NADP, "TES": TESTOSTERONE}, ())
+    report = found.report
     assert not report.refused
     ligands = texts(report.done, "ligand")
     assert any(text.startswith("NAP: charge -3") for text in ligands)
     assert any(text.startswith("TES: charge +0") for text in ligands)
-
-
-def test_two_ligands_have_chains_and_numbers_of_their_own():
     # OpenFF calls both residue 0 of chain X, which mmCIF merges into one.
-    from qmmlmm.preparation.inspection import examine
-
-    found = examine(
-        raw_structure("1AFS.pdb"), [], PreparationSettings(chains=("A",)), {"NAP": NADP, "TES": TESTOSTERONE}, ()
-    )
     labels = {r.name: (r.chain.id, r.id) for r in found.model.topology.residues() if r.name in ("NAP", "TES")}
     assert len({chain for chain, _ in labels.values()}) == len({number for _, number in labels.values()}) == 2
     assert [found.model.places[":".join(label)] for label in labels.values()] == ["A:324", "A:325"]
