@@ -269,7 +269,7 @@ def test_multiple_time_steps_in_a_box_whose_other_molecules_stay(tmp_path):
 
 
 SCRIPT = "import sys; from qmmlmm.commands.main import main; sys.exit(main(['umbrella', sys.argv[1]]))"
-LONG = PULLED.replace("length = 40", "length = 1600")
+LONG = PULLED.replace("length = 40", "length = 800")
 
 
 @pytest.mark.slow
@@ -283,13 +283,13 @@ def test_windows_that_were_killed_continue(tmp_path):
         if name == "killed":
             process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)])
             deadline = time.monotonic() + 60.0
-            while time.monotonic() < deadline and not (table.exists() and table.stat().st_size > 6000):
+            while time.monotonic() < deadline and not (table.exists() and table.stat().st_size > 3000):
                 time.sleep(0.01)
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
         main(["umbrella", str(path)])
         tables.append(np.loadtxt(table, delimiter=","))
-    assert len(tables[0]) == 810
+    assert len(tables[0]) == 410
     assert np.array_equal(tables[0][:, 0], tables[1][:, 0])
     # Up to the last checkpoint it is the same trajectory; the SCF begins anew there.
     assert np.array_equal(tables[0][:50], tables[1][:50])

@@ -90,9 +90,9 @@ def test_images_in_parallel_are_those_one_after_another_and_are_kept(ends, tmp_p
 def test_processes_relax_the_surroundings_of_each_image():
     case = waters_in_a_droplet(XTBPotential(), n_region=1, n_waters=6)
     reactant = optimise(case.mixed, case.positions)
-    turned = reactant.positions._value.copy()
-    turned[case.atoms[2]] += [0.0, 0.02, 0.02]
-    product = replace(reactant, positions=turned * unit.nanometer)
+    stretched = reactant.positions._value.copy()
+    stretched[case.atoms[1]] += 0.1 * (stretched[case.atoms[1]] - stretched[case.atoms[0]])
+    product = replace(reactant, positions=stretched * unit.nanometer)
     settings = {"images": 5, "max_cycles": 1}
     one = reaction_path(case.mixed, reactant, product, **settings)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
