@@ -151,7 +151,7 @@ def scene(
     check_instance("mixed", mixed, MixedSystem, "a MixedSystem, as create_mixed_system returns it")
     count = mixed.system.getNumParticles()
     places = check_array("positions", positions, (count, 3), unit.nanometer)
-    distance = check_quantity("within", within, unit.nanometer, at_least=0.0)
+    distance = check_quantity("within", within, unit.nanometer, above=0.0)
     box = None
     if mixed.system.usesPeriodicBoundaryConditions():
         default = mixed.system.getDefaultPeriodicBoxVectors()
