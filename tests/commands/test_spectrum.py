@@ -58,6 +58,7 @@ def test_a_spectrum_comes_out_and_is_not_computed_twice(folder, capsys):
     assert "3 snapshots" in report
     output = folder / "dye_run"
     assert sorted(path.name for path in output.iterdir()) == [
+        "report.html",
         "report.md",
         "spectrum.csv",
         "spectrum.png",
