@@ -12,7 +12,7 @@ import numpy as np
 from qmmlmm.units import FloatArray
 
 WIDTH, HEIGHT = 460.0, 250.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 10.0, 8.0, 38.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 20.0, 8.0, 38.0
 MOST_POINTS = 300
 """Points of a curve; of more rows, means with the range from the least to the largest are drawn."""
 MOST_MARKED = 40
