@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -343,6 +344,7 @@ def band_optimised(
         align=free,
         optep=False,
         images=len(start),
+        prefix=os.path.join(folder, "band"),
     )
     molecule: Any = geometric_molecule(surface.symbols, start)
     with _quiet(), _queue() if parallel else contextlib.nullcontext():

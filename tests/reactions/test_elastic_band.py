@@ -34,8 +34,9 @@ def ends():
 
 
 @pytest.mark.slow
-def test_a_band_between_two_minima_climbs_to_the_saddle_point(ends):
+def test_a_band_between_two_minima_climbs_to_the_saddle_point(ends, tmp_path, monkeypatch):
     case, (reactant, product) = ends
+    monkeypatch.chdir(tmp_path)
     path = reaction_path(case.mixed, reactant, product, images=7)
     assert path.converged
     assert path.perpendicular_forces[1:-1].max() < ACROSS
@@ -43,6 +44,7 @@ def test_a_band_between_two_minima_climbs_to_the_saddle_point(ends):
     assert abs((saddle.energy - path.highest.energy)._value) < TOP
     assert abs((path.barrier - (saddle.energy - reactant.energy))._value) < TOP
     assert "force across" in str(path)
+    assert not list(tmp_path.iterdir())  # geomeTRIC's files are in a temporary folder
 
 
 @pytest.mark.filterwarnings("ignore:the band is not converged")
