@@ -19,35 +19,17 @@ from qmmlmm.commands.reaction_results import ResultFolder
 from qmmlmm.errors import QmmlmmWarning
 from qmmlmm.reactions import ReactionPath, Structure, eyring_rate, frequencies, optimise, saddle_point, scan
 from qmmlmm.sampling import Combination, Distance
+from tests.commands.hydrogen_cyanide import MOLECULE, START
 from tests.commands.waters import write_waters
 from tests.reactions.molecules import HYDROGEN_CYANIDE, bonded
 
 # The angle between two images of a molecule that becomes linear, in geomeTRIC.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in arccos:RuntimeWarning")
 
-START = np.array([[0.0, 0.0, 0.0], [0.1194, 0.0, 0.0], [0.01, 0.118, 0.0]])
-"""H above the bond, nm, near the first centre."""
 STIFF = 2e6
-FILE = """
-directory = "results"
-
-[system]
-xml = "system.xml"
-topology = "molecule.pdb"
-coordinates = "molecule.pdb"
-
-[region.molecule]
-select = "all"
-charge = 0
-
-[[term]]
-method = "gfn2-xtb"
-embedding = "mechanical"
-
-[[variable]]
-name = "xi"
-combination = [[1.0, 0, 2], [-1.0, 1, 2]]
-
+FILE = (
+    MOLECULE
+    + """
 [moving]
 max_steps = 100
 
@@ -65,6 +47,7 @@ temperature = 310.0
 [single_points]
 method = "gfn1-xtb"
 """
+)
 XI = Combination([(1.0, Distance(0, 2)), (-1.0, Distance(1, 2))])
 NUMERICAL = 1e-6
 """kJ/mol: the same calculation once more."""

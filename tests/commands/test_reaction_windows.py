@@ -24,6 +24,7 @@ from qmmlmm.free_energy import umbrella_profile
 from qmmlmm.runs.checkpoint import load_state
 from qmmlmm.runs.variable_reporter import read_variable_table
 from qmmlmm.sampling import MultipleTimeStepIntegrator
+from tests.commands.hydrogen_cyanide import MOLECULE, START
 from tests.commands.waters import write_waters
 from tests.reactions.molecules import HYDROGEN_CYANIDE, bonded
 
@@ -34,30 +35,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*bins have fewer than 10 effective samples"),
 ]
 
-START = np.array([[0.0, 0.0, 0.0], [0.1194, 0.0, 0.0], [0.01, 0.118, 0.0]])
-"""H above the bond, nm."""
 CENTRES = np.linspace(-0.03, -0.006, 4)
 STIFF = 2e5
-FILE = """
-directory = "results"
-
-[system]
-xml = "system.xml"
-topology = "molecule.pdb"
-coordinates = "molecule.pdb"
-
-[region.molecule]
-select = "all"
-charge = 0
-
-[[term]]
-method = "gfn2-xtb"
-embedding = "mechanical"
-
-[[variable]]
-name = "xi"
-combination = [[1.0, 0, 2], [-1.0, 1, 2]]
-
+FILE = (
+    MOLECULE
+    + """
 [scan]
 variable = "xi"
 start = "-0.3 A"
@@ -89,6 +71,7 @@ method = "gfn1-xtb"
 [platform]
 name = "Reference"
 """
+)
 
 
 def write_case(folder):
