@@ -438,7 +438,7 @@ class RunDirectory:
         """
         self._check_open()
         self._look_at_outputs(simulation)
-        for path in (self.trajectory_path, self.energies_path, self._path / VARIABLES_NAME):
+        for path in {self.trajectory_path, *self._path.glob("*.csv")}:
             if path.exists():
                 sync_file(path)
         self._save_files(simulation)

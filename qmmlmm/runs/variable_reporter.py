@@ -110,7 +110,8 @@ class VariableReporter:
         """Return when the next report is due and what it needs."""
         if self._continued is not None:
             self._continue(simulation)
-        return {"steps": steps_to_next(self._interval, simulation), "periodic": False, "include": ["positions"]}
+        # As the reporters of a `RunDirectory` do: OpenMM keeps the order of reporters that ask for the same.
+        return {"steps": steps_to_next(self._interval, simulation), "periodic": None, "include": ["positions"]}
 
     def report(self, simulation: app.Simulation, state: openmm.State) -> None:
         """Write one row."""

@@ -51,6 +51,29 @@ def test_a_killed_run_continues_the_table_from_its_checkpoint(argon, tmp_path):
     assert path.read_text() == whole.read_text()
 
 
+def test_a_checkpoint_never_is_ahead_of_the_table(argon, tmp_path, monkeypatch):
+    """OpenMM groups reporters by whether they ask for positions in one box, and calls the groups one after the other."""
+    path, last, synced = tmp_path / "run" / "gaps.csv", [], set()
+    monkeypatch.setattr("qmmlmm.runs.run_directory.sync_file", lambda file: synced.add(file.name))
+    save = RunDirectory._save_files
+
+    def saved(folder, simulation):
+        if simulation.currentStep:
+            last.append((simulation.currentStep, read_variable_table(path)[0][-1]))
+        save(folder, simulation)
+
+    monkeypatch.setattr(RunDirectory, "_save_files", saved)
+    simulation = argon.simulation()
+    assert simulation.system.usesPeriodicBoundaryConditions()
+    with RunDirectory(tmp_path / "run", argon) as folder:
+        simulation.reporters.append(VariableReporter(path, 2, VARIABLES))
+        folder.attach(simulation, trajectory_interval=4, energy_interval=4, checkpoint_interval=6, total_steps=12)
+        folder.run(simulation, 12)
+    simulation.reporters[0].close()
+    assert last == [(6, 6), (12, 12)]
+    assert synced == {"gaps.csv", "energies.csv", "trajectory.dcd"}
+
+
 def test_append_creates_a_table_that_is_not_there_and_starts_one_whose_header_was_cut(argon, tmp_path):
     for k, content in enumerate((None, '#"Step","Ti')):
         path = tmp_path / f"{k}.csv"
