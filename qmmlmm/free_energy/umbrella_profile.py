@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +12,19 @@ from pathlib import Path
 
 import numpy as np
 from openmm import unit
-from scipy.special import logsumexp
 
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import QmmlmmWarning, ReweightingError, SettingError, listed
-from qmmlmm.free_energy.reweighting import length_of_blocks, split_into_blocks
+from qmmlmm.free_energy.umbrella_mbar import (
+    Umbrellas,
+    bin_free_energies,
+    effective_samples,
+    gather,
+    neighbours,
+    overlap_matrix,
+    solve_mbar,
+    spread,
+)
 from qmmlmm.setting_checks import (
     check_array,
     check_finite_number,
@@ -27,7 +34,7 @@ from qmmlmm.setting_checks import (
     check_text,
     check_whole_number,
 )
-from qmmlmm.time_series import import_pymbar, statistical_inefficiency
+from qmmlmm.time_series import statistical_inefficiency
 from qmmlmm.units import GAS_CONSTANT, FloatArray, IntArray, Scalar, Vectors
 
 REPLICATES = 100
@@ -42,12 +49,6 @@ FEWEST_PER_BIN = 10
 
 FEWEST_INDEPENDENT = 20
 """Number of independent samples of a window below which its error is uncertain."""
-
-FINE = 0.05
-"""Largest width of the bins in which samples are gathered for the bootstrap, in standard deviations of a window."""
-
-MOST_ITERATIONS = 200
-CONVERGED = 1e-9
 
 _KJ = unit.kilojoule_per_mole
 
@@ -107,7 +108,7 @@ class UmbrellaProfile:
     name: str
     period: float | None
     _replicates: FloatArray = field(repr=False)
-    _windows: _Windows = field(repr=False)
+    _windows: Umbrellas = field(repr=False)
     _edges: FloatArray = field(repr=False)
 
     def barrier(self, reactant: float | None = None, product: float | None = None) -> Barrier:
@@ -159,9 +160,9 @@ class UmbrellaProfile:
         up, back = (self._replicates[:, top] - self._replicates[:, end] for end in (first, last))
         return Barrier(
             (energy[top] - energy[first]) * _KJ,
-            _spread(up) * _KJ,
+            spread(up) * _KJ,
             (energy[top] - energy[last]) * _KJ,
-            _spread(back) * _KJ,
+            spread(back) * _KJ,
             *(float(self.values[k]) for k in (first, top, last)),
         )
 
@@ -203,15 +204,15 @@ class UmbrellaProfile:
             [max(map(statistical_inefficiency, pair)) for pair in zip(series, reduced, strict=True)]
         )
         logs = [-windows.log_density(one, windows.shifts) - other for one, other in zip(series, reduced, strict=True)]
-        energy = _profile(np.concatenate(logs), np.concatenate(bins), n_bins, windows.kt)
+        energy = bin_free_energies(np.concatenate(logs), np.concatenate(bins), n_bins, windows.kt)
         generator = np.random.default_rng(0)
-        gathered = _gathered(series, inefficiencies, windows, [np.exp(-one) for one in reduced])
+        gathered = gather(series, inefficiencies, windows, [np.exp(-one) for one in reduced])
         places = np.digitize(gathered.values, self._edges) - 1
         replicates = [
-            _profile(gathered.logs(gathered.draw(generator), shift), places, n_bins, windows.kt)
+            bin_free_energies(gathered.logs(gathered.draw(generator), shift), places, n_bins, windows.kt)
             for shift in windows.replicate_shifts
         ]
-        effective = _effective_samples(np.concatenate(logs), np.concatenate(bins), n_bins) / inefficiencies.mean()
+        effective = effective_samples(np.concatenate(logs), np.concatenate(bins), n_bins) / inefficiencies.mean()
         few = self.values[effective < FEWEST_PER_BIN]
         if len(few):
             warnings.warn(
@@ -224,7 +225,7 @@ class UmbrellaProfile:
         return replace(
             self,
             free_energy=(energy - np.nanmin(energy)) * _KJ,
-            error=_spread(np.array(replicates)) * _KJ,
+            error=spread(np.array(replicates)) * _KJ,
             samples=effective,
             inefficiencies=inefficiencies,
             _replicates=np.array(replicates),
@@ -238,7 +239,7 @@ class UmbrellaProfile:
     @property
     def smallest_overlap(self) -> float:
         """Smallest element of the overlap matrix between neighbours; `LEAST_OVERLAP` or more is needed."""
-        return min(min(self.overlap[i, j], self.overlap[j, i]) for i, j in _neighbours(self._windows))
+        return min(min(self.overlap[i, j], self.overlap[j, i]) for i, j in neighbours(self._windows))
 
     @property
     def independent_samples(self) -> FloatArray:
@@ -293,47 +294,6 @@ class UmbrellaProfile:
             (first + np.arange((last - first) % count + 1)) % count,
             (first - np.arange((first - last) % count + 1)) % count,
         ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Windows:
-    """Umbrellas and their free energies.
-
-    Parameters
-    ----------
-    centres, constants : (k,) float arrays
-    counts : (k,) int array
-        Number of samples.
-    period : float or None
-    kt : float, kJ/mol
-    shifts : (k,) float array
-        Free energies over kT.
-    replicate_shifts : (r, k) float array
-        Those of the bootstrap.
-    """
-
-    centres: FloatArray
-    constants: FloatArray
-    counts: IntArray
-    period: float | None
-    kt: float
-    shifts: FloatArray
-    replicate_shifts: FloatArray
-
-    def wrapped(self, values: FloatArray) -> FloatArray:
-        """Return values within half a period about zero."""
-        if self.period is None:
-            return values
-        return np.asarray(values - self.period * np.floor(values / self.period + 0.5))
-
-    def reduced(self, values: FloatArray) -> FloatArray:
-        """Return the energies of all umbrellas over kT, (k, n)."""
-        away = self.wrapped(values[None, :] - self.centres[:, None])
-        return np.asarray(0.5 * self.constants[:, None] * away**2 / self.kt)
-
-    def log_density(self, values: FloatArray, shifts: FloatArray) -> FloatArray:
-        """Return the logarithm of the sum of the windows' densities over the unbiased one, (n,)."""
-        return np.asarray(logsumexp((shifts + np.log(self.counts))[:, None] - self.reduced(values), axis=0))
 
 
 def umbrella_profile(
@@ -396,31 +356,31 @@ def umbrella_profile(
     check_text("name", name, ReweightingError)
     limits = _limits(centre, bins, edges, period)
     counts = np.array([len(one) for one in series])
-    windows = _Windows(centre, constant, counts, period, kt, np.zeros(len(series)), np.zeros((0, len(series))))
+    windows = Umbrellas(centre, constant, counts, period, kt, np.zeros(len(series)), np.zeros((0, len(series))))
     series = [windows.wrapped(one) for one in series]
     inefficiencies = np.array([statistical_inefficiency(_unwrapped(one, period)) for one in series])
-    gathered = _gathered(series, inefficiencies, windows)
+    gathered = gather(series, inefficiencies, windows)
     values = np.concatenate(series)
-    shifts = _solved(windows.reduced(values), counts, gathered.solve(None, np.zeros(len(series))))
+    shifts = solve_mbar(windows.reduced(values), counts, gathered.solve(None, np.zeros(len(series))))
     places = np.digitize(values, limits) - 1
     n_bins = len(limits) - 1
-    energy = _profile(-windows.log_density(values, shifts), places, n_bins, kt)
+    energy = bin_free_energies(-windows.log_density(values, shifts), places, n_bins, kt)
     generator = np.random.default_rng(0)
     fine_places = np.digitize(gathered.values, limits) - 1
     replicates, replicate_shifts = [], []
     for _ in range(REPLICATES):
         histogram = gathered.draw(generator)
         found = gathered.solve(histogram, shifts)
-        replicates.append(_profile(gathered.logs(histogram, found), fine_places, n_bins, kt))
+        replicates.append(bin_free_energies(gathered.logs(histogram, found), fine_places, n_bins, kt))
         replicate_shifts.append(found)
     windows = replace(windows, shifts=shifts, replicate_shifts=np.array(replicate_shifts))
-    overlap = _overlap(windows, values)
+    overlap = overlap_matrix(windows, values)
     _warn(windows, overlap, inefficiencies)
     lowest = np.nanmin(energy)
     return UmbrellaProfile(
         0.5 * (limits[1:] + limits[:-1]),
         (energy - lowest) * _KJ,
-        _spread(np.array(replicates)) * _KJ,
+        spread(np.array(replicates)) * _KJ,
         np.bincount(places[(places >= 0) & (places < n_bins)], minlength=n_bins).astype(float),
         overlap,
         inefficiencies,
@@ -432,112 +392,8 @@ def umbrella_profile(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Gathered:
-    """Samples in fine bins, by blocks, for the bootstrap.
-
-    Parameters
-    ----------
-    values : (m,) float array
-        Mean of the samples in each bin that has some.
-    block_counts : list of (b_k, m) float arrays
-        Samples, or their weights, of each block of each window.
-    windows : _Windows
-    """
-
-    values: FloatArray
-    block_counts: list[FloatArray]
-    windows: _Windows
-
-    def draw(self, generator: np.random.Generator) -> FloatArray:
-        """Return the samples of each window, (k, m), after drawing its blocks with replacement."""
-        return np.array([
-            generator.multinomial(len(counts), np.full(len(counts), 1.0 / len(counts))) @ counts
-            for counts in self.block_counts
-        ])  # fmt: skip
-
-    def logs(self, histogram: FloatArray, shifts: FloatArray) -> FloatArray:
-        """Return the logarithms of the unbiased weights of the bins, (m,)."""
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(histogram.sum(axis=0)) - self.windows.log_density(self.values, shifts))
-
-    def solve(self, histogram: FloatArray | None, start: FloatArray) -> FloatArray:
-        """Return the free energies of the windows over kT, the first zero, of given samples or of all, (k,)."""
-        if histogram is None:
-            histogram = np.array([counts.sum(axis=0) for counts in self.block_counts])
-        numbers, totals = histogram.sum(axis=1), histogram.sum(axis=0)
-        reduced = self.windows.reduced(self.values)
-        shifts = start.copy()
-        for iteration in range(MOST_ITERATIONS):
-            logs = (shifts + np.log(numbers))[:, None] - reduced
-            shares = np.exp(logs - logsumexp(logs, axis=0))
-            expected = shares @ totals
-            # Steps of the self-consistent equations come first, and wherever Newton's are long.
-            step = np.log(numbers / expected)
-            if iteration > 2 or start.any():
-                hessian = np.diag(expected) - (shares * totals) @ shares.T
-                newton = np.zeros_like(step)
-                newton[1:] = np.linalg.lstsq(hessian[1:, 1:], (numbers - expected)[1:], rcond=None)[0]
-                if np.abs(newton).max() < 2.0:
-                    step = newton
-            shifts = shifts + step
-            shifts -= shifts[0]
-            if np.abs(step - step[0]).max() < CONVERGED:
-                break
-        return shifts
-
-
-def _gathered(
-    series: list[FloatArray],
-    inefficiencies: FloatArray,
-    windows: _Windows,
-    weights: list[FloatArray] | None = None,
-) -> _Gathered:
-    width = FINE * float(np.sqrt(windows.kt / windows.constants.max()))
-    values = np.concatenate(series)
-    _, index = np.unique(np.floor(values / width), return_inverse=True)
-    count = np.bincount(index)
-    means = np.bincount(index, values) / count
-    counts, begin = [], 0
-    weighted = [np.ones(len(one)) for one in series] if weights is None else weights
-    for one, weight, inefficiency in zip(series, weighted, inefficiencies, strict=True):
-        own = index[begin : begin + len(one)]
-        parts = split_into_blocks(len(one), length_of_blocks(len(one), inefficiency))
-        counts.append(np.array([np.bincount(own[part], weight[part], minlength=len(means)) for part in parts]))
-        begin += len(one)
-    return _Gathered(means, counts, windows)
-
-
-def _solved(reduced: FloatArray, counts: IntArray, start: FloatArray) -> FloatArray:
-    """Return the free energies of the windows over kT from all samples, by pymbar."""
-    pymbar = import_pymbar()
-    with warnings.catch_warnings():
-        # pymbar passes one set of options to all of SciPy's solvers.
-        warnings.filterwarnings("ignore", "Unknown solver options")
-        estimator = pymbar.MBAR(reduced, counts, initial_f_k=start)
-    return np.asarray(estimator.f_k, dtype=float)
-
-
-def _overlap(windows: _Windows, values: FloatArray) -> FloatArray:
-    """Return the overlap matrix, (k, k): Klimovich et al. (2015), eq. 23."""
-    logs = (windows.shifts + np.log(windows.counts))[:, None] - windows.reduced(values)
-    shares = np.exp(logs - logsumexp(logs, axis=0))
-    return np.asarray(shares @ shares.T / windows.counts[:, None])
-
-
-def _neighbours(windows: _Windows) -> list[tuple[int, int]]:
-    """Return the pairs of windows that are next to each other, across the period too if no gap is there."""
-    order = [int(k) for k in np.argsort(windows.centres)]
-    pairs = list(itertools.pairwise(order))
-    if windows.period is not None and len(order) > 2:
-        gaps = np.diff(windows.centres[order])
-        if windows.centres[order[0]] + windows.period - windows.centres[order[-1]] <= 1.5 * gaps.max():
-            pairs.append((order[-1], order[0]))
-    return pairs
-
-
-def _warn(windows: _Windows, overlap: FloatArray, inefficiencies: FloatArray) -> None:
-    pairs = _neighbours(windows)
+def _warn(windows: Umbrellas, overlap: FloatArray, inefficiencies: FloatArray) -> None:
+    pairs = neighbours(windows)
     apart = [(i, j) for i, j in pairs if min(overlap[i, j], overlap[j, i]) < LEAST_OVERLAP]
     if apart:
         texts = [f"{windows.centres[i]:.4g} and {windows.centres[j]:.4g} ({overlap[i, j]:.3f})" for i, j in apart]
@@ -575,41 +431,6 @@ def _limits(centres: FloatArray, bins: int, edges: Sequence[float] | None, perio
     if np.ptp(centres) == 0.0:
         raise ReweightingError("all centres are the same; give edges")
     return np.linspace(centres.min(), centres.max(), bins + 1)
-
-
-def _profile(logs: FloatArray, places: IntArray, n_bins: int, kt: float) -> FloatArray:
-    """Return -kT ln of the probability of each bin from logarithms of weights, kJ/mol; NaN for empty bins."""
-    inside = (places >= 0) & (places < n_bins)
-    if not inside.any():
-        raise ReweightingError("no sample lies within the edges of the bins")
-    logs, places = logs[inside], places[inside]
-    highest = np.full(n_bins, -np.inf)
-    np.maximum.at(highest, places, logs)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sums = np.bincount(places, np.exp(logs - highest[places]), minlength=n_bins)
-        logarithms = np.where(sums > 0.0, highest + np.log(sums), np.nan)
-    known = logarithms[np.isfinite(logarithms)]
-    return np.asarray(-kt * (logarithms - logsumexp(known)))
-
-
-def _effective_samples(logs: FloatArray, places: IntArray, n_bins: int) -> FloatArray:
-    """Return (sum w)^2 / sum w^2 in each bin."""
-    found = np.zeros(n_bins)
-    for k in range(n_bins):
-        own = logs[places == k]
-        if len(own):
-            weights = np.exp(own - own.max())
-            found[k] = weights.sum() ** 2 / (weights @ weights)
-    return found
-
-
-def _spread(replicates: FloatArray) -> FloatArray:
-    """Return the standard deviation of replicates along the first axis; NaN where most have no value."""
-    finite = np.isfinite(replicates)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of bins without any value
-        spread = np.nanstd(np.where(finite, replicates, np.nan), axis=0, ddof=1)
-    return np.where(finite.mean(axis=0) > 0.5, spread, np.nan)
 
 
 def _filled(energy: FloatArray) -> FloatArray:

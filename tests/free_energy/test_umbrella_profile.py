@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from qmmlmm.errors import QmmlmmWarning, ReweightingError, SettingError
 from qmmlmm.free_energy import umbrella_profile
-from qmmlmm.free_energy.umbrella_profile import _gathered, _solved, _Windows
+from qmmlmm.free_energy.umbrella_mbar import Umbrellas, gather, solve_mbar
 from qmmlmm.units import GAS_CONSTANT
 
 TEMPERATURE = 300.0
@@ -118,9 +118,9 @@ def test_the_solver_of_the_bootstrap_is_that_of_pymbar():
     series = windows(3)
     counts = np.array([len(one) for one in series])
     empty = np.zeros(len(series))
-    state = _Windows(CENTRES, np.full(13, CONSTANT), counts, None, KT, empty, empty[None])
-    mine = _gathered(series, np.ones(13), state).solve(None, empty)
-    theirs = _solved(state.reduced(np.concatenate(series)), counts, empty)
+    state = Umbrellas(CENTRES, np.full(13, CONSTANT), counts, None, KT, empty, empty[None])
+    mine = gather(series, np.ones(13), state).solve(None, empty)
+    theirs = solve_mbar(state.reduced(np.concatenate(series)), counts, empty)
     # Samples are gathered in bins of a twentieth of a window's width.
     assert mine == pytest.approx(theirs - theirs[0], abs=2e-3)
 
