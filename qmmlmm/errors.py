@@ -127,6 +127,11 @@ def listed(items: Iterable[object], limit: int = 5) -> str:
     return ", ".join(texts[:limit]) + more
 
 
+def signed(charge: int) -> str:
+    """Return a charge as text with its sign; zero has none."""
+    return f"{charge:+d}" if charge else "0"
+
+
 def shown(value: object, limit: int = 80) -> str:
     """Return an object as text for a message, cut to `limit` characters."""
     try:

@@ -16,7 +16,7 @@ from qmmlmm.commands.system_input import Start
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.potential import EMBEDDINGS
 from qmmlmm.coupling.region import LinkRule, Region
-from qmmlmm.errors import InputFileError, QmmlmmError, SettingError, listed, nearest
+from qmmlmm.errors import InputFileError, QmmlmmError, SettingError, listed, nearest, signed
 from qmmlmm.mm.creation import create_mixed_system
 from qmmlmm.mm.electrostatics import suggest_charge
 from qmmlmm.mm.mixed_system import MixedSystem
@@ -279,8 +279,8 @@ def _charge(table: Table, start: Start, atoms: tuple[int, ...], *, automatic: bo
         raise InputFileError(f"{table.where} charge: {error}") from error
     if not automatic:
         raise InputFileError(
-            f"{table.where} lacks 'charge'; the force field gives these {len(atoms)} atoms {charge:+d}: write "
-            f'charge = {charge} if that is right, or charge = "auto"'
+            f"{table.where} lacks 'charge'; the force field gives these {len(atoms)} atoms the charge {signed(charge)}"
+            f': write charge = {charge} if that is right, or charge = "auto"'
         )
     return charge
 

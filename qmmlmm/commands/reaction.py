@@ -18,6 +18,7 @@ from qmmlmm.commands.reaction_windows import describe_windows, make_profile, pla
 from qmmlmm.commands.worker_pool import worker_pool
 from qmmlmm.errors import InputFileError, RunDirectoryError
 from qmmlmm.reactions import (
+    GridScan,
     Optimum,
     ReactionPath,
     SaddlePoint,
@@ -82,7 +83,8 @@ def _summary(given: ReactionInput) -> str:
     lines += [f"{'term':<12} {name}: {term.term.potential!r}" for name, term in given.mixed.terms.items()]
     if given.scan is not None:
         ways = ", both ways" if given.scan.both_ways else ""
-        lines.append(f"{'scan':<12} {len(given.scan.centres)} points{ways}")
+        grid = " x ".join(str(len(axis.centres)) for axis in given.scan.axes)
+        lines.append(f"{'scan':<12} {grid} points{ways}")
     if given.umbrella is not None:
         lines.append(f"{'umbrella':<12} {describe_windows(given.umbrella)}")
     return "\n".join([*lines, f"{'directory':<12} {given.directory}"])
@@ -108,22 +110,31 @@ def _scan(given: ReactionInput) -> bool:
     start = _start_of_scan(given)
     _say(f"start: {COORDINATES if start is None else MINIMUM}")
     found = _scanned(given)
+    way = _way(found)
     results: Results = {
-        "converged": all(point.converged for point in (*found.forth, *found.back)),
-        **_of_path(found, "the scan"),
+        "converged": all(point.converged for point in found.all_points),
+        **_of_path(way, "the scan"),
         "evaluations": found.evaluations,
         "start": COORDINATES if start is None else MINIMUM,
     }
     if found.hysteresis is not None:
         results["hysteresis (kJ/mol)"] = found.hysteresis.value_in_unit(ENERGY)
-    results |= _single_points(given, found, folder.path)
-    top = _top(found)
+    results |= _single_points(given, way, folder.path)
+    top = _top(way)
     _write_structure(top, folder.path, "highest")
     folder.keep(top, results, given.start.positions if start is None else start, {})
     return _shown(folder, results)
 
 
-def _scanned(given: ReactionInput) -> Scan:
+def _way(found: Scan | GridScan) -> ReactionPath:
+    """Return the path of a scan: of a grid its lowest pass between two minima, else between its ends."""
+    if isinstance(found, Scan):
+        return found
+    first, last = found.minima()
+    return found.path(first, last) if first != last else found.path((0, 0), found.last_place)
+
+
+def _scanned(given: ReactionInput) -> Scan | GridScan:
     """Return the scan, of which nothing is computed that is in its folder."""
     plan = given.scan
     if plan is None:
@@ -132,19 +143,19 @@ def _scanned(given: ReactionInput) -> Scan:
             "start, stop and steps"
         )
     start = _start_of_scan(given)
-    found = scan(
+    alone = len(plan.axes) == 1
+    variables, centres, constants = zip(*((a.variable, a.centres, a.force_constant) for a in plan.axes), strict=True)
+    return scan(
         given.mixed,
-        plan.variable,
+        variables[0] if alone else variables,
         given.start.positions if start is None else start,
-        centres=plan.centres,
-        force_constant=plan.force_constant,
+        centres=centres[0] if alone else centres,
+        force_constant=constants[0] if alone else constants,
         both_ways=plan.both_ways,
         directory=given.directory / "scan",
         **given.surface(continued=start is not None),
         **given.walk(),
     )
-    assert isinstance(found, Scan)
-    return found
 
 
 def _start_of_scan(given: ReactionInput) -> Structure | None:
@@ -160,7 +171,7 @@ def _path(given: ReactionInput) -> bool:
     ends = _band_ends(given)
     _say(f"start: {'the scan' if ends is None else 'two minima'}")
     settings = given.band
-    first, last = (_scanned(given), None) if ends is None else ends
+    first, last = (_way(_scanned(given)), None) if ends is None else ends
     with worker_pool(given.workers) as executor:
         found = reaction_path(
             given.mixed,
@@ -286,7 +297,7 @@ def _umbrella(given: ReactionInput) -> bool:
     plan = plan_of(given)
     scanned = None
     if plan.starts != "positions" and ResultFolder(given, "scan").structure() is not None:
-        scanned = _scanned(given).structures
+        scanned = _way(_scanned(given)).structures
     starts = window_starts(given, scanned, ResultFolder(given, "optimise").structure())
     _say(f"start: {starts.place}")
     return _shown(ResultFolder(given, "umbrella"), run_windows(given, starts))

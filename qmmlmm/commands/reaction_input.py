@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 import openmm
 from openmm import unit
 
@@ -17,11 +16,12 @@ from qmmlmm.commands.measures import check_measure
 from qmmlmm.commands.potential_input import read_level
 from qmmlmm.commands.run_input import make_integrator
 from qmmlmm.commands.run_settings import HIGHEST_TEMPERATURE, DynamicsSettings
+from qmmlmm.commands.scan_input import ScanPlan, read_scan
 from qmmlmm.commands.system_input import Start, read_coordinates, read_system
 from qmmlmm.commands.umbrella_settings import ProfileSettings, UmbrellaSettings
-from qmmlmm.commands.variable_input import read_variables
+from qmmlmm.commands.variable_input import chosen_variable, read_variables
 from qmmlmm.coupling.potential import RegionPotential
-from qmmlmm.errors import InputFileError, SettingError, listed, nearest
+from qmmlmm.errors import InputFileError, SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions import EnergySurface, Thresholds
 from qmmlmm.reactions.internal_coordinates import check_walk
@@ -40,8 +40,6 @@ from qmmlmm.units import FloatArray, Scalar
 
 TOP = ("directory", "workers", "system", "region", "parameters", "term", "variable", "moving", "scan", "path",
        "frequencies", "umbrella", "dynamics", "profile", "single_points", "platform")  # fmt: skip
-
-MOST_POINTS = 10_000
 
 
 class SurfaceArguments(TypedDict):
@@ -100,66 +98,6 @@ class MovingSettings:
         force = unit.kilojoule_per_mole / unit.nanometer
         object.__setattr__(self, "tolerance", check_measure("tolerance", self.tolerance, force, above=0.0))
         check_walk(check_text("coordinates", self.coordinates), self.max_steps)
-
-
-@dataclass(frozen=True)
-class ScanSettings:
-    """The table [scan]: restrained values of a variable, one after another.
-
-    Parameters
-    ----------
-    variable : text
-        Name of a [[variable]].
-    centres : list of numbers, in the unit of the variable, optional
-        Values in the order in which they are visited; in their place `start`, `stop` and `steps`.
-    start, stop : number, in the unit of the variable, optional
-        First and last value.
-    steps : whole number, optional
-        Number of equal steps from `start` to `stop`; there is one point more.
-    both_ways : true or false
-        Whether the scan goes back too, which shows whether it depends on its history.
-    force_constant : number, kJ/mol per square of the unit, optional
-        400,000 for nm and 2,000 for radians if not given.
-    """
-
-    variable: str
-    centres: tuple[Scalar, ...] | None = None
-    start: Scalar | None = None
-    stop: Scalar | None = None
-    steps: int | None = None
-    both_ways: bool = False
-    force_constant: Scalar | None = None
-
-    def __post_init__(self) -> None:
-        check_text("variable", self.variable)
-        check_flag("both_ways", self.both_ways)
-        even = [name for name in ("start", "stop", "steps") if vars(self)[name] is not None]
-        if self.centres is not None:
-            if even:
-                raise SettingError(f"has centres and {listed(even)}; leave one of both out")
-            if not isinstance(self.centres, list | tuple):
-                raise SettingError(f"centres is a list of numbers, got {self.centres!r}")
-            object.__setattr__(self, "centres", tuple(self.centres))
-        elif len(even) < 3:
-            raise SettingError(f"has centres, or start, stop and steps; got {listed(even) or 'none of them'}")
-        if self.steps is not None:
-            check_whole_number("steps", self.steps, at_most=MOST_POINTS)
-
-    def centres_of(self, variable: Variable) -> tuple[float, ...]:
-        """Return the centres in the unit of a variable."""
-        own = unit.dimensionless if variable.unit is None else variable.unit
-        if self.centres is not None:
-            return tuple(check_measure("each of centres", value, own) for value in self.centres)
-        assert self.steps is not None
-        first, last = check_measure("start", self.start, own), check_measure("stop", self.stop, own)
-        return tuple(float(x) for x in np.linspace(first, last, self.steps + 1))
-
-    def force_constant_of(self, variable: Variable) -> float | None:
-        """Return the force constant in kJ/mol per square of the unit of a variable."""
-        if self.force_constant is None:
-            return None
-        own = unit.dimensionless if variable.unit is None else variable.unit
-        return check_measure("force_constant", self.force_constant, unit.kilojoule_per_mole / own**2, above=0.0)
 
 
 @dataclass(frozen=True)
@@ -234,24 +172,6 @@ class ReactionPlatform:
         if self.name is not None:
             count = openmm.Platform.getNumPlatforms()
             check_choice("name", self.name, [openmm.Platform.getPlatform(k).getName() for k in range(count)])
-
-
-@dataclass(frozen=True)
-class ScanPlan:
-    """A scan with its variable.
-
-    Parameters
-    ----------
-    variable : Variable
-    centres : tuple of float
-    force_constant : float or None
-    both_ways : bool
-    """
-
-    variable: Variable
-    centres: tuple[float, ...]
-    force_constant: float | None
-    both_ways: bool
 
 
 @dataclass(frozen=True)
@@ -403,7 +323,6 @@ def _read_reaction(path: Path) -> ReactionInput:
     table = content.optional_table("moving")
     moving = table.without("thresholds").build(MovingSettings)
     thresholds = table.optional_table("thresholds").build(Thresholds)
-    scan = content.table("scan").build(ScanSettings) if "scan" in content else None
     band = content.optional_table("path").build(PathSettings)
     frequencies = content.optional_table("frequencies").build(FrequenciesSettings)
     umbrella = content.table("umbrella").build(UmbrellaSettings) if "umbrella" in content else None
@@ -412,7 +331,7 @@ def _read_reaction(path: Path) -> ReactionInput:
     platform = content.optional_table("platform").build(ReactionPlatform).name
     start = read_system(content.table("system"), folder)
     variables = read_variables(content, start.topology, folder)
-    plan = None if scan is None else _plan(content.table("scan"), scan, variables)
+    plan = read_scan(content.table("scan"), variables) if "scan" in content else None
     ends = _ends(content, band, start, folder)
     mixed = read_hamiltonian(content, start, folder)
     if mixed is None:
@@ -431,7 +350,7 @@ def _read_reaction(path: Path) -> ReactionInput:
             tolerance=moving.tolerance,
             platform=platform,
         )
-    windows = None if umbrella is None else _windows(content, umbrella, dynamics, variables, scan, plan)
+    windows = None if umbrella is None else _windows(content, umbrella, dynamics, variables, plan)
     if windows is not None:
         if windows.dynamics.multiple:
             # Raises if there is no correction, before anything runs.
@@ -440,7 +359,8 @@ def _read_reaction(path: Path) -> ReactionInput:
             profile.ends_of(windows.variable)
     if plan is not None:
         with content.table("scan").place():
-            RestrainedSurface(surface, [Restraint(plan.variable, 0.0, 0.0)])  # refuses atoms that do not move
+            # Refuses atoms that do not move.
+            RestrainedSurface(surface, [Restraint(axis.variable, 0.0, 0.0) for axis in plan.axes])
     counts = {
         "all": start.topology.getNumAtoms(),
         "moving": len(surface.atoms) - len(surface.held_among_atoms),
@@ -452,25 +372,15 @@ def _read_reaction(path: Path) -> ReactionInput:
     )  # fmt: skip
 
 
-def _variable(table: Table, name: str, variables: Mapping[str, Variable]) -> Variable:
-    if name not in variables:
-        raise InputFileError(
-            f"{table.where} names the variable {name!r}; there are {listed(variables) or 'none'}."
-            f"{nearest(name, list(variables))}"
-        )
-    return variables[name]
-
-
 def _windows(
     content: Table,
     settings: UmbrellaSettings,
     dynamics: DynamicsSettings | None,
     variables: Mapping[str, Variable],
-    scan: ScanSettings | None,
-    plan: ScanPlan | None,
+    scan: ScanPlan | None,
 ) -> UmbrellaPlan:
     table = content.table("umbrella")
-    variable = _variable(table, settings.variable, variables)
+    variable = chosen_variable(table, settings.variable, variables)
     if dynamics is None:
         raise InputFileError('[umbrella] needs [dynamics], such as length = "10 ps", for its windows')
     if dynamics.pressure is not None:
@@ -478,11 +388,12 @@ def _windows(
     with table.place():
         centres = settings.centres_of(variable)
         if centres is None:
-            if scan is None or plan is None or scan.variable != settings.variable:
+            own = [] if scan is None else [axis.centres for axis in scan.axes if axis.name == settings.variable]
+            if not own:
                 raise SettingError(
                     "lacks centres, or start, stop and windows; it may lack both with the variable of [scan]"
                 )
-            centres = plan.centres
+            centres = own[0]
         if len(centres) < 2 or len(set(centres)) < len(centres):
             raise SettingError("has two centres or more, all of them different")
         constants = settings.force_constants_of(variable, len(centres))
@@ -500,15 +411,6 @@ def _windows(
         settings.variable, variable, centres, constants, settings.starts, dynamics, steps, equilibration, sample,
         frames, checkpoint, pull,
     )  # fmt: skip
-
-
-def _plan(table: Table, settings: ScanSettings, variables: Mapping[str, Variable]) -> ScanPlan:
-    variable = _variable(table, settings.variable, variables)
-    with table.place():
-        centres = settings.centres_of(variable)
-        if not centres or len(set(centres)) < len(centres):
-            raise SettingError("has one centre or more, all of them different")
-        return ScanPlan(variable, centres, settings.force_constant_of(variable), settings.both_ways)
 
 
 def _ends(content: Table, settings: PathSettings, start: Start, folder: Path) -> tuple[FloatArray, FloatArray] | None:

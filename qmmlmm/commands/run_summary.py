@@ -10,7 +10,7 @@ from openmm import unit
 from qmmlmm.commands.run_input import RunInput
 from qmmlmm.commands.staged_run import StagedRun
 from qmmlmm.coupling.potential import RegionPotential
-from qmmlmm.errors import listed
+from qmmlmm.errors import listed, signed
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.qm import PySCFPotential
 from qmmlmm.sampling.slow_terms import correction_terms, fast_multiples
@@ -52,7 +52,7 @@ def _system(given: RunInput) -> Iterator[str]:
     for region in described["regions"]:
         yield _row(
             "region",
-            f"{region['name']}: {len(region['atoms'])} atoms, charge {region['charge']:+d}, multiplicity "
+            f"{region['name']}: {len(region['atoms'])} atoms, charge {signed(region['charge'])}, multiplicity "
             f"{region['multiplicity']}",
         )
         cuts = [f"{bond['region_atom']} - {bond['outside_atom']}" for bond in region["link_bonds"]]

@@ -10,8 +10,6 @@ from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from qmmlmm.commands.hamiltonian_input import read_region
 from qmmlmm.commands.input_file import read_toml, reading
 from qmmlmm.commands.system_input import read_system
@@ -20,6 +18,7 @@ from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.potential import EMBEDDINGS
 from qmmlmm.errors import EvaluationError, InputFileError
 from qmmlmm.mm.creation import create_mixed_system
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.qm import TDA, TDDFT, PySCFPotential
 from qmmlmm.setting_checks import check_choice, check_count, check_flag, check_number
 from qmmlmm.spectra.absorption import write_spectrum_report
@@ -122,7 +121,7 @@ def _compute(file: Path, *, quiet: bool) -> int:
     output.mkdir(parents=True, exist_ok=True)
     with (
         _executor(settings.workers) as executor,
-        tqdm(total=len(frames), disable=quiet, desc="snapshots") as bar,
+        progress_bar(len(frames), "snapshots", "snapshot", shown=False if quiet else None) as bar,
     ):
         transitions = compute_transitions(
             mixed.evaluated_term(f"{region.name}/{potential.level}"),

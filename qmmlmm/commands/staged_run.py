@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import openmm
 from openmm import app, unit
-from tqdm import tqdm
 
 from qmmlmm.commands.run_input import RunInput, RunSystem, Stage, make_integrator
 from qmmlmm.commands.run_settings import STAGES
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import ConvergenceError, RunDirectoryError, listed
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.runs.checkpoint import load_state, load_step
 from qmmlmm.runs.directory_lock import DirectoryLock
 from qmmlmm.runs.reporters import check_finite
@@ -163,7 +162,7 @@ class StagedRun:
             else:
                 simulation.context.setPositions(found[1])
                 energies = list(found[2])
-            with tqdm(total=settings.iterations, initial=done, desc="minimise", disable=is_hidden()) as bar:
+            with progress_bar(settings.iterations, "minimise", "iteration", initial=done) as bar:
                 while done < settings.iterations:
                     count = min(ITERATIONS_IN_ONE_GO, settings.iterations - done)
                     simulation.minimizeEnergy(settings.tolerance, count)

@@ -14,10 +14,10 @@ from qmmlmm.commands.reaction_input import (
     MovingSettings,
     PathSettings,
     ReactionPlatform,
-    ScanSettings,
 )
 from qmmlmm.commands.run_keys import VARIABLE, run_keys
 from qmmlmm.commands.run_settings import DynamicsSettings
+from qmmlmm.commands.scan_input import AxisSettings, ScanSettings
 from qmmlmm.commands.spectrum import SpectrumSettings
 from qmmlmm.commands.system_input import SystemSettings
 from qmmlmm.commands.umbrella_settings import ProfileSettings, UmbrellaSettings
@@ -469,6 +469,14 @@ def reaction_sections() -> list[Section]:
             keys_of(ScanSettings),
             {"variable": "xi", "start": -0.05, "stop": 0.05, "steps": 10, "both_ways": True},
             {"centres": [-0.05, 0.0, 0.05], "force_constant": 400000.0},
+        ),
+        Section(
+            "[scan.second]",
+            "A second variable, which makes a grid. The centres of both go from the reactant to the product.",
+            keys_of(AxisSettings),
+            {"variable": "bond", "start": 0.25, "stop": 0.15, "steps": 5},
+            {"centres": [0.25, 0.2, 0.15], "force_constant": 400000.0},
+            optional=True,
         ),
         Section(
             "[path]",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from openmm import app
 
 from qmmlmm.commands.input_file import Table
 from qmmlmm.commands.system_input import read_coordinates, read_structures
-from qmmlmm.errors import InputFileError, SelectionError, listed
+from qmmlmm.errors import InputFileError, SelectionError, listed, nearest
 from qmmlmm.mm.selection import select
 from qmmlmm.sampling import (
     RMSD,
@@ -80,6 +80,22 @@ _PATHS: dict[str, type[PathProgress] | type[PathDistance]] = {
 }
 
 _OF_ROW: dict[int, Callable[..., Variable]] = {2: Distance, 3: Angle, 4: Torsion}
+
+
+def chosen_variable(table: Table, name: str, variables: Mapping[str, Variable]) -> Variable:
+    """Return the variable that a table names.
+
+    Raises
+    ------
+    InputFileError
+        If there is none of this name.
+    """
+    if name not in variables:
+        raise InputFileError(
+            f"{table.where} names the variable {name!r}; there are {listed(variables) or 'none'}."
+            f"{nearest(name, list(variables))}"
+        )
+    return variables[name]
 
 
 def read_variables(content: Table, topology: app.Topology, folder: Path) -> dict[str, Variable]:

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from qmmlmm.errors import EvaluationError, listed
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import progress_bar
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def run_tasks(tasks: Sequence[Task], executor: Executor | None, unit: str) -> No
     ready = [task for task in tasks if task.name not in waiting]
     failures: list[str] = []
     pool_broke = False
-    with tqdm(total=len(tasks), desc=unit, unit=unit, disable=is_hidden()) as bar:
+    with progress_bar(len(tasks), unit, unit) as bar:
         running: dict[Future[None], Task] = {}
         while ready or running:
             if executor is None:

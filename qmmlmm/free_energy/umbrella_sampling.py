@@ -32,7 +32,7 @@ from qmmlmm.free_energy.umbrella_window import (
     steps_done,
 )
 from qmmlmm.geometry import Geometry
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
@@ -214,7 +214,7 @@ class UmbrellaSampling:
         remaining = [window for window in self.windows if steps_done(window.folder) < window.steps]
         failures: list[str] = []
         total = sum(window.steps - steps_done(window.folder) for window in remaining)
-        with tqdm(total=total, desc="umbrella windows", unit="step", disable=is_hidden()) as bar:
+        with progress_bar(total, "umbrella windows", "step") as bar:
             for window, failure in _outcomes(remaining, executor, bar):
                 if failure is not None:
                     failures.append(f"{window.folder.name} ({type(failure).__name__}: {failure})")
@@ -312,7 +312,7 @@ class UmbrellaSampling:
             raise RunDirectoryError(f"windows {listed(incomplete)} of {self.directory} are not complete; call run")
         sampled, target = (simulation_of(made, self.variable)[1] for made in (self.create, create))
         values, differences = [], []
-        with tqdm(total=len(self.windows), desc=f"energies {name}", unit="window", disable=is_hidden()) as bar:
+        with progress_bar(len(self.windows), f"energies {name}", "window") as bar:
             for window in self.windows:
                 one, other = frame_energies(window, name, sampled, target, self.equilibration, every)
                 values.append(one)
@@ -364,7 +364,7 @@ class UmbrellaSampling:
         away = self.variable.difference(np.asarray(self.centres), first)
         order = np.argsort(away)
         nearest = int(np.argmin(np.abs(away[order])))
-        with tqdm(total=len(windows), desc="pulling", unit="window", disable=is_hidden()) as bar:
+        with progress_bar(len(windows), "pulling", "window") as bar:
             for way in (order[nearest:], order[: nearest + 1][::-1]):
                 positions, box, value = starts, None, first
                 for index in way:

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from openmm import app
 
+from qmmlmm.errors import signed
 from qmmlmm.html_tables import html_table
 from qmmlmm.mm.mixed_term import MixedTerm
 from qmmlmm.mm.term_layouts import ResolvedRegion, particle_labels
@@ -87,7 +88,7 @@ def description_html(description: SystemDescription) -> str:
         (
             term["name"], term["potential"], term["coefficient"], term["embedding"],
             f"{term['atoms']} and {term['link_atoms']} link atoms" if term["link_atoms"] else term["atoms"],
-            f"{regions[term['region']]['charge']:+d}", term["multiplicity"], term["backend"],
+            signed(regions[term["region"]]["charge"]), term["multiplicity"], term["backend"],
         )
         for term in description["terms"]
     ]  # fmt: skip

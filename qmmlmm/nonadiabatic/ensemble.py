@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 from openmm import unit
-from tqdm import tqdm
 
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, listed
 from qmmlmm.nonadiabatic.populations import Populations, populations, write_table
 from qmmlmm.nonadiabatic.surface_hopping import SurfaceHopping
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
     check_array,
@@ -195,7 +194,7 @@ class Ensemble:
         remaining = [task for task in tasks if not _complete(task[0], self.steps)]
         failures: list[str] = []
         pool_broke = False
-        with tqdm(total=len(remaining), desc="trajectories", unit="trajectory", disable=is_hidden()) as bar:
+        with progress_bar(len(remaining), "trajectories", "trajectory") as bar:
             if executor is None:
                 for task in remaining:
                     _keep_failure(failures, task[0], lambda task=task: _run_trajectory(*task))  # type: ignore[misc]

@@ -13,7 +13,7 @@ from pathlib import Path
 import openmm
 from openmm import app
 
-from qmmlmm.errors import MissingDependencyError, PreparationError
+from qmmlmm.errors import MissingDependencyError, PreparationError, signed
 from qmmlmm.preparation.ligand import Ligand
 
 INSTALL = 'install them with: pip install "qmmlmm[prepare-gaff]"'
@@ -103,6 +103,6 @@ def _run(command: Sequence[str], folder: Path, result: str, ligand: Ligand) -> N
     lines = [line.strip() for line in text.splitlines() if "error" in line.lower() or "odd number" in line.lower()]
     raise PreparationError(
         f"ligand {ligand.name}: {program} failed with exit status {done.returncode}: "
-        f"{'; '.join(dict.fromkeys(lines[:3])) or 'no reason given'}. Charge {ligand.charge:+d} and all hydrogens are "
-        "right?"
+        f"{'; '.join(dict.fromkeys(lines[:3])) or 'no reason given'}. Charge {signed(ligand.charge)} and all hydrogens "
+        "are right?"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from qmmlmm.errors import PreparationError, listed
+from qmmlmm.errors import PreparationError, listed, signed
 from qmmlmm.preparation import residue_names as names
 from qmmlmm.preparation.findings import Findings
 from qmmlmm.preparation.ligand import Ligand, pose_in_residue
@@ -253,7 +253,7 @@ def _with_own(ligand: Ligand, own: Mapping[str, str]) -> Ligand:
         if abs(charge - ligand.charge) > _INTEGER:
             raise PreparationError(
                 f"the force field gives {ligand.name} the charge {charge:+.3f}, and its formal charges add up to "
-                f"{ligand.charge:+d}"
+                f"{signed(ligand.charge)}"
             )
     return ligand
 

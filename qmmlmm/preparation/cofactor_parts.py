@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from openmm import app
 
 from qmmlmm.coupling.cut_bonds import BondGraph, check_inferred, check_known
-from qmmlmm.errors import SelectionError, listed, nearest
+from qmmlmm.errors import SelectionError, listed, nearest, signed
 from qmmlmm.mm.term_layouts import particle_labels
 from qmmlmm.preparation.protonation import residue_label
 from qmmlmm.preparation.residue_names import WATERS, is_amino_acid
@@ -62,8 +62,8 @@ class CofactorPart:
         numbers = {a.index: 0 if a.element is None else a.element.atomic_number for a in residue.atoms()}
         if (sum(numbers.values()) - whole) % 2:
             raise SelectionError(
-                f"{name} has an odd number of electrons with its charge {whole:+d}, so that the charge of a part of it "
-                "is not clear; take it whole"
+                f"{name} has an odd number of electrons with its charge {signed(whole)}, so that the charge of a part "
+                "of it is not clear; take it whole"
             )
         total = float(charges[sorted(self.atoms)].sum())
         # Each cut bond gets a hydrogen.
@@ -72,7 +72,7 @@ class CofactorPart:
         if abs(total - charge) > CLOSED_SHELL:
             raise SelectionError(
                 f"the charge of the part of {name} behind the cut {self.shown} is not clear: it is {total:+.2f} in the "
-                f"force field, and {charge:+d} would be a closed shell; cut farther from charged groups"
+                f"force field, and {signed(charge)} would be a closed shell; cut farther from charged groups"
             )
         return charge
 

@@ -11,7 +11,7 @@ import numpy as np
 from openmm import app, unit
 from scipy.spatial import cKDTree
 
-from qmmlmm.errors import PreparationError, listed
+from qmmlmm.errors import PreparationError, listed, signed
 from qmmlmm.preparation.classification import Groups, classify
 from qmmlmm.preparation.findings import Findings, Report
 from qmmlmm.preparation.ligand import Ligand
@@ -287,7 +287,7 @@ def _check_ligands(groups: Groups, settings: PreparationSettings, findings: Find
                 "frame of the structure; superpose it, or dock it",
             )
         else:
-            findings.done("ligand", f"{ligand.name}: charge {ligand.charge:+d}, {ligand.smiles} ({ligand.source})")
+            findings.done("ligand", f"{ligand.name}: charge {signed(ligand.charge)}, {ligand.smiles} ({ligand.source})")
     for (a, first), (b, second) in itertools.combinations(enumerate(groups.ligands), 2):
         distance = float(cKDTree(heavy[a]).query(heavy[b])[0].min())
         if distance < CLASH:

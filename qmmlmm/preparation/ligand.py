@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qmmlmm.errors import MissingDependencyError, PreparationError, listed
+from qmmlmm.errors import MissingDependencyError, PreparationError, listed, signed
 from qmmlmm.preparation.residue_names import AMINO_ACIDS, CAPS, METAL_IONS, NUCLEOTIDES, SALT_IONS, STATE_NAMES, WATERS
 from qmmlmm.preparation.structure_file import ResidueRecord, choose_alternates, read_structure
 from qmmlmm.setting_checks import check_choice, check_path, check_text
@@ -314,8 +314,8 @@ def _check_mol2_charges(path: Path, molecule: Chem.Mol, where: str) -> None:
         )
     if round(total) != formal:
         raise PreparationError(
-            f"{where}: the partial charges of the MOL2 file add up to {round(total):+d}, and its bonds and atom types "
-            f"mean {formal:+d}; give an SDF with the right formal charges"
+            f"{where}: the partial charges of the MOL2 file add up to {signed(round(total))}, and its bonds and atom "
+            f"types mean {signed(formal)}; give an SDF with the right formal charges"
         )
 
 
@@ -353,8 +353,8 @@ def _ligand(molecule: Chem.Mol, name: str, source: str, where: str, parameters: 
         electrons = sum(atom.GetAtomicNum() for atom in molecule.GetAtoms()) - charge
         if electrons % 2 or any(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
             raise PreparationError(
-                f"{where}: charge {charge:+d} and {electrons} electrons mean a radical; a hydrogen or a formal charge "
-                "is missing or too many"
+                f"{where}: charge {signed(charge)} and {electrons} electrons mean a radical; a hydrogen or a formal "
+                "charge is missing or too many"
             )
         chem.AssignStereochemistryFrom3D(molecule)
         elements = tuple(atom.GetSymbol() for atom in molecule.GetAtoms())

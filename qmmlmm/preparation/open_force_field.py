@@ -8,7 +8,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from qmmlmm.errors import MissingDependencyError, PreparationError
+from qmmlmm.errors import MissingDependencyError, PreparationError, signed
 from qmmlmm.preparation.ligand import INSTALL, Ligand, molecule_of
 
 FORCE_FIELD = "openff_unconstrained-2.3.0.offxml"
@@ -79,7 +79,7 @@ def with_charges(system: openmm.System, charges: np.ndarray, ligand: Ligand) -> 
     if abs(residual) > 0.02:
         raise PreparationError(
             f"ligand {ligand.name}: its partial charges add up to {charges.sum():+.3f} and its formal charges to "
-            f"{ligand.charge:+d}"
+            f"{signed(ligand.charge)}"
         )
     exact = charges + residual / len(charges)
     (force,) = (f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))

@@ -10,7 +10,7 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm.coupling.region import Region
-from qmmlmm.errors import SelectionError, listed, nearest
+from qmmlmm.errors import SelectionError, listed, nearest, signed
 from qmmlmm.mm.electrostatics import force_field_charges
 from qmmlmm.mm.selection import select
 from qmmlmm.preparation.cofactor_parts import CofactorPart, cofactor_parts
@@ -122,7 +122,7 @@ class Site:
             )
         if (self.electrons - (chosen - 1)) % 2:
             raise SelectionError(
-                f"{self.electrons} electrons with charge {self.charge:+d} do not go with the multiplicity {chosen}"
+                f"{self.electrons} electrons with charge {signed(self.charge)} do not go with the multiplicity {chosen}"
             )
         return Region(name, self.atoms, self.charge, chosen)
 
@@ -130,10 +130,10 @@ class Site:
         """Return the site as lines."""
         shown = "to be given" if self.multiplicity is None else str(self.multiplicity)
         lines = [
-            f"{len(self.atoms)} atoms, {len(self.cuts)} cut bonds, charge {self.charge:+d} (force field "
+            f"{len(self.atoms)} atoms, {len(self.cuts)} cut bonds, charge {signed(self.charge)} (force field "
             f"{self.force_field_charge:+.2f}), {self.electrons} electrons, multiplicity {shown}",
             "in the site:",
-            *(f"  {r.label:<12} {r.part:<24} {r.charge:+d}  {r.why}" for r in self.residues),
+            *(f"  {r.label:<12} {r.part:<24} {signed(r.charge)}  {r.why}" for r in self.residues),
         ]
         if self.left_out:
             lines += ["left out:", *(f"  {r.label:<12} {r.distance:4.1f} A  {r.why}" for r in self.left_out)]
@@ -478,7 +478,7 @@ class _Picker:
         elif electrons % 2:
             multiplicity = None
             self.notes.append(
-                f"{electrons} electrons with charge {total:+d} are no singlet: a state or a charge is not right"
+                f"{electrons} electrons with charge {signed(total)} are no singlet: a state or a charge is not right"
             )
         sum_of_charges = float(self.charges[list(atoms)].sum())
         left, notes = tuple(self.left), tuple(self.notes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from openmm import app, unit
 
+from qmmlmm.errors import signed
 from qmmlmm.preparation.protonation import residue_label
 from qmmlmm.preparation.residue_names import is_amino_acid
 from qmmlmm.preparation.site import Site
@@ -72,7 +73,7 @@ def plot_site(topology: app.Topology, positions: Vectors, site: Site, ax: Axes |
     ax.autoscale_view()
     ax.set_xlabel("first principal axis (angstrom)")
     ax.set_ylabel("second principal axis (angstrom)")
-    charge = f"{site.charge:+d}" if site.charge else "0"
+    charge = signed(site.charge)
     ax.set_title(f"{len(site.atoms)} atoms, charge {charge}, {len(site.cuts)} cut bonds", fontsize=10)
     ax.legend(handles=_legend(atoms, drawn, site), loc="best", fontsize=8, framealpha=0.9)
     return ax

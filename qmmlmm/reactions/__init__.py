@@ -9,7 +9,8 @@ from qmmlmm.reactions.optimisation import Optimum, optimise
 from qmmlmm.reactions.path import ReactionPath, TwoLevels
 from qmmlmm.reactions.residue_contributions import barrier_residues
 from qmmlmm.reactions.saddle_point import SaddlePoint, saddle_point
-from qmmlmm.reactions.scan import GridScan, Scan, ScanPoint, scan
+from qmmlmm.reactions.scan import scan
+from qmmlmm.reactions.scan_results import GridScan, Scan, ScanPoint
 from qmmlmm.reactions.structure import Structure
 from qmmlmm.reactions.surface import EnergySurface, SurfacePoint
 from qmmlmm.reactions.thermochemistry import Thermochemistry, eyring_rate, vibrational_thermochemistry

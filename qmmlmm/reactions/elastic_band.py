@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 from openmm import unit
 from scipy.optimize import minimize
+from tqdm import tqdm
 
 from qmmlmm.analysis.path_figure import save_path_figure
 from qmmlmm.durable_files import checksum
 from qmmlmm.embedding.region_geometry import nearest_displacements
 from qmmlmm.errors import EvaluationError, QmmlmmWarning, SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.evaluation_log import EvaluationLog
 from qmmlmm.reactions.frequencies import check_executor
@@ -36,6 +38,7 @@ from qmmlmm.units import (
     ANGSTROM_IN_BOHR,
     BOHR_IN_NM,
     HARTREE_IN_EV,
+    HARTREE_IN_KJ_PER_MOL,
     NM_IN_BOHR,
     FloatArray,
     IntArray,
@@ -100,6 +103,7 @@ class _Images:
         folder: Path | None,
         executor: Executor | None,
         platform: str | None,
+        bar: tqdm,
     ) -> None:
         self._surface = surface
         self._executor = executor
@@ -118,6 +122,7 @@ class _Images:
         self._states = states
         self._known: list[tuple[FloatArray, SurfacePoint] | None] = [None for _ in states]
         self._image = 0
+        self._bar = bar
 
     @property
     def atoms(self) -> IntArray:
@@ -170,6 +175,10 @@ class _Images:
             point = self._surface.evaluate(coordinates)
         self._states[self._image] = self._surface.state
         self._known[self._image] = (coordinates.copy(), point)
+        highest = max(found[1].energy for found in self._known if found is not None)
+        lowest = min(found[1].energy for found in self._known if found is not None)
+        self._bar.set_postfix_str(f"highest {(highest - lowest) * HARTREE_IN_KJ_PER_MOL:.1f} kJ/mol", refresh=False)
+        self._bar.update()
         return point
 
     def verified(self, image: int, coordinates: FloatArray) -> SurfacePoint:
@@ -277,9 +286,9 @@ def reaction_path(
     }
     target = None if directory is None else check_path("directory", directory)
     held = nullcontext() if target is None else calculation_directory(target, "path", surface, settings)
-    with held, tempfile.TemporaryDirectory() as folder:
+    with held, tempfile.TemporaryDirectory() as folder, progress_bar(None, "path", "evaluation") as bar:
         states = [SurfaceState(frame, None) for frame in frames]
-        band = _Images(surface, states, target, executor, platform)
+        band = _Images(surface, states, target, executor, platform, bar)
         found, converged = band_optimised(
             band,
             start_coordinates,

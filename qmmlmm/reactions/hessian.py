@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.reactions.surface import EnergySurface
@@ -55,7 +54,7 @@ def hessian_on_surface(
             if known is not None:
                 rows[shift] = known
         missing = [shift for shift in shifts if shift not in rows]
-        with tqdm(total=len(shifts), initial=len(rows), desc="Hessian", unit="gradient", disable=is_hidden()) as bar:
+        with progress_bar(len(shifts), "Hessian", "gradient", initial=len(rows)) as bar:
             for shift, gradient in _gradients(surface, missing, step, executor, platform):
                 store.write(shift, gradient)
                 rows[shift] = gradient

@@ -17,11 +17,13 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from qmmlmm.errors import EvaluationError, MissingDependencyError, SettingError, shown
-from qmmlmm.reactions.surface import Surface
+from qmmlmm.progress_display import progress_bar
+from qmmlmm.reactions.surface import Surface, SurfacePoint
 from qmmlmm.setting_checks import LARGEST_COUNT, check_positive, check_whole_number
-from qmmlmm.units import ANGSTROM_IN_BOHR, FloatArray
+from qmmlmm.units import ANGSTROM_IN_BOHR, HARTREE_IN_KJ_PER_MOL, FloatArray, IntArray
 
 COORDINATES = ("tric", "dlc", "hdlc", "cart")
 
@@ -166,6 +168,7 @@ def minimised(
     thresholds: Thresholds | None = None,
     max_steps: int = 300,
     free: bool = False,
+    title: str | None = None,
 ) -> Walk:
     """Return the way to a minimum.
 
@@ -181,9 +184,11 @@ def minimised(
     max_steps : int
     free : bool
         Whether the energy does not depend on translation and rotation.
+    title : str, optional
+        Name of the walk, whose progress is shown.
     """
     options = {"transition": False, "hessian": "never", "subfrctor": 1 if free else 0}
-    return _walked(surface, start, frozen, coordinates, thresholds or Thresholds(), max_steps, options)
+    return _walked(surface, start, frozen, coordinates, thresholds or Thresholds(), max_steps, options, title=title)
 
 
 def saddle_searched(
@@ -209,7 +214,8 @@ def saddle_searched(
     The other parameters are those of `minimised`.
     """
     options = {"transition": True, "hessian": "first", "subfrctor": 1 if free else 0}
-    return _walked(surface, start, frozen, coordinates, thresholds or Thresholds(), max_steps, options, hessian)
+    limits = thresholds or Thresholds()
+    return _walked(surface, start, frozen, coordinates, limits, max_steps, options, hessian, "saddle point")
 
 
 def reaction_path_followed(
@@ -243,7 +249,7 @@ def reaction_path_followed(
         "trust": step,
         "subfrctor": 1 if free else 0,
     }
-    return _walked(surface, start, (), coordinates, Thresholds(), max_steps, options, hessian)
+    return _walked(surface, start, (), coordinates, Thresholds(), max_steps, options, hessian, f"path {direction}")
 
 
 def check_walk(coordinates: str, max_steps: int) -> None:
@@ -251,6 +257,34 @@ def check_walk(coordinates: str, max_steps: int) -> None:
     check_whole_number("max_steps", max_steps, at_most=LARGEST_COUNT)
     if coordinates not in COORDINATES:
         raise SettingError(f"coordinates are one of {', '.join(COORDINATES)}, got {shown(coordinates)}")
+
+
+class _Watched:
+    """A surface that shows each evaluation."""
+
+    def __init__(self, surface: Surface, bar: tqdm) -> None:
+        self._surface, self._bar = surface, bar
+        self._first: float | None = None
+
+    @property
+    def atoms(self) -> IntArray:
+        """Particles that move on the surface."""
+        return self._surface.atoms
+
+    @property
+    def symbols(self) -> list[str]:
+        """Their chemical symbols."""
+        return self._surface.symbols
+
+    def evaluate(self, coordinates: FloatArray) -> SurfacePoint:
+        """Return energy and gradient."""
+        point = self._surface.evaluate(coordinates)
+        self._first = point.energy if self._first is None else self._first
+        change = (point.energy - self._first) * HARTREE_IN_KJ_PER_MOL
+        largest = float(np.linalg.norm(point.gradient, axis=1).max())
+        self._bar.set_postfix_str(f"{change:+.2f} kJ/mol, largest force {largest:.1e} hartree/bohr", refresh=False)
+        self._bar.update()
+        return point
 
 
 def _walked(
@@ -262,6 +296,7 @@ def _walked(
     max_steps: int,
     options: dict[str, Any],
     hessian: FloatArray | None = None,
+    title: str | None = None,
 ) -> Walk:
     check_walk(coordinates, max_steps)
     optimize, internal = geometric_module("optimize"), geometric_module("internal")
@@ -278,7 +313,11 @@ def _walked(
         convergence_drms=thresholds.rms_step,
         convergence_dmax=thresholds.largest_step,
     )
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with (
+        _quiet(),
+        tempfile.TemporaryDirectory() as folder,
+        progress_bar(None, title or "", "evaluation", shown=None if title else False) as bar,
+    ):
         parameters.xyzout = str(Path(folder) / "walk.xyz")
         if hessian is not None:
             parameters.hess_data = np.array(hessian)
@@ -293,7 +332,7 @@ def _walked(
         made = kind(
             molecule, build=True, connect=connect, addcart=add_cartesians, constraints=constraints, cvals=values
         )
-        engine: Any = geometric_engine(surface, start)
+        engine: Any = geometric_engine(_Watched(surface, bar), start)
         optimizer = optimize.Optimizer(start.ravel().copy(), molecule, made, engine, folder, parameters, False)
         converged = True
         try:

@@ -118,7 +118,7 @@ def optimise(
         platform=platform,
         tolerance=tolerance,
     )
-    return optimised(surface, thresholds, coordinates, max_steps)
+    return optimised(surface, thresholds, coordinates, max_steps, title="optimisation")
 
 
 def optimised(
@@ -128,6 +128,7 @@ def optimised(
     max_steps: int = 300,
     *,
     warn: bool = True,
+    title: str | None = None,
 ) -> Optimum:
     """Return the nearest minimum on a surface, from its present coordinates; the parameters are those of `optimise`."""
     limits = Thresholds() if thresholds is None else check_instance("thresholds", thresholds, Thresholds)
@@ -143,6 +144,7 @@ def optimised(
             thresholds=limits,
             max_steps=max_steps,
             free=surface.is_free,
+            title=title,
         )
         coordinates_seen.append(walk.coordinates)
         energies.append(walk.energies)

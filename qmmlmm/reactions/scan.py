@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -12,20 +11,19 @@ from pathlib import Path
 
 import numpy as np
 from openmm import unit
-from tqdm import tqdm
 
-from qmmlmm.analysis.path_figure import save_path_figure
 from qmmlmm.errors import QmmlmmWarning, SettingError, shown
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.reactions.evaluation_log import EvaluationLog, field_of
 from qmmlmm.reactions.internal_coordinates import Thresholds, check_walk
 from qmmlmm.reactions.optimisation import optimised
-from qmmlmm.reactions.path import ENERGY, ReactionPath, write_table
+from qmmlmm.reactions.path import ENERGY, ReactionPath
 from qmmlmm.reactions.restraint import RestrainedSurface, Restraint
-from qmmlmm.reactions.structure import Start, Structure
+from qmmlmm.reactions.scan_results import GridScan, Scan, ScanPoint
+from qmmlmm.reactions.structure import Start
 from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfaceState
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import check_array, check_flag, check_instance, check_path, check_quantity
@@ -37,133 +35,6 @@ STIFFNESS = {"nanometer": 400000.0, "radian": 2000.0}
 
 REACHED = 2.0
 """Distance of a value from its centre, as multiple of the spacing of the centres, that a restraint allows."""
-
-
-@dataclass(frozen=True, eq=False)
-class ScanPoint(Structure):
-    """A structure that is relaxed under restraints.
-
-    Parameters
-    ----------
-    centres, values : tuple of float
-        Centre and value of each variable, in its unit.
-    restraint_energy : Quantity, kJ/mol
-        Energy of the restraints, which `energy` does not have.
-    converged : bool
-    evaluations : int
-        Number of evaluations of the terms: QM calls.
-
-    Notes
-    -----
-    The other parameters are those of `Structure`.
-    """
-
-    centres: tuple[float, ...] = ()
-    values: tuple[float, ...] = ()
-    restraint_energy: unit.Quantity = None
-    converged: bool = True
-    evaluations: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Scan(ReactionPath):
-    """A scan along one variable. Its path has at each centre the structure of the lower energy of both ways.
-
-    Parameters
-    ----------
-    variable : Variable
-    forth : tuple of ScanPoint
-        Points in the order of the centres.
-    back : tuple of ScanPoint
-        Points of the way back, in the order of the centres too; empty without it.
-
-    Notes
-    -----
-    The other parameters are those of `ReactionPath`; `progress` has the values of the variable.
-    """
-
-    variable: Variable = None  # type: ignore[assignment]
-    forth: tuple[ScanPoint, ...] = ()
-    back: tuple[ScanPoint, ...] = ()
-
-    @property
-    def hysteresis(self) -> unit.Quantity | None:
-        """Largest difference of the energies of both ways at one centre, kJ/mol; None without a way back."""
-        if not self.back:
-            return None
-        pairs = zip(self.forth, self.back, strict=True)
-        return max(abs((a.energy - b.energy).value_in_unit(ENERGY)) for a, b in pairs) * ENERGY
-
-    @property
-    def evaluations(self) -> int:
-        """Number of evaluations of the terms: QM calls."""
-        return sum(point.evaluations for point in (*self.forth, *self.back))
-
-    def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write centres, values, true and restraint energies of both ways with the header style of OpenMM."""
-        lowest = min(point.energy.value_in_unit(ENERGY) for point in self.forth[:1])
-        columns: dict[str, FloatArray] = {"Centre": np.array([point.centres[0] for point in self.forth])}
-        for name, points in (("Forth", self.forth), ("Back", self.back)):
-            if points:
-                columns[f"Value {name}"] = np.array([point.values[0] for point in points])
-                columns[f"Potential Energy {name} (kJ/mol)"] = np.array(
-                    [point.energy.value_in_unit(ENERGY) - lowest for point in points]
-                )
-                columns[f"Restraint Energy {name} (kJ/mol)"] = np.array(
-                    [point.restraint_energy.value_in_unit(ENERGY) for point in points]
-                )
-        write_table(path, columns)
-
-
-@dataclass(frozen=True, eq=False)
-class GridScan:
-    """A scan along two variables.
-
-    Parameters
-    ----------
-    mixed : MixedSystem
-    variables : tuple of Variable
-    centres : tuple of float arrays
-        Centres of each variable.
-    points : tuple of tuple of ScanPoint
-        The point of the lowest energy at each pair of centres: ``points[i][j]``.
-    hysteresis : Quantity or None, kJ/mol
-        Largest difference of the energies of both ways at one pair of centres.
-    """
-
-    mixed: MixedSystem
-    variables: tuple[Variable, ...]
-    centres: tuple[FloatArray, ...]
-    points: tuple[tuple[ScanPoint, ...], ...]
-    hysteresis: unit.Quantity | None
-
-    @property
-    def energies(self) -> unit.Quantity:
-        """Potential energies, (n_first, n_second) kJ/mol."""
-        return np.array([[point.energy.value_in_unit(ENERGY) for point in row] for row in self.points]) * ENERGY
-
-    def path(self, first: tuple[int, int], last: tuple[int, int]) -> ReactionPath:
-        """Return the path between two points of the grid whose highest point is lowest.
-
-        Parameters
-        ----------
-        first, last : tuple of (int, int)
-            Places of the points.
-
-        Raises
-        ------
-        SettingError
-            If there is no such point, or both are the same.
-        """
-        energies = self.energies.value_in_unit(ENERGY)
-        for place in (first, last):
-            if len(place) != 2 or not all(0 <= k < n for k, n in zip(place, energies.shape, strict=True)):
-                raise SettingError(f"a point of the grid has two indices below {energies.shape}, got {place!r}")
-        if tuple(first) == tuple(last):
-            raise SettingError("a path joins two different points of the grid, and these are the same")
-        places = _lowest_pass(energies, tuple(first), tuple(last))
-        structures = tuple(self.points[i][j] for i, j in places)
-        return ReactionPath(self.mixed, structures, np.arange(len(places), dtype=float), "Step on the Grid")
 
 
 def scan(
@@ -201,7 +72,8 @@ def scan(
     both_ways : bool
         Whether the scan goes back too, which shows whether it depends on its history.
     directory : path, optional
-        Folder of the results. A scan that was killed continues there, without computing any energy again.
+        Folder of the results: table, figure and structures, of a grid those along its lowest pass. A scan that was
+        killed continues there, without computing any energy again.
     atoms, hold, relax, coordinates, tolerance, box_vectors, platform
         As in `optimise`.
     thresholds : Thresholds, optional
@@ -253,18 +125,15 @@ def scan(
     ways = [("forth", order), ("back", order[::-1])] if both_ways else [("forth", order)]
     held = nullcontext() if folder is None else calculation_directory(folder, "scan", surface, settings)
     found: dict[str, dict[tuple[int, ...], ScanPoint]] = {}
-    with held, tqdm(total=len(order) * len(ways), desc="scan", unit="point", disable=is_hidden()) as bar:
+    with held, progress_bar(len(order) * len(ways), "scan", "point") as bar:
         for way, places in ways:
             found[way] = {}
             for place in places:
                 found[way][place] = work.point(way, place)
                 bar.update()
         result = _collected(mixed, variables, grids, order, found)
-        if folder is not None and isinstance(result, Scan):
-            result.write_csv(folder / "scan.csv")
-            result.write_pdb(folder / "scan.pdb")
-            result.write_xyz(folder / "scan.xyz")
-            _draw(result, folder / "scan.png")
+        if folder is not None:
+            _write(result, folder)
     return result
 
 
@@ -360,15 +229,21 @@ class _Work:
             )
 
 
-def _draw(result: Scan, path: Path) -> None:
-    """Draw the energies of both ways above the first."""
-    first = result.forth[0].energy.value_in_unit(ENERGY)
-    ways = {"forth": result.forth} | ({"back": result.back} if result.back else {})
-    energies = {
-        way: np.array([point.energy.value_in_unit(ENERGY) - first for point in points]) for way, points in ways.items()
-    }
-    centres = np.array([point.centres[0] for point in result.forth])
-    save_path_figure(centres, energies, result.progress_label.replace("Value", "Centre"), path)
+def _write(result: Scan | GridScan, folder: Path) -> None:
+    """Write table, figure and structures, those of a grid along its lowest pass."""
+    result.write_csv(folder / "scan.csv")
+    if isinstance(result, GridScan):
+        if min(result.energies.shape) > 1:
+            result.save_figure(folder / "scan.png")
+        first, last = result.minima()
+        if first == last:
+            return
+        path: ReactionPath = result.path(first, last)
+    else:
+        result.save_figure(folder / "scan.png")
+        path = result
+    path.write_pdb(folder / "scan.pdb")
+    path.write_xyz(folder / "scan.xyz")
 
 
 def _collected(
@@ -446,26 +321,3 @@ def _order(lengths: Sequence[int]) -> list[tuple[int, ...]]:
         return [(k,) for k in range(lengths[0])]
     rows = range(lengths[1])
     return [(i, j) for i in range(lengths[0]) for j in (rows if i % 2 == 0 else reversed(rows))]
-
-
-def _lowest_pass(energies: FloatArray, first: tuple[int, ...], last: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return the places between two points of a grid so that the highest energy on the way is lowest."""
-    heap = [(float(energies[first]), 0, first)]
-    before: dict[tuple[int, ...], tuple[int, ...] | None] = {first: None}
-    while heap:
-        height, steps, place = heapq.heappop(heap)
-        if place == last:
-            break
-        for i in (-1, 0, 1):
-            for j in (-1, 0, 1):
-                other = (place[0] + i, place[1] + j)
-                if other in before or not all(0 <= k < n for k, n in zip(other, energies.shape, strict=True)):
-                    continue
-                before[other] = place
-                heapq.heappush(heap, (max(height, float(energies[other])), steps + 1, other))
-    way: list[tuple[int, int]] = []
-    at: tuple[int, ...] | None = last
-    while at is not None:
-        way.append((at[0], at[1]))
-        at = before[at]
-    return way[::-1]

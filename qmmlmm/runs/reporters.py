@@ -17,7 +17,7 @@ from tqdm import tqdm
 from qmmlmm.coupling.potential import Memory
 from qmmlmm.durable_files import naming_full_disk
 from qmmlmm.errors import NonFiniteError, OutputFileError, listed
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import is_hidden, progress_bar
 from qmmlmm.runs.table_rows import csv_row, cut_rows, first_line, read_names
 from qmmlmm.setting_checks import check_whole_number
 from qmmlmm.units import Vectors
@@ -309,7 +309,7 @@ def other_columns(where: str, found: list[str], names: list[str]) -> str:
 
 
 class ProgressReporter:
-    """Shows a progress bar with the speed and the time left; silent when the output is no terminal.
+    """Shows a progress bar with the speed and the time left, a line a minute where the output is no terminal.
 
     Parameters
     ----------
@@ -320,7 +320,7 @@ class ProgressReporter:
     first_step : int
         Step of the simulation at which the run began; not zero after equilibration in the same Simulation.
     file : text file, optional
-        Output of the bar; standard error if not given.
+        Output of the bar, silent if it is no terminal; standard error if not given.
     """
 
     def __init__(
@@ -362,13 +362,17 @@ class ProgressReporter:
     def _open(self, simulation: app.Simulation) -> None:
         now = simulation.context.getTime().value_in_unit(unit.nanosecond)
         self._start = (time.perf_counter(), now, simulation.currentStep)
+        done = simulation.currentStep - self._first_step
+        if self._file is None and is_hidden():
+            self._bar = progress_bar(self._total, "MD", "step", initial=done)
+            return
         self._bar = tqdm(
             total=self._total,
-            initial=simulation.currentStep - self._first_step,
+            initial=done,
             desc="MD",
             unit="step",
             file=self._file,
-            disable=None if self._file is not None else is_hidden(),
+            disable=None if self._file is not None else False,
             miniters=1,
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps "

@@ -284,6 +284,84 @@ def test_a_path_between_two_structures_optimises_them_once(file, capsys):
     assert (file.parent / "results" / "product" / "product.pdb").exists()
 
 
+GRID = """
+[[variable]]
+name = "near"
+distance = [0, 2]
+
+[[variable]]
+name = "far"
+distance = [1, 2]
+
+[scan]
+variable = "near"
+centres = [0.108, 0.118, 0.13]
+force_constant = 2e6
+
+[scan.second]
+variable = "far"
+start = 0.16
+stop = "1.4 A"
+steps = 1
+force_constant = 2e6
+
+[umbrella]
+variable = "far"
+force_constant = 5e4
+
+[dynamics]
+length = "1 ps"
+
+[frequencies]
+"""
+
+
+def test_a_second_variable_makes_a_grid_with_its_map(file, capsys):
+    head, tail = FILE.split("[scan]")
+    file.write_text(head + GRID + tail.split("[frequencies]")[1])
+    assert main(["scan", str(file), "--check"]) == 0
+    assert "3 x 2 points" in capsys.readouterr().out
+    assert main(["scan", str(file)]) == 0
+    folder = file.parent / "results" / "scan"
+    given = read_reaction(file)
+    centres = tuple(axis.centres for axis in given.scan.axes)
+    assert centres[0] == (0.108, 0.118, 0.13)
+    assert centres[1] == pytest.approx((0.16, 0.14))
+    known = scan(
+        given.mixed, (Distance(0, 2), Distance(1, 2)), START, centres=centres, force_constant=(STIFF, STIFF),
+        max_steps=100, directory=folder,
+    )  # fmt: skip
+    found = json.loads((folder / "record.json").read_text())["results"]
+    energies = known.energies._value
+    first, last = known.minima()
+    if first == last:
+        first, last = (0, 0), (2, 1)
+    assert abs(found["reaction energy (kJ/mol)"] - (energies[last] - energies[first])) < NUMERICAL
+    assert {"scan.csv", "scan.png", "highest.pdb", "single_points.csv"} <= {path.name for path in folder.iterdir()}
+    assert len((folder / "scan.csv").read_text().splitlines()) == 7
+    # Windows may take the centres of either variable.
+    assert given.umbrella.centres == pytest.approx((0.16, 0.14))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('variable = "far"\nstart', 'variable = "near"\nstart', "[scan.second] has the variable of [scan], 'near'"),
+        ("steps = 1", "steps = 0", "[scan.second] steps is a whole number"),
+        ("steps = 1", "steps = 9999", "[scan] has 10,000 points at most, got 30,000"),
+        ("steps = 1", "step = 1", "[scan.second] has the unknown key 'step'"),
+        ("steps = 1", "steps = 1\nboth_ways = true", "[scan.second] has the unknown key 'both_ways'"),
+        ('variable = "far"\nstart', 'variable = "fat"\nstart', "[scan.second] names the variable 'fat'"),
+    ],
+)
+def test_what_is_wrong_with_the_second_variable_is_named(file, capsys, old, new, text):
+    head, tail = FILE.split("[scan]")
+    assert old in GRID
+    file.write_text(head + GRID.replace(old, new) + tail.split("[frequencies]")[1])
+    assert main(["scan", str(file), "--check"]) == 1
+    assert text in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["optimise", "scan", "path", "saddle", "frequencies"])
 def test_a_file_is_checked_and_nothing_is_run(file, capsys, command):
     assert main([command, "--check", str(file)]) == 0

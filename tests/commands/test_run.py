@@ -276,7 +276,7 @@ def test_a_check_shows_what_would_run_and_writes_nothing(folder, capsys):
     output = capsys.readouterr().out
     for line in (
         "system       6 particles, no box",
-        "region       water: 3 atoms, charge +0, multiplicity 1",
+        "region       water: 3 atoms, charge 0, multiplicity 1",
         "term         water/XTB: gfn2-xtb, electrostatic, coefficient 1.0",
         "minimise     20 iterations, force field only",
         "heat         8 steps of 0.5 fs = 0.004 ps, 50 to 300 K, constant volume",

@@ -25,7 +25,6 @@ from qmmlmm.commands.reaction_input import (
     MovingSettings,
     PathSettings,
     ReactionPlatform,
-    ScanSettings,
     read_reaction,
 )
 from qmmlmm.commands.run_input import TOP as RUN_TOP
@@ -41,6 +40,7 @@ from qmmlmm.commands.run_settings import (
     PlatformSettings,
     RestraintSettings,
 )
+from qmmlmm.commands.scan_input import AxisSettings, ScanSettings
 from qmmlmm.commands.spectrum import TOP as SPECTRUM_TOP
 from qmmlmm.commands.spectrum import SpectrumSettings
 from qmmlmm.commands.system_input import SystemSettings
@@ -53,7 +53,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     SystemSettings, RegionSettings, TermSettings, MinimiseSettings, HeatSettings, EquilibrateSettings,
     DynamicsSettings, HoldSettings, RestraintSettings, OutputSettings, PlatformSettings, SpectrumSettings,
-    MovingSettings, ScanSettings, PathSettings, FrequenciesSettings, ReactionPlatform,
+    MovingSettings, AxisSettings, ScanSettings, PathSettings, FrequenciesSettings, ReactionPlatform,
     UmbrellaSettings, ProfileSettings,
 )  # fmt: skip
 REQUIRED = {
@@ -62,6 +62,7 @@ REQUIRED = {
     RestraintSettings: {"variable": "x", "centre": 1, "force_constant": 1},
     SystemSettings: {"prepared": "prepared"},
     RegionSettings: {"select": "all"},
+    AxisSettings: {"variable": "x", "centres": (0.1,)},
     ScanSettings: {"variable": "x", "centres": (0.1,)},
     UmbrellaSettings: {"variable": "x", "force_constant": 1.0},
 }
@@ -167,7 +168,7 @@ def test_the_template_of_a_reaction_is_read_by_its_reader(prepared):
     (prepared / "mine.toml").write_text(templates.template("reaction", "mine.toml"))
     given = read_reaction(prepared / "mine.toml")
     assert given.scan is not None
-    assert len(given.scan.centres) == 11
+    assert [len(axis.centres) for axis in given.scan.axes] == [11]
     assert given.counts == {"all": 6, "moving": 3, "held": 0}
 
 

@@ -269,7 +269,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_a_charge_is_given_or_taken_from_the_force_field(folder):
     without = {**LOOP, "region": {"select": "resid 0"}}
     with pytest.raises(
-        InputFileError, match=r"lacks 'charge'; the force field gives these 3 atoms \+0: write charge = 0"
+        InputFileError, match=r"lacks 'charge'; the force field gives these 3 atoms the charge 0: write charge = 0"
     ):
         read_loop(write(folder, without))
     with pytest.raises(

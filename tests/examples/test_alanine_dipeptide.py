@@ -21,7 +21,7 @@ def test_the_file_can_run_as_it_stands(tmp_path, capsys):
             shutil.copy(path, tmp_path)
     assert main(["run", str(tmp_path / "run.toml"), "--check"]) == 0
     output = capsys.readouterr().out
-    assert "region       peptide: 22 atoms, charge +0, multiplicity 1" in output
+    assert "region       peptide: 22 atoms, charge 0, multiplicity 1" in output
     assert "term         peptide/XTB: gfn2-xtb, electrostatic, coefficient 1.0" in output
     assert "production   4,000 steps of 0.5 fs = 2 ps, 300 K, constant volume" in output
     assert "production has 200 frames, approximately 4 MB" in output

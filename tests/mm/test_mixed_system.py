@@ -478,7 +478,7 @@ def test_a_notebook_shows_terms_and_cut_bonds(tip4p_cube):
     text = mixed._repr_html_()
     assert text.count("<table>") == text.count("</table>") == 2
     assert "<td>a&lt;b/ML</td>" in text
-    assert "<td>electrostatic</td><td>4 and 1 link atoms</td><td>+0</td>" in text
+    assert "<td>electrostatic</td><td>4 and 1 link atoms</td><td>0</td>" in text
     assert re.search(r"<td>ALA2:CB[^<]*</td><td>ALA2:CA[^<]*</td>", text)
 
 

@@ -242,5 +242,5 @@ def test_charges_of_a_ligand_add_up_to_its_formal_charge():
     exact = with_charges(system, np.full(80, 1e-4), ligand).getForce(0)
     total = sum(exact.getParticleParameters(k)[0].value_in_unit(unit.elementary_charge) for k in range(80))
     assert total == pytest.approx(0.0, abs=1e-15)
-    with pytest.raises(PreparationError, match=r"its partial charges add up to \+8\.000 and its formal charges to \+0"):
+    with pytest.raises(PreparationError, match=r"its partial charges add up to \+8\.000 and its formal charges to 0"):
         with_charges(system, np.full(80, 0.1), ligand)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import openmm
 from openmm import app, unit
-from tqdm import tqdm
 
 from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
@@ -25,7 +24,7 @@ from qmmlmm.learning.labels.labeller import Labeller
 from qmmlmm.learning.training.response_fit import FEWEST_LABELS, fit_response
 from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.mm.creation import create_mixed_system
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
     check_array,
@@ -138,7 +137,8 @@ def response_from_qm(
     step_size = check_quantity("step_size", step_size, unit.picosecond, above=0.0, at_most=0.01)
     check_seed("seed", seed)
     _check_platform(platform)
-    hidden = is_hidden() if progress is None else not check_flag("progress", progress)
+    if progress is not None:
+        check_flag("progress", progress)
     target = None if path is None else _check_target(path)
     given = _geometries(positions, system)
     if base is None and isinstance(given, Geometry):
@@ -157,7 +157,7 @@ def response_from_qm(
         known = {frame.name for frame in frames}
         missing = [geometry for geometry in given if _name(geometry) not in known]
         count, geometries = len(missing), iter(missing)
-    with tqdm(total=len(frames) + count, initial=len(frames), desc="QM labels", disable=hidden) as bar:
+    with progress_bar(len(frames) + count, "QM labels", "label", initial=len(frames), shown=progress) as bar:
         for geometry in geometries:
             frames.append(labeller.label(geometry, _name(geometry)))
             if target is not None:

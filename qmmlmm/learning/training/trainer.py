@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.elements import covalent_radius
@@ -23,7 +22,7 @@ from qmmlmm.learning.training.frame_tensors import FrameTensors, conditions_of, 
 from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
-from qmmlmm.progress_display import is_hidden
+from qmmlmm.progress_display import progress_bar
 from qmmlmm.setting_checks import (
     check_count,
     check_instance,
@@ -348,8 +347,7 @@ class Training:
         if checkpoint is not None and check_checkpoint(checkpoint).exists():
             self.load(checkpoint)
         interval = max(1, settings.steps // settings.validations)
-        hidden = is_hidden() if progress is None else not progress
-        with tqdm(total=settings.steps, initial=self.step, desc="training", disable=hidden, mininterval=2) as bar:
+        with progress_bar(settings.steps, "training", "step", initial=self.step, shown=progress) as bar:
             while self.step < settings.steps and self.since_best < settings.patience:
                 mean = self._train_one_step()
                 bar.update()

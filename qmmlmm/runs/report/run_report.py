@@ -11,6 +11,7 @@ import numpy as np
 from openmm import app
 
 from qmmlmm.durable_files import replace_file
+from qmmlmm.errors import signed
 from qmmlmm.geometry import Geometry
 from qmmlmm.runs.report.citations import citations
 from qmmlmm.runs.report.colours import DIFFERENCE_COLOUR, MM_COLOUR, MORE_COLOURS, term_colours
@@ -177,7 +178,7 @@ def _regions(facts: RunFacts, topology: app.Topology, geometry: Geometry) -> str
         n_cuts = len(cuts) if isinstance(cuts, Sequence) else 0
         text = [f"{len(atoms)} atoms"]
         if isinstance(charge := region.get("charge"), int):
-            text.append(f"charge {charge:+d}")
+            text.append(f"charge {signed(charge)}")
         if "multiplicity" in region:
             text.append(f"multiplicity {region['multiplicity']}")
         cut_text = f"; {n_cuts} cut bonds, dotted, with the atom outside" if n_cuts else ""

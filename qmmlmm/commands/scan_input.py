@@ -1,0 +1,173 @@
+"""The table [scan] of a reaction's input file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from openmm import unit
+
+from qmmlmm.commands.input_file import Table
+from qmmlmm.commands.measures import check_measure
+from qmmlmm.commands.variable_input import chosen_variable
+from qmmlmm.errors import SettingError, listed
+from qmmlmm.sampling.variable import Variable
+from qmmlmm.setting_checks import check_flag, check_text, check_whole_number
+from qmmlmm.units import Scalar
+
+MOST_POINTS = 10_000
+SECOND = "second"
+
+
+@dataclass(frozen=True)
+class AxisSettings:
+    """A variable of a scan, with its values; the table [scan.second].
+
+    Parameters
+    ----------
+    variable : text
+        Name of a [[variable]].
+    centres : list of numbers, in the unit of the variable, optional
+        Values in the order in which they are visited; in their place `start`, `stop` and `steps`.
+    start, stop : number, in the unit of the variable, optional
+        First and last value.
+    steps : whole number, optional
+        Number of equal steps from `start` to `stop`; there is one point more.
+    force_constant : number, kJ/mol per square of the unit, optional
+        400,000 for nm and 2,000 for radians if not given.
+    """
+
+    variable: str
+    centres: tuple[Scalar, ...] | None = None
+    start: Scalar | None = None
+    stop: Scalar | None = None
+    steps: int | None = None
+    force_constant: Scalar | None = None
+
+    def __post_init__(self) -> None:
+        check_text("variable", self.variable)
+        even = [name for name in ("start", "stop", "steps") if vars(self)[name] is not None]
+        if self.centres is not None:
+            if even:
+                raise SettingError(f"has centres and {listed(even)}; leave one of both out")
+            if not isinstance(self.centres, list | tuple):
+                raise SettingError(f"centres is a list of numbers, got {self.centres!r}")
+            object.__setattr__(self, "centres", tuple(self.centres))
+        elif len(even) < 3:
+            raise SettingError(f"has centres, or start, stop and steps; got {listed(even) or 'none of them'}")
+        if self.steps is not None:
+            check_whole_number("steps", self.steps, at_most=MOST_POINTS)
+
+    def centres_of(self, variable: Variable) -> tuple[float, ...]:
+        """Return the centres in the unit of a variable."""
+        own = unit.dimensionless if variable.unit is None else variable.unit
+        if self.centres is not None:
+            return tuple(check_measure("each of centres", value, own) for value in self.centres)
+        assert self.steps is not None
+        first, last = check_measure("start", self.start, own), check_measure("stop", self.stop, own)
+        return tuple(float(x) for x in np.linspace(first, last, self.steps + 1))
+
+    def force_constant_of(self, variable: Variable) -> float | None:
+        """Return the force constant in kJ/mol per square of the unit of a variable."""
+        if self.force_constant is None:
+            return None
+        own = unit.dimensionless if variable.unit is None else variable.unit
+        return check_measure("force_constant", self.force_constant, unit.kilojoule_per_mole / own**2, above=0.0)
+
+
+@dataclass(frozen=True)
+class ScanSettings(AxisSettings):
+    """The table [scan]: restrained values of a variable, one after another.
+
+    Parameters
+    ----------
+    variable : text
+        Name of a [[variable]].
+    centres : list of numbers, in the unit of the variable, optional
+        Values in the order in which they are visited; in their place `start`, `stop` and `steps`.
+    start, stop : number, in the unit of the variable, optional
+        First and last value.
+    steps : whole number, optional
+        Number of equal steps from `start` to `stop`; there is one point more.
+    force_constant : number, kJ/mol per square of the unit, optional
+        400,000 for nm and 2,000 for radians if not given.
+    both_ways : true or false
+        Whether the scan goes back too, which shows whether it depends on its history.
+    """
+
+    both_ways: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("both_ways", self.both_ways)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A variable of a scan.
+
+    Parameters
+    ----------
+    name : str
+    variable : Variable
+    centres : tuple of float
+    force_constant : float or None
+    """
+
+    name: str
+    variable: Variable
+    centres: tuple[float, ...]
+    force_constant: float | None
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """A scan along one variable or two.
+
+    Parameters
+    ----------
+    axes : tuple of Axis
+    both_ways : bool
+    """
+
+    axes: tuple[Axis, ...]
+    both_ways: bool
+
+    @property
+    def n_points(self) -> int:
+        """Number of points of one way."""
+        return math.prod(len(axis.centres) for axis in self.axes)
+
+
+def read_scan(table: Table, variables: Mapping[str, Variable]) -> ScanPlan:
+    """Return the scan of the table [scan], with a second variable if it has [scan.second].
+
+    Raises
+    ------
+    InputFileError
+        If a key is unknown or has a wrong value, or there is no such variable.
+    """
+    settings = table.without(SECOND).build(ScanSettings)
+    axes = [_axis(table, settings, variables)]
+    if SECOND in table:
+        second = table.table(SECOND)
+        axes.append(_axis(second, second.build(AxisSettings), variables))
+        with second.place():
+            if axes[0].variable == axes[1].variable:
+                raise SettingError(f"has the variable of [scan], {axes[0].name!r}; name another one")
+    plan = ScanPlan(tuple(axes), settings.both_ways)
+    with table.place():
+        if plan.n_points > MOST_POINTS:
+            raise SettingError(f"has {MOST_POINTS:,} points at most, got {plan.n_points:,}")
+    return plan
+
+
+def _axis(table: Table, settings: AxisSettings, variables: Mapping[str, Variable]) -> Axis:
+    variable = chosen_variable(table, settings.variable, variables)
+    with table.place():
+        centres = settings.centres_of(variable)
+        if not centres or len(set(centres)) < len(centres):
+            raise SettingError("has one centre or more, all of them different")
+        return Axis(settings.variable, variable, centres, settings.force_constant_of(variable))
