@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from qmmlmm.durable_files import is_full, replace_file, sealed, unsealed
-from qmmlmm.errors import SettingError, TrainingError
+from qmmlmm.errors import SettingError, TrainingError, listed, shown
 from qmmlmm.setting_checks import check_path
 
 CHECKPOINT_FORMAT = 2
@@ -87,7 +87,16 @@ def read_checkpoint(
     for key, value in expected.items():
         if state.get(key) != value:
             raise TrainingError(
-                f"the checkpoint {str(path)!r} is of another training: its {key} is {state.get(key)}, that of this "
-                f"training {value}; {ADVICE}"
+                f"the checkpoint {str(path)!r} is of another training: {_difference(key, state.get(key), value)}; "
+                f"{ADVICE}, or write to another folder"
             )
     return state
+
+
+def _difference(key: str, found: object, expected: object) -> str:
+    """Return in words what is different, of records only the entries that are."""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        names = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
+        pairs = [f"{name} = {shown(found.get(name))} there and {shown(expected.get(name))} here" for name in names]
+        return f"{key} have {listed(pairs)}"
+    return f"{key}: {shown(found)} there and {shown(expected)} here"
