@@ -16,12 +16,13 @@ from qmmlmm.learning.labels.data_set import read_frames
 from qmmlmm.learning.labels.difference_labels import learned_frames
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.training.device import check_device
-from qmmlmm.learning.training.fit import check_curve, learning_curve, split_frames
+from qmmlmm.learning.training.fit import check_curve, check_response_only, learning_curve, split_frames
 from qmmlmm.learning.training.frame_tensors import conditions_of, frame_tensors
 from qmmlmm.learning.training.report import write_report
 from qmmlmm.learning.training.trainer import Training, TrainingSettings, check_members, create_model
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import save_network
+from qmmlmm.ml.response_model import ResponseModel
 from qmmlmm.ml.response_network import ResponseSettings
 from qmmlmm.setting_checks import check_count, check_number
 
@@ -61,6 +62,10 @@ def add_command(
         "--base", metavar="LEVEL",
         help="learn the difference of the labels to this level: gfn2-xtb, gfn1-xtb, or a model file",
     )  # fmt: skip
+    train.add_argument(
+        "--response", action="store_true",
+        help="learn only the response to the surroundings, with which any potential is embedded",
+    )  # fmt: skip
     train.add_argument("--trust-code", action="store_true", help="read a model file of --base that has code in it")
     train.add_argument("--seed", type=int, default=TrainingSettings.seed, help="seed of all random numbers")
     train.add_argument(
@@ -98,6 +103,8 @@ def _run(options: argparse.Namespace) -> int:
         raise SettingError("--trust-code is for the model file of --base; leave it out")
     if network.dispersion is not None and base is not None:
         raise SettingError("--dispersion is a part of the energy of one level; with --base leave it out")
+    if options.response:
+        check_response_only(network, base)
     output: Path = options.output
     if output.exists() and not output.is_dir():
         raise SettingError(f"--output {str(output)!r} is a file; name a folder")
@@ -106,12 +113,16 @@ def _run(options: argparse.Namespace) -> int:
     kept, validation = split_frames(frames, fraction, settings.seed)
     test = validation if options.test is None else _test_frames(options.test, kept)
     check_curve(kept, test, options.learning_curve)
-    (learned, learned_validation, learned_test), difference = learned_frames(base, [kept, validation, test])
+    only = options.response
+    (learned, learned_validation, learned_test), difference = learned_frames(base, [kept, validation, test], only)
     output.mkdir(parents=True, exist_ok=True)
-    model = create_model(learned, network, members, settings.seed, difference)
+    model = create_model(learned, network, members, settings.seed, difference, only)
     trained = Training(model, learned, learned_validation, settings, device).run(output / "checkpoint.pt")
-    region_potential(trained.model).save(output / "model.pt")
-    save_network(trained.model, output / "network.pt")
+    if only:
+        ResponseModel(trained.model).save(output / "response.pt")
+    else:
+        region_potential(trained.model).save(output / "model.pt")
+        save_network(trained.model, output / "network.pt")
     curve = learning_curve(
         kept,
         test,
@@ -120,6 +131,7 @@ def _run(options: argparse.Namespace) -> int:
         training=settings,
         members=members,
         base=base,
+        response_only=only,
         device=device,
     )
     report = write_report(
