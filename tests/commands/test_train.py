@@ -16,6 +16,7 @@ from qmmlmm.learning import DataSetError, append_frames
 from qmmlmm.learning.training.fit import learning_curve
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.learning.training.uncertainty import ForceUncertainty
+from qmmlmm.ml import ResponseModel
 from qmmlmm.ml.response_network import ResponseSettings
 from tests.learning.teacher import Teacher
 from tests.quick_torch import quick_torch
@@ -85,12 +86,31 @@ def test_a_data_set_and_a_base_become_a_difference(tmp_path, teacher, capsys):
     assert "labelled with formula - gfn2-xtb" in capsys.readouterr().out
 
 
+def test_a_data_set_becomes_a_response(tmp_path, teacher, capsys):
+    append_frames(tmp_path / "train.xyz", teacher.frames(8))
+    output = tmp_path / "out"
+    arguments = ["train", str(tmp_path / "train.xyz"), "--response", "--output", str(output), *FAST]
+    assert main([*arguments, "--learning-curve", "6"]) == 0
+    report = capsys.readouterr().out
+    assert "labelled with response of formula" in report
+    assert "| 6 |" in report
+    response = ResponseModel.load(output / "response.pt")
+    response.check(RegionSpecification("r", np.array([8, 1, 1, 6]), 0, 1))
+    assert not (output / "model.pt").exists()
+    assert main(arguments) == 0  # goes on from the checkpoint, which is at its end
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--base", "gfn3-xtb"], "--base is gfn2-xtb, gfn1-xtb, or a model file, got 'gfn3-xtb'"),
         (["--trust-code"], "--trust-code is for the model file of --base"),
         (["--base", "gfn2-xtb", "--dispersion", "b3lyp-d3bj"], "with --base leave it out"),
+        (
+            ["--base", "gfn2-xtb", "--response"],
+            "a response is learned from labels in the field and in a vacuum, with no",
+        ),
+        (["--response", "--dispersion", "b3lyp-d3bj"], "a part of the energy in a vacuum; a response has none"),
     ],
 )
 def test_a_base_that_is_none_is_refused(tmp_path, teacher, capsys, arguments, message):
