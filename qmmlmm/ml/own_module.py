@@ -238,6 +238,7 @@ def scripted_checksum(module: torch.jit.ScriptModule) -> str:
         kind = torch._C.ConcreteModuleType.from_jit_type(compiled._type())
         for attribute in sorted(set(kind.get_attributes()) - _OF_TORCH):
             digest.update(f"attribute {attribute}\n".encode())
+            # The attribute of the module that TorchScript made, which torch has no other way to read.
             _add_value(digest, compiled.getattr(attribute))
     return digest.hexdigest()
 

@@ -150,7 +150,16 @@ def _less(dipole: FloatArray | None, base: Evaluation) -> FloatArray | None:
 def learned_frames(
     base: EvaluatedPotential | None, parts: Iterable[list[LabelledFrame]], response_only: bool = False
 ) -> tuple[list[list[LabelledFrame]], Difference | None]:
-    """Return lists of frames with the labels that are learned, and the difference that these are if there is a base."""
+    """Return lists of frames with the labels that are learned, and the difference that these are if there is a base.
+
+    Parameters
+    ----------
+    base : EvaluatedPotential or None
+        Potential that is subtracted.
+    parts : iterable of list of LabelledFrame
+    response_only : bool
+        Whether only the response to the surroundings is learned; there is no base then.
+    """
     lists = [list(part) for part in parts]
     if response_only:
         return [response_labels(part) for part in lists], None

@@ -242,7 +242,9 @@ def fine_tune(
     check_instance("model", model, ResponseNetwork)
     check_instance("training", training, TrainingSettings)
     check_together([*check_frames("new", new), *check_frames("old", old)])
-    (new, old), difference = learned_frames(base, [new, old], model.response_only and base is None)
+    if model.response_only:
+        check_response_only(model.settings, base)
+    (new, old), difference = learned_frames(base, [new, old], model.response_only)
     if base is not None and (difference is None or difference != model.difference):
         raise DataSetError(
             f"labels and base are the difference {difference}, the model is "

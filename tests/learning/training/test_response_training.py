@@ -102,10 +102,12 @@ def test_a_response_is_learned(teacher):
     assert trained.model.response_only
     errors = relative_errors(trained.model, teacher.frames(10))
     assert max(errors) < LEARNED
-    # The report of a training is on the interaction, too.
+    # The errors of the training are those of the interaction, too.
     assert np.isnan(trained.validation.vacuum_energy)
     again = fine_tune(trained.model, teacher.frames(6), frames, training=replace(SHORT, steps=4))
     assert again.model.response_only
+    with pytest.raises(SettingError, match="with no base; leave base out"):
+        fine_tune(trained.model, frames[:4], frames, base=fixed_in_openmm([0.0, 0.0, 0.0, 0.0]))
 
 
 @pytest.mark.slow
