@@ -235,7 +235,7 @@ def scripted_checksum(module: torch.jit.ScriptModule) -> str:
         digest.update(f"module {name}\n".encode())
         for method in sorted(compiled._method_names()):
             digest.update(_MANGLED.sub("", compiled._get_method(method).code).encode())
-        kind = torch._C.ConcreteModuleType.from_jit_type(compiled._type())
+        kind = cast(Any, torch._C).ConcreteModuleType.from_jit_type(compiled._type())
         for attribute in sorted(set(kind.get_attributes()) - _OF_TORCH):
             digest.update(f"attribute {attribute}\n".encode())
             # The attribute of the module that TorchScript made, which torch has no other way to read.

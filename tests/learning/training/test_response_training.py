@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from qmmlmm.coupling import RegionSpecification
+from qmmlmm import MLPotential
+from qmmlmm.coupling import Difference, LevelOfTheory, RegionSpecification
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.errors import SettingError
 from qmmlmm.geometry import Geometry
@@ -16,19 +17,25 @@ from qmmlmm.learning import (
     DataSetError,
     ResponseSettings,
     TrainingSettings,
+    difference_labels,
     fine_tune,
     learning_curve,
     train,
 )
 from qmmlmm.learning.labels.frame_field import field_of_frame
 from qmmlmm.learning.labels.response_labels import response_labels
-from qmmlmm.ml import FixedResponse
+from qmmlmm.learning.training.accuracy import accuracy
+from qmmlmm.learning.training.frame_tensors import frame_tensors
+from qmmlmm.learning.training.prediction import predict
+from qmmlmm.ml import EmbeddedPotential, FixedResponse, ResponseModel
+from qmmlmm.units import FORCE_AU_IN_OPENMM
 from tests.learning.teacher import NUMBERS, Teacher
-from tests.toy_potentials import fixed_in_openmm
+from tests.toy_potentials import ELEMENTS, Springs, fixed_in_openmm
 
 SMALL = ResponseSettings(features=16, layers=1, radial_functions=8, near_functions=6, tensor_features=4)
 SHORT = TrainingSettings(steps=60, batch_size=8, learning_rate=1e-2, validations=4)
-LONG = TrainingSettings(steps=1500, batch_size=16, learning_rate=1e-2, validations=10, near_decay=0.01)
+WITHOUT_NEAR = replace(SMALL, near_cutoff=0.0)
+LONG = TrainingSettings(steps=1500, batch_size=16, learning_rate=1e-2, validations=10)
 # Root mean square errors of interaction energies and forces, of what they are; of the short training, and of the long.
 LEARNED, LEARNED_WELL = 0.3, 0.01
 SAME_WEIGHTS = 1e-5  # after three steps, whose labels differ by round-off
@@ -36,16 +43,18 @@ BONDS = [(0, 1), (0, 2), (0, 3)]
 
 
 class FixedTeacher(Teacher):
-    """The same molecule, whose energy in the field is that of a `FixedResponse`."""
+    """The same molecule, whose energy in the field is that of a `FixedResponse`, with or without its near charges."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, near: float = 1.0) -> None:
         super().__init__(rng)
         empty, numbers = FixedResponse(NUMBERS, BONDS), np.random.default_rng(5)
         parts = [0.2 * numbers.normal(size=size) for size in empty.sizes]
         # A field only lowers the energy.
         for k in (2, 3, 4):
             parts[k] = np.abs(parts[k]) * (10.0, 2.0, 0.5)[k - 2]
-        self.response = FixedResponse(NUMBERS, BONDS, 0, 2.5 + np.zeros(empty.n_classes), np.concatenate(parts))
+        parts[5:] = [near * part for part in parts[5:]]
+        distances = empty.mean_distances(torch.tensor(self.start)[None]).numpy()
+        self.response = FixedResponse(NUMBERS, BONDS, 0, distances, np.concatenate(parts))
 
     def interaction(self, x, near, charges):
         _, potential, slope = super().interaction(x, near, charges)
@@ -111,10 +120,25 @@ def test_a_response_is_learned(teacher):
 
 
 @pytest.mark.slow
-def test_a_fixed_response_is_learned_to_a_hundredth(teacher):
-    trained = train(teacher.frames(200), network=SMALL, training=LONG, response_only=True)
+def test_charges_dipoles_polarisabilities_and_flow_of_a_fixed_response_are_learned(rng):
+    teacher = FixedTeacher(rng, near=0.0)
+    trained = train(teacher.frames(200), network=WITHOUT_NEAR, training=LONG, response_only=True)
     errors = relative_errors(trained.model, teacher.frames(40))
+    print(errors)
     assert max(errors) < LEARNED_WELL
+
+
+@pytest.mark.slow
+def test_what_base_and_response_lack_is_learned_as_a_difference(teacher):
+    frames, test = teacher.frames(24), teacher.frames(10)
+    response = ResponseModel(train(frames, network=SMALL, training=SHORT, response_only=True).model)
+    base = EmbeddedPotential(MLPotential(Springs(0.01), elements=ELEMENTS), response)
+    trained = train(frames, network=SMALL, training=SHORT, base=base)
+    assert trained.model.difference == Difference(LevelOfTheory("formula"), base.level_of_theory)
+    rest = difference_labels(test, base).frames
+    data = frame_tensors(rest, [(0, 1, 0)])
+    before = float(data.forces.abs().mean()) * FORCE_AU_IN_OPENMM
+    assert accuracy(predict(trained.model, data), data).forces < LEARNED * before
 
 
 def test_energies_in_a_vacuum_have_no_effect(teacher):
