@@ -220,7 +220,7 @@ class ResponseNetwork(torch.nn.Module):
     For a difference between two levels the charges add up to zero, E_ZBL and E_pair are the base's and left out, and
     what is positive for one level may have either sign: alpha_i, A_i, kappa_ij and the quadratic part of E_near.
 
-    A network of the response has the second line of E and no first.
+    A network of the response alone has the terms with phi, F of the surroundings and near charges, and no others.
 
     Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8. The tensors T_i of
     `TensorFeatures` are additional: they enter the state of an atom through |T_i| and v_i . T_i . v_i, its vectors
