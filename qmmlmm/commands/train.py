@@ -5,25 +5,49 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from qmmlmm.commands.potential_input import base_of_name
+from qmmlmm.coupling.potential import EvaluatedPotential
 from qmmlmm.errors import DataSetError, SettingError
 from qmmlmm.learning.labels.data_set import read_frames
 from qmmlmm.learning.labels.difference_labels import learned_frames
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.training.device import check_device
-from qmmlmm.learning.training.fit import check_curve, learning_curve, split_frames
+from qmmlmm.learning.training.fit import check_curve, check_response_only, learning_curve, split_frames
 from qmmlmm.learning.training.frame_tensors import conditions_of, frame_tensors
 from qmmlmm.learning.training.report import write_report
 from qmmlmm.learning.training.trainer import Training, TrainingSettings, check_members, create_model
+from qmmlmm.ml.embedded_potential import EmbeddedPotential
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import save_network
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_model import ResponseModel
+from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.setting_checks import check_count, check_number
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Labels of all trainings of a command; `unseen` says whether those of the test have no part in them."""
+
+    train: list[LabelledFrame]
+    validation: list[LabelledFrame]
+    test: list[LabelledFrame]
+    unseen: bool
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """Settings of all trainings of a command; `curve` has the sizes of a learning curve."""
+
+    network: ResponseSettings
+    training: TrainingSettings
+    members: int
+    curve: tuple[int, ...]
+    device: torch.device
 
 
 def add_command(
@@ -60,6 +84,14 @@ def add_command(
     train.add_argument(
         "--base", metavar="LEVEL",
         help="learn the difference of the labels to this level: gfn2-xtb, gfn1-xtb, or a model file",
+    )  # fmt: skip
+    train.add_argument(
+        "--response", action="store_true",
+        help="learn only the response to the surroundings, with which any potential is embedded",
+    )  # fmt: skip
+    train.add_argument(
+        "--correct", action="store_true",
+        help="after --response, learn what --base and the response together lack of the labels",
     )  # fmt: skip
     train.add_argument("--trust-code", action="store_true", help="read a model file of --base that has code in it")
     train.add_argument("--seed", type=int, default=TrainingSettings.seed, help="seed of all random numbers")
@@ -98,6 +130,14 @@ def _run(options: argparse.Namespace) -> int:
         raise SettingError("--trust-code is for the model file of --base; leave it out")
     if network.dispersion is not None and base is not None:
         raise SettingError("--dispersion is a part of the energy of one level; with --base leave it out")
+    if options.correct and (base is None or not options.response):
+        raise SettingError("--correct is for a base with a response; give --base and --response, too")
+    if options.response:
+        if base is not None and not options.correct:
+            raise SettingError(
+                "--response is learned from the labels alone; leave --base out, or add --correct to learn the rest"
+            )
+        check_response_only(network, None)
     output: Path = options.output
     if output.exists() and not output.is_dir():
         raise SettingError(f"--output {str(output)!r} is a file; name a folder")
@@ -106,34 +146,54 @@ def _run(options: argparse.Namespace) -> int:
     kept, validation = split_frames(frames, fraction, settings.seed)
     test = validation if options.test is None else _test_frames(options.test, kept)
     check_curve(kept, test, options.learning_curve)
-    (learned, learned_validation, learned_test), difference = learned_frames(base, [kept, validation, test])
-    output.mkdir(parents=True, exist_ok=True)
-    model = create_model(learned, network, members, settings.seed, difference)
-    trained = Training(model, learned, learned_validation, settings, device).run(output / "checkpoint.pt")
-    region_potential(trained.model).save(output / "model.pt")
-    save_network(trained.model, output / "network.pt")
+    data = _Data(kept, validation, test, options.test is not None)
+    setup = _Setup(network, settings, members, tuple(options.learning_curve), device)
+    if not options.correct:
+        _train(output, data, setup, base, options.response)
+        return 0
+    assert base is not None
+    response = ResponseModel(_train(output / "response", data, setup, None, True))
+    _train(output / "correction", data, setup, EmbeddedPotential(base, response), False)
+    return 0
+
+
+def _train(
+    folder: Path, data: _Data, setup: _Setup, base: EvaluatedPotential | None, response_only: bool
+) -> ResponseNetwork:
+    """Train into a folder, and print the report; return the network."""
+    parts = [data.train, data.validation, data.test]
+    (learned, validation, test), difference = learned_frames(base, parts, response_only)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = create_model(learned, setup.network, setup.members, setup.training.seed, difference, response_only)
+    trained = Training(model, learned, validation, setup.training, setup.device).run(folder / "checkpoint.pt")
+    if response_only:
+        ResponseModel(trained.model).save(folder / "response.pt")
+    else:
+        region_potential(trained.model).save(folder / "model.pt")
+        save_network(trained.model, folder / "network.pt")
     curve = learning_curve(
-        kept,
-        test,
-        options.learning_curve,
-        network=network,
-        training=settings,
-        members=members,
+        data.train,
+        data.test,
+        setup.curve,
+        network=setup.network,
+        training=setup.training,
+        members=setup.members,
         base=base,
-        device=device,
+        response_only=response_only,
+        device=setup.device,
     )
     report = write_report(
-        output,
+        folder,
         trained,
-        learned_test,
-        training_names=[frame.name for frame in kept],
-        settings=settings,
-        network=network,
-        unseen=options.test is not None,
+        test,
+        training_names=[frame.name for frame in data.train],
+        settings=setup.training,
+        network=setup.network,
+        unseen=data.unseen,
         learning_curve=curve,
     )
     sys.stdout.write(report.read_text(encoding="utf-8"))
-    return 0
+    return trained.model
 
 
 def _test_frames(path: Path, train: list[LabelledFrame]) -> list[LabelledFrame]:

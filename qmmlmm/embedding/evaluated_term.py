@@ -7,9 +7,11 @@ import torch
 
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, Evaluator
+from qmmlmm.embedding.committee import CommitteeSpread
 from qmmlmm.embedding.evaluator_field import EvaluatorField, FieldAtGeometry
 from qmmlmm.embedding.interaction import RegionInteraction
 from qmmlmm.embedding.labels import NEAR_REACH, Label
+from qmmlmm.embedding.module_potential import CommitteeInField
 from qmmlmm.embedding.region_geometry import RegionGeometry, tensors_of
 from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.errors import EvaluationError, NonFiniteError, PotentialError, listed
@@ -168,6 +170,15 @@ class EvaluatedTerm(RegionTerm):
             )
         alone = evaluator.energy(region, None)
         return RegionInteraction(embedded.energy, alone, field.source_energies(embedded))
+
+    def committee(self) -> CommitteeSpread:
+        """Return the spread of a committee's members, see `RegionTerm.committee`: of those in the field, if any."""
+        module: torch.jit.ScriptModule | None = None
+        if isinstance(self.potential, CommitteeInField) and self._field is not None:
+            module = self.potential.committee_in_field()
+        if module is None:
+            return super().committee()
+        return CommitteeSpread(self.layout, module, self.potential.capabilities.state)
 
     def _evaluate(self, geometry: Geometry, field: FieldAtGeometry | None) -> Evaluation:
         if field is None:

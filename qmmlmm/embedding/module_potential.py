@@ -1,4 +1,4 @@
-"""What a term needs of a potential that is a torch module."""
+"""What a term needs of a potential that is a torch module, or has a part that is one."""
 
 from __future__ import annotations
 
@@ -57,3 +57,11 @@ class ModulePotential(EvaluatedPotential):
         compiled_for : {"cpu", "cuda"}, optional
             Kind of device whose compiled operations are used if they are there; by default none are.
         """
+
+
+class CommitteeInField(EvaluatedPotential):
+    """A potential in Python whose energy in a field may be that of a committee of torch modules."""
+
+    @abstractmethod
+    def committee_in_field(self) -> torch.jit.ScriptModule | None:
+        """Return the module with the energies of the members in a field; None if there is no such part."""

@@ -5,6 +5,7 @@ from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.ml.ml_potential import MLPotential, region_potential
 from qmmlmm.ml.model_charges import ModelCharges
 from qmmlmm.ml.network_file import load_network, save_network
+from qmmlmm.ml.response_model import ResponseModel
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "FixedResponse",
     "MLPotential",
     "ModelCharges",
+    "ResponseModel",
     "ResponseNetwork",
     "ResponseSettings",
     "load_network",

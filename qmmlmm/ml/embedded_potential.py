@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from qmmlmm.coupling.level_of_theory import LevelOfTheory
 from qmmlmm.coupling.potential import (
     Capabilities,
@@ -15,23 +17,25 @@ from qmmlmm.coupling.potential import (
     RegionSpecification,
 )
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
+from qmmlmm.embedding.module_potential import CommitteeInField
 from qmmlmm.errors import PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.ml.model_charges import ModelCharges
+from qmmlmm.ml.response_model import ResponseModel
 from qmmlmm.setting_checks import check_instance
 
 
 @dataclass(frozen=True)
-class EmbeddedPotential(EvaluatedPotential):
+class EmbeddedPotential(CommitteeInField):
     """A potential without surroundings, embedded by the response of its molecule to their field.
 
     Parameters
     ----------
     base : EvaluatedPotential
         Potential that is evaluated in a vacuum, such as `OpenMMMLPotential`, `MLPotential` or `XTBPotential`.
-    response : FixedResponse or ModelCharges
-        Response of the same molecule, or the charges that the base predicts itself.
+    response : FixedResponse, ResponseModel or ModelCharges
+        Response of the same molecule, fitted or trained, or the charges that the base predicts itself.
 
     Raises
     ------
@@ -46,12 +50,12 @@ class EmbeddedPotential(EvaluatedPotential):
     """
 
     base: EvaluatedPotential
-    response: FixedResponse | ModelCharges
+    response: FixedResponse | ResponseModel | ModelCharges
 
     def __post_init__(self) -> None:
         check_instance("base", self.base, EvaluatedPotential, error=PotentialError)  # type: ignore[type-abstract]
-        if not isinstance(self.response, ModelCharges):
-            what = "an instance of FixedResponse or ModelCharges()"
+        if not isinstance(self.response, ModelCharges | ResponseModel):
+            what = "an instance of FixedResponse or ResponseModel, or ModelCharges()"
             check_instance("response", self.response, FixedResponse, what, PotentialError)
         capabilities = self.base.capabilities
         if "mechanical" not in capabilities.embeddings:
@@ -95,6 +99,8 @@ class EmbeddedPotential(EvaluatedPotential):
         self.base.check(specification)
         if isinstance(self.response, ModelCharges):
             self.response.check(self.base, specification)
+        elif isinstance(self.response, ResponseModel):
+            self.response.check(specification, self.base.capabilities.state)
         else:
             self.response.check(specification)
 
@@ -109,9 +115,12 @@ class EmbeddedPotential(EvaluatedPotential):
         self.check(specification)
         if isinstance(self.response, ModelCharges):
             return self.response.create_evaluator(self.base, specification)
-        return EmbeddedEvaluator(
-            self.base.create_evaluator(specification), ModuleEvaluator(specification, self.response)
-        )
+        response = ModuleEvaluator(specification, self.response, self.base.capabilities.state)
+        return EmbeddedEvaluator(self.base.create_evaluator(specification), response)
+
+    def committee_in_field(self) -> torch.jit.ScriptModule | None:
+        """Return the members of a `ResponseModel`; their spread is the error of the interaction, not of the base."""
+        return self.response.module(each_member=True) if isinstance(self.response, ResponseModel) else None
 
     def __repr__(self) -> str:
         return f"EmbeddedPotential({self.base!r}, response={self.response.fingerprint()!r})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +19,6 @@ from qmmlmm.ml.compiled_network import compiled_module, find_network
 from qmmlmm.ml.model_file import ModelFile, read_model_file, write_model_file
 from qmmlmm.ml.module_trial import result_fault
 from qmmlmm.ml.network_file import (
-    add_numbers,
     create_network,
     network_checksum,
     network_of,
@@ -36,6 +34,7 @@ from qmmlmm.ml.own_module import (
     read_archive,
     read_own_module,
     scripted,
+    scripted_checksum,
 )
 from qmmlmm.ml.recorded_network import ALL_OPERATIONS, OperationsName, RecordedNetwork, needed_operations
 from qmmlmm.ml.response_network import ResponseNetwork, check_conditions
@@ -136,6 +135,11 @@ class MLPotential(ModulePotential):
         self.state = _checked_state(state, self.conditions)
         if isinstance(module, str | os.PathLike):
             module = read_own_module(module, trust_code=trust_code)
+        if isinstance(module, ResponseNetwork) and module.response_only:
+            raise PotentialError(
+                "the network is a response to surroundings without an energy in a vacuum; use it with a base: "
+                "EmbeddedPotential(base, ResponseModel(network)), or from a file ResponseModel.load(path)"
+            )
         self.network = frozen(module) if isinstance(module, ResponseNetwork) else None
         self._program = OwnProgram(module) if isinstance(module, ExportedProgram) else None
         self._difference = _checked_difference(difference, self.network)
@@ -212,9 +216,7 @@ class MLPotential(ModulePotential):
             return network_checksum(self.network)[:16]
         if self._program is not None:
             return self._program.checksum()[:16]
-        digest = hashlib.sha256(self.module.code.encode())
-        add_numbers(digest, self.module.state_dict())
-        return digest.hexdigest()[:16]
+        return scripted_checksum(self.module)[:16]
 
     def __repr__(self) -> str:
         state = f", state={self.state}" if self.state else ""

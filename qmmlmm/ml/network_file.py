@@ -86,8 +86,10 @@ def network_of(content: ModelFile, source: str | os.PathLike[str]) -> ResponseNe
 def network_settings(model: ResponseNetwork) -> dict[str, object]:
     """Return what makes a network, without its weights, as JSON values."""
     difference = {} if model.difference is None else {"difference": model.difference.as_json()}
+    response_only = {"response_only": True} if model.response_only else {}
     return {
         **difference,
+        **response_only,
         "atomic_numbers": list(model.atomic_numbers),
         "bonds": [list(bond) for bond in model.bonds],
         "settings": asdict(model.settings),
@@ -130,6 +132,7 @@ def create_network(settings: Mapping[str, object], weights: bytes) -> ResponseNe
             given["members"],
             PRECISIONS[given["precision"]],
             Difference.from_json(given["difference"]) if "difference" in given else None,
+            given.get("response_only", False),
         )
     model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
     return model.eval()

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import os
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -27,6 +28,12 @@ from qmmlmm.ml.network_file import add_numbers
 from qmmlmm.setting_checks import check_path
 
 OwnModule = torch.nn.Module | ExportedProgram
+
+_MANGLED = re.compile(r"___torch_mangle_\d+\.")
+"""Numbers in the names of types, which count the modules of a process."""
+
+_OF_TORCH = {"training", "_is_full_backward_hook"}
+"""Attributes of every module, which do not change its results."""
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -214,6 +221,44 @@ def archive_of(module: torch.jit.ScriptModule) -> bytes:
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
     return buffer.getvalue()
+
+
+def scripted_checksum(module: torch.jit.ScriptModule) -> str:
+    """Return the SHA-256 of TorchScript: code and values of the module and of every module in it.
+
+    Plain attributes, such as a float, are neither in the code nor among parameters and buffers.
+    """
+    digest = hashlib.sha256()
+    add_numbers(digest, module.state_dict())
+    for name, part in sorted(module.named_modules()):
+        compiled = cast(Any, part)._c
+        digest.update(f"module {name}\n".encode())
+        for method in sorted(compiled._method_names()):
+            digest.update(_MANGLED.sub("", compiled._get_method(method).code).encode())
+        kind = cast(Any, torch._C).ConcreteModuleType.from_jit_type(compiled._type())
+        for attribute in sorted(set(kind.get_attributes()) - _OF_TORCH):
+            digest.update(f"attribute {attribute}\n".encode())
+            # The attribute of the module that TorchScript made, which torch has no other way to read.
+            _add_value(digest, compiled.getattr(attribute))
+    return digest.hexdigest()
+
+
+def _add_value(digest: "hashlib._Hash", value: object) -> None:
+    """Add the value of an attribute to a checksum."""
+    if isinstance(value, Tensor):
+        digest.update(f"{value.dtype} {tuple(value.shape)}\n".encode())
+        add_numbers(digest, {"": value})
+    elif isinstance(value, dict):
+        digest.update(f"dict of {len(value)}\n".encode())
+        for key in value:
+            _add_value(digest, key)
+            _add_value(digest, value[key])
+    elif isinstance(value, list | tuple):
+        digest.update(f"{type(value).__name__} of {len(value)}\n".encode())
+        for item in value:
+            _add_value(digest, item)
+    elif value is None or isinstance(value, bool | int | float | complex | str):
+        digest.update(f"{value!r}\n".encode())
 
 
 def _is_torchscript(archive: bytes) -> bool:

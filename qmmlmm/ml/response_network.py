@@ -172,6 +172,19 @@ def check_conditions(conditions: object) -> list[Condition]:
     return rows
 
 
+def _check_response(settings: ResponseSettings, difference: Difference | None) -> None:
+    """Raise PotentialError if a network of the response alone is to have something else."""
+    if difference is not None:
+        raise PotentialError(f"the response is that of one level, and the network is the difference {difference}")
+    if not settings.response:
+        raise PotentialError("response=False leaves nothing of a network of the response; leave it out")
+    if settings.dispersion is not None:
+        raise PotentialError(
+            f"dispersion={settings.dispersion!r} is a part of the energy in a vacuum, and a response has none; leave "
+            "dispersion out"
+        )
+
+
 class ResponseNetwork(torch.nn.Module):
     """Energy of one active site in a field, for one or several members of a committee at once.
 
@@ -190,6 +203,9 @@ class ResponseNetwork(torch.nn.Module):
         Type of the network; electrostatics and sums of energies are always float64.
     difference : Difference, optional
         The two levels whose difference the network learns. By default it learns the energy of one level.
+    response_only : bool
+        Whether the energy in a vacuum is zero, and the network learns only the response to the surroundings, for
+        `ResponseModel`.
 
     Notes
     -----
@@ -203,6 +219,8 @@ class ResponseNetwork(torch.nn.Module):
 
     For a difference between two levels the charges add up to zero, E_ZBL and E_pair are the base's and left out, and
     what is positive for one level may have either sign: alpha_i, A_i, kappa_ij and the quadratic part of E_near.
+
+    A network of the response alone has the terms with phi, F of the surroundings and near charges, and no others.
 
     Source of the messages: Schuett et al., PaiNN, ICML 2021 (arXiv:2102.03150), eqs. 7-8. The tensors T_i of
     `TensorFeatures` are additional: they enter the state of an atom through |T_i| and v_i . T_i . v_i, its vectors
@@ -227,6 +245,7 @@ class ResponseNetwork(torch.nn.Module):
         members: int = 1,
         dtype: torch.dtype = torch.float32,
         difference: Difference | None = None,
+        response_only: bool = False,
     ) -> None:
         super().__init__()
         members = check_whole_number("members", members, what="a number of committee members", error=PotentialError)
@@ -239,6 +258,9 @@ class ResponseNetwork(torch.nn.Module):
                     f"dispersion={settings.dispersion!r} is a part of the energy of one level, and the network is the "
                     f"difference {difference}; leave dispersion out"
                 )
+        self.response_only = check_flag("response_only", response_only, PotentialError)
+        if response_only:
+            _check_response(settings, difference)
         self.difference = difference
         self.is_difference = difference is not None
         self.atomic_numbers = list(check_elements("atomic_numbers", atomic_numbers))
@@ -477,7 +499,7 @@ class ResponseNetwork(torch.nn.Module):
         ----------
         positions : (..., n, 3) tensor, bohr
         """
-        if self.is_difference:
+        if self.is_difference or self.response_only:
             return 0.0 * positions.sum(-1).sum(-1)
         energy = self.repulsion(positions)
         if self.dispersion is not None:
@@ -491,6 +513,8 @@ class ResponseNetwork(torch.nn.Module):
         condition: Tensor,
     ) -> Tensor:
         """Return the energies without surroundings, (members, batch) hartree."""
+        if self.response_only:
+            return torch.zeros_like(properties["energies"][..., 0]) + 0.0 * positions.sum(-1).sum(-1)
         delta, distances = properties["delta"], properties["distances"]
         energy = properties["energies"].sum(-1) + self.bonded.energy(distances)
         if not self.is_difference:

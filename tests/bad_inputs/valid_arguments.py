@@ -48,7 +48,7 @@ from qmmlmm.free_energy import (
 )
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning import response_from_qm
-from qmmlmm.ml import FixedResponse
+from qmmlmm.ml import FixedResponse, ResponseModel, ResponseNetwork, ResponseSettings
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic import (
     CoefficientSurfaces,
@@ -123,6 +123,15 @@ class Objects:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @cached_property
+    def response(self) -> ResponseModel:
+        settings = ResponseSettings(features=4, layers=1, near_features=2, tensor_features=2)
+        return ResponseModel(ResponseNetwork([8, 1, 1], [(0, 1), (0, 2)], settings, response_only=True))
+
+    def saved_response(self) -> Path:
+        self.response.save(self.folder / "saved.pt")
+        return self.folder / "saved.pt"
 
     @cached_property
     def case(self):
@@ -560,6 +569,9 @@ ENTRIES: dict[str, Entry] = {
             "response": FixedResponse([8, 1, 1], [(0, 1), (0, 2)]),
         },
     ),
+    "ResponseModel": Entry(ResponseModel, lambda o: {"network": o.response.network}),
+    "ResponseModel.save": Entry(ResponseModel.save, lambda o: {"path": o.folder / "response.pt"}, lambda o: o.response),
+    "ResponseModel.load": Entry(ResponseModel.load, lambda o: {"path": o.saved_response()}),
     "response_from_qm": Entry(
         response_from_qm,
         lambda o: {

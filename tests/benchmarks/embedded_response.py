@@ -1,10 +1,12 @@
-"""Errors of the interaction of acetone with water by a response that is fitted to a few labels.
+"""Errors of the interaction of acetone with water by a response that is fitted to, or trained on, a few labels.
 
-    python tests/benchmarks/embedded_response.py [--sizes 10 15] [--output embedded_response.json]
-        [--update docs/embedded_potentials.md]
+    python tests/benchmarks/embedded_response.py [--sizes 10 15] [--trained 50] [--steps 1500]
+        [--output embedded_response.json] [--update docs/embedded_potentials.md]
+    python tests/benchmarks/embedded_response.py --read embedded_response.json --update docs/embedded_potentials.md
 
 Labels are B3LYP/6-31G*, of one trajectory for the fit and of another one for the errors. The base is right in a vacuum:
-the labels in a vacuum stand for it. Energies are those of the interaction.
+the labels in a vacuum stand for it. Energies are those of the interaction. Labels of a training include those of its
+validation. Labels are taken at equal distances in time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
@@ -23,9 +26,16 @@ sys.path.insert(0, str(ROOT))
 from qmmlmm.coupling import RegionSpecification
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.geometry import Geometry
-from qmmlmm.learning import LabelledFrame, fit_response, read_frames
+from qmmlmm.learning import (
+    LabelledFrame,
+    ResponseSettings,
+    TrainingSettings,
+    fit_response,
+    read_frames,
+    train,
+)
 from qmmlmm.learning.labels.frame_field import field_of_frame
-from qmmlmm.ml import FixedResponse
+from qmmlmm.ml import FixedResponse, ResponseModel
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 
 DATA = ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
@@ -33,7 +43,7 @@ TEST_FRAMES, SECOND_TRAJECTORY = 40, 50
 MARKERS = "<!-- embedded_response: begin -->", "<!-- embedded_response: end -->"
 
 
-def errors(response: FixedResponse | None, frames: list[LabelledFrame]) -> dict[str, float]:
+def errors(response: FixedResponse | ResponseModel | None, frames: list[LabelledFrame]) -> dict[str, float]:
     """Return errors of a response, or the sizes of the labels without one."""
     specification = RegionSpecification("acetone", frames[0].atomic_numbers, 0, 1)
     evaluator = None if response is None else ModuleEvaluator(specification, response)
@@ -60,41 +70,61 @@ def update(page: Path, content: dict) -> None:
     lines = [
         f"Written on {content['date']} by `{content['command']}`, single run, {TEST_FRAMES} test frames.",
         "",
-        "| labels | energy, MAE (with its mean error) | forces, MAE (rms) | forces on near charges, rms |",
-        "|---|---|---|---|",
+        "| response | labels | energy, MAE (with its mean error) | forces, MAE (rms) | forces on near charges, rms |",
+        "|---|---|---|---|---|",
     ]
     for row in content["rows"]:
-        name = row["labels"] or "no response"
         energy = f"{row['energy_mae']:.2f} ({row['energy_mae_with_shift']:.2f})"
         forces = f"{row['force_mae']:.1f} ({row['force_rms']:.1f})"
-        lines.append(f"| {name} | {energy} | {forces} | {row['near_force_rms']:.1f} |")
+        start = f"| {row['response']} | {row['labels'] or '-'} | {energy}"
+        lines.append(f"{start} | {forces} | {row['near_force_rms']:.1f} |")
     before, rest = page.read_text(encoding="utf-8").split(MARKERS[0])
     text = "\n".join([before + MARKERS[0], *lines, MARKERS[1]]) + rest.split(MARKERS[1])[1]
     page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Fit and write the table."""
+    """Fit, train and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 15])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10, 15], help="numbers of labels of fits")
+    parser.add_argument("--trained", type=int, nargs="*", default=[50], help="numbers of labels of trainings")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--features", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("embedded_response.json"))
     parser.add_argument("--update", type=Path, help="page whose table between the markers is replaced")
+    parser.add_argument("--read", type=Path, help="results of an earlier run, instead of new ones")
     options = parser.parse_args()
+    if options.read is not None:
+        update(options.update, json.loads(options.read.read_text(encoding="utf-8")))
+        return
+    torch.set_num_threads(1)
     frames = read_frames(DATA)
     test, others = frames[:TEST_FRAMES], frames[SECOND_TRAJECTORY:]
-    rows = [{"labels": 0, **errors(None, test)}]
+    rows = [{"response": "none", "labels": 0, **errors(None, test)}]
     for size in options.sizes:
-        rows.append({"labels": size, **errors(fit_response(others[:: len(others) // size][:size]), test)})
+        fitted = fit_response(others[:: len(others) // size][:size])
+        rows.append({"response": "`FixedResponse`", "labels": size, **errors(fitted, test)})
         print(rows[-1], flush=True)
-    sizes = " ".join(map(str, options.sizes))
-    content = {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": f"python tests/benchmarks/embedded_response.py --sizes {sizes}",
-        "rows": rows,
-    }
+    network = ResponseSettings(features=options.features)
+    training = TrainingSettings(steps=options.steps, patience=options.steps, seed=options.seed)
+    for size in options.trained:
+        labels = others[:: len(others) // size][:size]
+        trained = ResponseModel(train(labels, network=network, training=training, response_only=True).model)
+        rows.append({"response": "`ResponseModel`", "labels": size, **errors(trained, test)})
+        print(rows[-1], flush=True)
+    content = {"date": time.strftime("%Y-%m-%d"), "command": _command(options), "rows": rows}
     options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.update is not None:
         update(options.update, content)
+
+
+def _command(options: argparse.Namespace) -> str:
+    sizes, trained = (" ".join(map(str, numbers)) for numbers in (options.sizes, options.trained))
+    return (
+        f"python tests/benchmarks/embedded_response.py --sizes {sizes} --trained {trained} --steps {options.steps} "
+        f"--features {options.features} --seed {options.seed}"
+    )
 
 
 if __name__ == "__main__":

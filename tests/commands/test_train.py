@@ -16,6 +16,7 @@ from qmmlmm.learning import DataSetError, append_frames
 from qmmlmm.learning.training.fit import learning_curve
 from qmmlmm.learning.training.trainer import TrainingSettings
 from qmmlmm.learning.training.uncertainty import ForceUncertainty
+from qmmlmm.ml import EmbeddedPotential, ResponseModel
 from qmmlmm.ml.response_network import ResponseSettings
 from tests.learning.teacher import Teacher
 from tests.quick_torch import quick_torch
@@ -85,12 +86,45 @@ def test_a_data_set_and_a_base_become_a_difference(tmp_path, teacher, capsys):
     assert "labelled with formula - gfn2-xtb" in capsys.readouterr().out
 
 
+def test_a_data_set_becomes_a_response(tmp_path, teacher, capsys):
+    append_frames(tmp_path / "train.xyz", teacher.frames(8))
+    output = tmp_path / "out"
+    arguments = ["train", str(tmp_path / "train.xyz"), "--response", "--output", str(output), *FAST]
+    assert main([*arguments, "--learning-curve", "6"]) == 0
+    report = capsys.readouterr().out
+    assert "labelled with response of formula" in report
+    assert "| 6 |" in report
+    response = ResponseModel.load(output / "response.pt")
+    response.check(RegionSpecification("r", np.array([8, 1, 1, 6]), 0, 1))
+    assert not (output / "model.pt").exists()
+    assert main(arguments) == 0  # goes on from the checkpoint, which is at its end
+
+
+@pytest.mark.slow
+def test_a_base_gets_a_response_and_a_correction(tmp_path, teacher, capsys):
+    data, output = tmp_path / "train.xyz", tmp_path / "out"
+    append_frames(data, teacher.frames(8))
+    arguments = ["train", str(data), "--output", str(output), "--base", "gfn2-xtb", "--response", "--correct"]
+    assert main([*arguments, *FAST]) == 0
+    response = ResponseModel.load(output / "response" / "response.pt")
+    embedded = EmbeddedPotential(XTBPotential("gfn2-xtb"), response)
+    correction = MLPotential.load(output / "correction" / "model.pt")
+    assert correction.difference == Difference(LevelOfTheory("formula"), embedded.level_of_theory)
+    report = capsys.readouterr().out
+    assert "labelled with response of formula" in report
+    assert "labelled with formula - gfn2-xtb with a response" in report
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--base", "gfn3-xtb"], "--base is gfn2-xtb, gfn1-xtb, or a model file, got 'gfn3-xtb'"),
         (["--trust-code"], "--trust-code is for the model file of --base"),
         (["--base", "gfn2-xtb", "--dispersion", "b3lyp-d3bj"], "with --base leave it out"),
+        (["--base", "gfn2-xtb", "--response"], "leave --base out, or add --correct"),
+        (["--correct", "--response"], "--correct is for a base with a response"),
+        (["--correct", "--base", "gfn2-xtb"], "--correct is for a base with a response"),
+        (["--response", "--dispersion", "b3lyp-d3bj"], "a part of the energy in a vacuum; a response has none"),
     ],
 )
 def test_a_base_that_is_none_is_refused(tmp_path, teacher, capsys, arguments, message):

@@ -174,7 +174,9 @@ def test_only_modules_have_charges():
     for base in (fixed_in_openmm([0.3, -0.6, 0.3]), region_potential(network())):
         with pytest.raises(PotentialError, match="uses the charges that a module returns beside its energy"):
             EmbeddedPotential(base, ModelCharges())
-    with pytest.raises(PotentialError, match="response is an instance of FixedResponse or ModelCharges"):
+    with pytest.raises(
+        PotentialError, match="response is an instance of FixedResponse or ResponseModel, or ModelCharges"
+    ):
         EmbeddedPotential(MLPotential(Charged(), elements=ELEMENTS), ModelCharges)
 
 

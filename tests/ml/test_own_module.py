@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
-from typing import Dict  # noqa: UP035  (TorchScript reads it)
+from typing import Dict, List  # noqa: UP035  (TorchScript reads them)
 
 import numpy as np
 import pytest
@@ -202,3 +202,37 @@ def test_the_module_of_a_program_works_without_its_potential():
     scripted = potential_of(program, "positions").module
     gc.collect()
     assert float(scripted({"positions": POSITIONS})["energy"]) == pytest.approx(float(module(POSITIONS)), rel=1e-12)
+
+
+class Pieces(torch.nn.Module):
+    """Springs whose constants are plain attributes, some of them in a module inside."""
+
+    def __init__(self, stiffness: float = 0.1, factors: List[float] = [1.0, 2.0], inner: bool = False) -> None:  # noqa: B006, UP006
+        super().__init__()
+        self.stiffness, self.factors = stiffness, factors
+        self.inner = Square() if inner else Absolute()
+
+    def forward(self, positions: Tensor) -> Tensor:
+        return self.stiffness * self.factors[1] * self.inner(positions)
+
+
+class Square(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * x).sum()
+
+
+class Absolute(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.abs().sum()
+
+
+def test_the_fingerprint_follows_plain_attributes_and_the_code_of_modules_inside(tmp_path):
+    def potential(*arguments):
+        return MLPotential(Pieces(*arguments), elements=[1, 8])
+
+    first = potential().fingerprint()
+    others = [potential(*given).fingerprint() for given in ((0.2,), (0.1, [1.0, 3.0]), (0.1, [1.0, 2.0], True))]
+    assert len({first, *others}) == 4
+    assert potential().fingerprint() == first
+    potential().save(tmp_path / "model.pt")
+    assert MLPotential.load(tmp_path / "model.pt", trust_code=True).fingerprint() == first

@@ -13,6 +13,7 @@ from qmmlmm.errors import DataSetError, EvaluationError, PotentialError, RegionE
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning.labels.frame_field import field_of_frame
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
+from qmmlmm.learning.labels.response_labels import response_labels
 from qmmlmm.setting_checks import check_instance
 from qmmlmm.units import FloatArray
 
@@ -147,10 +148,21 @@ def _less(dipole: FloatArray | None, base: Evaluation) -> FloatArray | None:
 
 
 def learned_frames(
-    base: EvaluatedPotential | None, parts: Iterable[list[LabelledFrame]]
+    base: EvaluatedPotential | None, parts: Iterable[list[LabelledFrame]], response_only: bool = False
 ) -> tuple[list[list[LabelledFrame]], Difference | None]:
-    """Return lists of frames with the labels that are learned, and the difference that these are if there is a base."""
+    """Return lists of frames with the labels that are learned, and the difference that these are if there is a base.
+
+    Parameters
+    ----------
+    base : EvaluatedPotential or None
+        Potential that is subtracted.
+    parts : iterable of list of LabelledFrame
+    response_only : bool
+        Whether only the response to the surroundings is learned; there is no base then.
+    """
     lists = [list(part) for part in parts]
+    if response_only:
+        return [response_labels(part) for part in lists], None
     if base is None:
         return lists, None
     labels = difference_labels([frame for part in lists for frame in part], base)

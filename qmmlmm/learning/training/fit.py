@@ -26,7 +26,7 @@ from qmmlmm.learning.training.trainer import (
     create_model,
 )
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
-from qmmlmm.setting_checks import check_instance, check_number, check_seed, is_whole_number
+from qmmlmm.setting_checks import check_flag, check_instance, check_number, check_seed, is_whole_number
 
 DEFAULT_VALIDATION = 0.15
 DEFAULT_NETWORK = ResponseSettings()
@@ -71,6 +71,7 @@ def train(
     members: int = 1,
     validation: float | list[LabelledFrame] = DEFAULT_VALIDATION,
     base: EvaluatedPotential | None = None,
+    response_only: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
 ) -> TrainedModel:
@@ -88,6 +89,9 @@ def train(
     base : EvaluatedPotential, optional
         Potential that is evaluated on the frames, such as `XTBPotential`. The model learns the difference to it, and is
         used as ``Term(..., correction=True)`` beside a term of the base. See ``docs/delta_learning.md``.
+    response_only : bool
+        Whether the model learns only the response to the surroundings, from labels with energy and forces in the field
+        and in a vacuum, for `qmmlmm.ml.ResponseModel`. Its errors are then those of the interaction.
     checkpoint : path, optional
         File from which a training that was stopped continues.
     device : str or torch.device
@@ -102,7 +106,7 @@ def train(
     TrainingError
         As `Training.run`.
     """
-    _check_arguments(network, training, members, device, base)
+    _check_arguments(network, training, members, device, base, response_only)
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     if isinstance(validation, list | tuple):
@@ -110,8 +114,8 @@ def train(
     else:
         frames, kept = split_frames(frames, validation, training.seed)
     check_together([*check_frames("frames", frames), *kept])
-    (frames, kept), difference = learned_frames(base, [frames, kept])
-    model = create_model(frames, network, members, training.seed, difference)
+    (frames, kept), difference = learned_frames(base, [frames, kept], response_only)
+    model = create_model(frames, network, members, training.seed, difference, response_only)
     return Training(model, frames, kept, training, device).run(checkpoint)
 
 
@@ -124,6 +128,7 @@ def learning_curve(
     training: TrainingSettings = DEFAULT_TRAINING,
     members: int = 1,
     base: EvaluatedPotential | None = None,
+    response_only: bool = False,
     device: str | torch.device = "cpu",
 ) -> list[tuple[int, Accuracy]]:
     """Train on several numbers of frames, and return the errors on test frames.
@@ -137,6 +142,7 @@ def learning_curve(
     training : TrainingSettings
     members : int
     base : EvaluatedPotential, optional
+    response_only : bool
         As in `train`.
     device : str or torch.device
         See `Training`.
@@ -148,15 +154,15 @@ def learning_curve(
     SettingError
         If another argument has the wrong type or is out of range.
     """
-    _check_arguments(network, training, members, device, base)
+    _check_arguments(network, training, members, device, base, response_only)
     check_curve(frames, test, sizes)
     if not len(sizes):
         return []
-    (labelled, unseen), difference = learned_frames(base, [frames[: max(sizes)], test])
+    (labelled, unseen), difference = learned_frames(base, [frames[: max(sizes)], test], response_only)
     curve = []
     for size in sizes:
         part, kept = split_frames(labelled[:size], DEFAULT_VALIDATION, training.seed)
-        start = create_model(part, network, members, training.seed, difference)
+        start = create_model(part, network, members, training.seed, difference, response_only)
         model = Training(start, part, kept, training, device).run().model
         data = frame_tensors(unseen, conditions_of(labelled[:size]))
         curve.append((size, accuracy(predict(model, data), data)))
@@ -174,12 +180,30 @@ def check_curve(frames: list[LabelledFrame], test: list[LabelledFrame], sizes: S
         )
 
 
-def _check_arguments(network: object, training: object, members: object, device: object, base: object) -> None:
-    if check_instance("network", network, ResponseSettings).dispersion is not None and base is not None:
+def _check_arguments(
+    network: object, training: object, members: object, device: object, base: object, response_only: object
+) -> None:
+    settings = check_instance("network", network, ResponseSettings)
+    if settings.dispersion is not None and base is not None:
         raise SettingError("dispersion of the network is a part of the energy of one level; with a base leave it out")
+    if check_flag("response_only", response_only):
+        check_response_only(settings, base)
     check_instance("training", training, TrainingSettings)
     check_members(members)
     check_device(device)
+
+
+def check_response_only(network: ResponseSettings, base: object) -> None:
+    """Raise SettingError if a response is to be trained with something that it does not have."""
+    if base is not None:
+        raise SettingError(
+            "a response is learned from labels in the field and in a vacuum, with no base; leave base out, and give it "
+            "to EmbeddedPotential(base, ResponseModel(...))"
+        )
+    if network.dispersion is not None:
+        raise SettingError("dispersion of the network is a part of the energy in a vacuum; a response has none")
+    if not network.response:
+        raise SettingError("response=False of the network leaves nothing to learn of a response")
 
 
 def fine_tune(
@@ -218,7 +242,9 @@ def fine_tune(
     check_instance("model", model, ResponseNetwork)
     check_instance("training", training, TrainingSettings)
     check_together([*check_frames("new", new), *check_frames("old", old)])
-    (new, old), difference = learned_frames(base, [new, old])
+    if model.response_only:
+        check_response_only(model.settings, base)
+    (new, old), difference = learned_frames(base, [new, old], model.response_only)
     if base is not None and (difference is None or difference != model.difference):
         raise DataSetError(
             f"labels and base are the difference {difference}, the model is "

@@ -15,6 +15,7 @@ from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.elements import covalent_radius
 from qmmlmm.errors import DataSetError, SettingError, TrainingError, listed
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
+from qmmlmm.learning.labels.response_labels import RESPONSE_OF
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
 from qmmlmm.learning.training.checkpoint_file import ADVICE, check_checkpoint, read_checkpoint, write_checkpoint
 from qmmlmm.learning.training.device import check_device
@@ -149,6 +150,7 @@ def create_model(
     members: int = 1,
     seed: int = 1,
     difference: Difference | None = None,
+    response_only: bool = False,
 ) -> ResponseNetwork:
     """Return a network for the region of the frames, with its linear part fitted to them.
 
@@ -162,6 +164,8 @@ def create_model(
         Seed of the initial weights.
     difference : Difference, optional
         The two levels whose difference the labels are, from `difference_labels`.
+    response_only : bool
+        Whether the labels are those of the response alone, from `response_labels`.
 
     Raises
     ------
@@ -184,7 +188,10 @@ def create_model(
             conditions,
             members,
             difference=difference,
+            response_only=response_only,
         )
+    if response_only:
+        return model
     data = frame_tensors(frames, conditions)
     has_vacuum = data.vacuum_forces is not None and data.vacuum_energy is not None
     energy = data.vacuum_energy if has_vacuum else data.energy
@@ -470,12 +477,18 @@ def check_molecule(model: ResponseNetwork, frame: LabelledFrame) -> None:
 
 
 def check_levels(model: ResponseNetwork, frame: LabelledFrame) -> None:
-    """Raise DataSetError if a model of a difference is to learn labels that are not this difference."""
+    """Raise DataSetError if a model of a difference or a response is to learn labels of something else."""
     difference = model.difference
     if difference is not None and frame.method != difference.method:
         raise DataSetError(
             f"the model is the difference {difference}, the frames have labels of {frame.method!r}; give the base, "
             "which is then subtracted from labels of the target"
+        )
+    if model.response_only != frame.method.startswith(RESPONSE_OF):
+        raise DataSetError(
+            f"the model is {'the response to surroundings' if model.response_only else 'a potential with its energy'}, "
+            f"the frames have labels of {frame.method!r}; energies in the field less those in a vacuum are for a "
+            "response, and for nothing else"
         )
 
 
