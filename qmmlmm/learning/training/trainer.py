@@ -360,7 +360,8 @@ class Training:
                 bar.update()
                 if self.step % interval == 0 or self.step == settings.steps:
                     result = self._validate(mean)
-                    bar.set_postfix_str(f"energy {result.energy:.2f} kJ/mol, forces {result.forces:.1f} kJ/mol/nm")
+                    text = f"energy {result.energy:.2f} kJ/mol, forces {result.forces:.1f} kJ/mol/nm"
+                    bar.set_postfix_str(text, refresh=False)
                     if checkpoint is not None:
                         self.save(checkpoint)
                     if until is not None and until():
