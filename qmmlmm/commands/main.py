@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,8 @@ from qmmlmm.runs.termination import raise_terminated
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+BROKEN_PIPE = 141
+"""Exit status if nobody reads the output any more, as shells have it."""
 EXIT_STATUSES = {
     0: "done",
     1: "an error that the message explains",
@@ -42,7 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, raise_terminated)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read the output, such as head, has seen enough; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except EXPECTED as error:
         if options.debug:
             traceback.print_exc()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import openmm
@@ -9,8 +12,10 @@ import pytest
 import torch
 
 from qmmlmm.commands import learn
-from qmmlmm.commands.main import INTERRUPTED, main
+from qmmlmm.commands.main import BROKEN_PIPE, INTERRUPTED, main
 from qmmlmm.errors import LoopError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -67,3 +72,16 @@ def test_a_fault_of_the_package_has_its_traceback(run):
 def test_a_number_of_threads_that_makes_no_sense_is_refused(capsys, threads):
     assert main(["learn", "loop.toml", "--threads", threads]) == 1
     assert "--threads is a whole number of 1 or more" in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_ends_the_command_in_silence():
+    command = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from qmmlmm.commands.main import main; sys.exit(main(['info']))"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    command.stdout.close()
+    assert command.stderr.read() == b""
+    command.stderr.close()
+    assert command.wait() == BROKEN_PIPE
