@@ -170,7 +170,7 @@ def main() -> None:
     correction = EndStateCorrection(options.directory / "direct", legs, LOWER, UPPER, settings=switching)
     results["switching"] = row(correction.run().legs["water"], switching)
     print("switching", results["switching"], flush=True)
-    window, frames = settings(1, frames=10), max(10, 40 // scale)
+    window, frames = settings(1, frames=10), max(10, 25 // scale)
     found = (
         EquilibriumLadder(
             options.directory / "ladder", legs, LOWER, UPPER, values=WINDOWS, frames=frames, settings=window
