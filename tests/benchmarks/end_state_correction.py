@@ -96,7 +96,9 @@ def tables(results: dict[str, dict[str, object]]) -> str:
     """Return the tables of a page."""
     switching, ladder, itself = (results[key] for key in ("switching", "ladder", "GFN2 to itself"))
     energy, error = "free energy (kJ/mol)", "error (kJ/mol)"
-    difference, both = ladder[energy] - switching[energy], math.hypot(ladder[error], switching[error])
+    # Adding zero takes the sign from a rounded zero.
+    difference = round(ladder[energy] - switching[energy], 2) + 0.0
+    both = math.hypot(ladder[error], switching[error])
     lost = ", ".join(f"{x:.1f}" for x in switching["lost forward, reverse (kJ/mol)"])
     return "\n".join(
         [
