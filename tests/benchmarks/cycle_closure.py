@@ -47,6 +47,9 @@ MARKERS = "<!-- cycle_closure: begin -->", "<!-- cycle_closure: end -->"
 HELD_MARKERS = "<!-- cycle_closure --held: begin -->", "<!-- cycle_closure --held: end -->"
 N_WATER = 64
 TEMPERATURE, STEP, FRICTION = 300.0, 0.0005, 30.0  # K, ps, 1/ps
+FEWEST_FRAMES = 10
+"""Least number of frames that `reweight` takes."""
+
 LABELS = 240
 """Labels that the network was trained on."""
 
@@ -159,7 +162,7 @@ def tables(results: dict[str, dict[str, object]]) -> str:
 
 def evaluations(one: dict[str, object]) -> float:
     """Return the number of QM evaluations for an error of 0.5 kJ/mol in all."""
-    return sum(one[CALLS]) * (one[ERROR] / 0.5) ** 2
+    return max(FEWEST_FRAMES, sum(one[CALLS]) * (one[ERROR] / 0.5) ** 2)
 
 
 def factor(value: float) -> str:
