@@ -17,7 +17,7 @@ from qmmlmm.commands.system_input import read_system
 from qmmlmm.commands.worker_pool import worker_pool
 from qmmlmm.errors import InputFileError, listed
 from qmmlmm.free_energy import Correction, EndStateCorrection, Leg, SwitchingSettings
-from qmmlmm.free_energy.correction_report import REPORT_NAME
+from qmmlmm.free_energy.correction_report import REPORT_NAME, sampling_notes
 from qmmlmm.setting_checks import check_count, check_quantity, check_text
 
 TOP = ("directory", "embedding", "workers", "leg", "level", "switching", "lower")
@@ -76,6 +76,8 @@ def _run(options: argparse.Namespace) -> int:
     for stage in correction.stages:
         stage.create()
         sys.stdout.write(f"{stage.leg_name}: {stage.name}, region of {len(stage.leg.region)} atoms\n")
+    for note in sampling_notes([stage.settings for stage in correction.stages]):
+        sys.stdout.write(f"note: {note}\n")
     if options.check:
         sys.stdout.write(f"{options.file} can run: qmmlmm correct {options.file}\n")
         return 0

@@ -81,6 +81,11 @@ def plot_works(stage: StageResult, ax: Axes) -> Axes:
     return ax
 
 
+def sampling_notes(settings: Sequence[SwitchingSettings]) -> list[str]:
+    """Return the advice on sampling of all stages, each once."""
+    return list(dict.fromkeys(one.sampling_advice for one in settings if one.sampling_advice))
+
+
 def _save_figure(path: Path, found: Correction) -> None:
     from matplotlib.figure import Figure
 
@@ -130,6 +135,8 @@ def _text(found: Correction, settings: Sequence[SwitchingSettings]) -> str:
         ]
     for text in found.warnings():
         lines += [f"**Warning.** {text[0].upper()}{text[1:]}.", ""]
+    for text in sampling_notes(settings):
+        lines += [f"**Note.** {text[0].upper()}{text[1:]}.", ""]
     lines += [
         "| leg | stage | free energy (Bennett) | error | crossing (Crooks) | error | overlap | lost, both ways |",
         "|---|---|---|---|---|---|---|---|",

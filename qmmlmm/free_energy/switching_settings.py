@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from openmm import unit
@@ -10,6 +11,9 @@ from qmmlmm.setting_checks import LARGEST_COUNT, check_quantity, check_seed, che
 
 FEWEST_TRAJECTORIES = 4
 """Least number of trajectories in each direction from which an error can be estimated at all."""
+
+EQUILIBRATION_TIMES, SAMPLING_TIMES = 3.0, 10.0
+"""Least equilibration, and least time from which frames are taken, in relaxation times 1/friction."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,31 @@ class SwitchingSettings:
         check_seed("seed", self.seed)
         if self.platform is not None:
             check_text("platform", self.platform)
+
+    @property
+    def sampling_advice(self) -> str:
+        """What to do if frames are too few relaxation times of the thermostat apart; empty if they are not.
+
+        Heat leaves an oscillator in the time 1/friction, and no slower motion is faster. Frames that are not far apart
+        are alike, and a bootstrap does not know it.
+        """
+        relaxation = 1.0 / (self.friction * self.step_size)
+        enough = math.ceil(round(EQUILIBRATION_TIMES * relaxation, 6))
+        apart = math.ceil(round(SAMPLING_TIMES * relaxation / self.trajectories, 6))
+        found = []
+        if self.equilibration_steps < enough:
+            found.append(
+                f"the equilibration of {self.equilibration_steps * self.step_size:.3g} ps is shorter than "
+                f"{EQUILIBRATION_TIMES:g}/friction, and the first frames depend on the structure that was given; take "
+                f"equilibration_steps = {enough} or more"
+            )
+        if self.steps_between_frames < apart:
+            found.append(
+                f"the frames come from {self.trajectories * self.steps_between_frames * self.step_size:.3g} ps, less "
+                f"than {SAMPLING_TIMES:g}/friction: they are alike, and the true error is larger than the one given; "
+                f"take steps_between_frames = {apart} or more"
+            )
+        return "; ".join(found)
 
 
 DEFAULT_SETTINGS = SwitchingSettings()

@@ -1,14 +1,9 @@
-"""Corrections of acetone in 200 waters from the force field to GFN2-xTB/MM: two methods, two ways, and their costs.
+"""The correction of acetone in 200 waters from the force field to GFN2-xTB/MM: switching against an equilibrium ladder.
 
     python tests/benchmarks/end_state_correction.py DIRECTORY [--smoke] [--sampling 10] [--update PAGE]
 
-1. Switching against an equilibrium ladder, from the force field to GFN2-xTB/MM.
-2. The same through GFN1-xTB/MM: the two ways around the cycle, and how many evaluations of GFN2-xTB each takes. Here
-   GFN2-xTB stands for an expensive level, and GFN1-xTB for a cheap one that resembles it, such as a learned potential.
-3. The correction from GFN2-xTB/MM to itself.
-
-Writes ``results.json`` into the directory; `--update FILE` replaces the tables between the markers in a page. It
-continues where it was stopped. Half an hour on one core.
+The correction from GFN2-xTB/MM to itself comes last. Writes ``results.json`` into the directory; `--update FILE`
+replaces the tables between the markers in a page. It continues where it was stopped. Half an hour on one core.
 """
 
 from __future__ import annotations
@@ -16,10 +11,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
@@ -40,7 +37,8 @@ from systems.options import SystemOptions
 
 MARKERS = "<!-- end_state_correction: begin -->", "<!-- end_state_correction: end -->"
 N_WATER, EDGE = 200, 1.88  # nm
-LOWER, CHEAP, UPPER = ForceFieldPotential(), XTBPotential("gfn1-xtb"), XTBPotential("gfn2-xtb")
+LOWER, UPPER = ForceFieldPotential(), XTBPotential("gfn2-xtb")
+WINDOWS = 0.0, 0.5, 1.0
 
 
 def acetone_leg(picoseconds: float) -> Leg:
@@ -74,76 +72,63 @@ def saved_leg(folder: Path, picoseconds: float) -> Leg:
     return leg
 
 
-def row(leg: LegResult, settings: list[SwitchingSettings], expensive: int) -> dict[str, object]:
-    """Return the numbers of a correction; GFN2-xTB is evaluated in the stage of index `expensive`."""
-    one = settings[expensive]
-    sampling = one.equilibration_steps + -(-one.trajectories // one.replicas) * one.steps_between_frames
+def row(found: LegResult, settings: SwitchingSettings) -> dict[str, object]:
+    """Return the numbers of a correction of one stage."""
+    estimate = found.stages[0].estimate
     return {
-        "free energy (kJ/mol)": kj(leg.free_energy),
-        "error (kJ/mol)": kj(leg.error),
-        "stages": [
-            {
-                "name": stage.name,
-                "free energy (kJ/mol)": kj(stage.estimate.free_energy),
-                "error (kJ/mol)": kj(stage.estimate.error),
-                "crossing (kJ/mol)": kj(stage.estimate.crossing),
-                "overlap": stage.estimate.overlap,
-                "lost forward, reverse (kJ/mol)": [kj(stage.estimate.lost_forward), kj(stage.estimate.lost_reverse)],
-                "trajectories": stage.estimate.n_forward,
-                "switch (ps)": setting.switch_steps * setting.step_size,
-            }
-            for stage, setting in zip(leg.stages, settings, strict=True)
-        ],
-        "GFN2 evaluations of sampling": sampling * one.replicas,
-        "GFN2 evaluations of switching": 2 * one.trajectories * one.switch_steps,
+        "free energy (kJ/mol)": kj(estimate.free_energy),
+        "error (kJ/mol)": kj(estimate.error),
+        "crossing (kJ/mol)": kj(estimate.crossing),
+        "overlap": round(estimate.overlap, 4),
+        "lost forward, reverse (kJ/mol)": [kj(estimate.lost_forward), kj(estimate.lost_reverse)],
+        "works (kJ/mol)": {
+            "forward": found.stages[0].forward.round(4).tolist(),
+            "reverse": found.stages[0].reverse.round(4).tolist(),
+        },
+        "trajectories": estimate.n_forward,
+        "switch (ps)": settings.switch_steps * settings.step_size,
+        "equilibration (ps)": settings.equilibration_steps * settings.step_size,
+        "between frames (ps)": settings.steps_between_frames * settings.step_size,
     }
 
 
 def tables(results: dict[str, dict[str, object]]) -> str:
     """Return the tables of a page."""
-    direct, through, ladder, itself = (results[k] for k in ("direct", "through GFN1", "ladder", "GFN2 to itself"))
-
-    def value(one: dict[str, object]) -> str:
-        return f"{one['free energy (kJ/mol)'] - direct['free energy (kJ/mol)']:.2f} ± {one['error (kJ/mol)']:.2f}"
-
-    def stages(one: dict[str, object], key: str) -> str:
-        return ", ".join(f"{stage[key]:.2g}" for stage in one["stages"])
-
-    def calls(one: dict[str, object]) -> str:
-        return f"{one['GFN2 evaluations of switching']:,} + {one['GFN2 evaluations of sampling']:,}"
-
-    ratio = direct["GFN2 evaluations of switching"] / through["GFN2 evaluations of switching"]
-    total = [one["GFN2 evaluations of switching"] + one["GFN2 evaluations of sampling"] for one in (direct, through)]
-    at_equal_error = (direct["error (kJ/mol)"] / through["error (kJ/mol)"]) ** 2
-    machine = f"single run, {results['machine']}: {results['system']}"
-    lowest = f"{min(ladder['overlaps']):.2g} or more"
-    same, same_error = (itself[key] for key in ("free energy (kJ/mol)", "error (kJ/mol)"))
+    switching, ladder, itself = (results[key] for key in ("switching", "ladder", "GFN2 to itself"))
+    energy, error = "free energy (kJ/mol)", "error (kJ/mol)"
+    # Adding zero takes the sign from a rounded zero.
+    difference = round(ladder[energy] - switching[energy], 2) + 0.0
+    both = math.hypot(ladder[error], switching[error])
+    lost = ", ".join(f"{x:.1f}" for x in switching["lost forward, reverse (kJ/mol)"])
     return "\n".join(
         [
-            f"Written on {results['date']} by `{results['command']}`, {machine}.",
+            f"Written on {results['date']} by `{results['command']}`, single run, {results['machine']}: "
+            f"{results['system']}.",
             "",
-            "Free energies less that of the first row, kJ/mol:",
+            "| from the force field to GFN2-xTB/MM | free energy less that of the first row (kJ/mol) | overlap "
+            "| lost, both ways (kJ/mol) | equilibration | frames |",
+            "|---|---|---|---|---|---|",
+            f"| switching in {switching['switch (ps)']:g} ps | 0.00 ± {switching[error]:.2f} "
+            f"| {switching['overlap']:.2f} | {lost} | {switching['equilibration (ps)']:g} ps | "
+            f"{switching['trajectories']} at each end, every {switching['between frames (ps)']:g} ps |",
+            f"| ladder of {len(ladder['values'])} windows | {difference:.2f} ± {ladder[error]:.2f} "
+            f"| {min(ladder['overlaps']):.2f} or more | | {ladder['equilibration (ps)']:g} ps | "
+            f"{ladder['frames of each window']} in each window, every {ladder['between frames (ps)']:g} ps |",
             "",
-            "| from the force field to GFN2-xTB/MM | free energy | overlap | GFN2 evaluations, switching + sampling |",
-            "|---|---|---|---|",
-            f"| switching, direct | {value(direct)} | {stages(direct, 'overlap')} | {calls(direct)} |",
-            f"| switching through GFN1-xTB | {value(through)} | {stages(through, 'overlap')} | {calls(through)} |",
-            f"| ladder of {len(ladder['values'])} windows | {value(ladder)} | {lowest} | |",
-            "",
-            f"From GFN2-xTB/MM to itself: {same:.1e} ± {same_error:.1e} kJ/mol. Through GFN1-xTB the expensive level "
-            f"is evaluated {ratio:.3g} times less often in switching, and {total[0] / total[1]:.3g} times less often "
-            "in all; scaled to equal errors (variance times evaluations) these factors are "
-            f"{ratio * at_equal_error:.3g} and {total[0] / total[1] * at_equal_error:.3g}.",
+            f"They differ by {difference:.2f} ± {both:.2f} kJ/mol. From GFN2-xTB/MM to itself: "
+            f"{itself[energy]:.1e} ± {itself[error]:.1e} kJ/mol.",
         ]
     )
 
 
-def update(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a page."""
+def update(path: Path, text: str, markers: tuple[str, str]) -> None:
+    """Replace what stands between two markers of a page."""
     page = path.read_text(encoding="utf-8")
-    before, _, rest = page.partition(MARKERS[0])
-    _, _, after = rest.partition(MARKERS[1])
-    path.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}{after}", encoding="utf-8")
+    before, found, rest = page.partition(markers[0])
+    _, ended, after = rest.partition(markers[1])
+    if not (found and ended):
+        raise SystemExit(f"{path} has no lines {markers[0]} and {markers[1]}")
+    path.write_text(f"{before}{markers[0]}\n{text}\n{markers[1]}{after}", encoding="utf-8")
 
 
 def kj(quantity: unit.Quantity) -> float:
@@ -157,6 +142,7 @@ def main() -> None:
     parser.add_argument(
         "--sampling", type=int, default=10, help="times 0.2 ps of equilibration, 0.04 ps between frames"
     )
+    parser.add_argument("--trajectories", type=int, default=10, help="switching trajectories in each direction")
     parser.add_argument("--update", type=Path, help="page whose tables are replaced")
     options = parser.parse_args()
     scale = 20 if options.smoke else 1
@@ -175,38 +161,38 @@ def main() -> None:
         )
 
     legs = {"water": leg}
-    runs = {
-        "direct": ([], [settings(100)], 0),
-        "through GFN1": ([CHEAP], [settings(100), settings(5)], 1),
-    }
     results: dict[str, object] = {
-        "command": f"python tests/benchmarks/end_state_correction.py DIRECTORY --sampling {options.sampling}"
-        + " --smoke" * options.smoke,
+        "command": f"python tests/benchmarks/end_state_correction.py DIRECTORY --sampling {options.sampling} "
+        f"--trajectories {options.trajectories}" + " --smoke" * options.smoke,
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, one core, shared",
         "system": f"acetone in {N_WATER} TIP3P waters, 300 K, steps of 1 fs, CPU platform",
     }
-    for name, (through, given, expensive) in runs.items():
-        correction = EndStateCorrection(
-            options.directory / name.replace(" ", "-"), legs, LOWER, UPPER, through, settings=given
+    switching = settings(100, options.trajectories)
+    correction = EndStateCorrection(options.directory / "direct", legs, LOWER, UPPER, settings=switching)
+    results["switching"] = row(correction.run().legs["water"], switching)
+    print("switching", results["switching"], flush=True)
+    window, frames = settings(1, frames=10), max(10, 25 // scale)
+    found = (
+        EquilibriumLadder(
+            options.directory / "ladder", legs, LOWER, UPPER, values=WINDOWS, frames=frames, settings=window
         )
-        results[name] = row(correction.run().legs["water"], given, expensive)
-        print(name, results[name], flush=True)
-    window = settings(1, frames=15)
-    ladder = EquilibriumLadder(
-        options.directory / "ladder", legs, LOWER, UPPER, frames=max(10, 30 // scale), settings=window
-    ).run()
-    found = ladder.legs["water"]
+        .run()
+        .legs["water"]
+    )
     results["ladder"] = {
         "free energy (kJ/mol)": kj(found.free_energy),
         "error (kJ/mol)": kj(found.error),
         "values": np.round(found.values, 6).tolist(),
         "overlaps": np.round(found.overlaps, 4).tolist(),
-        "frames of each window": max(10, 30 // scale),
+        "frames of each window": frames,
+        "equilibration (ps)": window.equilibration_steps * window.step_size,
+        "between frames (ps)": window.steps_between_frames * window.step_size,
     }
-    same = EndStateCorrection(
-        options.directory / "itself", legs, UPPER, UPPER, settings=settings(20, trajectories=4, frames=20)
-    ).run()
+    print("ladder", results["ladder"], flush=True)
+    # Zero without any sampling.
+    short = replace(switching, trajectories=4, switch_steps=10, equilibration_steps=10, steps_between_frames=10)
+    same = EndStateCorrection(options.directory / "itself", legs, UPPER, UPPER, settings=short).run()
     results["GFN2 to itself"] = {
         "free energy (kJ/mol)": float(same.legs["water"].free_energy.value_in_unit(unit.kilojoule_per_mole)),
         "error (kJ/mol)": float(same.legs["water"].error.value_in_unit(unit.kilojoule_per_mole)),
@@ -214,7 +200,7 @@ def main() -> None:
     (options.directory / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(tables(results))
     if options.update:
-        update(options.update, tables(results))
+        update(options.update, tables(results), MARKERS)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def file(tmp_path):
 
 def test_a_file_is_checked_and_nothing_is_run(file, capsys):
     assert main(["correct", "--check", str(file)]) == 0
-    assert "complex: FF-XTB, region of 30 atoms" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "complex: FF-XTB, region of 30 atoms" in shown
+    assert shown.count("note: the equilibration of 0.002 ps is shorter than 3/friction") == 1
     assert not (file.parent / "binding").exists()
 
 

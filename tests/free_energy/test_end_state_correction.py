@@ -90,6 +90,7 @@ def test_report_and_tables_say_what_was_found(cycle):
     assert f"complex less solvent: {kj(value):.2f} ± {kj(error):.2f} kJ/mol" in report
     assert "| solvent, FF-XTB | 2 x 20 | 0.1 | 0.2 | 0.5 | 1 |" in report
     assert "Warning" not in report
+    assert "Note" not in report
     assert (folder / "works.png").stat().st_size > 10_000
     rows = (folder / "works.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == '#"Leg","Stage","Direction","Trajectory","Work (kJ/mol)"'
