@@ -109,16 +109,16 @@ class TwoGridIntegrator(numint.NumInt):
     ----------
     difference : GridDifference
         What is known of the region, updated here.
-    conv_tol : float, hartree
-        Change of the energy at which the field is converged; the orbitals' gradient is converged to its square root.
+    conv_tol, conv_tol_grad : float, hartree
+        Change of the energy and gradient of the orbitals at which the field is converged.
     max_memory : float, MB
         Memory for the basis functions on the coarse grid.
     """
 
-    def __init__(self, difference: GridDifference, conv_tol: float, max_memory: float) -> None:
+    def __init__(self, difference: GridDifference, conv_tol: float, conv_tol_grad: float, max_memory: float) -> None:
         super().__init__()
         self._difference = difference
-        self._limits = POTENTIAL_SHARE * np.sqrt(conv_tol), ENERGY_SHARE * conv_tol
+        self._limits = POTENTIAL_SHARE * conv_tol_grad, ENERGY_SHARE * conv_tol
         self._max_memory = max_memory
         self._grids: tuple[_Grid, _Grid] | None = None
         self._reference: _Reference | None = None
