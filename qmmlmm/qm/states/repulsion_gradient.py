@@ -1,13 +1,15 @@
-"""The gradient of Coulomb and exchange energies of several density matrices from one pass over the integrals.
+"""The gradient of Coulomb and exchange energies of several density matrices, with integrals screened by both of them.
 
 Notes
 -----
-PySCF contracts each integral (nabla i j|k l) with each density matrix in turn, which takes longer than the integrals. Here
-the density of pairs
+PySCF contracts the integrals (nabla i j|k l) with one density matrix of each product and leaves out those that are
+negligible for that one. The gradient needs the sum
 
-    G_ij,kl = sum_a L^a_ij R^a_kl - sum_b B^b_il A^b_jk
+    G_i = -sum_jkl (nabla i j|k l) [sum_a L^a_ij R^a_kl - sum_b B^b_il A^b_jk],
 
-of a block of i and j is built by matrix products, made symmetric in k and l, and contracted with the integrals once.
+and most integrals that survive are small next to one of the two matrices. Here the pairs of shells i and j are taken
+one after the other, and for each the bound of (k l) that PySCF's screening takes is multiplied by the largest products
+of matrix elements.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pyscf import lib
-from pyscf.gto.moleintor import getints, make_cintopt
+from pyscf.grad import rhf
+from pyscf.scf import _vhf
 
 from qmmlmm.qm.field.compact_charges import sum_by_atom
 from qmmlmm.units import FloatArray
 
-BLOCK_BYTES = 2**26
-"""Memory for the integrals of one block, and for the densities of its pairs."""
+NEGLIGIBLE = 1e-11
+"""Bound of an integral times its two matrix elements, hartree/bohr, below which it is left out."""
+
+INTEGRALS = "int2e_ip1"
 
 Pair = tuple[FloatArray, FloatArray]
 """Two matrices, (n_ao, n_ao) each."""
@@ -37,7 +41,7 @@ class PairDensities:
     Parameters
     ----------
     coulomb : sequence of pairs (L, R)
-        The second ones are symmetric.
+        Pairs whose second matrix is symmetric.
     exchange : sequence of pairs (B, A)
     """
 
@@ -46,7 +50,7 @@ class PairDensities:
 
 
 def repulsion_gradient(molecule: Any, densities: PairDensities, omega: float = 0.0) -> FloatArray:
-    """Return minus the sum of (nabla i j|k l) G_ij,kl over the functions i of each atom.
+    """Return the sum of G_i over the functions of each atom.
 
     Parameters
     ----------
@@ -62,66 +66,63 @@ def repulsion_gradient(molecule: Any, densities: PairDensities, omega: float = 0
     """
     by_function = np.zeros((molecule.nao, 3))
     with molecule.with_range_coulomb(omega or None):
-        name = molecule._add_suffix("int2e_ip1")
-        optimiser = make_cintopt(molecule._atm, molecule._bas, molecule._env, name)
+        screen = _vhf._VHFOpt(molecule, INTEGRALS, "CVHFgrad_j_prescreen", direct_scf_tol=NEGLIGIBLE)
+        first, second = rhf._calc_q_cond(molecule, screen)
+        # The bounds of both pairs and of the densities are all in that of the second pair.
+        screen.dm_cond = one = np.ones_like(first)
+        bounds = _Bounds(molecule, densities)
         edges, shells = molecule.ao_loc_nr(), molecule.nbas
-        builder = _Builder(molecule.nao, densities)
-        size = max(1, BLOCK_BYTES // (24 * builder.pairs))
-        for shell in range(shells):
-            first = slice(edges[shell], edges[shell + 1])
-            for start, stop in _ranges(edges, size // (first.stop - first.start)):
-                second = slice(edges[start], edges[stop])
-                integrals = getints(
+        name = molecule._add_suffix(INTEGRALS)
+        coulomb, exchange = len(densities.coulomb), len(densities.exchange)
+        scripts = ["lk->s1ij"] * coulomb + ["jk->s1il"] * exchange
+        right = [matrix for _, matrix in densities.coulomb]
+        for i in range(shells):
+            i_rows = slice(edges[i], edges[i + 1])
+            for j in range(shells):
+                bound = first[i, j] * second * bounds.of(i, j)
+                if not bound.max() > NEGLIGIBLE:
+                    continue
+                j_rows = slice(edges[j], edges[j + 1])
+                screen.q_cond = np.array([one, bound])
+                matrices = right + [inner[j_rows] for _, inner in densities.exchange]
+                found = _vhf.direct_bindm(
                     name,
+                    "s2kl",
+                    scripts,
+                    matrices,
+                    3,
                     molecule._atm,
                     molecule._bas,
                     molecule._env,
-                    comp=3,
-                    aosym="s2kl",
-                    shls_slice=(shell, shell + 1, start, stop, 0, shells, 0, shells),
-                    cintopt=optimiser,
+                    vhfopt=screen,
+                    shls_slice=(i, i + 1, j, j + 1, *(0, shells) * 2),
                 )
-                rows = first.stop - first.start
-                values = np.asarray(integrals).reshape(3, rows, second.stop - second.start, -1)
-                for row in range(rows):
-                    density = builder.of(first.start + row, second)
-                    for x in range(3):
-                        by_function[first.start + row, x] -= np.vdot(values[x, row], density)
+                for (left, _), part in zip(densities.coulomb, found[:coulomb], strict=True):
+                    by_function[i_rows] -= np.einsum("xij,ij->ix", part, left[i_rows, j_rows])
+                for (outer, _), part in zip(densities.exchange, found[coulomb:], strict=True):
+                    by_function[i_rows] += np.einsum("xil,il->ix", part, outer[i_rows])
     return sum_by_atom(molecule, by_function)
 
 
-class _Builder:
-    """Densities of pairs for one function i and some j."""
+class _Bounds:
+    """Largest products of matrix elements between shells."""
 
-    def __init__(self, n: int, densities: PairDensities) -> None:
-        self._n = n
-        self.pairs = n * (n + 1) // 2
-        self._diagonal = np.arange(n) * (np.arange(n) + 3) // 2
-        self._left = np.array([left for left, _ in densities.coulomb]).reshape(-1, n, n)
-        right = np.array([2.0 * right for _, right in densities.coulomb]).reshape(-1, n, n)
-        self._right = lib.pack_tril(right) if len(right) else np.zeros((0, self.pairs))
-        self._right[:, self._diagonal] *= 0.5
-        self._outer = np.array([outer for outer, _ in densities.exchange]).reshape(-1, n, n)
-        self._inner = np.array([inner for _, inner in densities.exchange]).reshape(-1, n, n)
+    def __init__(self, molecule: Any, densities: PairDensities) -> None:
+        self._coulomb = [tuple(_by_shells(molecule, matrix) for matrix in pair) for pair in densities.coulomb]
+        self._exchange = [tuple(_by_shells(molecule, matrix) for matrix in pair) for pair in densities.exchange]
 
-    def of(self, i: int, second: slice) -> FloatArray:
-        """Return G for k >= l, (n_j, pairs), with both orders of k and l together."""
-        found = self._left[:, i, second].T @ self._right
-        if len(self._outer):
-            n, count = self._n, second.stop - second.start
-            inner = self._inner[:, second].reshape(len(self._inner), -1)
-            square = (inner.T @ self._outer[:, i]).reshape(count, n, n)
-            both = lib.pack_tril(lib.hermi_sum(square, axes=(0, 2, 1)))
-            both[:, self._diagonal] *= 0.5
-            found -= both
-        return np.asarray(found)
+    def of(self, i: int, j: int) -> FloatArray:
+        """Return the largest product for each pair of k and l, (n_shells, n_shells), symmetric."""
+        found: FloatArray = np.zeros(1)
+        for left, right in self._coulomb:
+            found = np.maximum(found, left[i, j] * right)
+        for outer, inner in self._exchange:
+            product = np.outer(inner[j], outer[i])
+            found = np.maximum(found, np.maximum(product, product.T))
+        return found
 
 
-def _ranges(edges: FloatArray, size: int) -> list[tuple[int, int]]:
-    """Return ranges of shells with at most this many functions, or with one shell."""
-    found, start = [], 0
-    for shell in range(1, len(edges)):
-        if edges[shell] - edges[start] > size and shell - start > 1:
-            found.append((start, shell - 1))
-            start = shell - 1
-    return [*found, (start, len(edges) - 1)]
+def _by_shells(molecule: Any, matrix: FloatArray) -> FloatArray:
+    """Return the largest elements between shells, (n_shells, n_shells)."""
+    starts = molecule.ao_loc_nr()[:-1]
+    return np.asarray(np.maximum.reduceat(np.maximum.reduceat(abs(matrix), starts, axis=0), starts, axis=1))
