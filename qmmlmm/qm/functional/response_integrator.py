@@ -24,12 +24,17 @@ FREE_SHARE = 0.5
 """Share of the memory that is free at the first response for the basis functions on the full grid."""
 
 
+SETTLED = 0.3
+"""As that of two grids, where the full one is at hand: references that come sooner keep the number of cycles."""
+
+
 class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
     """PySCF's numerical integrator for excited states: two grids for the ground state, kept values for the response.
 
     Its parameters are those of `TwoGridIntegrator`.
     """
 
+    _settled = SETTLED
     _basis: BasisOnGrid | None = None
 
     def cache_xc_kernel(self, mol, grids, xc_code, mo_coeff, mo_occ, spin=0, max_memory=2000):  # type: ignore[no-untyped-def]
@@ -43,7 +48,7 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
             spin_density = SpinDensity(factor @ factor.T, factor)
             parts = [
                 density_values(block, spin_density, kind, spin_density.applied(block, block.values[0]))
-                for block in self._full(mol, grids, kind).blocks()
+                for block in self._full_basis(mol, grids, kind).blocks()
             ]
             densities.append(np.hstack(parts))
         if len(densities) == 1 and spin == 1:
@@ -102,7 +107,7 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
             ground = [part.scaled(0.5) for part in ground]
         others = [_symmetric(transition), _symmetric(difference)]
         found = np.zeros((2, *transition.shape))
-        for block in self._full(mean_field.mol, grids, kind).blocks():
+        for block in self._full_basis(mean_field.mol, grids, kind).blocks():
             weights = grids.weights[block.start : block.stop]
             values = [density_values(block, spin, kind, spin.applied(block, block.values[0])) for spin in ground]
             kernel = response_kernel(self, functional, kind, values, triplet)
@@ -119,7 +124,7 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
         n = mol.nao
         flat = _symmetric(matrices.reshape(len(matrices), -1, n, n))
         found = np.zeros_like(flat)
-        for block in self._full(mol, grids, kind).blocks():
+        for block in self._full_basis(mol, grids, kind).blocks():
             part = slice(block.start, block.stop)
             weighted = kernel[..., part] * grids.weights[part]
             for k in range(flat.shape[1]):
@@ -128,7 +133,7 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
                     add_potential(matrix, block, potential)
         return found.reshape(matrices.shape)
 
-    def _full(self, mol: Any, grids: Any, kind: str) -> BasisOnGrid:
+    def _full_basis(self, mol: Any, grids: Any, kind: str) -> BasisOnGrid:
         if self._basis is None:
             free = mol.max_memory - lib.current_memory()[0]
             self._basis = BasisOnGrid(mol, grids.coords, ORDERS[kind], FREE_SHARE * free)

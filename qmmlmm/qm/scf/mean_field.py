@@ -28,9 +28,12 @@ points."""
 GRID_MEMORY_SHARE = 0.25
 """Share of the memory for the basis functions on each of the embedding's and the functional's grids."""
 
-RESPONSE_SHARE = 0.01
-"""Tolerance of the orbitals' gradient as a share of that of the amplitudes, with which the energies of states differ
-by less than 1e-9 hartree between guesses."""
+RESPONSE_SHARE = 0.003
+"""Tolerance of the orbitals' gradient as a share of that of the amplitudes of linear response: energies of states from
+different guesses then differ by less than 1e-9 hartree with the default of 1e-6."""
+
+FINEST_OF_RESPONSE = 3e-9
+"""Smallest tolerance of orbital gradients with linear response, hartree; smaller ones take many cycles more."""
 
 FINEST_ORBITALS = 1e-8
 """Smallest tolerance of orbital gradients, hartree; round-off may not allow a smaller one."""
@@ -132,9 +135,10 @@ def orbital_tolerance(settings: PySCFSettings) -> float:
     excited = settings.excited
     if excited is None:
         return tolerance
-    # Excitation energies are of first order in the error of the orbitals, and of second order in that of amplitudes.
-    share = RESPONSE_SHARE if isinstance(excited, TDA | TDDFT) else 1.0
-    return min(tolerance, max(share * excited.conv_tol, FINEST_ORBITALS))
+    if isinstance(excited, TDA | TDDFT):
+        # Excitation energies are of first order in the error of the orbitals, and of second order in that of amplitudes.
+        return min(tolerance, max(RESPONSE_SHARE * excited.conv_tol, FINEST_OF_RESPONSE))
+    return min(tolerance, max(excited.conv_tol, FINEST_ORBITALS))
 
 
 def _set_integrator(mean_field: Any, settings: PySCFSettings, difference: GridDifference | None) -> None:

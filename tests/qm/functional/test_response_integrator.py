@@ -16,7 +16,7 @@ EXACT = 1e-9
 """Shares of the largest element: the same sums, and functions below 1e-11 left out."""
 
 FORMALDEHYDE = "O 0 0.1 1.2; C 0 0 0; H 0.95 0.1 -0.6; H -0.9 0 -0.55"
-METHODS = ["lda,vwn", "b3lyp", "r2scan"]
+METHODS = ["lda,vwn", "b3lyp", pytest.param("r2scan", marks=pytest.mark.slow)]
 
 
 def field_of(method, spin=0):
