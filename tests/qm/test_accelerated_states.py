@@ -69,7 +69,11 @@ def test_energies_and_forces_are_those_of_pyscfs_own_code(method, settings, mult
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("pbe", TDA(3, "triplet")), pytest.param("b3lyp", TDA(3), marks=slow), pytest.param("b3lyp", TDDFT(3), marks=slow)],
+    [
+        ("pbe", TDA(3, "triplet")),
+        pytest.param("b3lyp", TDA(3), marks=slow),
+        pytest.param("b3lyp", TDDFT(3), marks=slow),
+    ],
 )
 def test_energies_of_states_do_not_depend_on_the_guess(method, settings):
     potential = PySCFPotential(method, "sto-3g", excited=settings, state=1, grid_level=1)
@@ -86,7 +90,9 @@ def molecule_and_densities():
     matrices = rng.normal(size=(4, molecule.nao, molecule.nao))
     first, second, third = 0.5 * (matrices + matrices.transpose(0, 2, 1))[:3]
     rotation = matrices[3] - matrices[3].T
-    return molecule, PairDensities([(matrices[3], first), (first, second)], [(third, matrices[0]), (rotation, rotation)])
+    return molecule, PairDensities(
+        [(matrices[3], first), (first, second)], [(third, matrices[0]), (rotation, rotation)]
+    )
 
 
 def by_pyscf(molecule, densities, omega):

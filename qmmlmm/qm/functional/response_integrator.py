@@ -20,9 +20,8 @@ from qmmlmm.qm.functional.third_derivatives import FiniteThirdDerivatives
 from qmmlmm.qm.functional.two_grids import TwoGridIntegrator
 from qmmlmm.units import FloatArray
 
-FREE_SHARE = 0.5
-"""Share of the memory that is free at the first response for the basis functions on the full grid."""
-
+FREE_SHARE = 0.6
+"""Share of the free memory for the basis functions on the full grid, next to that of the repulsion integrals."""
 
 SETTLED = 0.3
 """As that of two grids, where the full one is at hand: references that come sooner keep the number of cycles."""
@@ -59,7 +58,21 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
         v, f = self.eval_xc_eff(xc_code, rho, deriv=2, xctype=kind, spin=spin)[1:3]
         return rho, v, f
 
-    def nr_rks_fxc(self, mol, grids, xc_code, dm0=None, dms=None, relativity=0, hermi=0, rho0=None, vxc=None, fxc=None, max_memory=2000, verbose=None):  # type: ignore[no-untyped-def]  # fmt: skip
+    def nr_rks_fxc(  # type: ignore[no-untyped-def]
+        self,
+        mol,
+        grids,
+        xc_code,
+        dm0=None,
+        dms=None,
+        relativity=0,
+        hermi=0,
+        rho0=None,
+        vxc=None,
+        fxc=None,
+        max_memory=2000,
+        verbose=None,
+    ):
         """Return the change of the potential by each density matrix, as PySCF."""
         kind = self._xc_type(xc_code)
         if kind not in ORDERS or fxc is None or np.iscomplexobj(dms):
@@ -69,7 +82,21 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
         matrices = np.asarray(dms)
         return self._response(mol, grids, kind, matrices[None], np.asarray(fxc)[None, :, None])[0]
 
-    def nr_uks_fxc(self, mol, grids, xc_code, dm0=None, dms=None, relativity=0, hermi=0, rho0=None, vxc=None, fxc=None, max_memory=2000, verbose=None):  # type: ignore[no-untyped-def]  # fmt: skip
+    def nr_uks_fxc(  # type: ignore[no-untyped-def]
+        self,
+        mol,
+        grids,
+        xc_code,
+        dm0=None,
+        dms=None,
+        relativity=0,
+        hermi=0,
+        rho0=None,
+        vxc=None,
+        fxc=None,
+        max_memory=2000,
+        verbose=None,
+    ):
         """Return the change of the potentials by the density matrices of both spins, as PySCF."""
         kind = self._xc_type(xc_code)
         if kind not in ORDERS or fxc is None or np.iscomplexobj(dms):
@@ -89,7 +116,7 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
         transition : (s, n_ao, n_ao) float array
             Transition density matrix of X + Y: of both spins together, or of spin up, or of each spin.
         difference : (s, n_ao, n_ao) float array
-            Unrelaxed density matrix of the state minus that of the reference.
+            Twice the unrelaxed density matrix of the state minus that of the reference.
         triplet : bool
             Whether the matrices are those of spin up, and the transition density of spin down is the opposite.
 
@@ -120,7 +147,7 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
         return found[0], found[1]
 
     def _response(self, mol: Any, grids: Any, kind: str, matrices: FloatArray, kernel: FloatArray) -> FloatArray:
-        """Return potentials, in the shape of the density matrices, (s, ..., n_ao, n_ao), by a kernel (s, c, s, c, g)."""
+        """Return potentials in the shape of the density matrices, (s, ..., n_ao, n_ao), by a kernel (s, c, s, c, g)."""
         n = mol.nao
         flat = _symmetric(matrices.reshape(len(matrices), -1, n, n))
         found = np.zeros_like(flat)
@@ -136,6 +163,9 @@ class ResponseIntegrator(FiniteThirdDerivatives, TwoGridIntegrator):
     def _full_basis(self, mol: Any, grids: Any, kind: str) -> BasisOnGrid:
         if self._basis is None:
             free = mol.max_memory - lib.current_memory()[0]
+            # PySCF keeps the integrals later, if this much is free then; to compute them again takes longer than these.
+            integrals = 1e-6 * mol.nao**4
+            free -= integrals if integrals < free else 0.0
             self._basis = BasisOnGrid(mol, grids.coords, ORDERS[kind], FREE_SHARE * free)
         return self._basis
 

@@ -136,7 +136,7 @@ def orbital_tolerance(settings: PySCFSettings) -> float:
     if excited is None:
         return tolerance
     if isinstance(excited, TDA | TDDFT):
-        # Excitation energies are of first order in the error of the orbitals, and of second order in that of amplitudes.
+        # Excitation energies are of first order in the error of orbitals, and of second order in that of amplitudes.
         return min(tolerance, max(RESPONSE_SHARE * excited.conv_tol, FINEST_OF_RESPONSE))
     return min(tolerance, max(excited.conv_tol, FINEST_ORBITALS))
 

@@ -2,8 +2,9 @@
 
 Notes
 -----
-PySCF's gradient is used with zeros for its derivatives of the functional and of the repulsion integrals, and this module
-adds these from the density matrices. Energies of Coulomb repulsion, exchange with the share c, and the functional are
+PySCF's gradient is used with zeros for its derivatives of the functional and of the repulsion integrals, and this
+module adds them from the density matrices. The energies of Coulomb repulsion, exchange with the share c, and the
+functional are
 
     J(D, D)/2 + J(D, P) + J(S, S) - sum_spin c [K(D, D)/2 + K(D, P) + K(S, S) + K(A, A)] + E_xc
 
