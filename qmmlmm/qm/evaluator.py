@@ -16,7 +16,7 @@ from qmmlmm.coupling.state_results import StateResults
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.geometry import Geometry
 from qmmlmm.qm.basis import core_potentials, symbols_of
-from qmmlmm.qm.excited import CASSCF, DeltaSCF
+from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, DeltaSCF
 from qmmlmm.qm.failure import write_failure
 from qmmlmm.qm.field.compact_charges import CompactCharges
 from qmmlmm.qm.field.smooth_potential import SmoothPotential
@@ -227,7 +227,7 @@ class PySCFEvaluator(Evaluator):
         positions = self._checked_positions(geometry.positions)
         field = None if field is None else checked_field(positions, field, self._term)
         molecule = self._molecule(positions)
-        difference = self._difference if self._settings.excited is None else None
+        difference = self._difference if isinstance(self._settings.excited, TDA | TDDFT | None) else None
         mean_field = create_mean_field(self._settings, molecule, difference=difference)
         compact = None if field is None else CompactCharges(molecule, field)
         smooth = None
@@ -314,4 +314,6 @@ def _create_solver(settings: PySCFSettings, term: str) -> StateSolver:
         return CasscfStates(excited, settings.state, settings.follow_state, term)
     if isinstance(excited, DeltaSCF):
         return DeltaScfStates(excited, settings.method, settings.state, term)
-    return ResponseStates(excited, settings.method, settings.state, settings.follow_state, term)
+    return ResponseStates(
+        excited, settings.method, settings.state, settings.follow_state, term, accelerated=settings.accelerated
+    )

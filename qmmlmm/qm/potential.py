@@ -80,9 +80,10 @@ class PySCFPotential(PySCFSettings, EvaluatedPotential):
         `state` is then its index at the first geometry, also of a run that a `RunDirectory` resumes. If not, the state
         is always the one with that index.
     accelerated : bool
-        Whether the ground state's field iterates on a coarse grid with the difference to the full one, and gradients
-        are computed by array operations of this package. Energies are those of PySCF's own code within 1e-9 hartree,
-        and gradients of the same density within 1e-11 hartree/bohr. False leaves everything to PySCF.
+        Whether the field of the ground state, TDA and TDDFT iterates on a coarse grid with the difference to the full
+        one, and gradients and the response of the functional are computed by array operations of this package. Energies
+        are those of PySCF's own code within 1e-9 hartree, and gradients of the same density within 1e-11 hartree/bohr;
+        with excited states, both are within 1e-8. False leaves everything to PySCF.
     max_memory : int, optional, MB
         Memory for the calculation in addition to that of the process; 4000 if not given.
     failure_directory : str or path, optional

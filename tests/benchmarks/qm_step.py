@@ -1,14 +1,15 @@
 """A QM step against bare PySCF, along force-field dynamics of 0.5 fs.
 
     python tests/benchmarks/qm_step.py [--method b3lyp] [--basis 6-31g*] [--site ligand] [--turns 3] [--json FILE]
+    python tests/benchmarks/qm_step.py --site dipeptide --states tda
 
-The site is p-xylene in T4 lysozyme, 18 atoms in 23,817, or the active site of ketosteroid isomerase with its ligand and
-two side chains, cut between CA and CB, 59 atoms with link atoms.
+The site is p-xylene in T4 lysozyme, 18 atoms in 23,817; the active site of ketosteroid isomerase with its ligand and
+two side chains, cut between CA and CB, 59 atoms with link atoms; or alanine dipeptide in water, 22 atoms.
 
 In each turn, at the next geometry: PySCF's own energy from a fresh guess and its gradient, of the region alone with
 the same settings and without the response of the grid, which is PySCF's default; the same gradient with it; a step of
 qmmlmm with its surroundings, from the densities of the last steps; a step with ``accelerated=False``. Processor time,
-one thread.
+one thread. With ``--states`` the steps are those of the first excited state of two, and bare PySCF is left out.
 """
 
 from __future__ import annotations
@@ -35,13 +36,18 @@ from record import Table, add_option, write_record
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system, select, suggest_charge
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.geometry import Geometry
+from qmmlmm.qm import TDA, TDDFT
+from qmmlmm.qm.evaluator import PySCFEvaluator
 from qmmlmm.qm.method import is_hartree_fock
 from qmmlmm.units import BOHR_IN_NM
-from systems import ketosteroid_isomerase, t4_lysozyme
+from systems import alanine_dipeptide, ketosteroid_isomerase, t4_lysozyme
 from systems.structure import Structure
 
 FIRST_STEPS = 6
 """Steps in which the extrapolation collects densities."""
+
+STATES = {"tda": TDA(3), "tddft": TDDFT(3)}
+"""Methods for excited states."""
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -76,6 +82,7 @@ SITES = {
         ketosteroid_isomerase.build,
         "resname EQU and resSeq 263 or resname TYR ASP and resSeq 16 103 and sidechain",
     ),
+    "dipeptide": (alanine_dipeptide.build, "resname ACE ALA NME"),
 }
 """Systems and the selections of their regions."""
 
@@ -90,58 +97,72 @@ def term_of(structure: Structure, selection: str, potential: PySCFPotential) -> 
     return found.runner.region_term
 
 
+def bare(evaluator: PySCFEvaluator, sites: np.ndarray, method: str) -> dict[str, float]:
+    """Return seconds of PySCF's own energy and gradients of the region alone."""
+    field = evaluator.mean_field(Geometry(sites), None)
+    row = {"PySCF, SCF": seconds_of(field.kernel)}
+    gradient = field.nuc_grad_method()
+    gradient.verbose = 0
+    row["PySCF, gradient"] = seconds_of(gradient.kernel)
+    if not is_hartree_fock(method):
+        gradient = field.nuc_grad_method()
+        gradient.verbose, gradient.grid_response = 0, True
+        row["PySCF, gradient with grid response"] = seconds_of(gradient.kernel)
+    return row
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", default="b3lyp")
     parser.add_argument("--basis", default="6-31g*")
     parser.add_argument("--site", choices=SITES, default="ligand")
+    parser.add_argument("--states", choices=STATES, help="steps of the first of two excited states")
+    parser.add_argument("--warm-up", type=int, default=FIRST_STEPS, help="steps that do not count")
     parser.add_argument("--turns", type=int, default=3)
     add_option(parser)
     options = parser.parse_args()
     build, selection = SITES[options.site]
     structure = build()
-    walk = geometries(structure, FIRST_STEPS + options.turns)
-    plain = PySCFPotential(options.method, options.basis, accelerated=False)
+    walk = geometries(structure, options.warm_up + options.turns)
+    state = {} if options.states is None else {"excited": STATES[options.states], "state": 1}
+    plain = PySCFPotential(options.method, options.basis, accelerated=False, **state)
     terms = {
-        "step": term_of(structure, selection, PySCFPotential(options.method, options.basis)),
+        "step": term_of(structure, selection, PySCFPotential(options.method, options.basis, **state)),
         "step, not accelerated": term_of(structure, selection, plain),
     }
-    for geometry in walk[:FIRST_STEPS]:
+    for geometry in walk[: options.warm_up]:
         for term in terms.values():
             term.energy_and_gradient(geometry)
     rows: list[dict[str, float]] = []
-    for geometry in walk[FIRST_STEPS:]:
-        sites = terms["step"].field_at(geometry).sites
-        evaluator = plain.create_evaluator(terms["step"].layout.specification)
-        field = evaluator.mean_field(Geometry(sites), None)
-        row = {"PySCF, SCF": seconds_of(field.kernel)}
-        gradient = field.nuc_grad_method()
-        gradient.verbose = 0
-        row["PySCF, gradient"] = seconds_of(gradient.kernel)
-        if not is_hartree_fock(options.method):
-            gradient = field.nuc_grad_method()
-            gradient.verbose, gradient.grid_response = 0, True
-            row["PySCF, gradient with grid response"] = seconds_of(gradient.kernel)
+    for geometry in walk[options.warm_up :]:
+        row = {}
+        if not state:
+            evaluator = plain.create_evaluator(terms["step"].layout.specification)
+            row = bare(evaluator, terms["step"].field_at(geometry).sites, options.method)
         for name, term in terms.items():
             row[name] = seconds_of(lambda term=term, geometry=geometry: term.energy_and_gradient(geometry))
-        row["SCF cycles"] = terms["step"].last.results["scf_cycles"]
-        bare = row["PySCF, SCF"] + row["PySCF, gradient"]
-        for name in terms:
-            row[f"{name} over PySCF"] = row[name] / bare
+            row[f"SCF cycles, {name}"] = term.last.results["scf_cycles"]
+            if state:
+                row[f"products with vectors, {name}"] = term.last.results["response_products"]
+            else:
+                row[f"{name} over PySCF"] = row[name] / (row["PySCF, SCF"] + row["PySCF, gradient"])
         row["step over not accelerated"] = row["step"] / row["step, not accelerated"]
-        energies = [term.last.energy for term in terms.values()]
-        row["difference of energies, hartree"] = abs(energies[0] - energies[1])
+        ours, theirs = (term.last for term in terms.values())
+        row["difference of energies, hartree"] = abs(ours.energy - theirs.energy)
+        row["difference of gradients, hartree/bohr"] = float(abs(ours.gradient - theirs.gradient).max())
         rows.append(row)
         print({key: float(f"{value:.3g}") for key, value in row.items()}, flush=True)
-    print(f"\n{options.method}/{options.basis}, {options.site}\n")
+    title = f"{options.method}/{options.basis}, {options.site}"
+    if options.states is not None:
+        title = f"{options.states.upper()}, {title}"
+    print(f"\n{title}\n")
     print("| quantity | median | least | largest |\n|---|---|---|---|")
     found = []
     for key in rows[0]:
         values = [float(row[key]) for row in rows]
         found.append((key, float(np.median(values)), min(values), max(values)))
         print(f"| {key} | {found[-1][1]:.3g} | {found[-1][2]:.3g} | {found[-1][3]:.3g} |")
-    title = f"{options.method}/{options.basis}, {options.site}"
     table = Table(title, ("quantity", "median", "least", "largest"), tuple(found))
     notes = f"Processor seconds unless another unit is given; {options.turns} turns, one thread."
     write_record(options.json, [table], notes)

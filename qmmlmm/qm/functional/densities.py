@@ -36,6 +36,11 @@ class SpinDensity:
         factor = self.factor[block.functions]
         return np.asarray(factor @ (factor.T @ values))
 
+    def scaled(self, share: float) -> SpinDensity:
+        """Return a share of the density."""
+        factor = None if self.factor is None else np.sqrt(share) * self.factor
+        return SpinDensity(share * self.matrix, factor)
+
 
 def spin_densities(density: FloatArray) -> list[SpinDensity]:
     """Return the densities of a matrix of PySCF, which may be tagged with its orbitals.

@@ -69,9 +69,9 @@ class GridDifference:
 class _Grid:
     """A grid, and the functional's energy and potential on it."""
 
-    def __init__(self, molecule: Any, grids: Any, kind: str, max_memory: float) -> None:
+    def __init__(self, grids: Any, kind: str, basis: BasisOnGrid) -> None:
         self._grids = grids
-        self._basis = BasisOnGrid(molecule, grids.coords, ORDERS[kind], max_memory)
+        self._basis = basis
         self._kind = kind
 
     def evaluate(self, integrator: Any, functional: str, density: FloatArray) -> tuple[float, float, FloatArray]:
@@ -109,16 +109,18 @@ class TwoGridIntegrator(numint.NumInt):
     ----------
     difference : GridDifference
         What is known of the region, updated here.
-    conv_tol : float, hartree
-        Change of the energy at which the field is converged; the orbitals' gradient is converged to its square root.
+    conv_tol, conv_tol_grad : float, hartree
+        Change of the energy and gradient of the orbitals at which the field is converged.
     max_memory : float, MB
         Memory for the basis functions on the coarse grid.
     """
 
-    def __init__(self, difference: GridDifference, conv_tol: float, max_memory: float) -> None:
+    _settled = SETTLED
+
+    def __init__(self, difference: GridDifference, conv_tol: float, conv_tol_grad: float, max_memory: float) -> None:
         super().__init__()
         self._difference = difference
-        self._limits = POTENTIAL_SHARE * np.sqrt(conv_tol), ENERGY_SHARE * conv_tol
+        self._limits = POTENTIAL_SHARE * conv_tol_grad, ENERGY_SHARE * conv_tol
         self._max_memory = max_memory
         self._grids: tuple[_Grid, _Grid] | None = None
         self._reference: _Reference | None = None
@@ -181,7 +183,7 @@ class TwoGridIntegrator(numint.NumInt):
         distance = self._distance(density)
         if self._suffices(distance):
             return False
-        return float(np.linalg.norm(density - self._last)) < SETTLED * distance
+        return float(np.linalg.norm(density - self._last)) < self._settled * distance
 
     def _suffices(self, distance: float) -> bool:
         """Return whether both errors are below their limits."""
@@ -196,5 +198,9 @@ class TwoGridIntegrator(numint.NumInt):
         coarse.level = min(COARSE_LEVEL, grids.level)
         coarse.verbose = 0
         coarse.build()
+        on_coarse = BasisOnGrid(mol, coarse.coords, ORDERS[kind], self._max_memory)
+        return _Grid(grids, kind, self._full_basis(mol, grids, kind)), _Grid(coarse, kind, on_coarse)
+
+    def _full_basis(self, mol: Any, grids: Any, kind: str) -> BasisOnGrid:
         # The full grid is evaluated once or twice: its basis functions are not worth the memory.
-        return _Grid(mol, grids, kind, 0.0), _Grid(mol, coarse, kind, self._max_memory)
+        return BasisOnGrid(mol, grids.coords, ORDERS[kind])

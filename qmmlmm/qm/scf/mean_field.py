@@ -11,10 +11,11 @@ from pyscf import dft, gto, lib, scf
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.qm.basis_by_element import basis_of
 from qmmlmm.qm.excited import TDA, TDDFT
+from qmmlmm.qm.functional.response_integrator import ResponseIntegrator
+from qmmlmm.qm.functional.third_derivatives import FiniteThirdDerivatives
 from qmmlmm.qm.functional.two_grids import COARSE_LEVEL, GridDifference, TwoGridIntegrator
 from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
 from qmmlmm.qm.settings import PySCFSettings
-from qmmlmm.qm.states.grid_response import FiniteThirdDerivatives
 from qmmlmm.units import FloatArray
 
 DEFAULT_MEMORY = 4000
@@ -26,6 +27,13 @@ points."""
 
 GRID_MEMORY_SHARE = 0.25
 """Share of the memory for the basis functions on each of the embedding's and the functional's grids."""
+
+RESPONSE_SHARE = 0.003
+"""Tolerance of the orbitals' gradient as a share of that of the amplitudes of linear response: energies of states from
+different guesses then differ by less than 1e-9 hartree with the default of 1e-6."""
+
+FINEST_OF_RESPONSE = 3e-9
+"""Smallest tolerance of orbital gradients with linear response, hartree; smaller ones take many cycles more."""
 
 FINEST_ORBITALS = 1e-8
 """Smallest tolerance of orbital gradients, hartree; round-off may not allow a smaller one."""
@@ -103,12 +111,7 @@ def create_mean_field(
     else:
         mean_field = dft.UKS(molecule) if unrestricted else dft.RKS(molecule)
         mean_field.xc = settings.method.strip()
-        if isinstance(settings.excited, TDA | TDDFT):
-            mean_field._numint = FiniteThirdDerivatives()
-        elif settings.accelerated and difference is not None and settings.grid_level > COARSE_LEVEL:
-            mean_field._numint = TwoGridIntegrator(
-                difference, settings.conv_tol, GRID_MEMORY_SHARE * memory_limit(settings)
-            )
+        _set_integrator(mean_field, settings, difference)
         mean_field.grids.level = settings.grid_level
         mean_field.nlcgrids.level = NONLOCAL_GRID_LEVEL
     if settings.fits_density:
@@ -119,13 +122,40 @@ def create_mean_field(
     mean_field.conv_tol = settings.conv_tol
     mean_field.max_cycle = settings.max_cycle
     if settings.excited is not None:
-        # Excitation energies are of first order in the error of the orbitals, and energies of second order.
-        wanted = max(settings.excited.conv_tol, FINEST_ORBITALS)
-        mean_field.conv_tol_grad = min(np.sqrt(settings.conv_tol), wanted)
+        mean_field.conv_tol_grad = orbital_tolerance(settings)
     if settings.fits_density and not has_exact_exchange(settings.method):
         # If exchange does not need the fitted integrals, PySCF computes them again in every cycle.
         mean_field.with_df.build()
     return mean_field
+
+
+def orbital_tolerance(settings: PySCFSettings) -> float:
+    """Return the orbital gradient at which the field is converged, hartree."""
+    tolerance = float(np.sqrt(settings.conv_tol))
+    excited = settings.excited
+    if excited is None:
+        return tolerance
+    if isinstance(excited, TDA | TDDFT):
+        # Excitation energies are of first order in the error of orbitals, and of second order in that of amplitudes.
+        return min(tolerance, max(RESPONSE_SHARE * excited.conv_tol, FINEST_OF_RESPONSE))
+    return min(tolerance, max(excited.conv_tol, FINEST_ORBITALS))
+
+
+def _set_integrator(mean_field: Any, settings: PySCFSettings, difference: GridDifference | None) -> None:
+    """Set the numerical integrator of a functional."""
+    response = isinstance(settings.excited, TDA | TDDFT)
+    if not settings.accelerated:
+        if response:
+            mean_field._numint = FiniteThirdDerivatives()
+        return
+    limits = (settings.conv_tol, orbital_tolerance(settings), GRID_MEMORY_SHARE * memory_limit(settings))
+    two_grids = difference is not None and settings.grid_level > COARSE_LEVEL
+    if response:
+        mean_field._numint = ResponseIntegrator(difference or GridDifference(), *limits)
+        if not two_grids:
+            mean_field._numint.leave_out_coarse_grid()
+    elif difference is not None and two_grids:
+        mean_field._numint = TwoGridIntegrator(difference, *limits)
 
 
 def put_in_field(mean_field: Any, parts: Sequence[OneElectronOperator]) -> None:

@@ -13,6 +13,7 @@ from pyscf import scf, tdscf
 from qmmlmm.errors import ConvergenceError, EvaluationError, UnstableReferenceError, listed
 from qmmlmm.qm.excited import TDA, TDDFT
 from qmmlmm.qm.method import is_hartree_fock
+from qmmlmm.qm.states.accelerated_gradient import derivatives, without_derivatives
 from qmmlmm.qm.states.diagonalisation import lowest_response, lowest_symmetric
 from qmmlmm.qm.states.electronic_state import ElectronicState
 from qmmlmm.qm.states.grid_response import grid_response
@@ -146,7 +147,9 @@ def solve(
     return Amplitudes(method, found.values, found.products)
 
 
-def excited_state(amplitudes: Amplitudes, index: int, functional: str, term: str) -> ElectronicState:
+def excited_state(
+    amplitudes: Amplitudes, index: int, functional: str, term: str, accelerated: bool = False
+) -> ElectronicState:
     """Return energy, gradient and relaxed density of an excited state.
 
     Parameters
@@ -158,6 +161,8 @@ def excited_state(amplitudes: Amplitudes, index: int, functional: str, term: str
         Method of the reference.
     term : str
         Name of the term, for messages.
+    accelerated : bool
+        Whether derivatives of the functional and the repulsion are array operations of this package.
 
     Notes
     -----
@@ -187,7 +192,8 @@ def excited_state(amplitudes: Amplitudes, index: int, functional: str, term: str
 
     gradient_method.extra_force = keep_intermediates
     module = import_module(type(gradient_method).__module__)
-    electronic = with_solver(module.grad_elec, solver)
+    others = without_derivatives(gradient_method, mean_field, amplitudes.triplet) if accelerated else {}
+    electronic = with_solver(module.grad_elec, solver, others)
     arguments = () if amplitudes.unrestricted else (method.singlet,)
     gradient = np.asarray(electronic(gradient_method, method.xy[index], *arguments, None, method.max_memory))
     gradient = gradient + gradient_method.grad_nuc()
@@ -199,8 +205,10 @@ def excited_state(amplitudes: Amplitudes, index: int, functional: str, term: str
             f"{term}: the response of the orbitals to excited state {index + 1} did not converge (error "
             f"{solver.error:.1e}); the reference is close to an instability"
         )
-    ground, difference, transition = _densities(found, amplitudes, index)
-    if not is_hartree_fock(functional):
+    ground, difference, transition, rotation = _densities(found, amplitudes)
+    if accelerated:
+        gradient = gradient + derivatives(mean_field, ground, difference, transition, rotation)
+    elif not is_hartree_fock(functional):
         gradient = gradient + grid_response(mean_field, ground, difference, transition)
     relaxed = ground + difference
     return ElectronicState(
@@ -212,11 +220,11 @@ def excited_state(amplitudes: Amplitudes, index: int, functional: str, term: str
 
 
 NAMES = {
-    False: ("oo0", "dmz1doo", "dmxpy"),
-    True: ("oo0a", "oo0b", "dmz1dooa", "dmz1doob", "dmxpya", "dmxpyb"),
+    False: ("oo0", "dmz1doo", "dmxpy", "dmxmy"),
+    True: ("oo0a", "oo0b", "dmz1dooa", "dmz1doob", "dmxpya", "dmxpyb", "dmxmya", "dmxmyb"),
 }
-"""PySCF's names for the density of the reference, the relaxed difference and the transition density of X + Y, with
-restricted and unrestricted orbitals."""
+"""PySCF's names for the density of the reference, the relaxed difference and the transition densities of X + Y and
+X - Y, with restricted and unrestricted orbitals."""
 
 
 def orbital_gaps(mean_field: Any) -> list[tuple[FloatArray, FloatArray]]:
@@ -274,18 +282,24 @@ def _shaped(x: FloatArray, y: FloatArray, mean_field: Any) -> tuple[Any, Any]:
     return up, down
 
 
-def _densities(found: dict[str, Any], amplitudes: Amplitudes, index: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the densities of the reference, relaxed difference and transition, (2, n_ao, n_ao) each, symmetric."""
+def _densities(found: dict[str, Any], amplitudes: Amplitudes) -> tuple[FloatArray, ...]:
+    """Return the densities of the reference, relaxed difference and transition, (2, n_ao, n_ao) each.
+
+    These are symmetric, and a fourth one is antisymmetric, the transition density of X - Y.
+    """
     if amplitudes.unrestricted:
         ground = np.array([found["oo0a"], found["oo0b"]])
         difference = 0.5 * np.array([found["dmz1dooa"], found["dmz1doob"]])
         transition = np.array([found["dmxpya"], found["dmxpyb"]])
+        rotation = np.array([found["dmxmya"], found["dmxmyb"]])
     else:
         sign = 1.0 if amplitudes.method.singlet else -1.0
         ground = np.array([found["oo0"]] * 2)
         difference = 0.5 * np.array([found["dmz1doo"]] * 2)
         transition = np.array([found["dmxpy"], sign * found["dmxpy"]])
-    return ground, _symmetric(difference), _symmetric(transition)
+        rotation = np.array([found["dmxmy"], sign * found["dmxmy"]])
+    antisymmetric = 0.5 * (rotation - rotation.transpose(0, 2, 1))
+    return ground, _symmetric(difference), _symmetric(transition), antisymmetric
 
 
 def _symmetric(matrices: FloatArray) -> FloatArray:

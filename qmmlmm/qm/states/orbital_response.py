@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
@@ -72,8 +72,10 @@ class OrbitalResponse:
         return (found[:cut].reshape(h1[0].shape), found[cut:].reshape(h1[1].shape)), None
 
 
-def with_solver(function: Callable[..., Any], solver: OrbitalResponse) -> Callable[..., Any]:
-    """Return PySCF's function for the gradient of an excited state with another solver.
+def with_solver(
+    function: Callable[..., Any], solver: OrbitalResponse, others: Mapping[str, Callable[..., Any]]
+) -> Callable[..., Any]:
+    """Return PySCF's function for the gradient of an excited state with another solver, and other functions by name.
 
     The function finds its solver in the globals of its module. The returned function has a changed copy of them, and
     PySCF is not changed.
@@ -81,6 +83,6 @@ def with_solver(function: Callable[..., Any], solver: OrbitalResponse) -> Callab
     # PySCF decorates some of these functions and not others.
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
-    names = {**function.__globals__, "cphf": solver, "ucphf": solver}
+    names = {**function.__globals__, "cphf": solver, "ucphf": solver, **others}
     code, defaults = function.__code__, function.__defaults__
     return FunctionType(code, names, function.__name__, defaults)

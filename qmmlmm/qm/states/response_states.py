@@ -43,12 +43,17 @@ class ResponseStates(StateSolver):
         Whether the state keeps its character when states cross. `state` is then its index at the first geometry.
     term : str
         Name of the term, for messages.
+    accelerated : bool
+        See `PySCFPotential`.
     """
 
-    def __init__(self, settings: TDA | TDDFT, functional: str, state: int, follow: bool, term: str) -> None:
+    def __init__(
+        self, settings: TDA | TDDFT, functional: str, state: int, follow: bool, term: str, accelerated: bool = False
+    ) -> None:
         self._settings = settings
         self._functional = functional
         self._term = term
+        self._accelerated = accelerated
         self._choice = StateChoice(state, follow, term)
         self._known: _Known | None = None
 
@@ -129,7 +134,7 @@ class ResponseStates(StateSolver):
         if position == 0:
             state = ground_state(mean_field, self._functional)
         else:
-            state = excited_state(amplitudes, position - 1, self._functional, self._term)
+            state = excited_state(amplitudes, position - 1, self._functional, self._term, self._accelerated)
 
         def accept() -> None:
             # The space of the last two geometries includes a linear extrapolation.
