@@ -15,6 +15,7 @@ from qmmlmm.qm.functional.response_integrator import ResponseIntegrator
 from qmmlmm.qm.functional.third_derivatives import FiniteThirdDerivatives
 from qmmlmm.qm.functional.two_grids import COARSE_LEVEL, GridDifference, TwoGridIntegrator
 from qmmlmm.qm.method import has_exact_exchange, is_hartree_fock
+from qmmlmm.qm.scf.orbital_convergence import OrbitalConvergence
 from qmmlmm.qm.settings import PySCFSettings
 from qmmlmm.units import FloatArray
 
@@ -33,7 +34,8 @@ RESPONSE_SHARE = 0.003
 different guesses then differ by less than 1e-9 hartree with the default of 1e-6."""
 
 FINEST_OF_RESPONSE = 3e-9
-"""Smallest tolerance of orbital gradients with linear response, hartree; smaller ones take many cycles more."""
+"""Smallest tolerance of orbital gradients with linear response, hartree; smaller ones take many cycles more. Where
+gradients stop above it, `OrbitalConvergence` takes what is reached."""
 
 FINEST_ORBITALS = 1e-8
 """Smallest tolerance of orbital gradients, hartree; round-off may not allow a smaller one."""
@@ -122,7 +124,10 @@ def create_mean_field(
     mean_field.conv_tol = settings.conv_tol
     mean_field.max_cycle = settings.max_cycle
     if settings.excited is not None:
-        mean_field.conv_tol_grad = orbital_tolerance(settings)
+        tolerance = orbital_tolerance(settings)
+        mean_field.conv_tol_grad = tolerance
+        if isinstance(settings.excited, TDA | TDDFT):
+            mean_field.check_convergence = OrbitalConvergence(tolerance, _first_order_tolerance(settings))
     if settings.fits_density and not has_exact_exchange(settings.method):
         # If exchange does not need the fitted integrals, PySCF computes them again in every cycle.
         mean_field.with_df.build()
@@ -131,14 +136,18 @@ def create_mean_field(
 
 def orbital_tolerance(settings: PySCFSettings) -> float:
     """Return the orbital gradient at which the field is converged, hartree."""
-    tolerance = float(np.sqrt(settings.conv_tol))
+    tolerance = _first_order_tolerance(settings)
     excited = settings.excited
-    if excited is None:
-        return tolerance
     if isinstance(excited, TDA | TDDFT):
         # Excitation energies are of first order in the error of orbitals, and of second order in that of amplitudes.
         return min(tolerance, max(RESPONSE_SHARE * excited.conv_tol, FINEST_OF_RESPONSE))
-    return min(tolerance, max(excited.conv_tol, FINEST_ORBITALS))
+    return tolerance
+
+
+def _first_order_tolerance(settings: PySCFSettings) -> float:
+    """Return an orbital gradient whose error in energies of states is about their own tolerance, hartree."""
+    tolerance = float(np.sqrt(settings.conv_tol))
+    return tolerance if settings.excited is None else min(tolerance, max(settings.excited.conv_tol, FINEST_ORBITALS))
 
 
 def _set_integrator(mean_field: Any, settings: PySCFSettings, difference: GridDifference | None) -> None:
