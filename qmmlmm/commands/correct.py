@@ -111,7 +111,7 @@ def read_correction(content: Table, file: Path) -> EndStateCorrection:
             'method = "force field" in the first and method = "gfn2-xtb" in the second'
         )
     settings = content.optional_table("switching").build(SwitchingSettings)
-    potentials = [read_level(level, folder) for level in levels]
+    potentials = [read_level(level, folder, embedding) for level in levels]
     legs = content.table("leg")
     found = {name: _read_leg(legs.table(name), folder) for name in legs}
     with content.place():

@@ -289,7 +289,7 @@ def _read_term(table: Table, regions: Mapping[str, Region], folder: Path) -> lis
     """Return a term, with those of its correction."""
     settings = table.part(*TERM_KEYS).build(TermSettings)
     region = _region_of(table, settings.region, regions)
-    potential = read_level(table.without(*TERM_KEYS), folder)
+    potential = read_level(table.without(*TERM_KEYS), folder, settings.embedding)
     with table.place():
         term = Term(
             potential,
@@ -306,7 +306,7 @@ def _read_term(table: Table, regions: Mapping[str, Region], folder: Path) -> lis
         correct = table.table("correct")
         if "region" in correct:
             region = _region_of(correct, correct.text("region"), regions)
-        better = read_level(correct.without("region"), folder)
+        better = read_level(correct.without("region"), folder, settings.embedding)
         return [
             term,
             replace(term, potential=better, region=region, name=None),

@@ -147,7 +147,8 @@ class Table:
 
     def without(self, *keys: str) -> Table:
         """Return the table without some of its keys."""
-        return Table(self.name, {key: value for key, value in self._content.items() if key not in keys}, keys)
+        content = {key: value for key, value in self._content.items() if key not in keys}
+        return Table(self.name, content, (*self._elsewhere, *keys))
 
     def build(
         self,

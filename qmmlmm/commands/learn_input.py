@@ -88,7 +88,7 @@ def _read_loop(path: Path) -> LearningLoop:
             method=content.text("method") if "method" in content else None,
             model=folder / content.text("model") if "model" in content else None,
             labels=[frame for name in content.texts("data", []) for frame in read_frames(folder / name)],
-            base=read_base(content.table("base"), folder) if "base" in content else None,
+            base=read_base(content.table("base"), folder, embedding) if "base" in content else None,
             platform=content.text("platform", "CPU"),
         )
 

@@ -8,8 +8,12 @@ from pathlib import Path
 
 from qmmlmm.commands.input_file import Table
 from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
-from qmmlmm.errors import InputFileError, SettingError, listed, nearest
+from qmmlmm.errors import InputFileError, PotentialError, QmmlmmError, SettingError, listed, nearest
+from qmmlmm.ml.embedded_potential import EmbeddedPotential
+from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.ml.ml_potential import MLPotential
+from qmmlmm.ml.model_charges import ModelCharges
+from qmmlmm.ml.response_model import ResponseModel
 from qmmlmm.mm.force_field_potential import ForceFieldPotential
 from qmmlmm.mm.openmm_potential import OpenMMMLPotential
 from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF, PySCFPotential
@@ -21,6 +25,12 @@ FORCE_FIELD = "force field"
 """Method of a term that is the force field's own energy of the region."""
 LEVELS = ("method", "model", "pretrained")
 """Keys of which one says what the level is."""
+RESPONSE = "response"
+"""Key of the response that embeds a level."""
+MODEL_CHARGES = "model charges"
+"""Response by the charges that the level predicts itself."""
+ZIP_START = b"PK"
+"""First bytes of a model file, which a `ResponseModel` is in; a `FixedResponse` is JSON."""
 EXCITED = {"TDA": TDA, "TDDFT": TDDFT, "DeltaSCF": DeltaSCF, "CASSCF": CASSCF}
 
 
@@ -104,22 +114,39 @@ def read_potential(table: Table) -> EvaluatedPotential:
     return table.build(XTBPotential if table.text("method") in TBLITE_NAMES else PySCFPotential)
 
 
-def read_level(table: Table, folder: Path) -> RegionPotential:
+def read_level(table: Table, folder: Path, embedding: str) -> RegionPotential:
     """Return the potential of a term, described by one of ``method``, ``model`` and ``pretrained``.
 
     Parameters
     ----------
     table : Table
         Besides, the arguments of `PySCFPotential` (``excited`` as a table with its ``kind``) or `XTBPotential`, or the
-        fields of `ModelSettings` or `PretrainedSettings`.
+        fields of `ModelSettings` or `PretrainedSettings`. With ``response`` the level is the base of an
+        `EmbeddedPotential`.
     folder : Path
         Folder to which paths are relative.
+    embedding : str
+        Embedding of the term; a response needs ``"electrostatic"``.
 
     Raises
     ------
     InputFileError
         If a key is unknown or missing, or a value is invalid.
     """
+    level = table.without(RESPONSE)
+    if RESPONSE not in table:
+        return _read_alone(level, folder)
+    if table.is_word("method", FORCE_FIELD):
+        raise InputFileError(
+            f"{table.where} response: the force field has charges of its own; leave the response out, or take another "
+            "level"
+        )
+    response = _read_response(table, folder, embedding)
+    return _embedded(table, _read_alone(level, folder), response)
+
+
+def _read_alone(table: Table, folder: Path) -> RegionPotential:
+    """Return the potential of a level, without a response."""
     given = [key for key in LEVELS if key in table]
     if len(given) != 1:
         raise InputFileError(
@@ -172,6 +199,39 @@ def _pretrained(settings: PretrainedSettings, folder: Path) -> OpenMMMLPotential
     )
 
 
+def _read_response(table: Table, folder: Path, embedding: str) -> FixedResponse | ResponseModel | ModelCharges:
+    """Return the response of a level: a file of numbers, or the charges of the model."""
+    where, name = f"{table.where} response:", table.text(RESPONSE)
+    if embedding == "mechanical":
+        raise InputFileError(
+            f'{where} with the embedding "mechanical" there is no field to respond to; take "electrostatic", or leave '
+            "the response out"
+        )
+    if name == MODEL_CHARGES:
+        return ModelCharges()
+    path = folder / name
+    if not path.is_file():
+        raise InputFileError(
+            f"{where} there is no file {str(path)!r}; name a file that FixedResponse or ResponseModel saved, or write "
+            f"{MODEL_CHARGES!r}.{nearest(name, [MODEL_CHARGES])}"
+        )
+    try:
+        with path.open("rb") as file:
+            is_model_file = file.read(len(ZIP_START)) == ZIP_START
+        return ResponseModel.load(path) if is_model_file else FixedResponse.load(path)
+    except (QmmlmmError, OSError) as error:
+        raise InputFileError(f"{where} {error}. It is a file that FixedResponse or ResponseModel saved") from error
+
+
+def _embedded(
+    table: Table, base: RegionPotential, response: FixedResponse | ResponseModel | ModelCharges
+) -> EmbeddedPotential:
+    try:
+        return EmbeddedPotential(base, response)  # type: ignore[arg-type]  # refuses any other potential
+    except PotentialError as error:
+        raise InputFileError(f"{table.where} response: {error}") from error
+
+
 def _existing(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
@@ -179,21 +239,32 @@ def _existing(folder: Path, name: str) -> Path:
     return path
 
 
-def read_base(table: Table, folder: Path) -> EvaluatedPotential:
+def read_base(table: Table, folder: Path, embedding: str) -> EvaluatedPotential:
     """Return the base that a table describes: by ``method`` and its arguments as in [qm], or by ``model``.
 
     Parameters
     ----------
     table : Table
-        ``model`` is the path of a model file; ``trust_code = true`` reads one that has code in it.
+        ``model`` is the path of a model file; ``trust_code = true`` reads one that has code in it. ``response`` embeds
+        the base, as in `read_level`.
     folder : Path
-        Folder to which the path is relative.
+        Folder to which paths are relative.
+    embedding : str
+        Embedding of the region.
 
     Raises
     ------
     InputFileError
-        If a key is unknown or missing, or the file cannot be read.
+        If a key is unknown or missing, or a file cannot be read.
     """
+    level = table.without(RESPONSE)
+    if RESPONSE not in table:
+        return _base_alone(level, folder)
+    response = _read_response(table, folder, embedding)
+    return _embedded(table, _base_alone(level, folder), response)
+
+
+def _base_alone(table: Table, folder: Path) -> EvaluatedPotential:
     if "model" not in table:
         if "method" not in table:
             raise InputFileError(

@@ -431,7 +431,9 @@ def _ends(content: Table, settings: PathSettings, start: Start, folder: Path) ->
 def _upper(table: Table, mixed: MixedSystem, folder: Path) -> UpperLevel:
     names = list(mixed.terms)
     name = table.text("term", names[0] if len(names) == 1 else None)
-    potential = read_level(table.without("term"), folder)
     with table.place():
-        potential.check(mixed.term(name).layout.specification)
+        replaced = mixed.term(name)
+    potential = read_level(table.without("term"), folder, replaced.term.embedding)
+    with table.place():
+        potential.check(replaced.layout.specification)
     return UpperLevel(potential, name)

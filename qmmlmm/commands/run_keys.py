@@ -32,6 +32,16 @@ EXCITED = Key(
 )
 """In Python it is an object."""
 
+RESPONSE = Key(
+    "response",
+    'path or "model charges"',
+    False,
+    "",
+    "Response to the field of the surroundings, which embeds the level: a file that `FixedResponse` or `ResponseModel` "
+    "saved, or the charges that the model predicts beside its energy. See docs/embedded_potentials.md.",
+)
+"""A level of any kind has it, but the force field."""
+
 DIRECTORY = Key(
     "directory", "path", False, "", "Folder of the run; the name of the file without its ending if not given."
 )
@@ -79,7 +89,7 @@ def run_keys() -> Mapping[str, tuple[Key, ...]]:
         "top": (DIRECTORY,),
         "system": keys_of(SystemSettings),
         "region": keys_of(RegionSettings),
-        "term": keys_of(TermSettings),
+        "term": (RESPONSE, *keys_of(TermSettings)),
         "pyscf": (*pyscf, EXCITED),
         "xtb": keys_of(XTBPotential),
         "model": keys_of(ModelSettings),

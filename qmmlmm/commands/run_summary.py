@@ -11,6 +11,7 @@ from qmmlmm.commands.run_input import RunInput
 from qmmlmm.commands.staged_run import StagedRun
 from qmmlmm.coupling.potential import RegionPotential
 from qmmlmm.errors import listed, signed
+from qmmlmm.ml import EmbeddedPotential
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.qm import PySCFPotential
 from qmmlmm.sampling.slow_terms import correction_terms, fast_multiples
@@ -65,6 +66,9 @@ def _system(given: RunInput) -> Iterator[str]:
 
 def _level(potential: RegionPotential) -> str:
     """Return a potential with the settings that are not the defaults."""
+    if isinstance(potential, EmbeddedPotential):
+        response = potential.response
+        return f"{_level(potential.base)}, response: {type(response).__name__} ({response.fingerprint()})"
     if not isinstance(potential, PySCFPotential | XTBPotential):
         return repr(potential)
     named = ("method", "basis")

@@ -15,7 +15,7 @@ from qmmlmm.commands.reaction_input import (
     PathSettings,
     ReactionPlatform,
 )
-from qmmlmm.commands.run_keys import VARIABLE, run_keys
+from qmmlmm.commands.run_keys import RESPONSE, VARIABLE, run_keys
 from qmmlmm.commands.run_settings import DynamicsSettings
 from qmmlmm.commands.scan_input import AxisSettings, ScanSettings
 from qmmlmm.commands.spectrum import SpectrumSettings
@@ -166,8 +166,8 @@ def _hamiltonian(without: str = "") -> list[Section]:
             "0.",
             (method, basis, *keys["term"]),
             {"region": "ligand", "method": "gfn2-xtb"},
-            {"basis": "6-31g*", "correct": {"method": "b3lyp", "basis": "6-31g*"}, "smeared_charges": 0.05,
-             "name": "ligand/XTB", "spin_multiplicity": 1},
+            {"basis": "6-31g*", "response": "response.pt", "correct": {"method": "b3lyp", "basis": "6-31g*"},
+             "smeared_charges": 0.05, "name": "ligand/XTB", "spin_multiplicity": 1},
         ),
     ]  # fmt: skip
 
@@ -327,9 +327,10 @@ def learn_sections() -> list[Section]:
                 Key("method", "text", False, "", '"gfn2-xtb" or "gfn1-xtb"; other keys as in [qm].'),
                 Key("model", "path", False, "", "In its place a model file."),
                 Key("trust_code", "true or false", False, "false", "Whether a model file that has code may be read."),
+                RESPONSE,
             ),
             {"method": "gfn2-xtb"},
-            {"model": "pretrained.pt"},
+            {"model": "pretrained.pt", "response": "response.pt"},
             optional=True,
         ),
         Section("[network]", "The network.", keys_of(ResponseSettings), examples={"dispersion": "b3lyp-d3bj"}),
@@ -400,6 +401,7 @@ _LEVEL = (
     Key("basis", "text", False, "", "Basis set of a method of PySCF."),
     Key("model", "path", False, "", "In the place of a method, a model file."),
     Key("pretrained", "text", False, "", "In the place of a method, a name of openmm-ml."),
+    RESPONSE,
 )
 
 
