@@ -159,6 +159,8 @@ def read_scan(table: Table, variables: Mapping[str, Variable]) -> ScanPlan:
                 raise SettingError(f"has the variable of [scan], {axes[0].name!r}; name another one")
     plan = ScanPlan(tuple(axes), settings.both_ways)
     with table.place():
+        if len(axes) == 2 and min(len(axis.centres) for axis in axes) < 2:
+            raise SettingError("and [scan.second] have two centres or more each; leave one of the variables out")
         if plan.n_points > MOST_POINTS:
             raise SettingError(f"has {MOST_POINTS:,} points at most, got {plan.n_points:,}")
     return plan
