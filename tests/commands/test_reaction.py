@@ -349,7 +349,7 @@ def test_a_second_variable_makes_a_grid_with_its_map(file, capsys):
         ('variable = "far"\nstart', 'variable = "near"\nstart', "[scan.second] has the variable of [scan], 'near'"),
         ("steps = 1", "steps = 0", "[scan.second] steps is a whole number"),
         ("steps = 1", "steps = 9999", "[scan] has 10,000 points at most, got 30,000"),
-        ("centres = [0.108, 0.118, 0.13]", "centres = [0.118]", "[scan] and [scan.second] have two centres or more each"),
+        ("centres = [0.108, 0.118, 0.13]", "centres = [0.118]", "[scan.second] have two centres or more each"),
         ("steps = 1", "step = 1", "[scan.second] has the unknown key 'step'"),
         ("steps = 1", "steps = 1\nboth_ways = true", "[scan.second] has the unknown key 'both_ways'"),
         ('variable = "far"\nstart', 'variable = "fat"\nstart', "[scan.second] names the variable 'fat'"),
