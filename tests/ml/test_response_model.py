@@ -34,7 +34,7 @@ from tests.toy_systems import molecule_among_ions
 
 SMALL = ResponseSettings(features=8, layers=1, radial_functions=6, near_features=4, tensor_features=4)
 WATER, X = [1, 8, 1], np.array([[0.0, 0.1, 0.2], [1.5, 0.9, 0.0], [2.8, -0.2, 0.4]])  # bohr
-RELATIVE = 1e-6  # what issue 27 asks of forces in float64
+RELATIVE = 1e-6  # of the largest force, in float64
 ROUND_OFF = 1e-13  # hartree, of sums of numbers of the order of 0.1
 SAME_FORCE = 1e-12  # hartree/bohr
 

@@ -59,8 +59,10 @@ def test_minima_are_below_both_ends_and_the_path_goes_over_the_saddle():
     assert found.last_place == (6, 5)
 
 
-def test_a_grid_with_one_minimum_has_no_path_of_its_own():
+def test_a_grid_with_one_minimum_has_no_path_of_its_own(tmp_path):
     found = grid(lambda x, y: x**2 + y**2)
+    found.save_figure(tmp_path / "scan.png")
+    assert (tmp_path / "scan.png").exists()
     with pytest.raises(SettingError, match=r"goes down to one minimum from both of its ends, at place \(3, 3\)"):
         found.path()
     assert len(found.path((0, 0), (6, 5))) > 2

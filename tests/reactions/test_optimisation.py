@@ -29,7 +29,7 @@ SAME_DISTANCE = 1e-3
 """Angstrom: the bound that the thresholds of a tight optimisation fulfil."""
 
 SAME_BASIN = 0.1
-"""kJ/mol: the bound of the issue; both minimisations stop at small forces."""
+"""kJ/mol: both minimisations stop at small forces."""
 
 SLOPE = 2e-3
 """Relative error of a gradient from differences of relaxed energies: the minimiser stops at a small force."""

@@ -28,7 +28,7 @@ XI = Combination([(1.0, Distance(0, 2)), (-1.0, Distance(1, 2))])
 STIFF = 2e6
 
 TOP = 1.0
-"""kJ/mol: the bound of the issue for the top of a scan and the saddle point."""
+"""kJ/mol: how near the top of a scan with these centres is to the saddle point."""
 
 NO_HYSTERESIS = 0.1
 """kJ/mol: a molecule of three atoms has one path."""

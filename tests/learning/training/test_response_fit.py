@@ -23,7 +23,7 @@ from tests.toy_potentials import ELEMENTS, Springs
 DATA = Path(__file__).parents[2] / "benchmarks" / "data" / "acetone_water.xyz.gz"
 # Of the interaction, which is some 50 kJ/mol and 200 kJ/(mol nm); what the regularisation leaves.
 SAME_ENERGY, SAME_FORCE = 0.05, 1.0  # kJ/mol, kJ/(mol nm)
-# What issue 27 asks of ten labels: errors of interaction energy and of forces.
+# Bounds with ten labels: errors of interaction energy and of forces.
 ENERGY_BOUND, FORCE_BOUND = 1.8, 45.0  # kJ/mol, kJ/(mol nm)
 
 
