@@ -55,6 +55,7 @@ def progress_bar(
         disable=shown is False,
         file=_Lines(sys.stderr),
         mininterval=PAUSE,
+        miniters=1,  # else a thread of tqdm writes lines in between
         delay=PAUSE,
         bar_format=LINE_WITHOUT_END if total is None else LINE,
     )
