@@ -20,9 +20,18 @@ from systems import solution
 from systems.options import SystemOptions
 from systems.structure import Structure
 
-# sigma in nm, epsilon in kJ/mol: OPLS-AA, sp2 carbon and its hydrogen, nitrogen of amides, oxygen of carbonyls.
+# sigma in nm, epsilon in kJ/mol: OPLS-AA, sp2 carbon and its hydrogen, nitrogen of amides, oxygen of carbonyls, sulfur of
+# thioethers, halogens of halobenzenes.
 # Source: Jorgensen, Maxwell and Tirado-Rives, J. Am. Chem. Soc. 118, 11225 (1996).
-LENNARD_JONES = {"H": (0.242, 0.126), "C": (0.355, 0.293), "N": (0.325, 0.711), "O": (0.296, 0.879)}
+LENNARD_JONES = {
+    "H": (0.242, 0.126),
+    "C": (0.355, 0.293),
+    "N": (0.325, 0.711),
+    "O": (0.296, 0.879),
+    "F": (0.285, 0.255),
+    "S": (0.360, 1.485),
+    "Cl": (0.340, 1.255),
+}
 
 TEMPERATURE = 300 * unit.kelvin
 
@@ -39,12 +48,15 @@ class Solute:
     positions : (n, 3) float array, angstrom
     charges : tuple of float, e
         They add up to an integer.
+    lennard_jones : tuple of (float, float), nm and kJ/mol, optional
+        Sigma and epsilon of each atom; by default `LENNARD_JONES` of its element.
     """
 
     name: str
     symbols: tuple[str, ...]
     positions: np.ndarray
     charges: tuple[float, ...]
+    lennard_jones: tuple[tuple[float, float], ...] | None = None
 
     @property
     def charge(self) -> int:
@@ -87,9 +99,15 @@ METHANIMINIUM = _solute(
 
 
 def build(
-    solute: Solute, *, edge: float = 2.0, n_water: int = 240, seed: int = 1, splitting: float | None = None
+    solute: Solute,
+    *,
+    edge: float = 2.0,
+    n_water: int = 240,
+    seed: int = 1,
+    splitting: float | None = None,
+    ion_pairs: int = 0,
 ) -> Structure:
-    """Place a solute in the middle of a cube of water, with a chloride for each positive charge.
+    """Place a solute in the middle of a cube of water, with ions that neutralise its charge.
 
     Parameters
     ----------
@@ -103,6 +121,8 @@ def build(
     splitting : float, 1/nm, optional
         PME's alpha, with a mesh of 0.04 nm; OpenMM's choice if not given. With 5.2 or more a QM term needs no finer
         mesh of its own, which makes its evaluations cheaper.
+    ion_pairs : int
+        Number of sodium and chloride ions beside those that neutralise the solute.
 
     Returns
     -------
@@ -119,7 +139,9 @@ def build(
     if not n_water:
         return Structure(single, system, positions * unit.nanometer)
     box = np.eye(3) * edge
-    solvent = solution.Solvent(n_water=n_water, n_chloride=max(solute.charge, 0), n_sodium=max(-solute.charge, 0))
+    solvent = solution.Solvent(
+        n_water, n_chloride=ion_pairs + max(solute.charge, 0), n_sodium=ion_pairs + max(-solute.charge, 0)
+    )
     centred = positions - positions.mean(axis=0) + 0.5 * edge
     placed = solution.place_solvent(centred, box, solvent, np.random.default_rng(seed))
     cutoff = min(0.45 * edge, 0.9)
@@ -209,9 +231,10 @@ def _bonds(solute: Solute) -> list[tuple[int, int]]:
 
 def _solute_system(solute: Solute) -> openmm.System:
     system, force = openmm.System(), openmm.NonbondedForce()
-    for symbol, charge in zip(solute.symbols, solute.charges, strict=True):
+    lennard_jones = solute.lennard_jones or tuple(LENNARD_JONES[symbol] for symbol in solute.symbols)
+    for symbol, charge, parameters in zip(solute.symbols, solute.charges, lennard_jones, strict=True):
         system.addParticle(app.Element.getBySymbol(symbol).mass)
-        force.addParticle(charge, *LENNARD_JONES[symbol])
+        force.addParticle(charge, *parameters)
     for first, second in itertools.combinations(range(len(solute)), 2):
         force.addException(first, second, 0.0, 1.0, 0.0)
     # `solution.solution_system` appends bonds and angles of water to these.
