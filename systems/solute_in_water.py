@@ -20,8 +20,8 @@ from systems import solution
 from systems.options import SystemOptions
 from systems.structure import Structure
 
-# sigma in nm, epsilon in kJ/mol: OPLS-AA, sp2 carbon and its hydrogen, nitrogen of amides, oxygen of carbonyls, sulfur of
-# thioethers, halogens of halobenzenes.
+# sigma in nm, epsilon in kJ/mol: OPLS-AA, sp2 carbon and its hydrogen, nitrogen of amides, oxygen of carbonyls, sulfur
+# of thioethers, halogens of halobenzenes.
 # Source: Jorgensen, Maxwell and Tirado-Rives, J. Am. Chem. Soc. 118, 11225 (1996).
 LENNARD_JONES = {
     "H": (0.242, 0.126),

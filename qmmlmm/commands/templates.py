@@ -25,7 +25,7 @@ from qmmlmm.free_energy import SwitchingSettings
 from qmmlmm.learning.labels.label_queue import LabelSettings
 from qmmlmm.learning.labels.label_task import JobLimits
 from qmmlmm.learning.loop.settings import LoopSettings
-from qmmlmm.learning.training.trainer import TrainingSettings
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.response_network import ResponseSettings
 from qmmlmm.qm import TDA, PySCFPotential
 from qmmlmm.reactions import Thresholds

@@ -20,7 +20,8 @@ from qmmlmm.learning.training.device import check_device
 from qmmlmm.learning.training.fit import check_curve, check_response_only, learning_curve, split_frames
 from qmmlmm.learning.training.frame_tensors import conditions_of, frame_tensors
 from qmmlmm.learning.training.report import write_report
-from qmmlmm.learning.training.trainer import Training, TrainingSettings, check_members, create_model
+from qmmlmm.learning.training.trainer import Training, check_members, create_model
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.embedded_potential import EmbeddedPotential
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import save_network

@@ -8,7 +8,7 @@ from qmmlmm.learning.labels.labeller import Labeller
 from qmmlmm.learning.training.fit import fine_tune, learning_curve, train
 from qmmlmm.learning.training.response_fit import fit_response
 from qmmlmm.learning.training.response_from_qm import response_from_qm
-from qmmlmm.learning.training.trainer import TrainingSettings
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import load_network, save_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings

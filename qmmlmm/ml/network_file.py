@@ -87,9 +87,11 @@ def network_settings(model: ResponseNetwork) -> dict[str, object]:
     """Return what makes a network, without its weights, as JSON values."""
     difference = {} if model.difference is None else {"difference": model.difference.as_json()}
     response_only = {"response_only": True} if model.response_only else {}
+    elements = {"elements": list(model.elements)} if model.is_general else {}
     return {
         **difference,
         **response_only,
+        **elements,
         "atomic_numbers": list(model.atomic_numbers),
         "bonds": [list(bond) for bond in model.bonds],
         "settings": asdict(model.settings),
@@ -133,6 +135,7 @@ def create_network(settings: Mapping[str, object], weights: bytes) -> ResponseNe
             PRECISIONS[given["precision"]],
             Difference.from_json(given["difference"]) if "difference" in given else None,
             given.get("response_only", False),
+            given.get("elements"),
         )
     model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
     return model.eval()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.elements import check_elements
-from qmmlmm.errors import PotentialError, SettingError
+from qmmlmm.errors import PotentialError, SettingError, listed
 from qmmlmm.ml.bonded_polynomial import BondedPolynomial
 from qmmlmm.ml.damped_multipoles import field_at_atoms, own_distance, pair_energy, pair_geometry
 from qmmlmm.ml.dispersion import SUFFIX, DispersionTail
@@ -185,6 +185,16 @@ def _check_response(settings: ResponseSettings, difference: Difference | None) -
         )
 
 
+def _check_general(response_only: bool, bonds: Iterable[tuple[int, int]]) -> None:
+    """Raise PotentialError if a network of many molecules is to have something of one molecule."""
+    if not response_only:
+        raise PotentialError(
+            "elements: a network of many molecules is that of the response alone; give response_only=True too"
+        )
+    if list(bonds):
+        raise PotentialError("bonds are those of one molecule; a network of many has none, leave them out")
+
+
 class ResponseNetwork(torch.nn.Module):
     """Energy of one active site in a field, for one or several members of a committee at once.
 
@@ -206,6 +216,10 @@ class ResponseNetwork(torch.nn.Module):
     response_only : bool
         Whether the energy in a vacuum is zero, and the network learns only the response to the surroundings, for
         `ResponseModel`.
+    elements : sequence of int, optional
+        Elements of a network of many molecules, for `GeneralResponse`: nothing in it depends on the molecule but the
+        elements and positions of the atoms, and the total charge to which charges add up. By default the network is for
+        one molecule, and knows its elements.
 
     Notes
     -----
@@ -246,6 +260,7 @@ class ResponseNetwork(torch.nn.Module):
         dtype: torch.dtype = torch.float32,
         difference: Difference | None = None,
         response_only: bool = False,
+        elements: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         members = check_whole_number("members", members, what="a number of committee members", error=PotentialError)
@@ -265,6 +280,11 @@ class ResponseNetwork(torch.nn.Module):
         self.is_difference = difference is not None
         self.atomic_numbers = list(check_elements("atomic_numbers", atomic_numbers))
         atomic_numbers = self.atomic_numbers
+        self.is_general = elements is not None
+        if elements is not None:
+            _check_general(self.response_only, bonds)
+        known = sorted(set(atomic_numbers if elements is None else check_elements("elements", elements)))
+        self.elements = known
         n = len(atomic_numbers)
         pairs = [check_atoms("bonds", pair, n, count=2, error=PotentialError) for pair in bonds]
         bonds = [(i, j) for i, j in pairs]
@@ -282,9 +302,8 @@ class ResponseNetwork(torch.nn.Module):
         self.charge_damping = CHARGE_DAMPING
         self.polarisation_damping = POLARISATION_DAMPING
         self.flow_range = FLOW_RANGE
-        elements = sorted(set(atomic_numbers))
         width = settings.features
-        self.register_buffer("kinds", torch.tensor([elements.index(z) for z in atomic_numbers]))
+        self.register_buffer("kinds", self._kinds_of(atomic_numbers))
         self.register_buffer(
             "centers", torch.linspace(FIRST_CENTRE, settings.cutoff, settings.radial_functions, dtype=dtype)
         )
@@ -305,12 +324,14 @@ class ResponseNetwork(torch.nn.Module):
         self.bonded = BondedPolynomial(atomic_numbers, bonds)
         self.repulsion = ShortRangeRepulsion(atomic_numbers, bonds)
         self.dispersion = None if settings.dispersion is None else DispersionTail(atomic_numbers, settings.dispersion)
-        self.embedding = torch.nn.Parameter(torch.randn(members, len(elements), width, dtype=dtype))
+        self.embedding = torch.nn.Parameter(torch.randn(members, len(known), width, dtype=dtype))
         # Only differences between the conditions.
         self.condition_embedding = torch.nn.Parameter(
-            torch.randn(members, len(conditions), len(elements), width, dtype=dtype)
-            * (0.5 if len(conditions) > 1 else 0)
+            torch.randn(members, len(conditions), len(known), width, dtype=dtype)
+            * (0.5 if len(conditions) > 1 and not self.is_general else 0)
         )
+        # What an atom is in a charged molecule depends on its neighbours, and not on a charge far away.
+        self.condition_embedding.requires_grad_(not self.is_general)
 
         def filters(count: int) -> torch.nn.ModuleList:
             return torch.nn.ModuleList(
@@ -366,6 +387,36 @@ class ResponseNetwork(torch.nn.Module):
         self.axis_scale = 1.0
         self.flow_scale = 0.2
         self.near_scale = 0.01
+
+    def _kinds_of(self, atomic_numbers: Sequence[int]) -> Tensor:
+        """Return the places of atoms in the table of elements, (n,) int64."""
+        unknown = sorted(set(atomic_numbers) - set(self.elements))
+        if unknown:
+            raise PotentialError(
+                f"the network knows the elements {listed(self.elements, 20)}, and there are atoms of {unknown}; train "
+                "it with molecules that have them"
+            )
+        return torch.tensor([self.elements.index(z) for z in atomic_numbers])
+
+    def become(self, atomic_numbers: Sequence[int]) -> None:
+        """Take the place of the network of another molecule; the weights stay as they are.
+
+        Parameters
+        ----------
+        atomic_numbers : sequence of int
+
+        Raises
+        ------
+        PotentialError
+            If this is a network of one molecule, or does not know an element.
+        """
+        if not self.is_general:
+            raise PotentialError("a network of one molecule cannot take another; make it with elements=...")
+        numbers = list(check_elements("atomic_numbers", atomic_numbers))
+        device = self.kinds.device
+        self.kinds = self._kinds_of(numbers).to(device)
+        self.apart = own_distance(len(numbers)).to(device)
+        self.atomic_numbers = numbers
 
     def known_conditions(self) -> list[Condition]:
         """Return charge, multiplicity and electronic state of each surface of the model."""

@@ -3,9 +3,9 @@
     python tests/benchmarks/label_molecules.py --set learned --labels 2 --output molecule_labels
     python tests/benchmarks/label_molecules.py --set unseen --labels 4 --output molecule_labels
 
-Each label has a new conformation, which moved for 0.25 ps with GFN2-xTB in a vacuum at 400 K, and new water, which moved
-for 3 ps around it. In every fourth there are ions. A run that was stopped goes on, and one with more labels adds to what
-is there: OUTPUT/SET/NAME.xyz of each molecule. Needs the extras prepare and xtb.
+Each label has a new conformation, which moved for 0.25 ps with GFN2-xTB in a vacuum at 400 K, and new water, which
+moved for 3 ps around it. In every fourth there are ions. A run that was stopped goes on, and one with more labels adds
+to what is there: OUTPUT/SET/NAME.xyz of each molecule. Needs the extras prepare and xtb.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.errors import QmmlmmError
 from qmmlmm.geometry import Geometry
-from qmmlmm.learning import Labeller, LabelledFrame, append_frames, read_frames
+from qmmlmm.learning import LabelledFrame, Labeller, append_frames, read_frames
 from systems import small_molecules, solute_in_water
 from systems.structure import Structure
 

@@ -14,7 +14,7 @@ from qmmlmm.coupling import Difference, LevelOfTheory, RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.learning import DataSetError, append_frames
 from qmmlmm.learning.training.fit import learning_curve
-from qmmlmm.learning.training.trainer import TrainingSettings
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.learning.training.uncertainty import ForceUncertainty
 from qmmlmm.ml import EmbeddedPotential, ResponseModel
 from qmmlmm.ml.response_network import ResponseSettings

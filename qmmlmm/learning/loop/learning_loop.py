@@ -48,7 +48,7 @@ from qmmlmm.learning.loop.running_model import RunningModel
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 from qmmlmm.learning.loop.store import LoopStore
 from qmmlmm.learning.loop.timer import QM, Timer, overhead
-from qmmlmm.learning.training.trainer import TrainingSettings
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.network_file import load_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.mm.creation import MLBackend, create_mixed_system

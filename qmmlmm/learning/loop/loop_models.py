@@ -19,7 +19,7 @@ from qmmlmm.learning.loop.store import LoopStore
 from qmmlmm.learning.loop.timer import ML, Timer
 from qmmlmm.learning.training.error_bound import ErrorBound
 from qmmlmm.learning.training.retraining import judge, retrain
-from qmmlmm.learning.training.trainer import TrainingSettings
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.ml_potential import MLPotential, region_potential
 from qmmlmm.ml.network_file import load_network, save_network
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings

@@ -20,17 +20,16 @@ from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.trainer import (
     TrainedModel,
     Training,
-    TrainingSettings,
     check_frames,
     check_members,
     create_model,
 )
+from qmmlmm.learning.training.training_settings import DEFAULT_TRAINING, TrainingSettings
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.setting_checks import check_flag, check_instance, check_number, check_seed, is_whole_number
 
 DEFAULT_VALIDATION = 0.15
 DEFAULT_NETWORK = ResponseSettings()
-DEFAULT_TRAINING = TrainingSettings()
 DEFAULT_FINE_TUNING = TrainingSettings(steps=800, learning_rate=1e-3)
 
 

@@ -14,7 +14,8 @@ from qmmlmm.learning.labels.labelled_frame import LabelledFrame
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
 from qmmlmm.learning.training.frame_tensors import frame_tensors
 from qmmlmm.learning.training.prediction import predict
-from qmmlmm.learning.training.trainer import TrainedModel, TrainingSettings
+from qmmlmm.learning.training.trainer import TrainedModel
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseSettings
 from qmmlmm.runs.report.markdown_page import write_markdown_page

@@ -16,7 +16,8 @@ from qmmlmm.learning.labels.labelled_frame import LabelledFrame
 from qmmlmm.learning.training.error_bound import ErrorBound, error_bound
 from qmmlmm.learning.training.frame_tensors import frame_tensors
 from qmmlmm.learning.training.prediction import predict
-from qmmlmm.learning.training.trainer import TrainedModel, Training, TrainingSettings, create_model
+from qmmlmm.learning.training.trainer import TrainedModel, Training, create_model
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.learning.training.uncertainty import ForceUncertainty, force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL

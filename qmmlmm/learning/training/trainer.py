@@ -13,95 +13,28 @@ from torch import Tensor
 
 from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.elements import covalent_radius
-from qmmlmm.errors import DataSetError, SettingError, TrainingError, listed
+from qmmlmm.errors import DataSetError, TrainingError, listed
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.labels.response_labels import RESPONSE_OF
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
 from qmmlmm.learning.training.checkpoint_file import ADVICE, check_checkpoint, read_checkpoint, write_checkpoint
 from qmmlmm.learning.training.device import check_device
 from qmmlmm.learning.training.frame_tensors import FrameTensors, conditions_of, frame_tensors
+from qmmlmm.learning.training.label_loss import label_loss
+from qmmlmm.learning.training.optimisation import Optimisation
 from qmmlmm.learning.training.prediction import predict
+from qmmlmm.learning.training.training_settings import DEFAULT_TRAINING, TrainingSettings
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.setting_checks import (
-    check_count,
     check_instance,
     check_items,
-    check_not_negative,
-    check_number,
-    check_positive,
     check_seed,
     check_whole_number,
 )
 
 LARGEST_COMMITTEE = 1000
-NEAR_WEIGHTS = ("near_", "vector_head")
-WEIGHTS = ("force_weight", "near_weight", "vacuum_weight", "dipole_weight", "energy_weight")
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of a training.
-
-    Parameters
-    ----------
-    steps : int
-        Number of steps of the optimiser, over which the learning rate decreases to zero.
-    batch_size : int
-        Number of frames in a step.
-    learning_rate : float
-        Largest learning rate, after a warm-up of five per cent of the steps.
-    clip : float
-        Largest norm of the gradient of a member.
-    near_decay : float
-        Weight decay (AdamW) of the response to near charges. Without it this response is overfitted, because labels of
-        one trajectory have few independent surroundings.
-    averaging : float
-        Fraction that the running average of the weights keeps in each step; the trained model has the average.
-    force_weight, near_weight, vacuum_weight, dipole_weight, energy_weight : float
-        Weights of the squared errors, each in units of the variance of its label; missing labels do not count.
-    patience : int
-        Number of validations without improvement after which the training stops.
-    validations : int
-        Number of evaluations of the validation frames during the training.
-    seed : int
-
-    Raises
-    ------
-    SettingError
-        If a value has the wrong type or is out of range, or no label has a weight.
-    """
-
-    steps: int = 8000
-    batch_size: int = 8
-    learning_rate: float = 5e-3
-    clip: float = 1.0
-    near_decay: float = 1.0
-    averaging: float = 0.995
-    force_weight: float = 1.0
-    near_weight: float = 1.0
-    vacuum_weight: float = 0.5
-    dipole_weight: float = 0.5
-    energy_weight: float = 0.1
-    patience: int = 20
-    validations: int = 40
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        checked: dict[str, object] = {}
-        for name in ("steps", "batch_size", "patience", "validations"):
-            checked[name] = check_count(name, vars(self)[name])
-        checked["learning_rate"] = check_number("learning_rate", self.learning_rate, above=0.0, at_most=1.0)
-        checked["clip"] = check_positive("clip", self.clip)
-        for name in (*WEIGHTS, "near_decay"):
-            checked[name] = check_not_negative(name, vars(self)[name])
-        checked["averaging"] = check_number("averaging", self.averaging, at_least=0.0, below=1.0)
-        checked["seed"] = check_seed("seed", self.seed)
-        if not any(checked[name] for name in WEIGHTS):
-            raise SettingError(f"all of {', '.join(WEIGHTS)} are zero: nothing would be learned; give one a weight")
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -239,7 +172,7 @@ class Training:
         model: ResponseNetwork,
         train: list[LabelledFrame],
         validation: list[LabelledFrame],
-        settings: TrainingSettings = TrainingSettings(),
+        settings: TrainingSettings = DEFAULT_TRAINING,
         device: str | torch.device = "cpu",
     ) -> None:
         check_instance("model", model, ResponseNetwork)
@@ -254,21 +187,13 @@ class Training:
         self.model = model.to(self.device).train()
         self.data = frame_tensors(train, conditions).to(self.device)
         self.validation = frame_tensors(validation, conditions).to(self.device)
-        self.average = copy.deepcopy(model).eval()
+        self.optimisation = Optimisation(self.model, settings)
+        self.average = self.optimisation.average
         self.best = copy.deepcopy(model.state_dict())
         self.best_score = float("inf")
         self.since_best = 0
         self.step = 0
         self.history: list[dict[str, float]] = []
-        # The foreach variant sums in another order; the choice must not depend on the machine.
-        near = [weight for name, weight in model.named_parameters() if name.startswith(NEAR_WEIGHTS)]
-        rest = [weight for name, weight in model.named_parameters() if not name.startswith(NEAR_WEIGHTS)]
-        groups = [{"params": rest, "weight_decay": 1e-6}, {"params": near, "weight_decay": settings.near_decay}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, foreach=False)
-        warm_up = max(1, settings.steps // 20)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _cosine(step, warm_up, settings.steps)
-        )
         self._scales = self._label_scales()
 
     def _label_scales(self) -> dict[str, float]:
@@ -291,32 +216,7 @@ class Training:
 
     def loss(self, batch: FrameTensors) -> Tensor:
         """Return the loss of every member on a batch, (members,)."""
-        settings, scales = self.settings, self._scales
-        predicted = predict(self.model, batch, train=True)
-
-        def squared(value: Tensor, label: Tensor) -> Tensor:
-            return (value - label).square().flatten(1).mean(1)
-
-        loss = settings.force_weight * squared(predicted.forces, batch.forces) / scales["forces"]
-        loss = loss + settings.energy_weight * squared(predicted.energy, batch.energy) / scales["energy"]
-        if batch.vacuum_forces is not None and batch.vacuum_energy is not None:
-            loss = (
-                loss + settings.vacuum_weight * squared(predicted.vacuum_forces, batch.vacuum_forces) / scales["forces"]
-            )
-            loss = (
-                loss + settings.energy_weight * squared(predicted.vacuum_energy, batch.vacuum_energy) / scales["energy"]
-            )
-        if batch.dipole is not None:
-            loss = loss + settings.dipole_weight * squared(predicted.dipole, batch.dipole) / scales["dipole"]
-        if batch.vacuum_dipole is not None:
-            loss = (
-                loss + settings.dipole_weight * squared(predicted.vacuum_dipole, batch.vacuum_dipole) / scales["dipole"]
-            )
-        if batch.near_charges.shape[1] and settings.near_weight > 0:
-            used = (batch.near_charges != 0).unsqueeze(-1)
-            error = ((predicted.near_forces - batch.near_forces) * used).square().flatten(1).sum(1)
-            loss = loss + settings.near_weight * error / (3 * used.sum().clamp(min=1)) / scales["near"]
-        return loss
+        return label_loss(predict(self.model, batch, train=True), batch, self.settings, self._scales)
 
     def _frames_of_step(self, step: int) -> Tensor:
         """Return the frames of a step: a shuffled pass over all frames in every epoch, from the seed only."""
@@ -375,24 +275,9 @@ class Training:
         return TrainedModel(model.cpu(), list(self.history), accuracy(predicted, self.validation))
 
     def _train_one_step(self) -> float:
-        losses = self.loss(self.data.select(self._frames_of_step(self.step)))
-        if not bool(torch.isfinite(losses).all()):
-            raise TrainingError(
-                f"the loss is {losses.tolist()} at step {self.step}; check the labels for outliers, or lower the "
-                f"learning rate of {self.settings.learning_rate}"
-            )
-        self.optimizer.zero_grad()
-        losses.sum().backward()
-        _clip(self.model, self.settings.clip)
-        self.optimizer.step()
-        self.schedule.step()
-        # In the first steps the average forgets the random weights of the start.
-        keep = min(self.settings.averaging, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(now, 1.0 - keep)
+        loss = self.optimisation.step(self.loss(self.data.select(self._frames_of_step(self.step))), self.step)
         self.step += 1
-        return float(losses.detach().mean())
+        return loss
 
     def _validate(self, loss: float) -> Accuracy:
         result = accuracy(predict(self.average, self.validation), self.validation)
@@ -416,11 +301,8 @@ class Training:
         """
         content = {
             **self._identity(),
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
+            **self.optimisation.state(),
             "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": {key: v for key, v in self.schedule.state_dict().items() if key != "lr_lambdas"},
             "progress": (self.step, self.best_score, self.since_best),
             "history": self.history,
         }
@@ -441,11 +323,8 @@ class Training:
             raise TrainingError(f"the checkpoint {str(path)!r} is damaged ({error}); {ADVICE}") from error
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
+        self.optimisation.restore(state)
         self.best = state["best"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict({**self.schedule.state_dict(), **state["schedule"]})
         self.step, self.best_score, self.since_best = state["progress"]
         self.history = state["history"]
 
@@ -491,19 +370,3 @@ def check_levels(model: ResponseNetwork, frame: LabelledFrame) -> None:
             f"the frames have labels of {frame.method!r}; energies in the field less those in a vacuum are for a "
             "response, and for nothing else"
         )
-
-
-def _cosine(step: int, warm_up: int, steps: int) -> float:
-    if step < warm_up:
-        return (step + 1) / warm_up
-    part = (step - warm_up) / max(1, steps - warm_up)
-    return 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * part, dtype=torch.float64))))
-
-
-def _clip(model: ResponseNetwork, limit: float) -> None:
-    """Limit the norm of the gradient of each member, separately."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients]).sum(0)
-    factor = (limit / (squares.sqrt() + 1e-12)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient *= factor.view(-1, *[1] * (gradient.dim() - 1))

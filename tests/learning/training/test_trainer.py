@@ -17,7 +17,8 @@ from qmmlmm.learning.training.checkpoint_file import CHECKPOINT_FORMAT
 from qmmlmm.learning.training.fit import fine_tune, learning_curve, split_frames, train
 from qmmlmm.learning.training.frame_tensors import frame_tensors
 from qmmlmm.learning.training.prediction import predict
-from qmmlmm.learning.training.trainer import Training, TrainingSettings, create_model, find_bonds
+from qmmlmm.learning.training.trainer import Training, create_model, find_bonds
+from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseSettings
 from tests.learning.teacher import Teacher
