@@ -9,10 +9,12 @@ from pathlib import Path
 from qmmlmm.commands.input_file import Table
 from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
 from qmmlmm.errors import InputFileError, PotentialError, QmmlmmError, SettingError, listed, nearest
-from qmmlmm.ml.embedded_potential import EmbeddedPotential
+from qmmlmm.ml.embedded_potential import EmbeddedPotential, Response
 from qmmlmm.ml.fixed_response import FixedResponse
+from qmmlmm.ml.general_response import GeneralResponse
 from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.ml.model_charges import ModelCharges
+from qmmlmm.ml.network_file import load_network
 from qmmlmm.ml.response_model import ResponseModel
 from qmmlmm.mm.force_field_potential import ForceFieldPotential
 from qmmlmm.mm.openmm_potential import OpenMMMLPotential
@@ -29,8 +31,9 @@ RESPONSE = "response"
 """Key of the response that embeds a level."""
 MODEL_CHARGES = "model charges"
 """Response by the charges that the level predicts itself."""
+KINDS = "FixedResponse, ResponseModel or GeneralResponse"
 ZIP_START = b"PK"
-"""First bytes of a model file, which a `ResponseModel` is in; a `FixedResponse` is JSON."""
+"""First bytes of a model file, which a trained response is in; a `FixedResponse` is JSON."""
 EXCITED = {"TDA": TDA, "TDDFT": TDDFT, "DeltaSCF": DeltaSCF, "CASSCF": CASSCF}
 
 
@@ -199,7 +202,7 @@ def _pretrained(settings: PretrainedSettings, folder: Path) -> OpenMMMLPotential
     )
 
 
-def _read_response(table: Table, folder: Path, embedding: str) -> FixedResponse | ResponseModel | ModelCharges:
+def _read_response(table: Table, folder: Path, embedding: str) -> Response:
     """Return the response of a level: a file of numbers, or the charges of the model."""
     where, name = f"{table.where} response:", table.text(RESPONSE)
     if embedding == "mechanical":
@@ -212,20 +215,20 @@ def _read_response(table: Table, folder: Path, embedding: str) -> FixedResponse 
     path = folder / name
     if not path.is_file():
         raise InputFileError(
-            f"{where} there is no file {str(path)!r}; name a file that FixedResponse or ResponseModel saved, or write "
+            f"{where} there is no file {str(path)!r}; name a file that {KINDS} saved, or write "
             f"{MODEL_CHARGES!r}.{nearest(name, [MODEL_CHARGES])}"
         )
     try:
         with path.open("rb") as file:
             is_model_file = file.read(len(ZIP_START)) == ZIP_START
-        return ResponseModel.load(path) if is_model_file else FixedResponse.load(path)
+        if not is_model_file:
+            return FixedResponse.load(path)
+        return GeneralResponse.load(path) if load_network(path).is_general else ResponseModel.load(path)
     except (QmmlmmError, OSError) as error:
-        raise InputFileError(f"{where} {error}. It is a file that FixedResponse or ResponseModel saved") from error
+        raise InputFileError(f"{where} {error}. It is a file that {KINDS} saved") from error
 
 
-def _embedded(
-    table: Table, base: RegionPotential, response: FixedResponse | ResponseModel | ModelCharges
-) -> EmbeddedPotential:
+def _embedded(table: Table, base: RegionPotential, response: Response) -> EmbeddedPotential:
     try:
         return EmbeddedPotential(base, response)  # type: ignore[arg-type]  # refuses any other potential
     except PotentialError as error:

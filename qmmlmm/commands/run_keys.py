@@ -37,8 +37,9 @@ RESPONSE = Key(
     'path or "model charges"',
     False,
     "",
-    "Response to the field of the surroundings, which embeds the level: a file that `FixedResponse` or `ResponseModel` "
-    "saved, or the charges that the model predicts beside its energy. See docs/embedded_potentials.md.",
+    "Response to the field of the surroundings, which embeds the level: a file that `FixedResponse`, `ResponseModel` "
+    "or `GeneralResponse` saved, or the charges that the model predicts beside its energy. See "
+    "docs/embedded_potentials.md.",
 )
 """A level of any kind has it, but the force field."""
 

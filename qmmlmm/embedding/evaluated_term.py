@@ -175,7 +175,7 @@ class EvaluatedTerm(RegionTerm):
         """Return the spread of a committee's members, see `RegionTerm.committee`: of those in the field, if any."""
         module: torch.jit.ScriptModule | None = None
         if isinstance(self.potential, CommitteeInField) and self._field is not None:
-            module = self.potential.committee_in_field()
+            module = self.potential.committee_in_field(self.layout.specification)
         if module is None:
             return super().committee()
         return CommitteeSpread(self.layout, module, self.potential.capabilities.state)

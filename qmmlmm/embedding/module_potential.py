@@ -63,5 +63,10 @@ class CommitteeInField(EvaluatedPotential):
     """A potential in Python whose energy in a field may be that of a committee of torch modules."""
 
     @abstractmethod
-    def committee_in_field(self) -> torch.jit.ScriptModule | None:
-        """Return the module with the energies of the members in a field; None if there is no such part."""
+    def committee_in_field(self, specification: RegionSpecification) -> torch.jit.ScriptModule | None:
+        """Return the module with the energies of the members in a field; None if there is no such part.
+
+        Parameters
+        ----------
+        specification : RegionSpecification
+        """

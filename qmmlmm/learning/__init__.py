@@ -6,6 +6,7 @@ from qmmlmm.learning.labels.difference_labels import DifferenceLabels, differenc
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, NearCharges
 from qmmlmm.learning.labels.labeller import Labeller
 from qmmlmm.learning.training.fit import fine_tune, learning_curve, train
+from qmmlmm.learning.training.general_training import train_general_response
 from qmmlmm.learning.training.response_fit import fit_response
 from qmmlmm.learning.training.response_from_qm import response_from_qm
 from qmmlmm.learning.training.training_settings import TrainingSettings
@@ -34,4 +35,5 @@ __all__ = [
     "response_from_qm",
     "save_network",
     "train",
+    "train_general_response",
 ]

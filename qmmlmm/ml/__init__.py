@@ -2,6 +2,7 @@
 
 from qmmlmm.ml.embedded_potential import EmbeddedPotential
 from qmmlmm.ml.fixed_response import FixedResponse
+from qmmlmm.ml.general_response import GeneralResponse
 from qmmlmm.ml.ml_potential import MLPotential, region_potential
 from qmmlmm.ml.model_charges import ModelCharges
 from qmmlmm.ml.network_file import load_network, save_network
@@ -11,6 +12,7 @@ from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
 __all__ = [
     "EmbeddedPotential",
     "FixedResponse",
+    "GeneralResponse",
     "MLPotential",
     "ModelCharges",
     "ResponseModel",

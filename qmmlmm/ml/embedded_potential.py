@@ -21,9 +21,13 @@ from qmmlmm.embedding.module_potential import CommitteeInField
 from qmmlmm.errors import PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.ml.fixed_response import FixedResponse
+from qmmlmm.ml.general_response import GeneralResponse
 from qmmlmm.ml.model_charges import ModelCharges
 from qmmlmm.ml.response_model import ResponseModel
 from qmmlmm.setting_checks import check_instance
+
+Response = FixedResponse | ResponseModel | GeneralResponse | ModelCharges
+"""What embeds a base."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class EmbeddedPotential(CommitteeInField):
     ----------
     base : EvaluatedPotential
         Potential that is evaluated in a vacuum, such as `OpenMMMLPotential`, `MLPotential` or `XTBPotential`.
-    response : FixedResponse, ResponseModel or ModelCharges
-        Response of the same molecule, fitted or trained, or the charges that the base predicts itself.
+    response : FixedResponse, ResponseModel, GeneralResponse or ModelCharges
+        Response of the same molecule, fitted or trained, one that knows many molecules, or the charges that the base
+        predicts itself.
 
     Raises
     ------
@@ -50,12 +55,12 @@ class EmbeddedPotential(CommitteeInField):
     """
 
     base: EvaluatedPotential
-    response: FixedResponse | ResponseModel | ModelCharges
+    response: Response
 
     def __post_init__(self) -> None:
         check_instance("base", self.base, EvaluatedPotential, error=PotentialError)  # type: ignore[type-abstract]
-        if not isinstance(self.response, ModelCharges | ResponseModel):
-            what = "an instance of FixedResponse or ResponseModel, or ModelCharges()"
+        if not isinstance(self.response, ModelCharges | ResponseModel | GeneralResponse):
+            what = "an instance of FixedResponse, ResponseModel or GeneralResponse, or ModelCharges()"
             check_instance("response", self.response, FixedResponse, what, PotentialError)
         capabilities = self.base.capabilities
         if "mechanical" not in capabilities.embeddings:
@@ -99,7 +104,7 @@ class EmbeddedPotential(CommitteeInField):
         self.base.check(specification)
         if isinstance(self.response, ModelCharges):
             self.response.check(self.base, specification)
-        elif isinstance(self.response, ResponseModel):
+        elif isinstance(self.response, ResponseModel | GeneralResponse):
             self.response.check(specification, self.base.capabilities.state)
         else:
             self.response.check(specification)
@@ -115,12 +120,18 @@ class EmbeddedPotential(CommitteeInField):
         self.check(specification)
         if isinstance(self.response, ModelCharges):
             return self.response.create_evaluator(self.base, specification)
-        response = ModuleEvaluator(specification, self.response, self.base.capabilities.state)
-        return EmbeddedEvaluator(self.base.create_evaluator(specification), response)
+        response = self.response
+        if isinstance(response, GeneralResponse):
+            response = response.of_molecule(specification.atomic_numbers)
+        evaluator = ModuleEvaluator(specification, response, self.base.capabilities.state)
+        return EmbeddedEvaluator(self.base.create_evaluator(specification), evaluator)
 
-    def committee_in_field(self) -> torch.jit.ScriptModule | None:
-        """Return the members of a `ResponseModel`; their spread is the error of the interaction, not of the base."""
-        return self.response.module(each_member=True) if isinstance(self.response, ResponseModel) else None
+    def committee_in_field(self, specification: RegionSpecification) -> torch.jit.ScriptModule | None:
+        """Return the members of a trained response; their spread is the error of the interaction, not of the base."""
+        response = self.response
+        if isinstance(response, GeneralResponse):
+            response = response.of_molecule(specification.atomic_numbers)
+        return response.module(each_member=True) if isinstance(response, ResponseModel) else None
 
     def __repr__(self) -> str:
         return f"EmbeddedPotential({self.base!r}, response={self.response.fingerprint()!r})"

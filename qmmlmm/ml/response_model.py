@@ -53,6 +53,8 @@ class ResponseModel:
                 "network: it has an energy in a vacuum, which the base of an EmbeddedPotential has; train it with "
                 "train(frames, response_only=True), or use it by itself: region_potential(network)"
             )
+        if network.is_general:
+            raise PotentialError("network: it is for many molecules; GeneralResponse(network) uses it")
         self.network = frozen(network)
         # Recording a network takes seconds, so that it waits until a simulation needs it.
         self._recorded: dict[bool, torch.jit.ScriptModule] = {}
@@ -144,6 +146,8 @@ class ResponseModel:
                 f"{os.fspath(path)!r} is a potential with an energy in a vacuum and no response; read it with "
                 "MLPotential.load"
             )
+        if network.is_general:
+            raise PotentialError(f"{os.fspath(path)!r} is for many molecules; read it with GeneralResponse.load")
         return cls(network)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -48,7 +48,7 @@ from qmmlmm.free_energy import (
 )
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning import response_from_qm
-from qmmlmm.ml import FixedResponse, ResponseModel, ResponseNetwork, ResponseSettings
+from qmmlmm.ml import FixedResponse, GeneralResponse, ResponseModel, ResponseNetwork, ResponseSettings
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.nonadiabatic import (
     CoefficientSurfaces,
@@ -128,6 +128,15 @@ class Objects:
     def response(self) -> ResponseModel:
         settings = ResponseSettings(features=4, layers=1, near_features=2, tensor_features=2)
         return ResponseModel(ResponseNetwork([8, 1, 1], [(0, 1), (0, 2)], settings, response_only=True))
+
+    @cached_property
+    def general_response(self) -> GeneralResponse:
+        settings = ResponseSettings(features=4, layers=1, near_features=2, tensor_features=2)
+        return GeneralResponse(ResponseNetwork([8], (), settings, response_only=True, elements=[1, 6, 8]))
+
+    def saved_general_response(self) -> Path:
+        self.general_response.save(self.folder / "saved_general.pt")
+        return self.folder / "saved_general.pt"
 
     def saved_response(self) -> Path:
         self.response.save(self.folder / "saved.pt")
@@ -572,6 +581,14 @@ ENTRIES: dict[str, Entry] = {
     "ResponseModel": Entry(ResponseModel, lambda o: {"network": o.response.network}),
     "ResponseModel.save": Entry(ResponseModel.save, lambda o: {"path": o.folder / "response.pt"}, lambda o: o.response),
     "ResponseModel.load": Entry(ResponseModel.load, lambda o: {"path": o.saved_response()}),
+    "GeneralResponse": Entry(GeneralResponse, lambda o: {"network": o.general_response.network}),
+    "GeneralResponse.of_molecule": Entry(
+        GeneralResponse.of_molecule, lambda o: {"atomic_numbers": [8, 1, 1]}, lambda o: o.general_response
+    ),
+    "GeneralResponse.save": Entry(
+        GeneralResponse.save, lambda o: {"path": o.folder / "response.pt"}, lambda o: o.general_response
+    ),
+    "GeneralResponse.load": Entry(GeneralResponse.load, lambda o: {"path": o.saved_general_response()}),
     "response_from_qm": Entry(
         response_from_qm,
         lambda o: {

@@ -15,6 +15,8 @@ class Teacher:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
+        self.numbers = NUMBERS
+        self.charge = 0
         self.start = np.array([[0.0, 0.0, 0.0], [1.8, 0.2, 0.0], [-0.5, 1.75, 0.1], [-1.2, -1.9, 0.8]])
         self.charges = torch.tensor([-0.6, 0.25, 0.25, 0.1], dtype=torch.float64)
         # The same for like pairs, (0, 1) and (0, 2), (1, 3) and (2, 3): no model tells like atoms apart.
@@ -52,11 +54,12 @@ class Teacher:
         )
         moments = self.moments(x.detach())
         return LabelledFrame(
-            atomic_numbers=np.array(NUMBERS),
+            atomic_numbers=np.array(self.numbers),
             positions=x.detach().numpy(),
             energy=(bare + together).item(),
             forces=-gradient.numpy(),
             method=self.method,
+            charge=self.charge,
             potential=potential.detach().numpy(),
             field=-slope.detach().numpy(),
             field_gradient=-curvature.numpy(),
@@ -68,7 +71,7 @@ class Teacher:
         )
 
     def moments(self, x: torch.Tensor) -> np.ndarray:
-        nuclear = torch.tensor(NUMBERS, dtype=torch.float64)
+        nuclear = torch.tensor(self.numbers, dtype=torch.float64)
         center = nuclear @ x / nuclear.sum()
         return (self.charges @ (x - center) + 0.2 * (x[1] + x[2] - 2.0 * x[0])).numpy()
 

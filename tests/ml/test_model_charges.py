@@ -175,7 +175,7 @@ def test_only_modules_have_charges():
         with pytest.raises(PotentialError, match="uses the charges that a module returns beside its energy"):
             EmbeddedPotential(base, ModelCharges())
     with pytest.raises(
-        PotentialError, match="response is an instance of FixedResponse or ResponseModel, or ModelCharges"
+        PotentialError, match="an instance of FixedResponse, ResponseModel or GeneralResponse, or ModelCharges"
     ):
         EmbeddedPotential(MLPotential(Charged(), elements=ELEMENTS), ModelCharges)
 
