@@ -77,8 +77,12 @@ class ModelCharges:
 
     def create_evaluator(self, base: EvaluatedPotential, specification: RegionSpecification) -> ModuleEvaluator:
         """Return an evaluator of base and charges for one region."""
-        module, state = self._module(base)
-        return ModuleEvaluator(specification, _InPotential(module, specification), state)
+        state = self._module(base)[1]
+        return ModuleEvaluator(specification, self.in_potential(base, specification), state)
+
+    def in_potential(self, base: EvaluatedPotential, specification: RegionSpecification) -> Module:
+        """Return a module with the energy of base and charges, for one region."""
+        return _InPotential(self._module(base)[0], specification)
 
     def _module(self, base: EvaluatedPotential) -> tuple[Module, int]:
         """Return the model of the base, and its electronic state."""
