@@ -10,7 +10,7 @@ import torch
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.embedding import mesh_kernel
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
-from qmmlmm.embedding.module_potential import ResponsePotential
+from qmmlmm.embedding.module_potential import ModuleInField, ResponsePotential
 from qmmlmm.embedding.region_geometry import tensors_of
 from qmmlmm.embedding.torch_errors import original_error
 from qmmlmm.embedding.torch_term import EmbeddedTermModule, MeshPrecision
@@ -48,10 +48,14 @@ class ResponseTerm(EvaluatedTerm):
     ) -> None:
         super().__init__(layout, potential)
         self._precision, self._compiled = precision, compiled
-        self._part = potential.module_in_field(layout.specification)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (ResponseTerm, (self.layout, self.potential, self._precision, self._compiled))
+
+    # Recording a network takes seconds, so that it waits for the first evaluation.
+    @functools.cached_property
+    def _part(self) -> ModuleInField:
+        return self.potential.module_in_field(self.layout.specification)
 
     @functools.cached_property
     def _in_field(self) -> EmbeddedTermModule:

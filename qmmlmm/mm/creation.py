@@ -67,7 +67,7 @@ def create_mixed_system(
         Force of ML terms; "auto" is TorchForce, or PythonForce if the plug-in cannot be loaded or a part of the term is
         compiled. Some calls of OpenMM need "pythonforce", see Notes.
     ml_precision : {"double", "mixed"}
-        "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision, as
+        "mixed" computes the long-range field of ML terms and embedded potentials on a mesh in single precision, as
         OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies and forces then differ
         by approximately 1e-6 of the interaction. All else is in double precision.
     ml_step : {"default", "static", "graph"}

@@ -170,14 +170,20 @@ def response_systems(n: int, backend: str) -> tuple[dict[str, openmm.System], np
     region = Region("region", atoms, charge=charge)
     terms = {
         MECHANICAL: Term(base, region, embedding="mechanical"),
-        "the same with FixedResponse": Term(EmbeddedPotential(base, fixed), region, embedding="electrostatic"),
-        "the same with ResponseModel": Term(EmbeddedPotential(base, trained), region, embedding="electrostatic"),
+        "with FixedResponse": Term(EmbeddedPotential(base, fixed), region, embedding="electrostatic"),
+        "with ResponseModel": Term(EmbeddedPotential(base, trained), region, embedding="electrostatic"),
     }
     found = {"MM": structure.system}
     for label, term in terms.items():
-        hamiltonian = Hamiltonian([term])
-        mixed = create_mixed_system(structure.topology, structure.system, hamiltonian, ml_backend=backend)
-        found[label] = mixed.system
+        for precision in ("double", "mixed") if term.embedding == "electrostatic" else ("double",):
+            mixed = create_mixed_system(
+                structure.topology,
+                structure.system,
+                Hamiltonian([term]),
+                ml_backend=backend,
+                ml_precision=precision,
+            )
+            found[label if precision == "double" else f"{label}, mixed"] = mixed.system
     return found, positions
 
 
