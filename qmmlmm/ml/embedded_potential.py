@@ -17,7 +17,7 @@ from qmmlmm.coupling.potential import (
     RegionSpecification,
 )
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
-from qmmlmm.embedding.module_potential import CommitteeInField
+from qmmlmm.embedding.module_potential import ModuleInField, ResponsePotential
 from qmmlmm.errors import PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.ml.fixed_response import FixedResponse
@@ -27,7 +27,7 @@ from qmmlmm.setting_checks import check_instance
 
 
 @dataclass(frozen=True)
-class EmbeddedPotential(CommitteeInField):
+class EmbeddedPotential(ResponsePotential):
     """A potential without surroundings, embedded by the response of its molecule to their field.
 
     Parameters
@@ -117,6 +117,14 @@ class EmbeddedPotential(CommitteeInField):
             return self.response.create_evaluator(self.base, specification)
         response = ModuleEvaluator(specification, self.response, self.base.capabilities.state)
         return EmbeddedEvaluator(self.base.create_evaluator(specification), response)
+
+    def module_in_field(self, specification: RegionSpecification) -> ModuleInField:
+        """Return the response, or the base with its charges, see `ResponsePotential.module_in_field`."""
+        if isinstance(self.response, ModelCharges):
+            return ModuleInField(self.response.in_potential(self.base, specification), whole=True)
+        if isinstance(self.response, ResponseModel):
+            return ModuleInField(self.response.module(), whole=False)
+        return ModuleInField(self.response, whole=False)
 
     def committee_in_field(self) -> torch.jit.ScriptModule | None:
         """Return the members of a `ResponseModel`; their spread is the error of the interaction, not of the base."""
