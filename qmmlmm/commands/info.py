@@ -20,6 +20,7 @@ OPTIONAL = {
     "torchforce": ("openmmtorch",),
     "openmmml": ("openmmml",),
     "mace": ("mace-torch",),
+    "so3lr": ("so3krates-torch",),
     "dispersion": ("tad-dftd3", "pyscf-dispersion"),
     "basis": ("basis-set-exchange",),
     "xtb": ("tblite",),

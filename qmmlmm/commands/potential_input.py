@@ -9,6 +9,7 @@ from pathlib import Path
 from qmmlmm.commands.input_file import Table
 from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
 from qmmlmm.errors import InputFileError, PotentialError, QmmlmmError, SettingError, listed, nearest
+from qmmlmm.ml.aimnet2 import aimnet2_potential
 from qmmlmm.ml.embedded_potential import EmbeddedPotential, Response
 from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.ml.general_response import GeneralResponse
@@ -16,6 +17,7 @@ from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.ml.model_charges import ModelCharges
 from qmmlmm.ml.network_file import load_network
 from qmmlmm.ml.response_model import ResponseModel
+from qmmlmm.ml.so3lr import SO3LRPotential
 from qmmlmm.mm.force_field_potential import ForceFieldPotential
 from qmmlmm.mm.openmm_potential import OpenMMMLPotential
 from qmmlmm.qm import CASSCF, TDA, TDDFT, DeltaSCF, PySCFPotential
@@ -32,6 +34,10 @@ RESPONSE = "response"
 MODEL_CHARGES = "model charges"
 """Response by the charges that the level predicts itself."""
 KINDS = "FixedResponse, ResponseModel or GeneralResponse"
+SO3LR = "so3lr"
+"""Pretrained potential of the package so3krates-torch."""
+AIMNET2 = "aimnet2"
+"""Name of openmm-ml, which with a file of TorchScript is read without it, so that its charges are known."""
 ZIP_START = b"PK"
 """First bytes of a model file, which a trained response is in; a `FixedResponse` is JSON."""
 EXCITED = {"TDA": TDA, "TDDFT": TDDFT, "DeltaSCF": DeltaSCF, "CASSCF": CASSCF}
@@ -64,20 +70,23 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class PretrainedSettings:
-    """A pretrained potential of openmm-ml, with mechanical embedding.
+    """A pretrained potential: of openmm-ml, SO3LR, or AIMNet2 from a file.
 
     Parameters
     ----------
     pretrained : text
-        Name of openmm-ml, such as "mace-off23-small" or "aimnet2".
+        Name of openmm-ml, such as "mace-off23-small" or "aimnet2"; "so3lr" is that of the package so3krates-torch.
     file : path, optional
-        Model file, for names that need one, such as "mace".
+        Model file, for names that need one, such as "mace"; with "aimnet2" a file of TorchScript (.jpt), whose charges
+        are known.
     options : table
         Other arguments of `openmmml.MLPotential.createSystem`.
     long_range : true or false
         Whether the model has its own Ewald electrostatics.
     model_charge, model_multiplicity : whole number, optional
         Charge and multiplicity for which the model was trained, if it does not take them as inputs.
+    trust_code : true or false
+        Whether to read "so3lr" or the file of "aimnet2", which have code in them: only if you trust who wrote them.
     """
 
     pretrained: str
@@ -86,6 +95,7 @@ class PretrainedSettings:
     long_range: bool = False
     model_charge: int | None = None
     model_multiplicity: int | None = None
+    trust_code: bool = False
 
     def __post_init__(self) -> None:
         check_text("pretrained", self.pretrained)
@@ -97,6 +107,32 @@ class PretrainedSettings:
             check_whole_number("model_charge", self.model_charge, at_least=-1000)
         if self.model_multiplicity is not None:
             check_whole_number("model_multiplicity", self.model_multiplicity)
+        check_flag("trust_code", self.trust_code)
+        self._check_goes_together()
+
+    @property
+    def is_of_openmm_ml(self) -> bool:
+        """Whether openmm-ml reads the model."""
+        return self.pretrained != SO3LR and (self.pretrained != AIMNET2 or self.file is None)
+
+    def _check_goes_together(self) -> None:
+        """Raise SettingError if a setting is given that the model does not have."""
+        if self.is_of_openmm_ml:
+            if self.trust_code:
+                raise SettingError(
+                    f"trust_code is for {SO3LR!r} and for {AIMNET2!r} with a file; openmm-ml reads its files without it"
+                )
+            return
+        given = {
+            "file": self.pretrained == SO3LR and self.file is not None,
+            "options": bool(self.options),
+            "long_range": self.long_range,
+            "model_charge": self.model_charge is not None,
+            "model_multiplicity": self.model_multiplicity is not None,
+        }
+        wrong = [name for name, is_given in given.items() if is_given]
+        if wrong:
+            raise SettingError(f"{self.pretrained!r} has no {listed(wrong)}; leave it out")
 
 
 def read_potential(table: Table) -> EvaluatedPotential:
@@ -155,7 +191,7 @@ def _read_alone(table: Table, folder: Path) -> RegionPotential:
         raise InputFileError(
             f"{table.where} has one of {', '.join(LEVELS)}, got {listed(given) or 'none'}: "
             'method = "gfn2-xtb", or a method of PySCF with its basis, or "force field"; model = a file; '
-            "pretrained = a name of openmm-ml"
+            'pretrained = a name of openmm-ml, or "so3lr"'
         )
     with table.place():
         if "model" in table:
@@ -191,7 +227,12 @@ def _excited(table: Table) -> TDA | TDDFT | DeltaSCF | CASSCF:
     return found
 
 
-def _pretrained(settings: PretrainedSettings, folder: Path) -> OpenMMMLPotential:
+def _pretrained(settings: PretrainedSettings, folder: Path) -> EvaluatedPotential:
+    if settings.pretrained == SO3LR:
+        return SO3LRPotential(trust_code=settings.trust_code)
+    if not settings.is_of_openmm_ml:
+        assert settings.file is not None
+        return aimnet2_potential(_existing(folder, settings.file), trust_code=settings.trust_code)
     return OpenMMMLPotential.pretrained(
         settings.pretrained,
         None if settings.file is None else _existing(folder, settings.file),
@@ -268,10 +309,14 @@ def read_base(table: Table, folder: Path, embedding: str) -> EvaluatedPotential:
 
 
 def _base_alone(table: Table, folder: Path) -> EvaluatedPotential:
+    if "pretrained" in table:
+        with table.place():
+            return _pretrained(table.build(PretrainedSettings), folder)
     if "model" not in table:
         if "method" not in table:
             raise InputFileError(
-                '[base] names a level: method = "gfn2-xtb" with its settings as in [qm], or model = "pretrained.pt"'
+                '[base] names a level: method = "gfn2-xtb" with its settings as in [qm], model = "pretrained.pt", or '
+                'pretrained = "so3lr"'
             )
         return read_potential(table)
     table.check_keys(("model", "trust_code"))
@@ -290,7 +335,7 @@ def base_of_name(option: str, name: str, *, trust_code: bool = False) -> Evaluat
     option : str
         Option, for messages.
     name : str
-        A method of xTB, or the path of a model file.
+        A method of xTB, ``"so3lr"`` with its charges in the field, or the path of a model file.
     trust_code : bool
         Whether a file with code may be read.
 
@@ -303,9 +348,11 @@ def base_of_name(option: str, name: str, *, trust_code: bool = False) -> Evaluat
     """
     if name in TBLITE_NAMES:
         return XTBPotential(name)
+    if name == SO3LR:
+        return EmbeddedPotential(SO3LRPotential(trust_code=trust_code), ModelCharges())
     if not Path(name).is_file():
         raise SettingError(
-            f"{option} is {listed(TBLITE_NAMES)}, or a model file, got {name!r}, and there is no such file."
-            f"{nearest(name, list(TBLITE_NAMES))}"
+            f"{option} is {listed([*TBLITE_NAMES, SO3LR])}, or a model file, got {name!r}, and there is no such file."
+            f"{nearest(name, [*TBLITE_NAMES, SO3LR])}"
         )
     return MLPotential.load(name, trust_code=trust_code)

@@ -149,7 +149,7 @@ def _hamiltonian(without: str = "") -> list[Section]:
         "method", "text", True, "",
         'Level of the region: "gfn2-xtb", a method of PySCF such as "b3lyp" with its basis, or "force field". In its '
         'place: model = "ligand.pt", a file of qmmlmm train; pretrained = "mace-off23-small", a name of openmm-ml, '
-        'with embedding = "mechanical". Settings of each level: docs/run.md.',
+        'with embedding = "mechanical" or a response; pretrained = "so3lr". Settings of each level: docs/run.md.',
     )  # fmt: skip
     basis = Key("basis", "text", False, "", "Basis set of a method of PySCF.")
     return [
@@ -326,7 +326,8 @@ def learn_sections() -> list[Section]:
             (
                 Key("method", "text", False, "", '"gfn2-xtb" or "gfn1-xtb"; other keys as in [qm].'),
                 Key("model", "path", False, "", "In its place a model file."),
-                Key("trust_code", "true or false", False, "false", "Whether a model file that has code may be read."),
+                Key("pretrained", "text", False, "", 'In its place "so3lr" or a name of openmm-ml, as in docs/run.md.'),
+                Key("trust_code", "true or false", False, "false", "Whether a model that has code may be read."),
                 RESPONSE,
             ),
             {"method": "gfn2-xtb"},

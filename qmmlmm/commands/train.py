@@ -84,7 +84,7 @@ def add_command(
     )  # fmt: skip
     train.add_argument(
         "--base", metavar="LEVEL",
-        help="learn the difference of the labels to this level: gfn2-xtb, gfn1-xtb, or a model file",
+        help="learn the difference of the labels to this level: gfn2-xtb, gfn1-xtb, so3lr, or a model file",
     )  # fmt: skip
     train.add_argument(
         "--response", action="store_true",
@@ -94,7 +94,9 @@ def add_command(
         "--correct", action="store_true",
         help="after --response, learn what --base and the response together lack of the labels",
     )  # fmt: skip
-    train.add_argument("--trust-code", action="store_true", help="read a model file of --base that has code in it")
+    train.add_argument(
+        "--trust-code", action="store_true", help="read so3lr, or a model file of --base that has code in it"
+    )
     train.add_argument("--seed", type=int, default=TrainingSettings.seed, help="seed of all random numbers")
     train.add_argument(
         "--learning-curve", type=int, nargs="+", default=[], metavar="FRAMES",
@@ -128,7 +130,7 @@ def _run(options: argparse.Namespace) -> int:
     device = check_device(options.device)
     base = None if options.base is None else base_of_name("--base", options.base, trust_code=options.trust_code)
     if options.trust_code and base is None:
-        raise SettingError("--trust-code is for the model file of --base; leave it out")
+        raise SettingError("--trust-code is for so3lr or the model file of --base; leave it out")
     if network.dispersion is not None and base is not None:
         raise SettingError("--dispersion is a part of the energy of one level; with --base leave it out")
     if options.correct and (base is None or not options.response):

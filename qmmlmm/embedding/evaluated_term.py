@@ -11,7 +11,7 @@ from qmmlmm.embedding.committee import CommitteeSpread
 from qmmlmm.embedding.evaluator_field import EvaluatorField, FieldAtGeometry
 from qmmlmm.embedding.interaction import RegionInteraction
 from qmmlmm.embedding.labels import NEAR_REACH, Label
-from qmmlmm.embedding.module_potential import CommitteeInField
+from qmmlmm.embedding.module_potential import ResponsePotential
 from qmmlmm.embedding.region_geometry import RegionGeometry, tensors_of
 from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.errors import EvaluationError, NonFiniteError, PotentialError, listed
@@ -174,7 +174,7 @@ class EvaluatedTerm(RegionTerm):
     def committee(self) -> CommitteeSpread:
         """Return the spread of a committee's members, see `RegionTerm.committee`: of those in the field, if any."""
         module: torch.jit.ScriptModule | None = None
-        if isinstance(self.potential, CommitteeInField) and self._field is not None:
+        if isinstance(self.potential, ResponsePotential) and self._field is not None:
             module = self.potential.committee_in_field(self.layout.specification)
         if module is None:
             return super().committee()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from qmmlmm.coupling.potential import EvaluatedPotential, RegionSpecification
 from qmmlmm.embedding.static_step import StaticModel
@@ -59,8 +62,28 @@ class ModulePotential(EvaluatedPotential):
         """
 
 
-class CommitteeInField(EvaluatedPotential):
-    """A potential in Python whose energy in a field may be that of a committee of torch modules."""
+@dataclass(frozen=True)
+class ModuleInField:
+    """The part of a potential that feels the field.
+
+    Parameters
+    ----------
+    module : callable
+        Function of inputs that autograd differentiates, in the form ``forward(inputs)`` of `qmmlmm.ml.MLPotential`.
+    whole : bool
+        Whether its energy is the whole one; otherwise the energy without surroundings is added.
+    """
+
+    module: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+    whole: bool
+
+
+class ResponsePotential(EvaluatedPotential):
+    """A potential in Python whose energy in a field is that of a torch module, or has one in it."""
+
+    @abstractmethod
+    def module_in_field(self, specification: RegionSpecification) -> ModuleInField:
+        """Return the module for one region, which has passed `check`."""
 
     @abstractmethod
     def committee_in_field(self, specification: RegionSpecification) -> torch.jit.ScriptModule | None:

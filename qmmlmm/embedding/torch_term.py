@@ -5,6 +5,7 @@
 import functools
 import io
 import logging
+from collections.abc import Callable, Mapping
 from typing import Dict, Literal, Tuple  # noqa: UP035  (TorchScript reads these)
 
 import numpy as np
@@ -34,11 +35,13 @@ _log = logging.getLogger(__name__)
 MeshPrecision = Literal["double", "mixed"]
 """Precision of a term with electrostatic embedding: "mixed" is single precision on the mesh and double elsewhere."""
 
+Model = torch.jit.ScriptModule | Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+
 
 class _TermModule(torch.nn.Module):
     """Model, inputs about the region and units of the result, for both kinds of term."""
 
-    def __init__(self, layout: TermLayout, model: torch.jit.ScriptModule, state: int) -> None:
+    def __init__(self, layout: TermLayout, model: Model, state: int) -> None:
         super().__init__()
         self.model = model
         self.inputs = ModelInputs(layout.specification, state)
@@ -108,8 +111,9 @@ class EmbeddedTermModule(_TermModule):
     ----------
     layout : TermLayout
         Layout with surroundings.
-    model : torch.jit.ScriptModule
-        Model that follows the contract of `qmmlmm.ml.MLPotential`.
+    model : torch.jit.ScriptModule or callable
+        Model that follows the contract of `qmmlmm.ml.MLPotential`. Any other callable than TorchScript is for calls
+        from Python.
     precision : {"double", "mixed"}
     state : int
         Electronic state.
@@ -126,7 +130,7 @@ class EmbeddedTermModule(_TermModule):
     def __init__(
         self,
         layout: TermLayout,
-        model: torch.jit.ScriptModule,
+        model: Model,
         precision: MeshPrecision = "double",
         state: int = 0,
         compiled_mesh: bool = False,

@@ -17,7 +17,7 @@ from qmmlmm.coupling.potential import (
     RegionSpecification,
 )
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
-from qmmlmm.embedding.module_potential import CommitteeInField
+from qmmlmm.embedding.module_potential import ModuleInField, ResponsePotential
 from qmmlmm.errors import PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.ml.fixed_response import FixedResponse
@@ -31,7 +31,7 @@ Response = FixedResponse | ResponseModel | GeneralResponse | ModelCharges
 
 
 @dataclass(frozen=True)
-class EmbeddedPotential(CommitteeInField):
+class EmbeddedPotential(ResponsePotential):
     """A potential without surroundings, embedded by the response of its molecule to their field.
 
     Parameters
@@ -120,18 +120,30 @@ class EmbeddedPotential(CommitteeInField):
         self.check(specification)
         if isinstance(self.response, ModelCharges):
             return self.response.create_evaluator(self.base, specification)
-        response = self.response
-        if isinstance(response, GeneralResponse):
-            response = response.of_molecule(specification.atomic_numbers)
+        response = self._of_molecule(specification)
         evaluator = ModuleEvaluator(specification, response, self.base.capabilities.state)
         return EmbeddedEvaluator(self.base.create_evaluator(specification), evaluator)
 
+    def module_in_field(self, specification: RegionSpecification) -> ModuleInField:
+        """Return the response, or the base with its charges, see `ResponsePotential.module_in_field`."""
+        if isinstance(self.response, ModelCharges):
+            return ModuleInField(self.response.in_potential(self.base, specification), whole=True)
+        response = self._of_molecule(specification)
+        return ModuleInField(response.module() if isinstance(response, ResponseModel) else response, whole=False)
+
     def committee_in_field(self, specification: RegionSpecification) -> torch.jit.ScriptModule | None:
         """Return the members of a trained response; their spread is the error of the interaction, not of the base."""
-        response = self.response
-        if isinstance(response, GeneralResponse):
-            response = response.of_molecule(specification.atomic_numbers)
+        if isinstance(self.response, ModelCharges):
+            return None
+        response = self._of_molecule(specification)
         return response.module(each_member=True) if isinstance(response, ResponseModel) else None
+
+    def _of_molecule(self, specification: RegionSpecification) -> FixedResponse | ResponseModel:
+        """Return the response of one molecule."""
+        assert not isinstance(self.response, ModelCharges)
+        if isinstance(self.response, GeneralResponse):
+            return self.response.of_molecule(specification.atomic_numbers)
+        return self.response
 
     def __repr__(self) -> str:
         return f"EmbeddedPotential({self.base!r}, response={self.response.fingerprint()!r})"

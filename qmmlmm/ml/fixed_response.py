@@ -27,6 +27,9 @@ LONGEST_PATH = 3
 NEAR_WIDTHS = (2.5, 4.0)
 """Widths of the Gaussian functions of the distance to near charges, bohr."""
 
+NEAR_REACH = 23.0
+"""Distance from every atom beyond which their Gaussian functions are below 1e-14, bohr."""
+
 FORMAT = 1
 
 Pairs = list[tuple[int, int, int]]
@@ -136,8 +139,11 @@ class FixedResponse:
         """Return the energy in the surroundings, as the contract of `qmmlmm.MLPotential`; zero without them."""
         if "potential" not in inputs:
             return {"energy": 0.0 * inputs["positions"].sum()}
-        names = ("positions", "potential", "field", "near_positions", "near_charges")
-        return {"energy": self.energy(self.coefficients, *(inputs[name] for name in names))}
+        x, near, charges = inputs["positions"], inputs["near_positions"], inputs["near_charges"]
+        with torch.no_grad():
+            close = (torch.cdist(near, x) < NEAR_REACH).any(1).nonzero()[:, 0]
+        field = inputs["potential"], inputs["field"]
+        return {"energy": self.energy(self.coefficients, x, *field, near[close], charges[close])}
 
     def energy(
         self, coefficients: Tensor, x: Tensor, potential: Tensor, field: Tensor, near: Tensor, near_charges: Tensor

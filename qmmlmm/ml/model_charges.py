@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from qmmlmm.coupling.potential import EvaluatedPotential, RegionSpecification
 from qmmlmm.embedding.model_inputs import ModelInputs
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.errors import EvaluationError, PotentialError
+from qmmlmm.ml.charged_model import ChargedModel, Module
 from qmmlmm.ml.ml_potential import MLPotential
 from qmmlmm.ml.module_trial import trial_sites
 
@@ -22,15 +22,14 @@ below it."""
 SURROUNDINGS = frozenset({"potential", "field", "near_positions", "near_charges"})
 """Inputs that a model in a vacuum does not get."""
 
-Module = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
-
 
 @dataclass(frozen=True)
 class ModelCharges:
     """The response of a model by the charges that it predicts itself.
 
-    The base of the `EmbeddedPotential` is an `MLPotential` whose module has the form ``forward(inputs)`` and returns
-    ``charges`` (n,) e beside ``energy``. They add up to the charge of the region.
+    The base of the `EmbeddedPotential` is a pretrained model with charges, such as `SO3LRPotential` or
+    `aimnet2_potential`, or an `MLPotential` whose module has the form ``forward(inputs)`` and returns ``charges`` (n,)
+    e beside ``energy``. They add up to the charge of the region.
 
     Notes
     -----
@@ -42,29 +41,29 @@ class ModelCharges:
         """Return the name of this kind of response, which has no numbers of its own."""
         return "charges of the model"
 
-    def check_base(self, base: EvaluatedPotential) -> MLPotential:
-        """Return the base if it is a module that may return charges.
+    def check_base(self, base: EvaluatedPotential) -> ChargedModel | MLPotential:
+        """Return the base if it is a model that may return charges.
 
         Raises
         ------
         PotentialError
             If it is another potential, or a network of qmmlmm, which has a response of its own.
         """
-        if not isinstance(base, MLPotential) or base.network is not None:
-            raise PotentialError(
-                f"base: ModelCharges() uses the charges that a module returns beside its energy, and {base!r:.100} has "
-                "none; give MLPotential(module, ...) with forward(inputs) -> {'energy': ..., 'charges': ...}, or fit a "
-                "FixedResponse"
-            )
-        return base
+        if isinstance(base, ChargedModel) or (isinstance(base, MLPotential) and base.network is None):
+            return base
+        raise PotentialError(
+            f"base: ModelCharges() uses the charges that a module returns beside its energy, and {base!r:.100} has "
+            "none; give SO3LRPotential or aimnet2_potential, or MLPotential(module, ...) with forward(inputs) -> "
+            "{'energy': ..., 'charges': ...}, or fit a FixedResponse"
+        )
 
     def check(self, base: EvaluatedPotential, specification: RegionSpecification) -> None:
         """Raise PotentialError if the model returns no charges of this region. It is called once."""
         where = f"term {specification.name!r}"
-        model = self.check_base(base)
+        module, state = self._module(base)
         try:
-            inputs = ModelInputs(specification, model.state)(trial_sites(specification))
-            charges = model.module(inputs).get("charges")
+            inputs = ModelInputs(specification, state)(trial_sites(specification))
+            charges = module(inputs).get("charges")
         except Exception:  # noqa: BLE001  (a module may be made for other geometries; its first evaluation shows)
             return
         if charges is None:
@@ -78,8 +77,17 @@ class ModelCharges:
 
     def create_evaluator(self, base: EvaluatedPotential, specification: RegionSpecification) -> ModuleEvaluator:
         """Return an evaluator of base and charges for one region."""
+        state = self._module(base)[1]
+        return ModuleEvaluator(specification, self.in_potential(base, specification), state)
+
+    def in_potential(self, base: EvaluatedPotential, specification: RegionSpecification) -> Module:
+        """Return a module with the energy of base and charges, for one region."""
+        return _InPotential(self._module(base)[0], specification)
+
+    def _module(self, base: EvaluatedPotential) -> tuple[Module, int]:
+        """Return the model of the base, and its electronic state."""
         model = self.check_base(base)
-        return ModuleEvaluator(specification, _InPotential(model.module, specification), model.state)
+        return (model.charged_module(), 0) if isinstance(model, ChargedModel) else (model.module, model.state)
 
 
 class _InPotential:

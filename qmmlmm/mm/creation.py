@@ -14,7 +14,9 @@ from qmmlmm.coupling.hamiltonian import Hamiltonian, Term
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.potential import EvaluatedPotential, RegionPotential
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
+from qmmlmm.embedding.module_potential import ResponsePotential
 from qmmlmm.embedding.region_term import RegionTerm
+from qmmlmm.embedding.response_term import ResponseTerm
 from qmmlmm.embedding.static_term import StaticTerm
 from qmmlmm.embedding.torch_term import MeshPrecision, TorchTerm
 from qmmlmm.errors import HamiltonianError, SettingError, UnsupportedSystemError, listed
@@ -65,7 +67,7 @@ def create_mixed_system(
         Force of ML terms; "auto" is TorchForce, or PythonForce if the plug-in cannot be loaded or a part of the term is
         compiled. Some calls of OpenMM need "pythonforce", see Notes.
     ml_precision : {"double", "mixed"}
-        "mixed" computes the long-range field of electrostatically embedded ML terms on a mesh in single precision, as
+        "mixed" computes the long-range field of ML terms and embedded potentials on a mesh in single precision, as
         OpenMM's CPU platform and the mixed precision of its GPU platforms do for PME; energies and forces then differ
         by approximately 1e-6 of the interaction. All else is in double precision.
     ml_step : {"default", "static", "graph"}
@@ -197,6 +199,8 @@ def create_region_term(
             check_static_network(potential.network, layout.specification.name)
             return StaticTerm(layout, potential, precision, graph=step == "graph", compiled=compiled)
         return TorchTerm(layout, potential, precision=precision, compiled=compiled)
+    if isinstance(potential, ResponsePotential) and layout.surroundings is not None:
+        return ResponseTerm(layout, potential, precision, compiled)
     if isinstance(potential, EvaluatedPotential):
         return EvaluatedTerm(layout, potential)
     raise HamiltonianError(

@@ -26,6 +26,7 @@ from qmmlmm.embedding.fixed_charges import charges_in_field
 from qmmlmm.errors import EvaluationError, MissingDependencyError, PotentialError
 from qmmlmm.geometry import Geometry
 from qmmlmm.mm.electrostatics import force_field_charges
+from qmmlmm.mm.model_functions import FunctionEvaluator, created_functions, functions_of
 from qmmlmm.setting_checks import check_choice, check_flag, check_mapping, check_path, check_text, check_whole_number
 from qmmlmm.units import BOHR_IN_NM, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, FloatArray
 
@@ -196,6 +197,9 @@ class OpenMMMLPotential(EvaluatedPotential):
     through the force field's charges, unless the model computes them. openmm-ml reads the model's file; if it is a
     pickle, as for MACE, it can run code: use files that you trust.
 
+    A model that openmm-ml evaluates by a Python function or a torch module, as all of its own but DeePMD, is called
+    directly with the atoms of the region. Any other force runs in an inner Context.
+
     Parameters
     ----------
     potential : openmmml.MLPotential
@@ -203,7 +207,8 @@ class OpenMMMLPotential(EvaluatedPotential):
     options : mapping of str to object
         Keyword arguments of `openmmml.MLPotential.createSystem`.
     platform : str
-        Name of the OpenMM platform of the inner Context; the model's own device follows openmm-ml.
+        Name of the OpenMM platform of an inner Context, if there is one. A model that is called directly runs on the
+        device that openmm-ml chooses: the first GPU that torch finds, or ``options={"device": "cpu"}``.
     long_range : bool
         Whether the model has its own Ewald electrostatics: in a box it then gets the box, and the interaction of the
         region with its own images is subtracted from the force field.
@@ -323,13 +328,14 @@ class OpenMMMLPotential(EvaluatedPotential):
         """Mechanical embedding only; openmm-ml checks elements."""
         return Capabilities(frozenset({"mechanical"}), long_range=self.long_range)
 
-    def create_evaluator(self, specification: RegionSpecification) -> OpenMMEvaluator:
+    def create_evaluator(self, specification: RegionSpecification) -> Evaluator:
         """Return a fresh evaluator for one region.
 
         Raises
         ------
         PotentialError
-            If openmm-ml cannot treat the region, or the model does not depend on its charge or multiplicity.
+            If openmm-ml cannot treat the region, or the model does not depend on its charge or multiplicity, needs a
+            box that the region does not have, or has no images that it should have.
         """
         for label, mine, asked in (
             ("charge", self.charge, specification.charge),
@@ -339,17 +345,39 @@ class OpenMMMLPotential(EvaluatedPotential):
                 raise PotentialError(
                     f"term {specification.name!r}: the model is for {label} {mine}, the region has {label} {asked}"
                 )
-        system = self._system(specification)
+        evaluator = self._evaluator(specification)
         if not self._is_of_ase():
-            self._check_reads(specification, system)
-        return OpenMMEvaluator(specification.name, system, self.platform, None)
+            self._check_reads(specification, evaluator)
+        return evaluator
+
+    def _evaluator(self, specification: RegionSpecification) -> Evaluator:
+        """Return an evaluator that calls the model directly, or in a Context if its forces cannot be called."""
+        where = f"term {specification.name!r}:"
+        with created_functions() as created:
+            system = self._system(specification)
+        if system.getNumParticles() != len(specification.atomic_numbers):
+            raise PotentialError(
+                f"{where} openmm-ml made a System of {system.getNumParticles()} particles, and the region has "
+                f"{len(specification.atomic_numbers)} atoms with its link atoms"
+            )
+        if system.usesPeriodicBoundaryConditions() and not self.long_range:
+            raise PotentialError(
+                f"{where} the model needs a periodic box, and a region is computed without one; take its settings for "
+                "molecules, or, if it has Ewald electrostatics, OpenMMMLPotential(..., long_range=True)"
+            )
+        if self.long_range and not system.usesPeriodicBoundaryConditions():
+            raise PotentialError(f"{where} long_range=True, but the model has no periodic images; leave it at False")
+        functions = functions_of(system, created)
+        if functions is None:
+            return OpenMMEvaluator(specification.name, system, self.platform, None)
+        return FunctionEvaluator(specification.name, *functions)
 
     def _is_of_ase(self) -> bool:
         from openmmml.models.asepotential import ASEPotentialImpl
 
         return isinstance(self.potential._impl, ASEPotentialImpl)
 
-    def _check_reads(self, specification: RegionSpecification, system: openmm.System) -> None:
+    def _check_reads(self, specification: RegionSpecification, evaluator: Evaluator) -> None:
         """Raise PotentialError if the energy does not depend on the charge of an ion or on a higher multiplicity."""
         for label, mine, asked, usual, other in (
             ("charge", self.charge, specification.charge, 0, replace(specification, charge=0)),
@@ -357,13 +385,21 @@ class OpenMMMLPotential(EvaluatedPotential):
         ):
             if asked == usual or mine is not None:
                 continue
-            energies = [_energy_on_a_grid(found) for found in (system, self._system(other))]
+            count = len(specification.atomic_numbers)
+            energies = [self._energy_on_a_grid(found, count) for found in (evaluator, self._evaluator(other))]
             if abs(energies[0] - energies[1]) <= SAME_ENERGY * max(1.0, abs(energies[0])):
                 raise PotentialError(
                     f"term {specification.name!r}: the model does not depend on the {label}, and the region has "
                     f"{label} {asked}; take a model that has it as an input, or, if this one was trained for this "
                     f"region, give OpenMMMLPotential(..., {label}={asked})"
                 )
+
+    def _energy_on_a_grid(self, evaluator: Evaluator, count: int) -> float:
+        """Return the energy with the atoms on a grid, kJ/mol."""
+        side = math.ceil(count ** (1.0 / 3.0))
+        places = np.array([(k % side, k // side % side, k // side**2) for k in range(count)], dtype=float)
+        box = PLACEHOLDER_BOX * np.eye(3) / BOHR_IN_NM if self.long_range else None
+        return evaluator.energy(Geometry(GRID_SPACING * places / BOHR_IN_NM, box), None) * HARTREE_IN_KJ_PER_MOL
 
     def _ase_atoms(self, specification: RegionSpecification, calculator: object) -> object:
         """Return the atoms of a region for ASE, with its charge and unpaired electrons spread evenly.
@@ -403,14 +439,3 @@ class OpenMMMLPotential(EvaluatedPotential):
             raise PotentialError(
                 f"term {specification.name!r}: openmm-ml cannot treat this region: {type(error).__name__}: {error}"
             ) from error
-
-
-def _energy_on_a_grid(system: openmm.System) -> float:
-    """Return the energy of a System with its atoms on a grid, kJ/mol."""
-    count = system.getNumParticles()
-    side = math.ceil(count ** (1.0 / 3.0))
-    places = GRID_SPACING * np.array([(k % side, k // side % side, k // side**2) for k in range(count)], dtype=float)
-    integrator = openmm.VerletIntegrator(0.001)
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatform("Reference"))
-    context.setPositions(places)
-    return float(context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole))

@@ -1,12 +1,14 @@
-"""Errors of a network that learns B3LYP - GFN2-xTB, and of one that learns B3LYP from nothing, with the same labels.
+"""Errors of a network that learns B3LYP minus a base, and of one that learns B3LYP from nothing, with the same labels.
 
     python tests/benchmarks/delta_learning.py [--sizes 50 100] [--steps 1500] [--output delta_learning.json]
         [--update docs/delta_learning.md]
+    python tests/benchmarks/delta_learning.py --method so3lr --trust-code --only-difference [...]
     python tests/benchmarks/delta_learning.py --read delta_learning.json --update docs/delta_learning.md
 
 Acetone in water, B3LYP/6-31G*, tested on frames of another trajectory. Both networks have the same size, labels,
 validation frames, steps and seed. Energies are mean absolute errors without their mean error, as everywhere; forces are
-root mean square and mean absolute errors of components. The row "base" is the level below by itself.
+root mean square and mean absolute errors of components. The row "base" is the level below by itself. The base so3lr,
+of the package so3krates-torch, feels the field by its own charges.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from qmmlmm import XTBPotential
+from qmmlmm.commands.potential_input import base_of_name
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, difference_labels, read_frames
 from qmmlmm.learning.training.fit import split_frames
 from qmmlmm.learning.training.frame_tensors import frame_tensors
@@ -37,7 +39,7 @@ DATA = ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
 TEST_FRAMES = 50
 """Frames of the first trajectory, for tests alone; labels to learn are of the second."""
 
-MARKERS = "<!-- delta_learning: begin -->", "<!-- delta_learning: end -->"
+XTB = "gfn2-xtb"
 COLUMNS = ("learned", "labels", "energy_mae", "force_mae", "force_rms", "interaction_mae", "near_force_rms")
 
 
@@ -88,10 +90,11 @@ def update(page: Path, content: dict) -> None:
             f"({row['force_rms']:.1f}) | {row['interaction_mae']:.2f} | {row['near_force_rms']:.2f} |"
         )
     lines += ["", "kJ/mol without the mean error, and kJ/(mol nm)."]
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(MARKERS[0])
-    _, after = rest.split(MARKERS[1])
-    page.write_text("\n".join([before + MARKERS[0], *lines, MARKERS[1]]) + after, encoding="utf-8")
+    name = "delta_learning" if content["method"] == XTB else f"delta_learning, {content['method']}"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    page.write_text("\n".join([before + begin, *lines, end]) + after, encoding="utf-8")
 
 
 def main() -> None:
@@ -100,7 +103,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--features", type=int, default=24)
-    parser.add_argument("--method", default="gfn2-xtb", help="method of the base")
+    parser.add_argument("--method", default=XTB, help="method of the base, as in qmmlmm train --base")
+    parser.add_argument("--trust-code", action="store_true", help="read the pickle of so3lr")
+    parser.add_argument("--only-difference", action="store_true", help="leave out the network from nothing")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("delta_learning.json"))
     parser.add_argument("--update", type=Path, help="page whose table between the markers is replaced")
@@ -114,7 +119,8 @@ def main() -> None:
     test, others = frames[:TEST_FRAMES], frames[TEST_FRAMES:]
     # Far apart in time, so that fifty labels are fifty surroundings.
     chosen = others[:: max(1, len(others) // max(options.sizes))][: max(options.sizes)]
-    labels = difference_labels([*test, *chosen], XTBPotential(options.method))
+    base = base_of_name("--method", options.method, trust_code=options.trust_code)
+    labels = difference_labels([*test, *chosen], base)
     test_rest, chosen_rest = labels.frames[:TEST_FRAMES], labels.frames[TEST_FRAMES:]
     network = ResponseSettings(features=options.features)
     settings = TrainingSettings(steps=options.steps, patience=options.steps, seed=options.seed)
@@ -128,10 +134,8 @@ def main() -> None:
     for size in options.sizes:
         # Every n-th of the chosen frames: both sizes cover the whole trajectory.
         at = [round(k * len(chosen) / size) for k in range(size)]
-        for name, source, tested, difference in (
-            ("nothing", chosen, test, None),
-            ("difference", chosen_rest, test_rest, labels.difference),
-        ):
+        kinds = [("nothing", chosen, test, None), ("difference", chosen_rest, test_rest, labels.difference)]
+        for name, source, tested, difference in kinds[options.only_difference :]:
             part = [source[k] for k in at]
             rows.append({"learned": name, "labels": size, **learned(part, tested, network, settings, difference)})
             print(rows[-1], flush=True)
@@ -139,7 +143,10 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "machine": platform.processor() or platform.machine(),
         "command": f"python tests/benchmarks/delta_learning.py --sizes {' '.join(map(str, options.sizes))} "
-        f"--steps {options.steps} --features {options.features} --method {options.method} --seed {options.seed}",
+        f"--steps {options.steps} --features {options.features} --method {options.method} --seed {options.seed}"
+        + " --trust-code" * options.trust_code
+        + " --only-difference" * options.only_difference,
+        "method": options.method,
         "difference": labels.difference.as_json(),
         "test_frames": TEST_FRAMES,
         "network": asdict(network),

@@ -1,7 +1,7 @@
 """Errors of the interaction of acetone with water by a response that is fitted to, or trained on, a few labels.
 
     python tests/benchmarks/embedded_response.py [--sizes 10 15] [--trained 50] [--steps 1500]
-        [--output embedded_response.json] [--update docs/embedded_potentials.md]
+        [--charges so3lr --trust-code] [--output embedded_response.json] [--update docs/embedded_potentials.md]
     python tests/benchmarks/embedded_response.py --read embedded_response.json --update docs/embedded_potentials.md
 
 Labels are B3LYP/6-31G*, of one trajectory for the fit and of another one for the errors. The base is right in a vacuum:
@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from qmmlmm.coupling import RegionSpecification
+from qmmlmm.commands.potential_input import base_of_name
+from qmmlmm.coupling import EvaluatedPotential, Evaluator, ExternalField, RegionSpecification
+from qmmlmm.coupling.potential import Evaluation
 from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning import (
@@ -43,10 +46,31 @@ TEST_FRAMES, SECOND_TRAJECTORY = 40, 50
 MARKERS = "<!-- embedded_response: begin -->", "<!-- embedded_response: end -->"
 
 
-def errors(response: FixedResponse | ResponseModel | None, frames: list[LabelledFrame]) -> dict[str, float]:
+class Interaction(Evaluator):
+    """Energy in the field minus that in a vacuum."""
+
+    def __init__(self, whole: Evaluator) -> None:
+        self.whole = whole
+
+    def evaluate(self, geometry: Geometry, field: ExternalField | None) -> Evaluation:
+        """Return the difference."""
+        found, alone = (self.whole.evaluate(geometry, each) for each in (field, None))
+        return replace(found, energy=found.energy - alone.energy, gradient=found.gradient - alone.gradient)
+
+
+def evaluator_of(response: FixedResponse | ResponseModel | EvaluatedPotential, atomic_numbers: np.ndarray) -> Evaluator:
+    """Return an evaluator of the interaction with the field alone."""
+    specification = RegionSpecification("acetone", atomic_numbers, 0, 1)
+    if isinstance(response, EvaluatedPotential):
+        return Interaction(response.create_evaluator(specification))
+    return ModuleEvaluator(specification, response)
+
+
+def errors(
+    response: FixedResponse | ResponseModel | EvaluatedPotential | None, frames: list[LabelledFrame]
+) -> dict[str, float]:
     """Return errors of a response, or the sizes of the labels without one."""
-    specification = RegionSpecification("acetone", frames[0].atomic_numbers, 0, 1)
-    evaluator = None if response is None else ModuleEvaluator(specification, response)
+    evaluator = None if response is None else evaluator_of(response, frames[0].atomic_numbers)
     energies, forces, near = [], [], []
     for frame in frames:
         assert frame.near is not None
@@ -88,6 +112,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10, 15], help="numbers of labels of fits")
     parser.add_argument("--trained", type=int, nargs="*", default=[50], help="numbers of labels of trainings")
+    parser.add_argument("--charges", help="a base with charges of its own, as in qmmlmm train --base")
+    parser.add_argument("--trust-code", action="store_true", help="read the pickle of so3lr")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--features", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
@@ -102,6 +128,10 @@ def main() -> None:
     frames = read_frames(DATA)
     test, others = frames[:TEST_FRAMES], frames[SECOND_TRAJECTORY:]
     rows = [{"response": "none", "labels": 0, **errors(None, test)}]
+    if options.charges is not None:
+        base = base_of_name("--charges", options.charges, trust_code=options.trust_code)
+        rows.append({"response": f"`ModelCharges` of {options.charges.upper()}", "labels": 0, **errors(base, test)})
+        print(rows[-1], flush=True)
     for size in options.sizes:
         fitted = fit_response(others[:: len(others) // size][:size])
         rows.append({"response": "`FixedResponse`", "labels": size, **errors(fitted, test)})
@@ -124,6 +154,8 @@ def _command(options: argparse.Namespace) -> str:
     return (
         f"python tests/benchmarks/embedded_response.py --sizes {sizes} --trained {trained} --steps {options.steps} "
         f"--features {options.features} --seed {options.seed}"
+        + ("" if options.charges is None else f" --charges {options.charges}")
+        + " --trust-code" * options.trust_code
     )
 
 

@@ -2,11 +2,13 @@
 
     python tests/benchmarks/ml_embedding.py [--rounds 15] [--seconds 60] [--platform CPU] [--json FILE]
     python tests/benchmarks/ml_embedding.py --parts 10 25 [--backend torchforce]
+    python tests/benchmarks/ml_embedding.py --responses 25 [--processor-time]
 
 Prints two tables, of bare evaluations of the forces and of steps of LangevinMiddleIntegrator. The levels are measured
 in turn within one run, and the ratios are taken within each turn, so that they hold on a busy machine too. With --parts
 it says instead what an evaluation with the default network consists of, for regions of so many atoms: the force field,
-the mesh (a model of fixed charges costs nothing else), the network. Those networks are not trained.
+the mesh (a model of fixed charges costs nothing else), the network. With --responses the levels are one network in a
+vacuum as the base of an `EmbeddedPotential`, by itself and with each kind of response. These networks are not trained.
 """
 
 # Annotations stay objects here (no `from __future__ import annotations`): TorchScript cannot read strings.
@@ -26,8 +28,17 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from record import Table, add_option, quartiles, write_record
 
-from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system, select, suggest_charge
-from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm import (
+    EmbeddedPotential,
+    Hamiltonian,
+    MLPotential,
+    Region,
+    Term,
+    create_mixed_system,
+    select,
+    suggest_charge,
+)
+from qmmlmm.ml import FixedResponse, ResponseModel, ResponseNetwork
 from systems.t4_lysozyme import build
 
 MECHANICAL = "ML/MM, mechanical"
@@ -135,6 +146,47 @@ def parts(n: int, rounds: int, platform_name: str, backend: str, step: str) -> t
     return n, *shares.values(), least["network"]
 
 
+def response_systems(n: int, backend: str) -> tuple[dict[str, openmm.System], np.ndarray]:
+    """Return a base for a region of n atoms, mechanical and embedded, and the positions in nm."""
+    structure = build()
+    positions = np.array(structure.positions.value_in_unit(unit.nanometer))
+    atoms = region_of(structure.topology, positions, n)
+    elements = [atom.element.atomic_number for atom in structure.topology.atoms()]
+    numbers, place = [elements[index] for index in atoms], {index: k for k, index in enumerate(atoms)}
+    pairs = ((bond[0].index, bond[1].index) for bond in structure.topology.bonds())
+    bonds = [(place[one], place[other]) for one, other in pairs if one in place and other in place]
+    # A response is of one molecule; here the bonds between its parts only cost time.
+    residues = [atom.residue.index for atom in structure.topology.atoms() if atom.index in place]
+    bonds += [(k - 1, k) for k in range(1, n) if residues[k] != residues[k - 1]]
+    charge = suggest_charge(structure.system, atoms)
+    conditions = [(charge, 1, 0)]
+    torch.manual_seed(1)
+    base = MLPotential(ResponseNetwork(numbers, bonds, conditions=conditions), atomic_numbers=numbers, charge=charge)
+    empty = FixedResponse(numbers, bonds, charge)
+    rng = np.random.default_rng(1)
+    distances, coefficients = (0.01 * rng.normal(size=size) for size in (empty.n_classes, empty.n_coefficients))
+    fixed = FixedResponse(numbers, bonds, charge, 2.0 + distances, coefficients)
+    trained = ResponseModel(ResponseNetwork(numbers, bonds, conditions=conditions, response_only=True))
+    region = Region("region", atoms, charge=charge)
+    terms = {
+        MECHANICAL: Term(base, region, embedding="mechanical"),
+        "with FixedResponse": Term(EmbeddedPotential(base, fixed), region, embedding="electrostatic"),
+        "with ResponseModel": Term(EmbeddedPotential(base, trained), region, embedding="electrostatic"),
+    }
+    found = {"MM": structure.system}
+    for label, term in terms.items():
+        for precision in ("double", "mixed") if term.embedding == "electrostatic" else ("double",):
+            mixed = create_mixed_system(
+                structure.topology,
+                structure.system,
+                Hamiltonian([term]),
+                ml_backend=backend,
+                ml_precision=precision,
+            )
+            found[label if precision == "double" else f"{label}, mixed"] = mixed.system
+    return found, positions
+
+
 def table(title: str, seconds: dict[str, list[float]]) -> Table:
     """Print and return medians and quartiles, and the ratios to mechanical embedding within the same turn."""
     print(f"\n{title}")
@@ -160,6 +212,10 @@ def main() -> None:
     parser.add_argument("--backend", choices=["auto", "torchforce", "pythonforce"], default="auto", help="of ML terms")
     parser.add_argument("--step", choices=["default", "static"], default="default", help="kind of step of ML terms")
     parser.add_argument("--parts", type=int, nargs="+", default=[], help="atoms of the regions")
+    parser.add_argument("--responses", type=int, help="atoms of the region of an embedded potential")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="measure it instead of the time, for a busy machine"
+    )
     add_option(parser)
     options = parser.parse_args()
     if options.parts:
@@ -172,7 +228,11 @@ def main() -> None:
         title = f"{kind} of one evaluation of all forces, ms"
         write_record(options.json, [Table(title, columns, rows)], "23,817 atoms, mixed mesh; the least of the repeats.")
         return
-    levels, positions = systems(options.backend, options.step)
+    if options.responses is None:
+        levels, positions = systems(options.backend, options.step)
+    else:
+        levels, positions = response_systems(options.responses, options.backend)
+    clock = time.process_time if options.processor_time else time.perf_counter
     platform = openmm.Platform.getPlatform(options.platform)
     bare, moving = {}, {}
     for label, system in levels.items():
@@ -192,22 +252,23 @@ def main() -> None:
         moved = positions + 2e-4 * rng.standard_normal(positions.shape)
         for label in levels:
             bare[label].setPositions(moved)
-            start = time.perf_counter()
+            start = clock()
             bare[label].getState(forces=True)
-            middle = time.perf_counter()
-            moving[label].getIntegrator().step(STEPS)
-            end = time.perf_counter()
+            middle = clock()
+            if options.responses is None:  # the other networks are not trained
+                moving[label].getIntegrator().step(STEPS)
+            end = clock()
             if turn >= 0:
                 evaluations[label].append(middle - start)
                 steps[label].append((end - middle) / STEPS)
         if turn > 3 and time.perf_counter() - begin > options.seconds:
             break
-    tables = [
-        table("one evaluation of all forces", evaluations),
-        table("one step of LangevinMiddleIntegrator, 1 fs", steps),
-    ]
+    tables = [table("one evaluation of all forces", evaluations)]
+    if options.responses is None:
+        tables.append(table("one step of LangevinMiddleIntegrator, 1 fs", steps))
     where = ", ".join([options.platform, *(f"{name} {value}" for name, value in kept.items())])
-    notes = f"{len(positions):,} atoms; wall time, ratios within each turn; {where}."
+    kind = "processor time" if options.processor_time else "wall time"
+    notes = f"{len(positions):,} atoms; {kind}, ratios within each turn; {where}."
     write_record(options.json, tables, notes)
 
 

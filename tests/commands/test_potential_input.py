@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from importlib.util import find_spec
 from typing import Dict  # noqa: UP035  (TorchScript reads it)
 from unittest import mock
 
@@ -21,7 +22,16 @@ from qmmlmm.commands.reaction_input import read_reaction
 from qmmlmm.commands.run_input import read_run
 from qmmlmm.errors import InputFileError
 from qmmlmm.learning.loop import LearningLoop
-from qmmlmm.ml import FixedResponse, ModelCharges, ResponseModel, ResponseNetwork, ResponseSettings, save_network
+from qmmlmm.ml import (
+    FixedResponse,
+    ModelCharges,
+    ResponseModel,
+    ResponseNetwork,
+    ResponseSettings,
+    SO3LRPotential,
+    aimnet2_potential,
+    save_network,
+)
 from tests.commands.toml_text import changed, toml_text
 from tests.commands.waters import write_waters
 from tests.contexts import system_energy_and_forces
@@ -85,6 +95,18 @@ class Charged(torch.nn.Module):
         return {"energy": self.springs(x), "charges": torch.cat([-flow.sum().reshape(1), flow])}
 
 
+class FromAngstrom(torch.nn.Module):
+    """The same with the interface of AIMNet2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.charged = Charged()
+
+    def forward(self, data: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
+        found = self.charged({"positions": data["coord"][0].to(torch.float64)})
+        return {"energy": found["energy"].reshape(1), "charges": found["charges"].unsqueeze(0)}
+
+
 def fixed(numbers, bonds, charge=0, seed=4):
     empty = FixedResponse(numbers, bonds, charge)
     rng = np.random.default_rng(seed)
@@ -108,6 +130,7 @@ def write_files(folder):
     save_network(network(response_only=False), folder / "network.pt")
     MLPotential(Springs(0.01), elements=ELEMENTS, charge=None, multiplicity=None).save(folder / "base.pt")
     MLPotential(Charged(), elements=ELEMENTS, charge=None, multiplicity=None).save(folder / "charged.pt")
+    torch.jit.save(torch.jit.script(FromAngstrom()), folder / "aimnet2.jpt")
     (folder / "half.pt").write_bytes((folder / "response.pt").read_bytes()[:200])
     (folder / "text").write_text("nonsense")
     later = json.loads((folder / "water.json").read_text()) | {"format": 99}
@@ -149,8 +172,17 @@ def with_level(level):
             {"model": "charged.pt", "trust_code": True, "response": "model charges"},
             lambda folder: (load(folder, "charged.pt"), ModelCharges()),
         ),
+        (
+            {"pretrained": "aimnet2", "file": "aimnet2.jpt", "trust_code": True, "response": "model charges"},
+            lambda folder: (aimnet2_potential(folder / "aimnet2.jpt", trust_code=True), ModelCharges()),
+        ),
+        pytest.param(
+            {"pretrained": "so3lr", "trust_code": True, "response": "model charges"},
+            lambda folder: (SO3LRPotential(trust_code=True), ModelCharges()),
+            marks=pytest.mark.skipif(find_spec("so3krates_torch") is None, reason="so3krates-torch is not installed"),
+        ),
     ],
-    ids=["fixed", "trained", "charges"],
+    ids=["fixed", "trained", "charges", "aimnet2", "so3lr"],
 )
 def test_energy_and_forces_are_those_of_the_object(folder, level, potential):
     given = read_run(written(folder, with_level(level)))
@@ -213,6 +245,24 @@ def cases():
     yield {**LEVEL, "response": "methane.json"}, "term 'water/ML': the response is for the atoms 6, 1, 1, 1, 1 and"
     yield {**LEVEL, "response": "anion.json"}, "term 'water/ML': the response is for .* charge -1; the region has .* 0"
     yield {**LEVEL, "response": "anion.pt"}, r"term 'water/ML': the response was not trained for .* \(0, 1, 0\)"
+    yield {"pretrained": "so3lr", "response": "model charges"}, r"\[term\] .*SO3LR.* are a pickle.*trust_code = true"
+    yield {"pretrained": "so3lr", "trust_code": 1}, r"\[term\] trust_code is True or False, got 1"
+    yield (
+        {"pretrained": "so3lr", "trust_code": True, "file": "x", "long_range": True},
+        "'so3lr' has no file, long_range;",
+    )
+    yield (
+        {"pretrained": "mace", "file": "base.pt", "trust_code": True},
+        "trust_code is for 'so3lr' and for 'aimnet2' wi",
+    )
+    aimnet2 = {"pretrained": "aimnet2", "file": "aimnet2.jpt", "response": "model charges"}
+    yield aimnet2, r"\[term\] .*aimnet2\.jpt' is code of its author's own.*trust_code=True"
+    yield {**aimnet2, "trust_code": True, "model_charge": 1}, "'aimnet2' has no model_charge; leave it out"
+    yield (
+        {**aimnet2, "trust_code": True, "file": "none.jpt"},
+        r"\[term\] .*names the file .*none\.jpt', and there is none",
+    )
+    yield {**aimnet2, "trust_code": True, "file": "text"}, r"\[term\] .*text' is neither TorchScript nor a program"
     two = {"method": "gfn2-xtb", "correct": {**LEVEL, "response": "none.pt"}}
     yield two, r"\[term.correct\] response: there is no file"
 
@@ -251,7 +301,12 @@ def test_the_base_of_a_loop_may_have_a_response(folder):
     base = made.call_args.kwargs["base"]
     assert base.response.fingerprint() == FixedResponse.load(folder / "water.json").fingerprint()
     assert isinstance(base.base, MLPotential)
+    charges = {"pretrained": "aimnet2", "file": "aimnet2.jpt", "trust_code": True, "response": "model charges"}
+    with mock.patch("qmmlmm.commands.learn_input.LearningLoop", wraps=LearningLoop) as made:
+        read_loop(written(folder, changed(LOOP, ("base",), charges)))
+    assert made.call_args.kwargs["base"].response == ModelCharges()
     for place, value, message in (
+        (("base",), {"pretrained": "so3lr"}, r"\[base\] .*SO3LR.* are a pickle"),
         (("base", "response"), "none.json", r"\[base\] response: there is no file"),
         (("base", "response"), "methane.json", "the response is for the atoms"),
         (("base", "rsponse"), "x", r"\[base\] has the unknown key 'rsponse'.* Nearest names: response"),

@@ -118,8 +118,9 @@ def test_a_base_gets_a_response_and_a_correction(tmp_path, teacher, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--base", "gfn3-xtb"], "--base is gfn2-xtb, gfn1-xtb, or a model file, got 'gfn3-xtb'"),
-        (["--trust-code"], "--trust-code is for the model file of --base"),
+        (["--base", "gfn3-xtb"], "--base is gfn2-xtb, gfn1-xtb, so3lr, or a model file, got 'gfn3-xtb'"),
+        (["--trust-code"], "--trust-code is for so3lr or the model file of --base"),
+        (["--base", "so3lr"], "are a pickle, and code in a pickle runs"),
         (["--base", "gfn2-xtb", "--dispersion", "b3lyp-d3bj"], "with --base leave it out"),
         (["--base", "gfn2-xtb", "--response"], "leave --base out, or add --correct"),
         (["--correct", "--response"], "--correct is for a base with a response"),

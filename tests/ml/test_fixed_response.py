@@ -9,6 +9,7 @@ import torch
 from qmmlmm.coupling import RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml import FixedResponse
+from qmmlmm.ml.fixed_response import NEAR_REACH
 from tests.ml.responses import BONDS, NUMBERS, X, response
 
 SAME = 1e-12  # hartree
@@ -95,3 +96,20 @@ def test_another_region_is_refused():
             PotentialError, match="the response is for the atoms 6, 8, 1, 1, 1, 1 and charge 0; the region"
         ):
             response().check(RegionSpecification("a", np.array(numbers), charge, 1))
+
+
+def test_charges_that_are_too_far_for_the_term_of_near_charges_are_left_out():
+    found = response()
+    rng = np.random.default_rng(6)
+    x = X.clone().requires_grad_(True)
+    near = torch.tensor(rng.uniform(-30.0, 30.0, size=(60, 3)), requires_grad=True)
+    charges = torch.tensor(rng.normal(size=60))
+    none = {"potential": torch.zeros(6, dtype=torch.float64), "field": torch.zeros(6, 3, dtype=torch.float64)}
+    energies = [
+        found(none | {"positions": x, "near_positions": near, "near_charges": charges})["energy"],
+        found.energy(found.coefficients, x, none["potential"], none["field"], near, charges),
+    ]
+    assert 10 < int((torch.cdist(near, x) < NEAR_REACH).any(1).sum()) < 50
+    assert energies[0].item() == pytest.approx(energies[1].item(), rel=1e-12)
+    for one, other in zip(*(torch.autograd.grad(energy, [x, near]) for energy in energies), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * float(other.abs().max()))

@@ -1,5 +1,6 @@
 """A MACE model, brought in through openmm-ml, as the potential of a region."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -9,13 +10,18 @@ import torch
 from openmm import unit
 
 from qmmlmm import Hamiltonian, OpenMMMLPotential, Region, Term, create_mixed_system
+from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError
+from qmmlmm.geometry import Geometry
+from qmmlmm.mm.model_functions import FunctionEvaluator
+from qmmlmm.mm.openmm_potential import OpenMMEvaluator
 from tests.contexts import make_context, term_differences, term_forces
 from tests.mm.tolerances import DIFFERENCE_FORCE, DIFFERENCE_STEP, ROUND_OFF_FORCE
 from tests.toy_systems import SIDE_CHAIN
 
 EV_IN_KJ_PER_MOL = 96.48533212331  # CODATA 2018: elementary charge times Avogadro constant
 LINK_RATIO = (0.76 + 0.31) / (0.76 + 0.76)  # C-C, covalent radii of Cordero et al. (2008)
+SAME_CALL = 1e-10  # relative; one function in double precision, in a Context and outside it
 
 # What MACE and e3nn say at import and of their own files.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -84,6 +90,22 @@ def test_a_mace_model_gives_a_region_with_a_link_atom_the_energy_of_its_own_calc
     expected = molecule.get_potential_energy() * EV_IN_KJ_PER_MOL
     # openmm-ml takes 96.4853 kJ/mol for an electronvolt, 3e-7 less than CODATA.
     assert energy.value_in_unit(unit.kilojoule_per_mole) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_mace_model_that_is_called_directly_gives_what_it_gives_in_a_context(model_file):
+    region = RegionSpecification("acetaldehyde/ML", np.array([6, 1, 1, 1, 6, 8, 1]), 0, 1)
+    x = np.random.default_rng(4).uniform(-4.0, 4.0, size=(7, 3))
+    potential = mace_term(model_file)
+    direct = potential.create_evaluator(region)
+    assert isinstance(direct, FunctionEvaluator)
+    found = direct.evaluate(Geometry(x), None)
+    expected = OpenMMEvaluator("in a Context", potential._system(region), "Reference", None).evaluate(Geometry(x), None)
+    assert found.energy == pytest.approx(expected.energy, rel=SAME_CALL)
+    np.testing.assert_allclose(
+        found.gradient, expected.gradient, rtol=0, atol=SAME_CALL * np.abs(expected.gradient).max()
+    )
+    again = pickle.loads(pickle.dumps(potential)).create_evaluator(region).evaluate(Geometry(x), None)
+    assert again.energy == found.energy
 
 
 def test_forces_of_a_mace_term_are_central_differences_on_region_and_link_host(amber_vacuum, model_file):
