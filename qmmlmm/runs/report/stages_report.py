@@ -98,7 +98,7 @@ def write_stages_report(
         finished = production.done >= production.steps
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         text = page(
-            f"Run {folder.resolve().name}",
+            f"All stages of {folder.resolve().name}",
             f"Production {'complete' if finished else 'not complete'}. Written {now}.",
             [
                 numbers(_key_numbers(production, tables[production.name])),
@@ -146,7 +146,16 @@ def _stages(
                 _spread(columns.get(VOLUME), 3) if _varies(columns.get(VOLUME)) else None,
             )
         )
-    head = ("stage", "done", "time", "temperature, K", "potential energy, kJ/mol", "volume, nm\N{SUPERSCRIPT THREE}")
+    head: tuple[str, ...] = (
+        "stage",
+        "done",
+        "time",
+        "temperature, K",
+        "potential energy, kJ/mol",
+        "volume, nm\N{SUPERSCRIPT THREE}",
+    )
+    if all(row[-1] is None for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
     note = "Means of the second half of each stage with standard deviations; of the minimisation the last energy."
     return wide_table(head, rows) + paragraph(note, "note")
 
@@ -200,7 +209,7 @@ def _whole_run(stages: Sequence[StageFacts], tables: Mapping[str, Mapping[str, F
 
     found = [
         drawn("Temperature", TEMPERATURE, "temperature (K)"),
-        drawn("Potential energy", POTENTIAL, "deviation from mean of stage (kJ/mol)", lambda y: y - y.mean()),
+        drawn("Potential energy", POTENTIAL, "from mean of stage (kJ/mol)", lambda y: y - y.mean()),
     ]
     if any(_varies(tables[stage.name].get(VOLUME)) for stage in stages):
         found.append(drawn("Volume", VOLUME, "volume (nm\N{SUPERSCRIPT THREE})"))
