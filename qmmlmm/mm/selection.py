@@ -383,18 +383,33 @@ class _Search:
                 "app.PDBFile(...).positions"
             )
         positions = self._positions
-        points, targets = positions, positions[reference]
+        box = None
         if self._box is not None:
             box = np.asarray(in_unit(self._box, unit.nanometer), dtype=np.float64)
             if box.shape != (3, 3) or not np.linalg.det(box) > 0.0:
                 raise SelectionError(f"box_vectors are three vectors that span a right-handed box, got {box.tolist()}")
-            if distance >= np.linalg.norm(box, axis=1).sum():  # no point of a box is as far from the nearest image
-                return np.ones(self._n_atoms, dtype=np.bool_)
-            points, targets = _images_near_box(positions, reference, box, distance)
-        # The tree finds only smaller distances, and equal ones are included here.
-        bound = np.nextafter(distance, np.inf) + 1e-12
-        found, _ = cKDTree(targets).query(points, distance_upper_bound=bound)
-        return np.asarray(np.isfinite(found) | reference)
+        return near_particles(positions, box, reference, distance)
+
+
+def near_particles(positions: FloatArray, box: FloatArray | None, reference: Mask, distance: float) -> Mask:
+    """Return the particles that have one of the reference, or an image of it, within a distance.
+
+    Parameters
+    ----------
+    positions : (n, 3) float array, nm
+    box : (3, 3) float array or None, nm
+    reference : (n,) bool array
+    distance : float, nm
+    """
+    points, targets = positions, positions[reference]
+    if box is not None:
+        if distance >= np.linalg.norm(box, axis=1).sum():  # no point of a box is as far from the nearest image
+            return np.ones(len(positions), dtype=np.bool_)
+        points, targets = _images_near_box(positions, reference, box, distance)
+    # The tree finds only smaller distances, and equal ones are included here.
+    bound = np.nextafter(distance, np.inf) + 1e-12
+    found, _ = cKDTree(targets).query(points, distance_upper_bound=bound)
+    return np.asarray(np.isfinite(found) | reference)
 
 
 def _images_near_box(

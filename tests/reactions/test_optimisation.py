@@ -6,12 +6,13 @@ import functools
 import gc
 
 import numpy as np
+import openmm
 import pytest
 from ase.optimize import LBFGS
 from openmm import unit
 
 from qmmlmm import PySCFPotential, XTBPotential
-from qmmlmm.errors import QmmlmmWarning, SelectionError, SettingError, UnsupportedSystemError
+from qmmlmm.errors import ConvergenceError, QmmlmmWarning, SelectionError, SettingError, UnsupportedSystemError
 from qmmlmm.reactions import EnergySurface, Thresholds, ase_atoms, geometric_engine, optimise
 from qmmlmm.units import HARTREE_IN_EV, HARTREE_IN_KJ_PER_MOL
 from tests.finite_differences import central_differences
@@ -30,6 +31,9 @@ SAME_DISTANCE = 1e-3
 
 SAME_BASIN = 0.1
 """kJ/mol: both minimisations stop at small forces."""
+
+SAME_PLACE = 2e-3
+"""nm, of each atom: how far water moves in its softest directions below the thresholds."""
 
 SLOPE = 2e-3
 """Relative error of a gradient from differences of relaxed energies: the minimiser stops at a small force."""
@@ -107,11 +111,8 @@ def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_third_of_the_
     assert 3 * found.evaluations <= of_all_atoms
 
 
-def test_the_gradient_is_that_of_the_energy_with_relaxed_surroundings():
-    case = droplet()
-    surface = EnergySurface(case.mixed, case.positions, tolerance=1e-3, platform="Reference")
-    for _ in range(4):
-        surface.evaluate(surface.coordinates)
+def assert_gradient(surface, step):
+    """Compare the gradient of one atom with differences of energies that begin in the same state."""
     start, state = surface.coordinates, surface.state
 
     def energy(coordinates):
@@ -119,8 +120,65 @@ def test_the_gradient_is_that_of_the_energy_with_relaxed_surroundings():
         return surface.evaluate(coordinates).energy
 
     point = surface.evaluate(start)
-    differences = central_differences(energy, start, [0], 0.01)
+    differences = central_differences(energy, start, [0], step)
     assert np.abs(point.gradient[0] - differences[0]).max() < SLOPE * max(np.abs(point.gradient[0]).max(), 0.01)
+
+
+def test_the_gradient_is_that_of_the_energy_with_relaxed_surroundings():
+    case = droplet()
+    surface = EnergySurface(case.mixed, case.positions, tolerance=1e-3, platform="Reference")
+    for _ in range(4):
+        surface.evaluate(surface.coordinates)
+    assert_gradient(surface, step=0.01)
+
+
+def held_far_away():
+    """Return one water as the region of a box with PME, and a selection that holds what is far away."""
+    case = waters_in_water(XTBPotential(), n_region=1, n_waters=500)
+    inside = " ".join(map(str, case.atoms))
+    return case, f"not within 3 angstrom of index {inside}"
+
+
+@pytest.mark.slow
+def test_what_is_held_far_away_is_left_out_of_the_relaxation_and_the_minimum_is_the_same(monkeypatch):
+    case, hold = held_far_away()
+    minimised = []
+    minimise = openmm.LocalEnergyMinimizer.minimize
+
+    def counted(context, *arguments):
+        minimised.append(context.getSystem().getNumParticles())
+        minimise(context, *arguments)
+
+    monkeypatch.setattr(openmm.LocalEnergyMinimizer, "minimize", counted)
+    found = optimise(case.mixed, case.positions, hold=hold, tolerance=0.3)
+    assert max(minimised) < 0.5 * len(case.positions)
+    minimised.clear()
+    monkeypatch.setattr("qmmlmm.mm.surroundings_system.WORTHWHILE", 0.0)
+    whole = optimise(case.mixed, found, tolerance=0.3)
+    assert set(minimised) == {len(case.positions)}
+    assert found.converged
+    assert whole.converged
+    assert np.abs((found.positions - case.positions * unit.nanometer)._value).max() > 0.01
+    print(f"{found.energy._value - whole.energy._value:.4f} kJ/mol")
+    assert abs(found.energy._value - whole.energy._value) < SAME_BASIN
+    assert np.abs((found.positions - whole.positions)._value).max() < SAME_PLACE
+
+
+@pytest.mark.slow
+def test_the_gradient_is_that_of_the_energy_where_far_particles_are_left_out():
+    case, hold = held_far_away()
+    surface = EnergySurface(case.mixed, case.positions, hold=hold, tolerance=1e-3, platform="Reference")
+    gains = [surface.evaluate(surface.coordinates).gain for _ in range(5)]
+    # What the model leaves out is corrected to first order: each round leaves a part of the displacement.
+    assert gains[-1] < 1e-3 * gains[0]
+    assert_gradient(surface, step=0.005)
+
+
+def test_a_relaxation_that_does_not_end_is_an_error_with_advice(monkeypatch):
+    monkeypatch.setattr("qmmlmm.reactions.surroundings.MOST_ITERATIONS", 3)
+    case = droplet()
+    with pytest.raises(ConvergenceError, match="not relaxed after 3 iterations.*raise tolerance.*check_potential"):
+        optimise(case.mixed, case.positions, tolerance=1e-3)
 
 
 @pytest.mark.slow
