@@ -201,7 +201,14 @@ class _Search:
             if value not in known[kind]:
                 near = nearest(value, known[kind]) or f" It has: {listed(known[kind]) or 'none'}."
                 text += f" No {kind} is named {value!r} in the Topology.{near}"
-        return text or " Each name occurs; use 'or' where one of several conditions is enough."
+        if text:
+            return text
+        if re.search(r"\b(of|as)\s+[^(]*\s(and|&&)\s", self._text):
+            return (
+                " Each name occurs; 'within 8 angstrom of A and B' means '(within 8 angstrom of A) and B': write "
+                "'within 8 angstrom of (A and B)' for the surroundings of what is both."
+            )
+        return " Each name occurs; use 'or' where one of several conditions is enough."
 
     def _error(self, reason: str) -> SelectionError:
         return SelectionError(f"the selection {self._text!r} cannot be read: {reason}; {_EXAMPLES}")
