@@ -10,7 +10,7 @@ from qmmlmm.commands.centres import check_centres, listed_centres, spaced_centre
 from qmmlmm.commands.measures import Duration, check_duration, check_measure
 from qmmlmm.errors import SettingError
 from qmmlmm.sampling.variable import Variable
-from qmmlmm.setting_checks import check_choice, check_text, check_whole_number
+from qmmlmm.setting_checks import check_choice, check_flag, check_text, check_whole_number
 from qmmlmm.units import Scalar
 
 STARTS = ("scan", "positions")
@@ -48,6 +48,9 @@ class UmbrellaSettings:
         Between checkpoints, from which a window that was stopped continues.
     pull : steps or time
         From one window to the next while one structure is pulled.
+    exchange : true or false
+        Whether windows exchange their centres every `sample` (OpenMM 8.6 or newer). They then run in one process and
+        leave no trajectories.
     """
 
     variable: str
@@ -62,6 +65,7 @@ class UmbrellaSettings:
     frames: Duration = field(default_factory=lambda: check_duration("frames", 100))
     checkpoint: Duration = field(default_factory=lambda: check_duration("checkpoint", 200))
     pull: Duration = field(default_factory=lambda: check_duration("pull", 200))
+    exchange: bool = False
 
     def __post_init__(self) -> None:
         check_text("variable", self.variable)
@@ -73,6 +77,7 @@ class UmbrellaSettings:
             check_whole_number("windows", self.windows, at_least=2, at_most=MOST_WINDOWS)
         if self.starts is not None:
             check_choice("starts", self.starts, STARTS)
+        check_flag("exchange", self.exchange)
         for name in ("equilibration", "sample", "frames", "checkpoint", "pull"):
             object.__setattr__(self, name, check_duration(name, vars(self)[name]))
 
