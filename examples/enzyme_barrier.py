@@ -3,8 +3,8 @@
 GFN2-xTB computes the ligand and the side chains of Asp103 and Tyr16, cut between CA and CB, in the field of the enzyme
 in water. What is farther than 8 angstrom from the ligand is held, the rest is relaxed at every step.
 
-    python examples/enzyme_barrier.py                      # some ten minutes on one core; writes enzyme_barrier_run/
-    python examples/enzyme_barrier.py --qm b3lyp/6-31g*    # also corrects the energies, minutes a point
+    python examples/enzyme_barrier.py                      # ten minutes on one core; writes enzyme_barrier_run/
+    python examples/enzyme_barrier.py --qm b3lyp/6-31g*    # also corrects the energies, many minutes a point
 
 A run that was stopped continues when the same command is given again.
 """
@@ -120,7 +120,9 @@ def main() -> None:
         better.write_csv(options.directory / "two_levels.csv")
 
     table = barrier_residues(mixed, path.structures[0], after)
-    print(f"interaction of each residue with the site, {ends}:\n{table}")
+    print(f"interaction of each residue with the site, {ends} (kJ/mol):")
+    for k in table.strongest(10):
+        print(f"{table.labels[k]:<28}{table.total[k] / KJ:>8.1f}")
     table.write_csv(options.directory / "residues.csv")
     save_figure(path, energies, table, ends, options.directory / "enzyme_barrier.png")
     print(f"everything is in {options.directory}")

@@ -187,3 +187,48 @@ def transfer_in_water(edge=1.5):
     term = Term(Transfer(), Region("transfer", range(3)), embedding="electrostatic")
     mixed = create_mixed_system(modeller.topology, system, Hamiltonian([term]))
     return SimpleNamespace(mixed=mixed, positions=np.array(modeller.positions.value_in_unit(unit.nanometer)))
+
+
+class WatersEvaluator(Evaluator):
+    """Flexible waters with the charges, springs and Lennard-Jones interactions of TIP3P, atomic units."""
+
+    charges = np.array([-0.834, 0.417, 0.417])
+    springs = ((0, 1, 1.809, 0.49), (0, 2, 1.809, 0.49), (1, 2, 2.861, 0.15))
+    sigma, epsilon = 5.95, 2.42e-4
+
+    def evaluate(self, geometry, field):
+        positions = geometry.positions
+        n_waters = len(positions) // 3
+        charges = np.tile(self.charges, n_waters)
+        delta = positions[:, None] - positions[None]
+        r = np.linalg.norm(delta, axis=-1) + np.eye(len(positions))
+        # Derivatives of the energy with respect to each distance, symmetric.
+        slopes = np.zeros_like(r)
+        energy = 0.0
+        for first in range(0, len(positions), 3):
+            for i, j, length, stiffness in self.springs:
+                i, j = first + i, first + j
+                energy += 0.5 * stiffness * (r[i, j] - length) ** 2
+                slopes[i, j] = slopes[j, i] = stiffness * (r[i, j] - length)
+        water = np.repeat(np.arange(n_waters), 3)
+        other = water[:, None] != water[None]
+        products = charges[:, None] * charges[None] * other
+        energy += 0.5 * (products / r).sum()
+        slopes -= products / r**2
+        sixth = np.zeros_like(r)
+        sixth[::3, ::3] = (self.sigma / r[::3, ::3]) ** 6 * other[::3, ::3]
+        energy += 0.5 * 4.0 * self.epsilon * (sixth**2 - sixth).sum()
+        slopes += 4.0 * self.epsilon * (6.0 * sixth - 12.0 * sixth**2) / r
+        gradient = (slopes[..., None] * delta / r[..., None]).sum(axis=1)
+        inside = charges_in_field(positions, charges, field)
+        return replace(inside, energy=energy + inside.energy, gradient=gradient + inside.gradient)
+
+
+class Waters(EvaluatedPotential):
+    """A cheap stand-in for quantum chemistry of waters, which polarises nothing."""
+
+    level = "QM"
+    capabilities = Capabilities(frozenset({"electrostatic"}))
+
+    def create_evaluator(self, specification):
+        return WatersEvaluator()
