@@ -297,7 +297,7 @@ def reaction_path(
             start_coordinates,
             folder,
             parallel=executor is not None,
-            largest_force=bound,
+            largest_force=ROOM * bound,
             climb=climb,
             max_cycles=max_cycles,
             free=surface.is_free,

@@ -16,7 +16,7 @@ from qmmlmm.errors import ConvergenceError, QmmlmmWarning, SelectionError, Setti
 from qmmlmm.reactions import EnergySurface, Thresholds, ase_atoms, geometric_engine, optimise
 from qmmlmm.units import HARTREE_IN_EV, HARTREE_IN_KJ_PER_MOL
 from tests.finite_differences import central_differences
-from tests.reactions.molecules import ETHANOL, vacuum, waters_in_a_droplet, waters_in_water
+from tests.reactions.molecules import ETHANOL, Waters, vacuum, waters_in_a_droplet, waters_in_water
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*geometric.*:DeprecationWarning")
 
@@ -37,6 +37,10 @@ SAME_PLACE = 2e-3
 
 SLOPE = 2e-3
 """Relative error of a gradient from differences of relaxed energies: the minimiser stops at a small force."""
+
+FINE = Thresholds(1e-6, 4e-5, 5.8e-5, 4e-4, 6e-4)
+FINE_FORCE = 0.003
+"""eV/angstrom: its largest force."""
 
 TIGHT = Thresholds(1e-7, 1e-5, 1.5e-5, 4e-4, 6e-4)
 
@@ -80,7 +84,7 @@ def test_ethanol_in_vacuum_has_the_minimum_of_geometric_on_plain_pyscf():
 
 
 @pytest.mark.slow
-def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_third_of_the_calls():
+def test_relaxed_surroundings_have_the_minimum_of_all_atoms():
     # Without a cutoff, at which the energy has steps that hide 0.1 kJ/mol.
     case = waters_in_a_droplet(XTBPotential(), n_region=3, n_waters=166)
     mixed = case.mixed
@@ -94,21 +98,37 @@ def test_relaxed_surroundings_have_the_minimum_of_all_atoms_with_a_third_of_the_
     start += 0.0015 * np.random.default_rng(2).standard_normal(start.shape)
     start[case.atoms] += 0.004 * np.random.default_rng(3).standard_normal((len(case.atoms), 3))
     atoms.set_positions(10.0 * start)
-    before = runner.evaluations
-    # The largest force of the thresholds, eV/angstrom: below it the energies agree, in spite of soft directions.
-    assert LBFGS(atoms, logfile=None).run(fmax=0.003, steps=1500)
-    of_all_atoms = runner.evaluations - before
     assert LBFGS(atoms, logfile=None).run(fmax=0.001, steps=1500)
     expected = atoms.get_potential_energy() / HARTREE_IN_EV * HARTREE_IN_KJ_PER_MOL
     before = runner.evaluations
-    tight = Thresholds(1e-6, 4e-5, 5.8e-5, 4e-4, 6e-4)
-    found = optimise(mixed, start, thresholds=tight, tolerance=0.02, platform="Reference")
+    found = optimise(mixed, start, thresholds=FINE, tolerance=0.02, platform="Reference")
     assert found.converged
     assert runner.evaluations - before <= found.evaluations  # a term keeps its last results
-    print(f"{found.evaluations} calls, of all atoms {of_all_atoms}; {found.energy._value - expected:.3f} kJ/mol")
+    print(f"{found.evaluations} calls; {found.energy._value - expected:.3f} kJ/mol")
     assert abs(found.energy._value - expected) < SAME_BASIN
-    # Round-off changes the courses of both optimisers, 13 of 69 to 16 of 65: the bound has room for it.
-    assert 3 * found.evaluations <= of_all_atoms
+
+
+@pytest.mark.slow
+def test_relaxed_surroundings_take_a_third_of_the_calls_of_all_atoms_in_the_mean_over_starts():
+    case = waters_in_a_droplet(Waters(), n_region=3, n_waters=166)
+    near = optimise(case.mixed, case.positions).positions._value
+    whole = EnergySurface(case.mixed, near, atoms=range(len(near)), relax=False, platform="Reference")
+    atoms = ase_atoms(whole, whole.coordinates)
+    assert LBFGS(atoms, logfile=None).run(fmax=FINE_FORCE, steps=1500)
+    minimum = atoms.get_positions() / 10.0
+    relaxed, all_atoms = [], []
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        start = minimum + 0.0015 * random.standard_normal(minimum.shape)
+        start[case.atoms] += 0.004 * random.standard_normal((len(case.atoms), 3))
+        atoms.set_positions(10.0 * start)
+        before = whole.evaluations
+        assert LBFGS(atoms, logfile=None).run(fmax=FINE_FORCE, steps=1500)
+        all_atoms.append(whole.evaluations - before)
+        relaxed.append(optimise(case.mixed, start, thresholds=FINE, tolerance=0.02, platform="Reference").evaluations)
+    print(f"{relaxed} calls, of all atoms {all_atoms}")
+    # 0.23 and 0.27 from two minima. LBFGS looks at forces only, geomeTRIC at energies and steps as well.
+    assert 3 * sum(relaxed) <= sum(all_atoms)
 
 
 def assert_gradient(surface, step):
