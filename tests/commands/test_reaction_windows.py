@@ -324,7 +324,7 @@ def test_windows_of_a_file_exchange(file, capsys):
     folder = file.parent / "results" / "umbrella"
     assert (folder / "exchange.csv").exists()
     assert (folder / "windows.pdb").exists()
-    assert "free energy" in capsys.readouterr().out
+    assert "smallest overlap of neighbours" in capsys.readouterr().out
 
 
 def test_exchange_of_windows_needs_a_new_openmm(file, capsys, monkeypatch):
