@@ -22,6 +22,7 @@ from qmmlmm.commands.umbrella_settings import ProfileSettings, UmbrellaSettings
 from qmmlmm.commands.variable_input import chosen_variable, read_variables
 from qmmlmm.coupling.potential import RegionPotential
 from qmmlmm.errors import InputFileError, SettingError
+from qmmlmm.free_energy.umbrella_exchange import check_sampler_is_there
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions import EnergySurface, Thresholds
 from qmmlmm.reactions.internal_coordinates import check_walk
@@ -187,6 +188,7 @@ class UmbrellaPlan:
     starts : {"scan", "positions"} or None
     dynamics : DynamicsSettings
     steps, equilibration, sample, frames, checkpoint, pull : int
+    exchange : bool
     """
 
     name: str
@@ -201,6 +203,7 @@ class UmbrellaPlan:
     frames: int
     checkpoint: int
     pull: int
+    exchange: bool
 
 
 @dataclass(frozen=True)
@@ -350,6 +353,9 @@ def _read_reaction(path: Path) -> ReactionInput:
             tolerance=moving.tolerance,
             platform=platform,
         )
+    if umbrella is not None and umbrella.exchange:
+        with content.table("umbrella").place():
+            _check_exchange(workers, profile)
     windows = None if umbrella is None else _windows(content, umbrella, dynamics, variables, plan)
     if windows is not None:
         if windows.dynamics.multiple:
@@ -409,8 +415,17 @@ def _windows(
             raise SettingError(f"length is {steps} steps: ten samples or more are needed, one every {sample} steps")
     return UmbrellaPlan(
         settings.variable, variable, centres, constants, settings.starts, dynamics, steps, equilibration, sample,
-        frames, checkpoint, pull,
+        frames, checkpoint, pull, settings.exchange,
     )  # fmt: skip
+
+
+def _check_exchange(workers: int, profile: ProfileSettings) -> None:
+    """Raise if windows cannot exchange."""
+    if workers > 1:
+        raise SettingError(f"exchange runs all windows in one process, and workers = {workers}; leave workers out")
+    if profile.reweight_every is not None:
+        raise SettingError("exchange leaves no trajectories, and [profile] has reweight_every; leave one of both out")
+    check_sampler_is_there()
 
 
 def _ends(content: Table, settings: PathSettings, start: Start, folder: Path) -> tuple[FloatArray, FloatArray] | None:

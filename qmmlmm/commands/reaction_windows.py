@@ -204,6 +204,7 @@ def _sampling(given: ReactionInput, plan: UmbrellaPlan, starts: WindowStarts) ->
         pull_steps=plan.pull,
         seed=plan.dynamics.seed,
         name=plan.name,
+        exchange=plan.exchange,
     )
 
 

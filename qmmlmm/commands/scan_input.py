@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from openmm import unit
 
+from qmmlmm.commands.centres import check_centres, listed_centres, spaced_centres, unit_of
 from qmmlmm.commands.input_file import Table
 from qmmlmm.commands.measures import check_measure
 from qmmlmm.commands.variable_input import chosen_variable
-from qmmlmm.errors import SettingError, listed
+from qmmlmm.errors import SettingError
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import check_flag, check_text, check_whole_number
 from qmmlmm.units import Scalar
@@ -48,33 +48,24 @@ class AxisSettings:
 
     def __post_init__(self) -> None:
         check_text("variable", self.variable)
-        even = [name for name in ("start", "stop", "steps") if vars(self)[name] is not None]
-        if self.centres is not None:
-            if even:
-                raise SettingError(f"has centres and {listed(even)}; leave one of both out")
-            if not isinstance(self.centres, list | tuple):
-                raise SettingError(f"centres is a list of numbers, got {self.centres!r}")
-            object.__setattr__(self, "centres", tuple(self.centres))
-        elif len(even) < 3:
-            raise SettingError(f"has centres, or start, stop and steps; got {listed(even) or 'none of them'}")
+        spacing = {name: vars(self)[name] for name in ("start", "stop", "steps")}
+        object.__setattr__(self, "centres", check_centres(self.centres, spacing))
         if self.steps is not None:
             check_whole_number("steps", self.steps, at_most=MOST_POINTS)
 
     def centres_of(self, variable: Variable) -> tuple[float, ...]:
         """Return the centres in the unit of a variable."""
-        own = unit.dimensionless if variable.unit is None else variable.unit
         if self.centres is not None:
-            return tuple(check_measure("each of centres", value, own) for value in self.centres)
+            return listed_centres(variable, self.centres)
         assert self.steps is not None
-        first, last = check_measure("start", self.start, own), check_measure("stop", self.stop, own)
-        return tuple(float(x) for x in np.linspace(first, last, self.steps + 1))
+        return spaced_centres(variable, self.start, self.stop, self.steps + 1)
 
     def force_constant_of(self, variable: Variable) -> float | None:
         """Return the force constant in kJ/mol per square of the unit of a variable."""
         if self.force_constant is None:
             return None
-        own = unit.dimensionless if variable.unit is None else variable.unit
-        return check_measure("force_constant", self.force_constant, unit.kilojoule_per_mole / own**2, above=0.0)
+        per = unit.kilojoule_per_mole / unit_of(variable) ** 2
+        return check_measure("force_constant", self.force_constant, per, above=0.0)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from qmmlmm.commands.run_input import RunInput, RunSystem, Stage, make_integrato
 from qmmlmm.commands.run_settings import STAGES
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import ConvergenceError, RunDirectoryError, listed
+from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.runs.checkpoint import load_state, load_step
 from qmmlmm.runs.directory_lock import DirectoryLock
+from qmmlmm.runs.report.stages_report import MinimisationFacts, StageFacts, write_stages_report
 from qmmlmm.runs.reporters import check_finite
 from qmmlmm.runs.run_directory import RunDirectory
 from qmmlmm.runs.run_record import differences
@@ -57,8 +59,8 @@ class StagedRun:
 
     Notes
     -----
-    The folder has a copy of the input file, and a folder for each stage. That of the minimisation has the positions and
-    energies after every 50 iterations; the others are those of `RunDirectory`.
+    The folder has a copy of the input file, the report over all stages, and a folder for each stage. That of the
+    minimisation has the positions and energies after every 50 iterations; the others are those of `RunDirectory`.
     """
 
     def __init__(self, given: RunInput) -> None:
@@ -105,8 +107,28 @@ class StagedRun:
                 self._minimise(report)
             for stage in self._given.stages:
                 self._run_stage(stage, report)
+                self._write_report()
+        except BaseException:
+            self._write_report()
+            raise
         finally:
             lock.release()
+
+    def _write_report(self) -> None:
+        """Write the report over all stages; that of a stage is written by its run directory."""
+        given, minimisation = self._given, None
+        if given.minimise is not None:
+            found = _load_minimised(self.folder(MINIMISE) / MINIMISED_NAME)
+            done, energies = (0, np.zeros(0)) if found is None else (found[0], found[2])
+            minimisation = MinimisationFacts(done, given.minimise.iterations, energies)
+        stages = [
+            StageFacts(
+                stage.name, self.progress(stage), stage.steps, stage.step, not isinstance(stage.system, MixedSystem)
+            )
+            for stage in given.stages
+        ]
+        description = given.production.system.describe()
+        write_stages_report(self._folder, minimisation, stages, description, f"qmmlmm run {given.path}")
 
     def _check_folder(self) -> None:
         path = self._folder / INPUT_NAME

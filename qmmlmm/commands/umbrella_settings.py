@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 from openmm import unit
 
+from qmmlmm.commands.centres import check_centres, listed_centres, spaced_centres, unit_of
 from qmmlmm.commands.measures import Duration, check_duration, check_measure
-from qmmlmm.errors import SettingError, listed
+from qmmlmm.errors import SettingError
 from qmmlmm.sampling.variable import Variable
-from qmmlmm.setting_checks import check_choice, check_text, check_whole_number
+from qmmlmm.setting_checks import check_choice, check_flag, check_text, check_whole_number
 from qmmlmm.units import Scalar
 
 STARTS = ("scan", "positions")
@@ -48,6 +48,9 @@ class UmbrellaSettings:
         Between checkpoints, from which a window that was stopped continues.
     pull : steps or time
         From one window to the next while one structure is pulled.
+    exchange : true or false
+        Whether windows exchange their centres every `sample` (OpenMM 8.6 or newer). They then run in one process and
+        leave no trajectories.
     """
 
     variable: str
@@ -62,44 +65,34 @@ class UmbrellaSettings:
     frames: Duration = field(default_factory=lambda: check_duration("frames", 100))
     checkpoint: Duration = field(default_factory=lambda: check_duration("checkpoint", 200))
     pull: Duration = field(default_factory=lambda: check_duration("pull", 200))
+    exchange: bool = False
 
     def __post_init__(self) -> None:
         check_text("variable", self.variable)
-        even = [name for name in ("start", "stop", "windows") if vars(self)[name] is not None]
-        if self.centres is not None:
-            if even:
-                raise SettingError(f"has centres and {listed(even)}; leave one of both out")
-            if not isinstance(self.centres, list | tuple):
-                raise SettingError(f"centres is a list of numbers, got {self.centres!r}")
-            object.__setattr__(self, "centres", tuple(self.centres))
-        elif 0 < len(even) < 3:
-            raise SettingError(f"has centres, or start, stop and windows; got {listed(even)}")
+        spacing = {name: vars(self)[name] for name in ("start", "stop", "windows")}
+        object.__setattr__(self, "centres", check_centres(self.centres, spacing, needed=False))
         if isinstance(self.force_constant, list | tuple):
             object.__setattr__(self, "force_constant", tuple(self.force_constant))
         if self.windows is not None:
             check_whole_number("windows", self.windows, at_least=2, at_most=MOST_WINDOWS)
         if self.starts is not None:
             check_choice("starts", self.starts, STARTS)
+        check_flag("exchange", self.exchange)
         for name in ("equilibration", "sample", "frames", "checkpoint", "pull"):
             object.__setattr__(self, name, check_duration(name, vars(self)[name]))
 
     def centres_of(self, variable: Variable) -> tuple[float, ...] | None:
         """Return the centres in the unit of a variable; None if they are those of the scan."""
-        own = unit.dimensionless if variable.unit is None else variable.unit
         if self.centres is not None:
-            return tuple(check_measure("each of centres", value, own) for value in self.centres)
-        if self.windows is None:
-            return None
-        first, last = check_measure("start", self.start, own), check_measure("stop", self.stop, own)
-        return tuple(float(x) for x in np.linspace(first, last, self.windows))
+            return listed_centres(variable, self.centres)
+        return None if self.windows is None else spaced_centres(variable, self.start, self.stop, self.windows)
 
     def force_constants_of(self, variable: Variable, count: int) -> tuple[float, ...]:
         """Return the force constant of each of a number of windows, kJ/mol per square of the unit of a variable."""
-        own = unit.dimensionless if variable.unit is None else variable.unit
         given = self.force_constant if isinstance(self.force_constant, tuple) else (self.force_constant,) * count
         if len(given) != count:
             raise SettingError(f"force_constant is one number, or one for each of {count} windows, got {len(given)}")
-        per = unit.kilojoule_per_mole / own**2
+        per = unit.kilojoule_per_mole / unit_of(variable) ** 2
         return tuple(check_measure("force_constant", value, per, above=0.0) for value in given)
 
 
@@ -134,5 +127,5 @@ class ProfileSettings:
         """Return reactant and product in the unit of a variable, or None for both."""
         if self.reactant is None:
             return None, None
-        own = unit.dimensionless if variable.unit is None else variable.unit
+        own = unit_of(variable)
         return check_measure("reactant", self.reactant, own), check_measure("product", self.product, own)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from qmmlmm.analysis.profile_figure import OTHER_COLOUR, plot_overlap, plot_profile, plot_windows
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, TerminatedError, listed, shown
+from qmmlmm.free_energy.umbrella_exchange import check_sampler_is_there, run_exchange
 from qmmlmm.free_energy.umbrella_profile import LEAST_OVERLAP, UmbrellaProfile, umbrella_profile
 from qmmlmm.free_energy.umbrella_window import (
     NAME,
@@ -38,6 +39,7 @@ from qmmlmm.setting_checks import (
     LARGEST_COUNT,
     check_array,
     check_callable,
+    check_flag,
     check_instance,
     check_path,
     check_quantity,
@@ -94,9 +96,15 @@ class UmbrellaSampling:
         Seed of velocities and thermostats; each window has its own.
     name : str
         Name of the variable in table and figure.
+    exchange : bool
+        Whether windows exchange their centres every `interval` steps, by OpenMM's ReplicaExchangeSampler (OpenMM 8.6
+        or newer), so that what one window cannot cross, it goes around. All windows then run in this process, and
+        leave no trajectories.
 
     Raises
     ------
+    MissingDependencyError
+        If `exchange` is set and OpenMM is older.
     SettingError
         If an argument is out of range or has another type, or the numbers of centres, constants and starts differ.
 
@@ -131,6 +139,7 @@ class UmbrellaSampling:
     pull_steps: int = 200
     seed: int = 0
     name: str = "variable"
+    exchange: bool = False
 
     def __post_init__(self) -> None:
         check_path("directory", self.directory)
@@ -164,6 +173,8 @@ class UmbrellaSampling:
             raise SettingError(f"steps are ten intervals of {self.interval} or more, got {self.steps}")
         check_seed("seed", self.seed)
         check_text("name", self.name)
+        if check_flag("exchange", self.exchange):
+            check_sampler_is_there()
         values = {"centres": centres, "starts": starts, "temperature": temperature}
         for name, value in (values | {"force_constants": np.broadcast_to(constants, centres.shape).copy()}).items():
             object.__setattr__(self, name, value)
@@ -204,6 +215,8 @@ class UmbrellaSampling:
         """
         if executor is not None:
             check_instance("executor", executor, Executor, "a concurrent.futures.Executor")
+            if self.exchange:
+                raise SettingError("windows that exchange run in one process, step by step; leave executor out")
         folder = Path(self.directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -215,6 +228,9 @@ class UmbrellaSampling:
         failures: list[str] = []
         total = sum(window.steps - steps_done(window.folder) for window in remaining)
         with progress_bar(total, "umbrella windows", "step") as bar:
+            if self.exchange and remaining:
+                run_exchange(self.windows, folder, self.seed, bar.update)
+                remaining = []
             for window, failure in _outcomes(remaining, executor, bar):
                 if failure is not None:
                     failures.append(f"{window.folder.name} ({type(failure).__name__}: {failure})")
@@ -302,6 +318,10 @@ class UmbrellaSampling:
         RunDirectoryError
             If a window is not complete.
         """
+        if self.exchange:
+            raise SettingError(
+                "windows that exchange leave no trajectories; sample without exchange for another Hamiltonian"
+            )
         check_text("name", name)
         if not name.replace("-", "").replace("_", "").isalnum():
             raise SettingError(f"name has letters, digits, '-' and '_', because it is that of a file, got {name!r}")
@@ -332,12 +352,13 @@ class UmbrellaSampling:
             "interval": self.interval,
             "frame_interval": self.frame_interval,
             "seed": self.seed,
-        }
+        } | ({"exchange": True} if self.exchange else {})
         path = folder / RECORD_NAME
         if path.exists():
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 different = [key for key in record if found.get(key) != record[key]]
+                different += [key for key in found if key == "exchange" and key not in record]
             except (OSError, ValueError, AttributeError) as error:
                 raise RunDirectoryError(f"{path} is damaged: {error}; use another directory") from error
             if different:

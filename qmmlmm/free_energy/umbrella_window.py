@@ -133,7 +133,7 @@ def run_window(window: Window, update: Callable[[int], object] | None = None) ->
             done = run.resume(simulation)
         else:
             done = 0
-            _begin(window, simulation)
+            begin_window(window, simulation)
         reporter = VariableReporter(
             window.folder / TABLE_NAME, window.interval, {"variable": window.variable}, append=resume
         )
@@ -163,10 +163,11 @@ def set_seeds(simulation: app.Simulation, seed: int) -> None:
     simulation.context.reinitialize(preserveState=False)
 
 
-def _begin(window: Window, simulation: app.Simulation) -> None:
-    """Set up the Simulation of a window at its start."""
+def begin_window(window: Window, simulation: app.Simulation, *, seeded: bool = False) -> None:
+    """Set up the Simulation of a window at its start, without new seeds if it has some."""
     context = simulation.context
-    set_seeds(simulation, window.seed)
+    if not seeded:
+        set_seeds(simulation, window.seed)
     with np.load(window.start_path, allow_pickle=False) as file:
         if "box" in file.files:
             context.setPeriodicBoxVectors(*file["box"])

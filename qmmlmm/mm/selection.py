@@ -201,7 +201,14 @@ class _Search:
             if value not in known[kind]:
                 near = nearest(value, known[kind]) or f" It has: {listed(known[kind]) or 'none'}."
                 text += f" No {kind} is named {value!r} in the Topology.{near}"
-        return text or " Each name occurs; use 'or' where one of several conditions is enough."
+        if text:
+            return text
+        if re.search(r"\b(of|as)\s+[^(]*\s(and|&&)\s", self._text):
+            return (
+                " Each name occurs; 'within 8 angstrom of A and B' means '(within 8 angstrom of A) and B': write "
+                "'within 8 angstrom of (A and B)' for the surroundings of what is both."
+            )
+        return " Each name occurs; use 'or' where one of several conditions is enough."
 
     def _error(self, reason: str) -> SelectionError:
         return SelectionError(f"the selection {self._text!r} cannot be read: {reason}; {_EXAMPLES}")
@@ -383,18 +390,33 @@ class _Search:
                 "app.PDBFile(...).positions"
             )
         positions = self._positions
-        points, targets = positions, positions[reference]
+        box = None
         if self._box is not None:
             box = np.asarray(in_unit(self._box, unit.nanometer), dtype=np.float64)
             if box.shape != (3, 3) or not np.linalg.det(box) > 0.0:
                 raise SelectionError(f"box_vectors are three vectors that span a right-handed box, got {box.tolist()}")
-            if distance >= np.linalg.norm(box, axis=1).sum():  # no point of a box is as far from the nearest image
-                return np.ones(self._n_atoms, dtype=np.bool_)
-            points, targets = _images_near_box(positions, reference, box, distance)
-        # The tree finds only smaller distances, and equal ones are included here.
-        bound = np.nextafter(distance, np.inf) + 1e-12
-        found, _ = cKDTree(targets).query(points, distance_upper_bound=bound)
-        return np.asarray(np.isfinite(found) | reference)
+        return near_particles(positions, box, reference, distance)
+
+
+def near_particles(positions: FloatArray, box: FloatArray | None, reference: Mask, distance: float) -> Mask:
+    """Return the particles that have one of the reference, or an image of it, within a distance.
+
+    Parameters
+    ----------
+    positions : (n, 3) float array, nm
+    box : (3, 3) float array or None, nm
+    reference : (n,) bool array
+    distance : float, nm
+    """
+    points, targets = positions, positions[reference]
+    if box is not None:
+        if distance >= np.linalg.norm(box, axis=1).sum():  # no point of a box is as far from the nearest image
+            return np.ones(len(positions), dtype=np.bool_)
+        points, targets = _images_near_box(positions, reference, box, distance)
+    # The tree finds only smaller distances, and equal ones are included here.
+    bound = np.nextafter(distance, np.inf) + 1e-12
+    found, _ = cKDTree(targets).query(points, distance_upper_bound=bound)
+    return np.asarray(np.isfinite(found) | reference)
 
 
 def _images_near_box(

@@ -9,12 +9,21 @@ import numpy as np
 import openmm
 
 from qmmlmm.errors import UnsupportedSystemError, listed
+from qmmlmm.geometry import Geometry
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.mm.partial_system import partial_system
+from qmmlmm.mm.selection import near_particles
 from qmmlmm.mm.term_layouts import particle_labels
 from qmmlmm.units import FloatArray, IntArray
 
 CONSTANT_FORCES = "constant forces"
 """Name of the Force with constant forces on the surroundings."""
+
+MARGIN = 0.2
+"""Distance that moving particles may cover before they are nearer than the cutoff to one that is left out, nm."""
+
+WORTHWHILE = 0.5
+"""Part of the particles above which a part of the System saves nothing."""
 
 
 class SurroundingsSystem:
@@ -58,26 +67,41 @@ class SurroundingsSystem:
         inside = set(fixed)
         labels = particle_labels(mixed.topology)
         _fix(system, inside, labels)
-        n_particles = system.getNumParticles()
         self.system = system
-        self.moving: IntArray = np.array(
-            [k for k in range(n_particles) if system.getParticleMass(k)._value > 0.0 and not system.isVirtualSite(k)],
-            dtype=np.int64,
-        )
+        self.moving: IntArray = _moving(system)
         self.charged_atoms, self.reference_charges, self.total_charge = _region_charges(mixed)
         self._nonbonded = next((f for f in system.getForces() if isinstance(f, openmm.NonbondedForce)), None)
-        self.charges: FloatArray = np.zeros(n_particles)
+        self.charges: FloatArray = np.zeros(system.getNumParticles())
         if self._nonbonded is not None:
             self.charges = np.array(
-                [self._nonbonded.getParticleParameters(k)[0]._value for k in range(n_particles)], dtype=float
+                [self._nonbonded.getParticleParameters(k)[0]._value for k in range(len(self.charges))], dtype=float
             )
-        self._constant = openmm.CustomExternalForce("-(fx*x+fy*y+fz*z)")
-        self._constant.setName(CONSTANT_FORCES)
-        for name in ("fx", "fy", "fz"):
-            self._constant.addPerParticleParameter(name)
-        for particle in self.moving:
-            self._constant.addParticle(int(particle), [0.0, 0.0, 0.0])
-        system.addForce(self._constant)
+        self._constant = _add_constant_forces(system, self.moving)
+
+    def near(self, geometry: Geometry) -> NearSurroundings | None:
+        """Return the part of this System that the moving particles feel, if it is much smaller and can be made.
+
+        Parameters
+        ----------
+        geometry : Geometry, nm
+            All particles; those without mass do not move from here, but for the regions.
+        """
+        if self._nonbonded is None or geometry.box is None or not self._nonbonded.usesPeriodicBoundaryConditions():
+            return None
+        ends = np.zeros(self.system.getNumParticles(), dtype=bool)
+        ends[self.moving] = ends[self.charged_atoms] = True
+        reach = self._nonbonded.getCutoffDistance()._value + MARGIN
+        near = near_particles(geometry.positions, geometry.box, ends, reach)
+        for k in range(len(near)):
+            if self.system.isVirtualSite(k):
+                site = self.system.getVirtualSite(k)
+                members = [k, *(site.getParticle(j) for j in range(site.getNumParticles()))]
+                near[members] = near[members].any()
+        particles = np.flatnonzero(near)
+        if len(particles) > WORTHWHILE * len(near):
+            return None
+        part = partial_system(self.system, particles, set(self.moving.tolist()), without=CONSTANT_FORCES)
+        return None if part is None else NearSurroundings(part, particles, self.charged_atoms)
 
     def excluded_particles(self) -> set[int]:
         """Return the particles whose interaction with an atom of a region the force field treats by an exception."""
@@ -92,20 +116,86 @@ class SurroundingsSystem:
 
     def set_charges(self, charges: FloatArray, contexts: Sequence[openmm.Context]) -> None:
         """Set the charges of `charged_atoms`, e, in Contexts of the System."""
-        if self._nonbonded is None:
-            return
-        for atom, charge in zip(self.charged_atoms, charges, strict=True):
-            _, sigma, epsilon = self._nonbonded.getParticleParameters(int(atom))
-            self._nonbonded.setParticleParameters(int(atom), float(charge), sigma, epsilon)
-        for context in contexts:
-            self._nonbonded.updateParametersInContext(context)
+        _set_charges(self._nonbonded, self.charged_atoms, charges, contexts)
 
     def set_forces(self, forces: FloatArray, contexts: Sequence[openmm.Context]) -> None:
         """Set the constant forces on `moving`, (n_moving, 3) kJ/(mol nm), in Contexts of the System."""
-        for index, (particle, force) in enumerate(zip(self.moving, forces, strict=True)):
-            self._constant.setParticleParameters(index, int(particle), force.tolist())
-        for context in contexts:
-            self._constant.updateParametersInContext(context)
+        _set_forces(self._constant, self.moving, forces, contexts)
+
+
+class NearSurroundings:
+    """The particles near what moves of a `SurroundingsSystem`, with a reaction field beyond the cutoff.
+
+    Parameters
+    ----------
+    system : openmm.System
+    particles : (n,) int array
+        Its particles in the whole System, ascending.
+    charged_atoms : (n_charged,) int array
+        Atoms of embedded regions in the whole System, which are among `particles`.
+
+    Attributes
+    ----------
+    system : openmm.System
+    particles : (n,) int array
+    """
+
+    def __init__(self, system: openmm.System, particles: IntArray, charged_atoms: IntArray) -> None:
+        self.system = system
+        self.particles = particles
+        self._charged = np.searchsorted(particles, charged_atoms)
+        self._nonbonded = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+        self._moving = _moving(system)
+        self._constant = _add_constant_forces(system, self._moving)
+
+    def set_charges(self, charges: FloatArray, contexts: Sequence[openmm.Context]) -> None:
+        """Set the charges of the regions' atoms, e, in Contexts of the System."""
+        _set_charges(self._nonbonded, self._charged, charges, contexts)
+
+    def set_forces(self, forces: FloatArray, contexts: Sequence[openmm.Context]) -> None:
+        """Set the constant forces on what moves, (n_moving, 3) kJ/(mol nm), in Contexts of the System."""
+        _set_forces(self._constant, self._moving, forces, contexts)
+
+
+def _moving(system: openmm.System) -> IntArray:
+    """Return the particles that move and are no virtual sites."""
+    n_particles = system.getNumParticles()
+    return np.array(
+        [k for k in range(n_particles) if system.getParticleMass(k)._value > 0.0 and not system.isVirtualSite(k)],
+        dtype=np.int64,
+    )
+
+
+def _add_constant_forces(system: openmm.System, moving: IntArray) -> openmm.CustomExternalForce:
+    force = openmm.CustomExternalForce("-(fx*x+fy*y+fz*z)")
+    force.setName(CONSTANT_FORCES)
+    for name in ("fx", "fy", "fz"):
+        force.addPerParticleParameter(name)
+    for particle in moving:
+        force.addParticle(int(particle), [0.0, 0.0, 0.0])
+    system.addForce(force)
+    return force
+
+
+def _set_charges(
+    force: openmm.NonbondedForce | None, atoms: IntArray, charges: FloatArray, contexts: Sequence[openmm.Context]
+) -> None:
+    if force is None:
+        return
+    for atom, charge in zip(atoms, charges, strict=True):
+        _, sigma, epsilon = force.getParticleParameters(int(atom))
+        force.setParticleParameters(int(atom), float(charge), sigma, epsilon)
+    for context in contexts:
+        force.updateParametersInContext(context)
+
+
+def _set_forces(
+    force: openmm.CustomExternalForce, moving: IntArray, forces: FloatArray, contexts: Sequence[openmm.Context]
+) -> None:
+    for index, (particle, value) in enumerate(zip(moving, forces, strict=True)):
+        force.setParticleParameters(index, int(particle), value.tolist())
+    for context in contexts:
+        force.updateParametersInContext(context)
 
 
 def _fix(system: openmm.System, fixed: set[int], labels: Sequence[str]) -> None:

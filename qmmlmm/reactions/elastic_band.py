@@ -49,6 +49,9 @@ from qmmlmm.units import (
 LARGEST_FORCE = 0.05
 """Largest force perpendicular to the path of a converged band, eV/angstrom."""
 
+ROOM = 0.8
+"""Part of the largest force at which geomeTRIC ends: the new evaluation at the end relaxes the surroundings further."""
+
 PUSH = 0.005
 """Random displacement of interpolated atoms, nm, in the same directions for all images."""
 
@@ -294,7 +297,7 @@ def reaction_path(
             start_coordinates,
             folder,
             parallel=executor is not None,
-            largest_force=bound,
+            largest_force=ROOM * bound,
             climb=climb,
             max_cycles=max_cycles,
             free=surface.is_free,

@@ -84,10 +84,17 @@ class ReactionPath:
         return 1 + int(np.argmax(self.relative_energies[1:-1]))
 
     @property
+    def has_barrier(self) -> bool:
+        """Whether `highest` lies above both ends; else the path goes uphill or downhill to an end, or has a well."""
+        energies = self.relative_energies
+        return bool(energies[self.highest_index] > max(energies[0], energies[-1]))
+
+    @property
     def barrier(self) -> unit.Quantity:
         """Potential energy of `highest` above the lowest structure before it, kJ/mol.
 
-        It has no zero-point energy and is no free energy.
+        See `has_barrier`: a path that ends at its highest structure has one next to it as `highest`. The energy has
+        no zero-point energy and is no free energy.
         """
         return barrier_of(self.relative_energies, self.highest_index) * ENERGY
 

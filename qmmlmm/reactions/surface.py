@@ -177,6 +177,8 @@ class EnergySurface:
         If another argument has a wrong type or value.
     UnsupportedSystemError
         If a constraint joins a moving and a held atom.
+    ConvergenceError
+        If the relaxation of the surroundings does not end; raised by `evaluate`.
 
     Notes
     -----
@@ -185,7 +187,9 @@ class EnergySurface:
     and a constant force is added to each surrounding atom, so that all forces are exact there. In this field OpenMM
     relaxes the surroundings. Energy and gradient are corrected for their displacement with the energy and forces of
     the same field, so that region and surroundings share one surface: at convergence the displacement is zero, and
-    nothing is approximate. If the displacement gains more than 1e-3 hartree, the terms are evaluated again.
+    nothing is approximate. If the displacement gains more than 1e-3 hartree, the terms are evaluated again. In a box of
+    which more than half does not move and lies beyond the cutoff of all that moves, the relaxation leaves this out;
+    its forces are then among the constant ones.
 
     Source: Kästner et al., J. Chem. Theory Comput. 3, 1064 (2007), whose constant forces these are.
     """
@@ -238,7 +242,7 @@ class EnergySurface:
                     f"atoms of a region neither move nor are held: {describe_particles(mixed, left)}; the force field "
                     "cannot relax them. Name them in atoms or in hold"
                 )
-            model = SurroundingsModel(mixed, fixed, geometry.box, fast, exact, self.tolerance)
+            model = SurroundingsModel(mixed, fixed, self._positions, geometry.box, fast, exact, self.tolerance)
             self._surroundings = model if len(model.moving) else None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
 from qmmlmm.embedding.region_geometry import nearest_displacements
-from qmmlmm.errors import NonFiniteError
+from qmmlmm.errors import ConvergenceError, NonFiniteError
+from qmmlmm.geometry import Geometry
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.mm.surroundings_system import SurroundingsSystem
+from qmmlmm.mm.selection import near_particles
+from qmmlmm.mm.surroundings_system import NearSurroundings, SurroundingsSystem
 from qmmlmm.reactions.fitted_charges import fit_charges, force_columns
 from qmmlmm.units import FloatArray, IntArray
 
@@ -31,6 +33,9 @@ LOOSE = 1.5
 HELPED = 0.5
 """Part of the force that is left by a minimisation that is worth another one."""
 
+MOST_ITERATIONS = 20_000
+"""Number of iterations of OpenMM's minimiser, which has no limit by itself, after which a relaxation fails."""
+
 FORCE = unit.kilojoule_per_mole / unit.nanometer
 
 
@@ -43,7 +48,8 @@ class FieldOfRegion:
     charges : (n_charged,) float array, e
         Fitted charges of the region's atoms.
     forces : (n_moving, 3) float array, kJ/(mol nm)
-        Constant forces that make the forces on the surroundings exact at the geometry of the fit.
+        Constant forces that make the forces on the surroundings exact at the geometry of the fit. They make up for
+        what the model leaves out, too.
     """
 
     charges: FloatArray
@@ -53,11 +59,16 @@ class FieldOfRegion:
 class SurroundingsModel:
     """The surroundings of fixed atoms in OpenMM.
 
+    Where most particles are fixed, what is farther than the cutoff from all that move is left out of the relaxation,
+    and electrostatics has a reaction field there: the constant forces of `fit` correct both.
+
     Parameters
     ----------
     mixed : MixedSystem
     fixed : collection of int
         Particles that do not move.
+    positions : (n_particles, 3) float array, nm
+        Start. Fixed particles remain there, but for the regions.
     box : (3, 3) float array or None, nm
     platform : openmm.Platform or None
         Platform of the minimisation.
@@ -77,6 +88,7 @@ class SurroundingsModel:
         self,
         mixed: MixedSystem,
         fixed: Collection[int],
+        positions: FloatArray,
         box: FloatArray | None,
         platform: openmm.Platform | None,
         exact_platform: openmm.Platform | None,
@@ -85,11 +97,19 @@ class SurroundingsModel:
         self._model = SurroundingsSystem(mixed, fixed)
         self._box = box
         self._tolerance = tolerance
-        self._context = _context(self._model.system, platform, box)
+        near = self._model.near(Geometry(positions, box))
+        self._moved: SurroundingsSystem | NearSurroundings = self._model if near is None else near
+        self._particles: IntArray = np.arange(len(positions)) if near is None else near.particles
+        self._context = _context(self._moved.system, platform, box)
         same = (platform and platform.getName()) == (exact_platform and exact_platform.getName())
-        self._exact = self._context if same else _context(self._model.system, exact_platform, box)
+        self._exact = self._context if same else _context(self._moved.system, exact_platform, box)
+        self._whole = self._exact if near is None else _context(self._model.system, exact_platform, box)
         self._excluded = self._model.excluded_particles()
         self._groups = _groups(self._model.system)
+        self._constraints = _constraints(self._model.system)
+        system = self._moved.system
+        sites = [k for k in range(system.getNumParticles()) if system.isVirtualSite(k)]
+        self._placed = np.union1d(np.searchsorted(self._particles, self.moving), np.array(sites, dtype=np.int64))
         self.field: FieldOfRegion
         self.forget()
 
@@ -122,15 +142,14 @@ class SurroundingsModel:
         """
         charges = self.field.charges
         atoms = self._model.charged_atoms
+        targets = self._targets(positions) if len(atoms) else np.zeros(0, dtype=np.int64)
+        if len(targets):
+            self._apply(FieldOfRegion(charges, np.zeros((len(self.moving), 3))))
+            residual = (forces - self._forces_of_whole(positions))[targets]
+            columns = force_columns(positions, self._box, atoms, targets, self._model.charges[targets])
+            groups = np.unique(self._groups[targets], return_inverse=True)[1]
+            charges = fit_charges(columns, groups, residual, charges, self._model.total_charge)
         self._apply(FieldOfRegion(charges, np.zeros((len(self.moving), 3))))
-        if len(atoms):
-            targets = self._targets(positions)
-            if len(targets):
-                residual = (forces - self.energy_and_forces(positions)[1])[targets]
-                columns = force_columns(positions, self._box, atoms, targets, self._model.charges[targets])
-                groups = np.unique(self._groups[targets], return_inverse=True)[1]
-                charges = fit_charges(columns, groups, residual, charges, self._model.total_charge)
-                self._apply(FieldOfRegion(charges, np.zeros((len(self.moving), 3))))
         energy, found = self.energy_and_forces(positions)
         rest = (forces - found)[self.moving]
         self._apply(FieldOfRegion(charges, rest))
@@ -138,12 +157,19 @@ class SurroundingsModel:
         found[self.moving] += rest
         return energy - float((rest * positions[self.moving]).sum()), found
 
+    def _forces_of_whole(self, positions: FloatArray) -> FloatArray:
+        """Return the forces, (n_particles, 3) kJ/(mol nm), of the whole System with the charges of the field."""
+        if self._whole is self._exact:
+            return self.energy_and_forces(positions)[1]
+        self._model.set_charges(self.field.charges, [self._whole])
+        return _energy_and_forces(self._whole, positions)[1]
+
     def energy_and_forces(self, positions: FloatArray) -> tuple[float, FloatArray]:
         """Return energy, kJ/mol, and forces, (n_particles, 3) kJ/(mol nm), of the surroundings in the field."""
-        self._exact.setPositions(positions)
-        self._exact.computeVirtualSites()
-        state = self._exact.getState(energy=True, forces=True)
-        return state.getPotentialEnergy()._value, np.array(state.getForces(asNumpy=True).value_in_unit(FORCE))
+        energy, forces = _energy_and_forces(self._exact, positions[self._particles])
+        found = np.zeros_like(positions)
+        found[self._particles] = forces
+        return energy, found
 
     def relaxed(self, positions: FloatArray) -> FloatArray:
         """Return positions, (n_particles, 3) nm, with relaxed surroundings.
@@ -152,29 +178,38 @@ class SurroundingsModel:
         ------
         NonFiniteError
             If the minimiser diverges.
+        ConvergenceError
+            If it does not end.
         """
-        self._context.setPositions(positions)
+        self._context.setPositions(positions[self._particles])
         self._context.computeVirtualSites()
         before = np.inf
+        limit = _IterationLimit(MOST_ITERATIONS)
         for _ in range(RESTARTS):
-            openmm.LocalEnergyMinimizer.minimize(self._context, self._tolerance, 0)
+            openmm.LocalEnergyMinimizer.minimize(self._context, self._tolerance, 0, limit)
             state = self._context.getState(positions=True, forces=True)
-            found = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+            found = positions.copy()
+            # What is fixed, too, comes back rounded from a platform of single precision.
+            placed = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+            found[self._particles[self._placed]] = placed[self._placed]
+            if not np.isfinite(placed).all():
+                raise NonFiniteError(
+                    "the surroundings diverged while they were relaxed; minimise the System with the force field first"
+                )
             # Its line search ends early where atoms cross a cutoff; a new start goes on.
-            forces = np.array(state.getForces(asNumpy=True).value_in_unit(FORCE))
+            forces = np.zeros_like(positions)
+            forces[self._particles] = state.getForces(asNumpy=True).value_in_unit(FORCE)
             residual = self.residual_force(found, forces)
+            if limit.is_reached:
+                raise ConvergenceError(
+                    f"the surroundings were not relaxed after {MOST_ITERATIONS:,} iterations: their root mean square "
+                    f"force is {residual:.3g} kJ/(mol nm), and {self._tolerance:g} is the tolerance. Minimise the "
+                    "System with the force field first, raise tolerance, or hold what is far away; if this comes later "
+                    "in a calculation, the forces of a term on its surroundings are doubtful: try check_potential"
+                )
             if residual < LOOSE * self._tolerance or residual > HELPED * before:
                 break
             before = residual
-        if not np.isfinite(found).all():
-            raise NonFiniteError(
-                "the surroundings diverged while they were relaxed; minimise the System with the force field first"
-            )
-        # A platform of single precision returns also what is fixed in single precision.
-        fixed = np.ones(len(found), dtype=bool)
-        fixed[self.moving] = False
-        fixed[[k for k in np.flatnonzero(fixed) if self._model.system.isVirtualSite(int(k))]] = False
-        found[fixed] = positions[fixed]
         return found
 
     def residual_force(self, positions: FloatArray, forces: FloatArray) -> float:
@@ -186,10 +221,7 @@ class SurroundingsModel:
         forces : (n_particles, 3) float array, kJ/(mol nm)
         """
         free = forces.copy()
-        system = self._model.system
-        pairs = np.array(
-            [system.getConstraintParameters(k)[:2] for k in range(system.getNumConstraints())], dtype=np.int64
-        ).reshape(-1, 2)
+        pairs = self._constraints
         if len(pairs):
             along = positions[pairs[:, 0]] - positions[pairs[:, 1]]
             along /= np.linalg.norm(along, axis=1)[:, None]
@@ -203,14 +235,17 @@ class SurroundingsModel:
 
     def _apply(self, field: FieldOfRegion) -> None:
         contexts = [self._context] if self._exact is self._context else [self._context, self._exact]
-        self._model.set_charges(field.charges, contexts)
-        self._model.set_forces(field.forces, contexts)
+        self._moved.set_charges(field.charges, contexts)
+        self._moved.set_forces(field.forces, contexts)
         self.field = field
 
     def _targets(self, positions: FloatArray) -> IntArray:
         """Return the charged particles near the region to whose forces its charges are fitted."""
         atoms = self._model.charged_atoms
         candidates = np.flatnonzero(self._model.charges)
+        around = np.zeros(len(positions), dtype=bool)
+        around[atoms] = True
+        candidates = candidates[near_particles(positions, self._box, around, 1.01 * REACH)[candidates]]
         outside = np.setdiff1d(candidates, [*atoms.tolist(), *self._excluded])
         pairs = (positions[outside][:, None, :] - positions[atoms][None, :, :]).reshape(-1, 3)
         delta = nearest_displacements(pairs, self._box).reshape(len(outside), len(atoms), 3)
@@ -218,6 +253,37 @@ class SurroundingsModel:
         # Whole groups: the forces on a virtual site are those on its parents.
         groups = np.isin(self._groups, self._groups[outside[near]])
         return np.setdiff1d(np.flatnonzero(groups), atoms)
+
+
+class _IterationLimit(openmm.MinimizationReporter):
+    """Stops a minimisation after a number of iterations, those of earlier ones included."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._left = most
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the minimisation was stopped."""
+        return self._left <= 0
+
+    def report(self, iteration: int, x: Sequence[float], grad: Sequence[float], args: Mapping[str, float]) -> bool:
+        """Count an iteration, and return whether it is the last one."""
+        self._left -= 1
+        return self.is_reached
+
+
+def _energy_and_forces(context: openmm.Context, positions: FloatArray) -> tuple[float, FloatArray]:
+    context.setPositions(positions)
+    context.computeVirtualSites()
+    state = context.getState(energy=True, forces=True)
+    return state.getPotentialEnergy()._value, np.array(state.getForces(asNumpy=True).value_in_unit(FORCE))
+
+
+def _constraints(system: openmm.System) -> IntArray:
+    """Return the pairs of particles with a constraint, (n, 2)."""
+    pairs = [system.getConstraintParameters(k)[:2] for k in range(system.getNumConstraints())]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _context(system: openmm.System, platform: openmm.Platform | None, box: FloatArray | None) -> openmm.Context:

@@ -57,12 +57,7 @@ def save_checkpoint(simulation: app.Simulation, folder: Path, memory: Mapping[st
     check_finite("positions", state.getPositions(asNumpy=True), simulation.currentStep)
     check_finite("velocities", state.getVelocities(asNumpy=True), simulation.currentStep)
     data = context.createCheckpoint()
-    progress = {
-        "step": simulation.currentStep,
-        "time (ps)": state.getTime().value_in_unit(unit.picosecond),
-    }
-    xml = openmm.XmlSerializer.serialize(state)
-    sealed_xml = f"{xml}\n<!-- qmmlmm-sha256: {checksum(xml)} -->\n".encode()
+    sealed_xml = _sealed_xml(state)
     # OpenMM loads a checkpoint that was cut short without an error, with zeros for the missing numbers.
     contents = [(CHECKPOINT_NAME, sealed(data)), (STATE_NAME, sealed_xml)]
     if memory:
@@ -75,7 +70,23 @@ def save_checkpoint(simulation: app.Simulation, folder: Path, memory: Mapping[st
         if path.exists():
             os.replace(path, folder / (name + PREVIOUS))
         os.replace(fresh, path)
+    write_progress(folder, simulation.currentStep, state.getTime().value_in_unit(unit.picosecond))
+
+
+def write_progress(folder: Path, step: int, time: float) -> None:
+    """Write the step and the time, ps, that a checkpoint has."""
+    progress = {"step": step, "time (ps)": time}
     replace_file(folder / PROGRESS_NAME, (json.dumps(progress, indent=1) + "\n").encode("utf-8"))
+
+
+def write_state(folder: Path, state: openmm.State) -> None:
+    """Write a State that `load_state` returns."""
+    replace_file(folder / STATE_NAME, _sealed_xml(state))
+
+
+def _sealed_xml(state: openmm.State) -> bytes:
+    xml = openmm.XmlSerializer.serialize(state)
+    return f"{xml}\n<!-- qmmlmm-sha256: {checksum(xml)} -->\n".encode()
 
 
 def forget_older(folder: Path) -> None:

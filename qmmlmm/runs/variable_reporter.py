@@ -88,7 +88,7 @@ class VariableReporter:
             for name, variable in variables.items()
         }
         check_flag("append", append)
-        self._names = [*FIRST_COLUMNS, *(_column(name, variable) for name, variable in self._functions.items())]
+        self._names = [*FIRST_COLUMNS, *(column_name(name, variable) for name, variable in self._functions.items())]
         self._started = False
         self._continued: Path | None = None
         self._opened = isinstance(file, str | os.PathLike)
@@ -174,7 +174,8 @@ def read_variable_table(path: str | os.PathLike[str]) -> tuple[IntArray, dict[st
     return numbers[:, 0].astype(np.int64), {name: numbers[:, k] for k, name in enumerate(names) if k > 1}
 
 
-def _column(name: str, variable: Callable[[Geometry], float]) -> str:
+def column_name(name: str, variable: Callable[[Geometry], float]) -> str:
+    """Return the name of the column of a variable, with its unit."""
     if not isinstance(variable, HasUnit) or variable.unit is None:
         return name
     return f"{name} ({variable.unit.get_symbol()})"

@@ -751,6 +751,7 @@ ENTRIES: dict[str, Entry] = {
             "pull_steps": 10,
             "seed": 1,
             "name": "gap",
+            "exchange": False,
         },
         accepts={
             "equilibration": NOT_NEGATIVE,

@@ -313,6 +313,28 @@ def test_another_level_needs_its_table(done, tmp_path, capsys):
     assert "[profile] reweight_every needs [single_points]" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not hasattr(app, "ReplicaExchangeSampler"), reason="OpenMM before 8.6")
+def test_windows_of_a_file_exchange(file, capsys):
+    text = FILE.replace("[umbrella]", "[umbrella]\nexchange = true").replace("reweight_every = 1\n", "")
+    file.write_text("workers = 2\n" + text)
+    assert main(["umbrella", str(file), "--check"]) == 1
+    assert "[umbrella] exchange runs all windows in one process, and workers = 2" in capsys.readouterr().err
+    file.write_text(text)
+    main(["umbrella", str(file)])
+    folder = file.parent / "results" / "umbrella"
+    assert (folder / "exchange.csv").exists()
+    assert (folder / "windows.pdb").exists()
+    assert "smallest overlap of neighbours" in capsys.readouterr().out
+
+
+def test_exchange_of_windows_needs_a_new_openmm(file, capsys, monkeypatch):
+    monkeypatch.delattr(app, "ReplicaExchangeSampler", raising=False)
+    text = FILE.replace("[umbrella]", "[umbrella]\nexchange = true")
+    file.write_text(text.replace("reweight_every = 1\n", ""))
+    assert main(["umbrella", str(file), "--check"]) == 1
+    assert "exchange between windows needs OpenMM 8.6 or newer" in capsys.readouterr().err
+
+
 UMBRELLA = '[umbrella]\nvariable = "xi"'
 WRONG = [
     (UMBRELLA, '[umbrella]\nvariable = "chi"', "[umbrella] names the variable 'chi'; there are xi."),
@@ -325,6 +347,12 @@ WRONG = [
     (UMBRELLA, UMBRELLA + "\ncentres = [0.1, 0.1]", "[umbrella] has two centres or more, all of them different"),
     (UMBRELLA, UMBRELLA + '\ncentres = ["1 K", 0.1]', "[umbrella] each of centres"),
     (UMBRELLA, UMBRELLA + '\nstarts = "path"', "[umbrella] starts is one of 'scan', 'positions'"),
+    (UMBRELLA, UMBRELLA + "\nexchange = 1", "[umbrella] exchange is True or False"),
+    (
+        UMBRELLA,
+        UMBRELLA + "\nexchange = true",
+        "[umbrella] exchange leaves no trajectories, and [profile]",
+    ),
     ("force_constant = 2e5", "", "[umbrella] lacks 'force_constant'"),
     ("force_constant = 2e5", "force_constant = 0", "[umbrella] force_constant is a number above zero"),
     ("force_constant = 2e5", "force_constant = [1e5]", "one number, or one for each of 4 windows, got 1"),

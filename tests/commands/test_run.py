@@ -25,6 +25,7 @@ from qmmlmm.runs.variable_reporter import VariableReporter
 from qmmlmm.sampling import Distance, MultipleTimeStepIntegrator, hold_positions
 from tests.commands.toml_text import changed, toml_text
 from tests.commands.waters import write_waters
+from tests.html_pages import Page
 
 RUN = {
     "system": {"pdb": "waters.pdb", "force_field": ["amber14/tip3p.xml"], "no_box": True},
@@ -159,6 +160,10 @@ def test_the_stages_follow_each_other_with_their_own_levels_and_holds(folder, ca
     output = capsys.readouterr().out
     assert "production   12 steps of 0.5 fs = 0.006 ps, 300 K, constant volume" in output
     assert "equilibrate  6 steps of 0.5 fs = 0.003 ps, 300 K, constant volume, force field only" in output
+    shown = Page((base / "report.html").read_text(encoding="utf-8")).text
+    for text in ("minimise 20 of 20 iterations", "heat 8 of 8 steps 0.004 ps", "equilibrate, force field alone 6 of 6"):
+        assert text in shown
+    assert "Production complete." in shown
     # A second time there is nothing to do.
     assert run(folder, STAGES) == 0
     assert "production: all 12 steps are done" in capsys.readouterr().out

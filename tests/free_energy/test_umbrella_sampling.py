@@ -3,19 +3,27 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from openmm import unit
+from openmm import app, unit
 
-from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, TerminatedError
+from qmmlmm.errors import (
+    EvaluationError,
+    MissingDependencyError,
+    RunDirectoryError,
+    SettingError,
+    TerminatedError,
+)
 from qmmlmm.free_energy import UmbrellaSampling
+from qmmlmm.runs.checkpoint import load_state
 from qmmlmm.runs.variable_reporter import read_variable_table
 from qmmlmm.units import GAS_CONSTANT
 from tests.free_energy.wells import GAP, TEMPERATURE, TILT, create_pair, create_tilted, pair_at, well_energy
@@ -168,6 +176,89 @@ def test_kill_at_any_moment_loses_nothing_but_the_steps_after_a_checkpoint(tmp_p
     for k in range(3):
         tables = [(folder / f"{k:03d}" / "variable.csv").read_bytes() for folder in (whole, path)]
         assert tables[0] == tables[1]
+
+
+needs_exchange = pytest.mark.skipif(not hasattr(app, "ReplicaExchangeSampler"), reason="OpenMM before 8.6")
+
+
+@needs_exchange
+@pytest.mark.slow
+def test_errors_of_windows_that_exchange_are_honest(tmp_path):
+    edges = np.linspace(0.235, 0.365, 21)
+    inside = []
+    for seed in range(5):
+        made = sampling(tmp_path / f"{seed}", exchange=True, seed=17 + 1000 * seed)
+        made.run()
+        profile = made.profile(edges=edges)
+        inside.append(np.abs(normed(profile) - exact(edges)) < 2.0 * profile.error._value)
+    assert np.mean(inside) >= 0.8
+
+
+@needs_exchange
+def test_replicas_visit_windows_and_the_random_numbers_of_the_process_are_the_callers(tmp_path):
+    few = CENTRES[:4]
+    made = sampling(tmp_path, exchange=True, centres=few, steps=1000)
+    outside = random.getstate()
+    made.run()
+    assert random.getstate() == outside
+    replicas = np.loadtxt(tmp_path / "exchange.csv", delimiter=",")
+    assert replicas.shape == (1200 // 20, 1 + len(few))
+    assert (np.sort(replicas[:, 1:]) == np.arange(len(few))).all()
+    assert all(len(set(np.nonzero(replicas[:, 1:] == k)[1])) == len(few) for k in range(len(few)))
+    assert load_state(tmp_path / "000").getPositions(asNumpy=True).shape == (2, 3)
+    before = (tmp_path / "exchange.npz").stat().st_mtime_ns
+    made.run()
+    assert (tmp_path / "exchange.npz").stat().st_mtime_ns == before
+
+
+EXCHANGE = """
+from tests.free_energy.test_umbrella_sampling import sampling
+sampling({path!r}, centres=[0.25, 0.26, 0.27], steps=12000, checkpoint_interval=500, exchange=True).run()
+"""
+
+
+@needs_exchange
+@pytest.mark.slow
+def test_windows_that_exchange_and_are_killed_take_the_same_samples(tmp_path):
+    few = {"centres": [0.25, 0.26, 0.27], "steps": 12000, "checkpoint_interval": 500, "exchange": True}
+    whole, path = tmp_path / "whole", tmp_path / "killed"
+    sampling(whole, **few).run()
+    for size in (2_000, 6_000):
+        process = subprocess.Popen([sys.executable, "-c", EXCHANGE.format(path=str(path))])
+        deadline = time.monotonic() + 60.0
+        table = path / "000" / "variable.csv"
+        while time.monotonic() < deadline and process.poll() is None:
+            if table.exists() and table.stat().st_size > size:
+                break
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len(read_variable_table(table)[0]) < 610
+    sampling(path, **few).run()
+    for name in ("exchange.csv", "000/variable.csv", "001/variable.csv", "002/variable.csv"):
+        assert (whole / name).read_bytes() == (path / name).read_bytes()
+
+
+@needs_exchange
+def test_what_exchange_cannot_do_is_said(tmp_path):
+    made = sampling(tmp_path / "run", centres=CENTRES[:2], steps=1000, exchange=True)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(SettingError, match="exchange run in one process"):
+        made.run(executor)
+    with pytest.raises(SettingError, match="leave no trajectories"):
+        made.reweighted("tilted", create_tilted)
+    made.run()
+    with pytest.raises(RunDirectoryError, match="windows with other settings: exchange"):
+        sampling(made.directory, centres=CENTRES[:2], steps=1000).run()
+    path = tmp_path / "run" / "exchange.npz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunDirectoryError, match="exchange.npz cannot be read"):
+        sampling(made.directory, centres=CENTRES[:2], steps=2000, exchange=True).run()
+
+
+def test_exchange_needs_a_new_openmm(tmp_path, monkeypatch):
+    monkeypatch.delattr(app, "ReplicaExchangeSampler", raising=False)
+    with pytest.raises(MissingDependencyError, match="exchange between windows needs OpenMM 8.6 or newer, and this is"):
+        sampling(tmp_path / "run", exchange=True)
 
 
 def test_a_signal_stops_all_windows(tmp_path, monkeypatch):

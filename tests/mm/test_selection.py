@@ -259,6 +259,7 @@ def test_what_cannot_be_read_is_refused_with_examples(mixture, line, selection, 
         ("resname QQQQ", r"No residue is named 'QQQQ' in the Topology. It has: ALA, HOH, LIG, Na\+"),
         ("protein and water", "Each name occurs; use 'or'"),
         ("none", "matches none of the 23 atoms"),
+        ("same residue as resname LIG and resname ALA", r"write .within 8 angstrom of \(A and B\)."),
         ("within 4 angstrom of resname LIH", r"asks for 'within 0.4 nm of' 'resname LIH', which matches no"),
         (
             "protein or same residue as name CX",

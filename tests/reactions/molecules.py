@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,8 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm import Hamiltonian, Region, Term, create_mixed_system
+from qmmlmm.coupling.potential import Capabilities, EvaluatedPotential, Evaluator
+from qmmlmm.embedding.fixed_charges import charges_in_field
 
 ETHANOL = (
     "CCOHHHHHH",
@@ -119,3 +123,112 @@ def waters_in_a_droplet(potential, n_region=2, n_waters=10):
     mixed = create_mixed_system(modeller.topology, system, Hamiltonian([term]))
     positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
     return SimpleNamespace(mixed=mixed, positions=positions, atoms=list(range(3 * n_region)))
+
+
+class TransferEvaluator(Evaluator):
+    """Two atoms and a third one that goes from the first to the second, with fixed charges."""
+
+    charges = np.array([-0.3, -0.3, 0.6])
+    height, apart, width = 0.02, 5.6, 1.4  # hartree, bohr, bohr
+
+    def evaluate(self, geometry, field):
+        positions = geometry.positions
+        bonds = [positions[2] - positions[0], positions[2] - positions[1], positions[1] - positions[0]]
+        first, second, outer = (float(np.linalg.norm(bond)) for bond in bonds)
+        place = (first - second) / self.width
+        length, away = first + second - self.apart, outer - self.apart
+        energy = self.height * (place**2 - 1.0) ** 2 + 0.1 * length**2 + 0.1 * away**2
+        slope = self.height * 4.0 * place * (place**2 - 1.0) / self.width
+        pulls = [slope + 0.2 * length, -slope + 0.2 * length, 0.2 * away]
+        gradient = np.zeros((3, 3))
+        for (end, begin), bond, pull in zip(((2, 0), (2, 1), (1, 0)), bonds, pulls, strict=True):
+            along = pull * bond / np.linalg.norm(bond)
+            gradient[end] += along
+            gradient[begin] -= along
+        inside = charges_in_field(positions, self.charges, field)
+        return replace(inside, energy=energy + inside.energy, gradient=gradient + inside.gradient)
+
+
+class Transfer(EvaluatedPotential):
+    """A cheap stand-in for the transfer of a proton: a double well along the difference of two distances."""
+
+    level = "QM"
+    capabilities = Capabilities(frozenset({"electrostatic"}))
+
+    def create_evaluator(self, specification):
+        return TransferEvaluator()
+
+
+def transfer_in_water(edge=1.5):
+    """Return a mixed System with `Transfer` in a box of water with PME, and its positions, nm."""
+    topology = app.Topology()
+    residue = topology.addResidue("TRF", topology.addChain())
+    first, second, mover = (topology.addAtom(name, app.Element.getBySymbol("O"), residue) for name in ("A", "B", "M"))
+    topology.addBond(first, mover)
+    topology.addBond(second, mover)
+    kinds = "".join(f'<Atom name="{name}" type="x" charge="0"/>' for name in ("A", "B", "M"))
+    force_field = app.ForceField(
+        "amber14/tip3pfb.xml",
+        io.StringIO(
+            '<ForceField><AtomTypes><Type name="x" class="x" element="O" mass="16"/></AtomTypes>'
+            f'<Residues><Residue name="TRF">{kinds}<Bond atomName1="A" atomName2="M"/>'
+            '<Bond atomName1="B" atomName2="M"/></Residue></Residues>'
+            '<NonbondedForce coulomb14scale="0.8333333333333334" lj14scale="0.5">'
+            '<UseAttributeFromResidue name="charge"/><Atom type="x" sigma="0.34" epsilon="0.5"/></NonbondedForce>'
+            "</ForceField>"
+        ),
+    )
+    start = np.array([[0.0, 0.0, 0.0], [0.296, 0.0, 0.0], [0.111, 0.0, 0.0]])
+    modeller = app.Modeller(topology, start * unit.nanometer)
+    modeller.addSolvent(force_field, boxSize=[edge] * 3 * unit.nanometer, neutralize=False)
+    system = force_field.createSystem(
+        modeller.topology, nonbondedMethod=app.PME, nonbondedCutoff=0.6, switchDistance=0.45, rigidWater=False
+    )
+    term = Term(Transfer(), Region("transfer", range(3)), embedding="electrostatic")
+    mixed = create_mixed_system(modeller.topology, system, Hamiltonian([term]))
+    return SimpleNamespace(mixed=mixed, positions=np.array(modeller.positions.value_in_unit(unit.nanometer)))
+
+
+class WatersEvaluator(Evaluator):
+    """Flexible waters with the charges, springs and Lennard-Jones interactions of TIP3P, atomic units."""
+
+    charges = np.array([-0.834, 0.417, 0.417])
+    springs = ((0, 1, 1.809, 0.49), (0, 2, 1.809, 0.49), (1, 2, 2.861, 0.15))
+    sigma, epsilon = 5.95, 2.42e-4
+
+    def evaluate(self, geometry, field):
+        positions = geometry.positions
+        n_waters = len(positions) // 3
+        charges = np.tile(self.charges, n_waters)
+        delta = positions[:, None] - positions[None]
+        r = np.linalg.norm(delta, axis=-1) + np.eye(len(positions))
+        # Derivatives of the energy with respect to each distance, symmetric.
+        slopes = np.zeros_like(r)
+        energy = 0.0
+        for first in range(0, len(positions), 3):
+            for i, j, length, stiffness in self.springs:
+                i, j = first + i, first + j
+                energy += 0.5 * stiffness * (r[i, j] - length) ** 2
+                slopes[i, j] = slopes[j, i] = stiffness * (r[i, j] - length)
+        water = np.repeat(np.arange(n_waters), 3)
+        other = water[:, None] != water[None]
+        products = charges[:, None] * charges[None] * other
+        energy += 0.5 * (products / r).sum()
+        slopes -= products / r**2
+        sixth = np.zeros_like(r)
+        sixth[::3, ::3] = (self.sigma / r[::3, ::3]) ** 6 * other[::3, ::3]
+        energy += 0.5 * 4.0 * self.epsilon * (sixth**2 - sixth).sum()
+        slopes += 4.0 * self.epsilon * (6.0 * sixth - 12.0 * sixth**2) / r
+        gradient = (slopes[..., None] * delta / r[..., None]).sum(axis=1)
+        inside = charges_in_field(positions, charges, field)
+        return replace(inside, energy=energy + inside.energy, gradient=gradient + inside.gradient)
+
+
+class Waters(EvaluatedPotential):
+    """A cheap stand-in for quantum chemistry of waters, which polarises nothing."""
+
+    level = "QM"
+    capabilities = Capabilities(frozenset({"electrostatic"}))
+
+    def create_evaluator(self, specification):
+        return WatersEvaluator()

@@ -14,10 +14,20 @@ from qmmlmm import XTBPotential
 from qmmlmm.errors import SettingError
 from qmmlmm.reactions import EnergySurface, barrier_residues, optimise, reaction_path, saddle_point
 from qmmlmm.reactions.elastic_band import _interpolated
-from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum, waters_in_a_droplet, waters_in_water
+from qmmlmm.units import BOHR_IN_NM, HARTREE_IN_EV
+from tests.reactions.molecules import (
+    HYDROGEN_CYANIDE,
+    transfer_in_water,
+    vacuum,
+    waters_in_a_droplet,
+    waters_in_water,
+)
 
 ACROSS = 0.05
 """eV/angstrom: the threshold of the band."""
+
+SAME_FORCE = 1e-3
+"""eV/angstrom: the same forces, from a surface of its own."""
 
 SOFT = 0.5
 """kJ/mol: surroundings of two ways to one minimum, relaxed to the default tolerance."""
@@ -45,6 +55,32 @@ def test_a_band_between_two_minima_climbs_to_the_saddle_point(ends, tmp_path, mo
     assert abs((path.barrier - (saddle.energy - reactant.energy))._value) < TOP
     assert "force across" in str(path)
     assert not list(tmp_path.iterdir())  # geomeTRIC's files are in a temporary folder
+
+
+@pytest.mark.slow
+def test_a_band_in_a_periodic_box_has_small_forces_across_it_by_new_evaluations():
+    case = transfer_in_water()
+    reactant = optimise(case.mixed, case.positions)
+    start = reactant.positions._value.copy()
+    start[2] = start[0] + start[1] - start[2]
+    product = optimise(case.mixed, start)
+    path = reaction_path(case.mixed, reactant, product, images=5, tolerance=0.2)
+    print(f"{path}\n{path.evaluations} QM calls")
+    assert path.converged
+    assert path.perpendicular_forces[1:-1].max() < ACROSS
+    lines = str(path).splitlines()
+    for k in range(1, len(path) - 1):
+        assert f"{path.perpendicular_forces[k]:.4f}" in lines[k + 1]
+        if k == path.highest_index:
+            continue
+        surface = EnergySurface(case.mixed, path.structures[k], relax=False)
+        force = -surface.evaluate(surface.coordinates).gradient * HARTREE_IN_EV / BOHR_IN_NM / 10.0
+        # The tangent points to the higher neighbour.
+        higher = k + 1 if k < path.highest_index else k - 1
+        here, there = (path.structures[j].positions.value_in_unit(unit.angstrom)[:3] for j in (k, higher))
+        tangent = (there - here) / np.linalg.norm(there - here)
+        across = np.linalg.norm(force - (force * tangent).sum() * tangent, axis=1).max()
+        assert across == pytest.approx(path.perpendicular_forces[k], abs=SAME_FORCE)
 
 
 @pytest.mark.filterwarnings("ignore:the band is not converged")

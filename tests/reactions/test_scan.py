@@ -15,7 +15,7 @@ import pytest
 
 from qmmlmm import XTBPotential
 from qmmlmm.errors import RunDirectoryError, SelectionError, SettingError
-from qmmlmm.reactions import EnergySurface, saddle_point, scan
+from qmmlmm.reactions import EnergySurface, ReactionPath, saddle_point, scan
 from qmmlmm.reactions.evaluation_log import EvaluationLog
 from qmmlmm.sampling import Angle, Combination, CoordinationNumber, Distance
 from qmmlmm.units import HARTREE_IN_KJ_PER_MOL
@@ -49,6 +49,9 @@ def test_the_top_of_a_scan_is_the_saddle_point():
     saddle = saddle_point(cheap().mixed, found.highest)
     assert abs((found.highest.energy - saddle.energy)._value) < TOP
     assert found.highest_index == 2
+    assert found.has_barrier
+    downhill = ReactionPath(found.mixed, found.structures[2:], found.progress[2:], found.progress_label)
+    assert not downhill.has_barrier
 
 
 def test_both_ways_agree_where_there_is_one_path():

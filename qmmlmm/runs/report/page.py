@@ -137,5 +137,13 @@ def items(texts: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in texts) + "</ul>"
 
 
+def links(targets: Mapping[str, str]) -> str:
+    """Return a list of links to files beside the page by their texts, HTML; empty without any."""
+    shown = (
+        f'<li><a href="{html.escape(path, quote=True)}">{html.escape(text)}</a></li>' for text, path in targets.items()
+    )
+    return f"<ul>{''.join(shown)}</ul>" if targets else ""
+
+
 def _class(kind: str) -> str:
     return f' class="{kind}"' if kind else ""
