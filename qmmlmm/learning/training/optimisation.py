@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +70,7 @@ class Optimisation:
                 mean.lerp_(now, 1.0 - keep)
         return float(losses.detach().mean())
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, dict[str, object]]:
         """Return what `restore` needs to continue."""
         return {
             "model": self.model.state_dict(),
@@ -80,11 +79,11 @@ class Optimisation:
             "schedule": {key: v for key, v in self.schedule.state_dict().items() if key != "lr_lambdas"},
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Mapping[str, object]]) -> None:
         """Continue from a state."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(dict(state["optimizer"]))
         self.schedule.load_state_dict({**self.schedule.state_dict(), **state["schedule"]})
 
 
