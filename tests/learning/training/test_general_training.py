@@ -17,9 +17,10 @@ from tests.learning.teacher import Teacher
 SMALL = ResponseSettings(
     features=12, layers=1, radial_functions=8, near_functions=4, near_features=4, tensor_features=2
 )
-SHORT = TrainingSettings(steps=100, batch_size=8, learning_rate=2e-2, validations=4)
-LEARNED = 0.2
-"""Part of the mean absolute interaction, and of its forces, that a short training leaves in an unseen molecule."""
+SHORT = TrainingSettings(steps=120, batch_size=8, learning_rate=2e-2, validations=4)
+LEARNED = 0.25
+"""Part of the mean absolute interaction, and of its forces, that a short training leaves in an unseen molecule: 0.01 to
+0.12, and 0.13 to 0.16, with three seeds."""
 
 TRANSFERS = {frozenset((6, 1)): 0.1, frozenset((8, 1)): 0.35, frozenset((6, 8)): 0.2, frozenset((6,)): 0.0}
 """Charge, e, that an atom of the lighter element gives to its neighbour."""
@@ -110,7 +111,8 @@ def other(rng):
     return frames_of(rng, METHANEDIOL, count=4)
 
 
-def test_what_is_learned_from_some_molecules_holds_for_another(frames, other):
+def test_what_is_learned_from_some_molecules_holds_for_another(rng, other):
+    frames = frames_of(rng, METHANE, WATER, METHANOL, METHANETRIOL, count=10)
     trained = train_general_response(frames, other, network=SMALL, training=SHORT, progress=False)
     assert trained.response.elements == [1, 6, 8]
     assert trained.response.charges == [0]
