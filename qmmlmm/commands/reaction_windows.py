@@ -28,6 +28,7 @@ from qmmlmm.mm.creation import create_mixed_system
 from qmmlmm.mm.held_atoms import hold
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions import Structure
+from qmmlmm.reactions.structure import xyz_text
 from qmmlmm.runs.checkpoint import load_state
 from qmmlmm.units import FloatArray
 
@@ -91,7 +92,7 @@ def run_windows(given: ReactionInput, starts: WindowStarts) -> Results:
     sampling = _sampling(given, plan, starts)
     with worker_pool(given.workers) as executor:
         profile = sampling.run(executor)
-    _write_last_structures(given, sampling, folder.path / "windows.pdb")
+    _write_last_structures(given, sampling, folder.path)
     results: Results = {**_of_windows(profile), "start": starts.place, **_of_barrier(given, plan, profile)}
     folder.keep_results(results, None, _identity(plan))
     return results
@@ -277,15 +278,21 @@ def _identity(plan: UmbrellaPlan) -> dict[str, object]:
     return {"umbrella": repr(plan)}
 
 
-def _write_last_structures(given: ReactionInput, sampling: UmbrellaSampling, path: Path) -> None:
-    """Write the last positions of all windows as models of one PDB file."""
-    topology = given.start.topology
-    with path.open("w", encoding="utf-8") as file:
+def _write_last_structures(given: ReactionInput, sampling: UmbrellaSampling, folder: Path) -> None:
+    """Write the last positions of all windows: models of one PDB file, and of the reacting atoms extended XYZ."""
+    topology, frames = given.start.topology, []
+    with (folder / "windows.pdb").open("w", encoding="utf-8") as file:
         app.PDBFile.writeHeader(topology, file)
         for number, window in enumerate(sampling.windows, start=1):
-            positions = load_state(window.folder).getPositions(asNumpy=True)
+            state = load_state(window.folder)
+            positions = state.getPositions(asNumpy=True)
             app.PDBFile.writeModel(topology, positions, file, number, keepIds=True)
+            periodic = given.mixed.system.usesPeriodicBoundaryConditions()
+            box = state.getPeriodicBoxVectors(asNumpy=True) if periodic else None
+            facts = {"window": str(number - 1), "centre": f"{window.centre:.8g}"}
+            frames.append(xyz_text(topology, positions, box, given.atoms, facts))
         app.PDBFile.writeFooter(topology, file)
+    (folder / "windows.xyz").write_text("".join(frames), encoding="utf-8")
 
 
 def _positions(structure: Structure) -> FloatArray:

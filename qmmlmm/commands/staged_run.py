@@ -13,6 +13,7 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from qmmlmm.analysis.hills_figure import save_hills_figure
 from qmmlmm.commands.run_input import RunInput, RunSystem, Stage, make_integrator
 from qmmlmm.commands.run_settings import STAGES
 from qmmlmm.durable_files import replace_file
@@ -21,6 +22,7 @@ from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.runs.checkpoint import load_state, load_step
 from qmmlmm.runs.directory_lock import DirectoryLock
+from qmmlmm.runs.report.harmless import harmless
 from qmmlmm.runs.report.stages_report import MinimisationFacts, StageFacts, write_stages_report
 from qmmlmm.runs.reporters import check_finite
 from qmmlmm.runs.run_directory import RunDirectory
@@ -28,12 +30,12 @@ from qmmlmm.runs.run_record import differences
 from qmmlmm.runs.topology_file import topology_file_name, write_topology
 from qmmlmm.sampling.heating import Heating
 from qmmlmm.sampling.hill_sampler import HillSampler
-from qmmlmm.sampling.metadynamics import HillForce, profile_table
+from qmmlmm.sampling.metadynamics import HillForce, hill_names, profile_table
 from qmmlmm.units import FloatArray
 
 INPUT_NAME = "input.toml"
 MINIMISED_NAME = "minimised.npz"
-PROFILE_NAME = "free_energy.csv"
+PROFILE_NAME, PROFILE_FIGURE = "free_energy.csv", "free_energy.png"
 MINIMISE = "minimise"
 ADVICE = (
     "the first step of OpenMM's minimiser is long: write force_field_only = true in [minimise], and let [heat] relax "
@@ -256,6 +258,14 @@ class StagedRun:
                 profile = sampler.free_energy()
                 table = profile_table(metadynamics, self._given.variables, profile, np.full_like(profile, np.nan))
                 replace_file(folder / PROFILE_NAME, table.encode())
+                with harmless(folder / PROFILE_FIGURE):
+                    labels = [
+                        name if v.variable.unit is None else f"{name} ({v.variable.unit.get_symbol()})"
+                        for name, v in zip(
+                            hill_names(metadynamics, self._given.variables), metadynamics.along, strict=True
+                        )
+                    ]
+                    save_hills_figure([v.grid() for v in metadynamics.along], profile, labels, folder / PROFILE_FIGURE)
                 report(f"{stage.name}: {len(sampler.hills):,} hills; their free energy is in {folder / PROFILE_NAME}")
 
     def _begin(self, simulation: app.Simulation, stage: Stage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -60,18 +60,42 @@ Start: TypeAlias = "Structure | unit.Quantity | npt.ArrayLike"
 
 def xyz_frame(structure: Structure, atoms: Collection[int] | None = None) -> str:
     """Return one frame of an extended XYZ file."""
-    elements = [atom.element for atom in structure.topology.atoms()]
-    chosen = range(len(elements)) if atoms is None else check_atoms("atoms", atoms, len(elements))
-    positions = structure.positions.value_in_unit(unit.angstrom)
     energy = structure.energy.value_in_unit(unit.kilojoule_per_mole) * KJ_PER_MOL_IN_EV
+    facts = {"energy": f"{energy:.10f}"}
+    return xyz_text(structure.topology, structure.positions, structure.box_vectors, atoms, facts)
+
+
+def xyz_text(
+    topology: app.Topology,
+    positions: unit.Quantity,
+    box_vectors: unit.Quantity | None,
+    atoms: Collection[int] | None,
+    facts: Mapping[str, str],
+) -> str:
+    """Return one frame of an extended XYZ file.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+    positions : (n_particles, 3) Quantity, nm
+    box_vectors : (3, 3) Quantity or None, nm
+    atoms : collection of int or None
+        All atoms if None.
+    facts : mapping of str to str
+        What else the second line says; values without blanks.
+    """
+    elements = [atom.element for atom in topology.atoms()]
+    chosen = range(len(elements)) if atoms is None else check_atoms("atoms", atoms, len(elements))
+    places = positions.value_in_unit(unit.angstrom)
     lattice = ""
-    if structure.box_vectors is not None:
-        flat = np.ravel(structure.box_vectors.value_in_unit(unit.angstrom))
+    if box_vectors is not None:
+        flat = np.ravel(box_vectors.value_in_unit(unit.angstrom))
         lattice = 'Lattice="' + " ".join(f"{x:.8f}" for x in flat) + '" '
     kept = [k for k in chosen if elements[k] is not None]
-    lines = [str(len(kept)), f"{lattice}Properties=species:S:1:pos:R:3 energy={energy:.10f}"]
+    said = " ".join(f"{name}={value}" for name, value in facts.items())
+    lines = [str(len(kept)), f"{lattice}Properties=species:S:1:pos:R:3 {said}"]
     for k in kept:
-        x, y, z = positions[k]
+        x, y, z = places[k]
         lines.append(f"{elements[k].symbol:<2} {x:15.8f} {y:15.8f} {z:15.8f}")
     return "\n".join(lines) + "\n"
 

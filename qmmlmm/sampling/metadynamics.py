@@ -267,6 +267,14 @@ def mean_profile(profiles: Sequence[FloatArray], temperature: float) -> tuple[Fl
     return mean - mean.min(), error
 
 
+def hill_names(settings: Metadynamics, variables: Mapping[str, Callable[[Geometry], float]]) -> list[str]:
+    """Return the names of the variables along which there are hills; that of its class for one without a name."""
+    return [
+        next((name for name, known in variables.items() if known == v.variable), type(v.variable).__name__)
+        for v in settings.along
+    ]
+
+
 def profile_table(
     settings: Metadynamics,
     variables: Mapping[str, Callable[[Geometry], float]],
@@ -282,10 +290,7 @@ def profile_table(
         Variables by name, for the header.
     profile, error : (n,) or (n, m) float array, kJ/mol
     """
-    names = [
-        next((name for name, known in variables.items() if known == v.variable), type(v.variable).__name__)
-        for v in settings.along
-    ]
+    names = hill_names(settings, variables)
     grid = np.meshgrid(*[v.grid() for v in settings.along], indexing="ij")
     # NumPy takes a comma in a name for a separator, even in quotes.
     named = [name.replace(",", "") for name in names]

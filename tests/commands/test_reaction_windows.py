@@ -12,6 +12,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import ase.io
 import numpy as np
 import openmm
 import pytest
@@ -128,10 +129,23 @@ def test_the_profile_is_that_of_the_samples_after_equilibration(done):
 
 def test_each_command_leaves_a_record_tables_structures_and_a_figure(done):
     names = {path.name for path in (done.folder / "umbrella").iterdir()}
-    assert {"record.json", "profile.csv", "overlap.csv", "profile.png", "windows.pdb", "000", "003"} <= names
+    assert {
+        "record.json",
+        "profile.csv",
+        "overlap.csv",
+        "profile.png",
+        "windows.pdb",
+        "windows.xyz",
+        "000",
+        "003",
+    } <= names
     names = {path.name for path in (done.folder / "profile").iterdir()}
     assert {"record.json", "profile.csv", "overlap.csv", "profile.png", "reweighted.csv"} <= names
     models = app.PDBFile(str(done.folder / "umbrella" / "windows.pdb"))
+    frames = ase.io.read(done.folder / "umbrella" / "windows.xyz", ":")
+    assert [frame.info["centre"] for frame in frames] == pytest.approx(CENTRES)
+    shown = models.getPositions(asNumpy=True, frame=3).value_in_unit(unit.angstrom)
+    assert np.allclose(frames[3].positions, shown, atol=1e-3)
     assert models.getNumFrames() == len(CENTRES)
     last = load_state(done.folder / "umbrella" / "002").getPositions(asNumpy=True)._value
     assert np.allclose(models.getPositions(asNumpy=True, frame=2)._value, last, atol=1e-3)

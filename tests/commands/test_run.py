@@ -352,6 +352,7 @@ def test_hills_of_production_continue_and_leave_their_free_energy(folder, capsys
     rows = np.loadtxt(profiles[0].splitlines(), delimiter=",")
     assert rows[:, 1].max() > 0.5
     assert np.isnan(rows[:, 2]).all()  # a single run
+    assert (folder / "whole" / "production" / "free_energy.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_wrong_hills_are_refused(folder, capsys):
