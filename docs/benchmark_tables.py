@@ -3,8 +3,9 @@
     python docs/benchmark_tables.py
 
 A page has ``<!-- benchmark: NAME -->`` and ``<!-- end of benchmark -->``. What is between them is replaced by the
-tables of ``NAME.json``, which ``python tests/benchmarks/NAME.py --json docs/results/data/NAME.json`` writes, or with other
-options ``NAME__OPTIONS.json``; it is kept where there is no such file. The documentation is not built with a page that differs from its record.
+tables of ``NAME.json``, which ``python tests/benchmarks/NAME.py --json docs/results/data/NAME.json`` writes, with other
+options ``NAME__OPTIONS.json``; it is kept where there is no such file. The documentation is not built with a page that
+differs from its record.
 """
 
 from __future__ import annotations
