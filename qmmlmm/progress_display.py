@@ -26,7 +26,13 @@ def in_notebook() -> bool:
 
 
 def progress_bar(
-    total: int | None, description: str, unit: str, *, initial: int = 0, shown: bool | None = None
+    total: int | None,
+    description: str,
+    unit: str,
+    *,
+    initial: int = 0,
+    shown: bool | None = None,
+    leave: bool = True,
 ) -> tqdm:
     """Return a progress bar on standard error, which is a context manager.
 
@@ -44,9 +50,11 @@ def progress_bar(
         Number of units that were done before.
     shown : bool, optional
         False for nothing; True for a bar wherever standard error goes.
+    leave : bool
+        Whether a bar stays at its end; False for one within another.
     """
     if shown or not is_hidden():
-        return tqdm(total=total, desc=description, unit=unit, initial=initial, disable=shown is False)
+        return tqdm(total=total, desc=description, unit=unit, initial=initial, disable=shown is False, leave=leave)
     return tqdm(
         total=total,
         desc=description,
@@ -57,6 +65,7 @@ def progress_bar(
         mininterval=PAUSE,
         miniters=1,  # else a thread of tqdm writes lines in between
         delay=PAUSE,
+        leave=leave,
         bar_format=LINE_WITHOUT_END if total is None else LINE,
     )
 

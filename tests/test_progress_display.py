@@ -87,3 +87,14 @@ def test_a_run_writes_lines_with_its_speed_to_a_file(monkeypatch):
     simulation.step(10)
     last = output.getvalue().splitlines()[-1]
     assert re.fullmatch(r"MD: 10/10 steps \[.* done, 00:00 left, .* ns/day, .* ms/step\]", last)
+
+
+def test_a_bar_within_another_goes_away_and_its_lines_in_a_log_stay(monkeypatch):
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", output)
+    monkeypatch.setattr("qmmlmm.progress_display.PAUSE", 0.05)
+    with progress_bar(None, "point", "evaluation", leave=False) as bar:
+        assert not bar.leave
+        time.sleep(0.1)
+        bar.update()
+    assert output.getvalue() == "point: 1 evaluations [00:00 done]\n"

@@ -169,6 +169,7 @@ def minimised(
     max_steps: int = 300,
     free: bool = False,
     title: str | None = None,
+    leave: bool = True,
 ) -> Walk:
     """Return the way to a minimum.
 
@@ -186,9 +187,12 @@ def minimised(
         Whether the energy does not depend on translation and rotation.
     title : str, optional
         Name of the walk, whose progress is shown.
+    leave : bool
+        Whether its bar stays at the end.
     """
     options = {"transition": False, "hessian": "never", "subfrctor": 1 if free else 0}
-    return _walked(surface, start, frozen, coordinates, thresholds or Thresholds(), max_steps, options, title=title)
+    limits = thresholds or Thresholds()
+    return _walked(surface, start, frozen, coordinates, limits, max_steps, options, title=title, leave=leave)
 
 
 def saddle_searched(
@@ -297,6 +301,7 @@ def _walked(
     options: dict[str, Any],
     hessian: FloatArray | None = None,
     title: str | None = None,
+    leave: bool = True,
 ) -> Walk:
     check_walk(coordinates, max_steps)
     optimize, internal = geometric_module("optimize"), geometric_module("internal")
@@ -316,7 +321,7 @@ def _walked(
     with (
         _quiet(),
         tempfile.TemporaryDirectory() as folder,
-        progress_bar(None, title or "", "evaluation", shown=None if title else False) as bar,
+        progress_bar(None, title or "", "evaluation", shown=None if title else False, leave=leave) as bar,
     ):
         parameters.xyzout = str(Path(folder) / "walk.xyz")
         if hessian is not None:

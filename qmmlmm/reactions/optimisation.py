@@ -129,6 +129,7 @@ def optimised(
     *,
     warn: bool = True,
     title: str | None = None,
+    leave: bool = True,
 ) -> Optimum:
     """Return the nearest minimum on a surface, from its present coordinates; the parameters are those of `optimise`."""
     limits = Thresholds() if thresholds is None else check_instance("thresholds", thresholds, Thresholds)
@@ -145,6 +146,7 @@ def optimised(
             max_steps=max_steps,
             free=surface.is_free,
             title=title,
+            leave=leave,
         )
         coordinates_seen.append(walk.coordinates)
         energies.append(walk.energies)

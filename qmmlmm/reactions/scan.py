@@ -164,7 +164,10 @@ class _Work:
             self.surface.log = EvaluationLog(logs)
         restraints = [Restraint(*given) for given in zip(self.variables, targets, self.stiffness, strict=True)]
         restrained = RestrainedSurface(self.surface, restraints)
-        found = optimised(restrained, self.limits, self.coordinates, self.max_steps, warn=False)
+        title = f"scan, point at {', '.join(f'{target:.4g}' for target in targets)}"
+        found = optimised(
+            restrained, self.limits, self.coordinates, self.max_steps, warn=False, title=title, leave=False
+        )
         evaluations = found.evaluations if self.surface.log is None else self.surface.log.length
         bias = restrained.restraint_energy()
         energy = found.energy.value_in_unit(ENERGY) - bias

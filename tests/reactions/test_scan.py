@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +44,17 @@ def cheap():
 @functools.cache
 def both_ways():
     return scan(cheap().mixed, XI, START, centres=CENTRES, force_constant=STIFF, both_ways=True)
+
+
+def test_a_scan_shows_its_points_and_what_happens_within_one(monkeypatch):
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", output)
+    monkeypatch.setattr("qmmlmm.progress_display.PAUSE", 0.0)
+    scan(cheap().mixed, XI, START, centres=CENTRES[:2], force_constant=STIFF)
+    lines = output.getvalue().splitlines()
+    within = [line for line in lines if line.startswith("scan, point at -0.025: ")]
+    assert re.search(r"3 evaluations \[.* kJ/mol, largest force .* hartree/bohr\]", "\n".join(within))
+    assert any(line.startswith("scan: 2/2 points") for line in lines)
 
 
 def test_the_top_of_a_scan_is_the_saddle_point():
