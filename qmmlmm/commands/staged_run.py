@@ -35,7 +35,8 @@ from qmmlmm.units import FloatArray
 
 INPUT_NAME = "input.toml"
 MINIMISED_NAME = "minimised.npz"
-PROFILE_NAME, PROFILE_FIGURE = "free_energy.csv", "free_energy.png"
+PROFILE_NAME = "free_energy.csv"
+PROFILE_FIGURE = "free_energy.png"
 MINIMISE = "minimise"
 ADVICE = (
     "the first step of OpenMM's minimiser is long: write force_field_only = true in [minimise], and let [heat] relax "

@@ -226,7 +226,7 @@ def test_a_run_shows_the_response_and_keeps_it_in_its_record(tmp_path, capsys):
 def cases():
     """Yield a level and a part of the message."""
     yield from (({**LEVEL, "response": v}, r"\[term\] response is a text in quotes") for v in (5, True, [], {}))
-    yield {**LEVEL, "response": "none.json"}, r"\[term\] response: there is no file .*none.json.*ResponseModel saved"
+    yield {**LEVEL, "response": "none.json"}, r"\[term\] response: there is no file .*none.json.*GeneralResponse saved"
     yield {**LEVEL, "response": "model-charges"}, r"\[term\] response: there is no file .*Nearest names: model charges"
     yield {**LEVEL, "response": "text"}, r"\[term\] response: .*text' is no file of a FixedResponse.* saved"
     yield {**LEVEL, "response": "waters.pdb"}, r"\[term\] response: .* is no file of a FixedResponse"
