@@ -5,20 +5,20 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.elements import SYMBOLS, check_elements
 from qmmlmm.errors import PotentialError, listed
-from qmmlmm.ml.model_file import ModelFile, read_model_file, write_model_file
+from qmmlmm.ml.model_file import read_model_file
 from qmmlmm.ml.network_file import (
     create_network,
     network_checksum,
     network_of,
     network_settings,
     network_weights,
+    save_response,
 )
 from qmmlmm.ml.response_model import ResponseModel
 from qmmlmm.ml.response_network import ResponseNetwork
@@ -151,11 +151,7 @@ class GeneralResponse:
         PotentialError
             If it cannot be written.
         """
-        settings: dict[str, Any] = {
-            "network": network_settings(self.network),
-            "units": "atomic units: bohr, hartree, e",
-        }
-        write_model_file(path, ModelFile(settings, weights=network_weights(self.network)))
+        save_response(self.network, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GeneralResponse:

@@ -38,6 +38,23 @@ def save_network(model: ResponseNetwork, path: str | os.PathLike[str]) -> None:
     write_model_file(path, ModelFile({"network": network_settings(model)}, weights=network_weights(model)))
 
 
+def save_response(model: ResponseNetwork, path: str | os.PathLike[str]) -> None:
+    """Write a network of the response alone to a file with numbers and no code, which says its units.
+
+    Parameters
+    ----------
+    model : ResponseNetwork
+    path : path
+
+    Raises
+    ------
+    PotentialError
+        If the file cannot be written.
+    """
+    settings = {"network": network_settings(model), "units": "atomic units: bohr, hartree, e"}
+    write_model_file(path, ModelFile(settings, weights=network_weights(model)))
+
+
 def load_network(path: str | os.PathLike[str]) -> ResponseNetwork:
     """Return the network of a file by `save_network` or `MLPotential.save`, in evaluation mode.
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.errors import PotentialError, listed
-from qmmlmm.ml.model_file import ModelFile, read_model_file, write_model_file
+from qmmlmm.ml.model_file import read_model_file
 from qmmlmm.ml.network_file import (
     create_network,
     network_checksum,
     network_of,
     network_settings,
     network_weights,
+    save_response,
 )
 from qmmlmm.ml.own_module import frozen, scripted
 from qmmlmm.ml.recorded_network import RecordedNetwork, needed_operations
@@ -123,11 +123,7 @@ class ResponseModel:
         PotentialError
             If it cannot be written.
         """
-        settings: dict[str, Any] = {
-            "network": network_settings(self.network),
-            "units": "atomic units: bohr, hartree, e",
-        }
-        write_model_file(path, ModelFile(settings, weights=network_weights(self.network)))
+        save_response(self.network, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ResponseModel:
