@@ -55,7 +55,7 @@ class GeneralResponse:
                 "ResponseModel(network) uses one of a single molecule"
             )
         self.network = copy.deepcopy(network).eval()
-        # The same file and checksum, whatever molecule the network was used for last.
+        # File and checksum do not depend on the molecule for which the network was used before.
         self.network.become(self.network.elements[:1])
         # Recording a network takes seconds.
         self._molecules: dict[tuple[int, ...], ResponseModel] = {}
