@@ -11,9 +11,11 @@ differs from its record.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).resolve().parent
 DATA = DOCS / "results" / "data"
@@ -69,35 +71,75 @@ def tables_of(path: Path) -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
     if record.get("format") != FORMAT:
         raise ValueError(f"{path} has format {record.get('format')!r}, expected {FORMAT}; write it again")
-    lines = [_measured(record), ""]
+    lines = [record["notes"], ""] if record["notes"] else []
     for table in record["tables"]:
-        lines += [f"{table['title']}:", "", _row(table["columns"], str), "|" + "---|" * len(table["columns"])]
-        lines += [*(_row(row, shown) for row in table["rows"]), ""]
-    return "\n".join(lines)
+        lines += [*table_lines(table), ""]
+    return "\n".join([*lines, _measured(record), ""])
 
 
-def shown(cell: object) -> str:
-    """Return a cell as text: of three numbers the median with the quartiles."""
+def table_lines(table: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a table of a record."""
+    lines = [f"{table['title']}:", ""] if table["title"] else []
+    lines += [_row(table["columns"]), "|" + "---|" * len(table["columns"])]
+    decimals = [max((_decimals(cell) for cell in column), default=0) for column in zip(*table["rows"], strict=True)]
+    return [*lines, *(_row(map(shown, row, decimals)) for row in table["rows"])]
+
+
+def shown(cell: object, decimals: int = 0) -> str:
+    """Return a cell as text: of two numbers a value with its error, of three the median with the quartiles.
+
+    Numbers have three digits. A number with a decimal point has the decimals of its column, as far as three digits go.
+    """
+    if isinstance(cell, list) and len(cell) == 2:
+        return _with_error(*cell)
     if isinstance(cell, list):
-        low, middle, high = (shown(value) for value in cell)
+        low, middle, high = (shown(value, decimals) for value in cell)
         return f"{middle} ({low} to {high})"
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
-        return f"{cell:,.0f}" if abs(cell) >= 1000.0 else f"{cell:.3g}"
+        return _three_digits(cell, decimals)
     return "" if cell is None else str(cell).replace("|", "\\|")
 
 
+def _three_digits(value: float, decimals: int) -> str:
+    text = f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+    if "e" in text or "." not in text:
+        return text
+    most = 2 - math.floor(math.log10(abs(float(text))))
+    return f"{value:.{max(_places(text), min(decimals, most))}f}"
+
+
+def _decimals(cell: object) -> int:
+    """Return the most decimals of the numbers of a cell."""
+    numbers = cell if isinstance(cell, list) and len(cell) == 3 else [cell]
+    return max(_places(_three_digits(number, 0)) if isinstance(number, float) else 0 for number in numbers)
+
+
+def _places(text: str) -> int:
+    return 0 if "e" in text else len(text.partition(".")[2])
+
+
+def _with_error(value: float, error: float) -> str:
+    """Return a value with the decimals of the first two digits of its error."""
+    if not (math.isfinite(error) and error > 0.0):
+        return f"{shown(value)} ± {shown(error)}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    # Adding zero takes the sign from a rounded zero.
+    return f"{round(value, decimals) + 0.0:,.{decimals}f} ± {error:.{decimals}f}"
+
+
 def _measured(record: Mapping[str, object]) -> str:
-    machine, versions = (
-        ", ".join(f"{name} {value}" for name, value in dict(record[key]).items()) for key in ("machine", "versions")
-    )
-    notes = f"{record['notes']} " if record["notes"] else ""
-    return f"{notes}Measured on {record['date']} by `{record['command']}`; {machine}; {versions}."
+    """Return where the numbers come from; a record of an earlier run may lack the machine or the versions."""
+    parts = [f"Measured on {record['date']} by `{record['command']}`"]
+    for key in ("machine", "versions"):
+        if record[key]:
+            parts.append(", ".join(f"{name} {value}" for name, value in dict(record[key]).items()))
+    return "; ".join(parts) + "."
 
 
-def _row(cells: Sequence[object], text: Callable[[object], str]) -> str:
-    return f"| {' | '.join(text(cell) for cell in cells)} |"
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames, region_potential
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
@@ -50,17 +52,34 @@ ROWS = {
 }
 
 
-def row(name: str, size: int, found: Accuracy) -> str:
-    """Return a line of the table."""
-    values = (
+COLUMNS = (
+    "model",
+    "tested on",
+    "labels",
+    "energy, kJ/mol",
+    "common shift of the energy",
+    "forces, kJ/(mol nm)",
+    "forces on charges, rms",
+    "energy in a vacuum",
+    "forces in a vacuum",
+    "training, processor time, s",
+)
+
+
+def row(name: str, tested: str, size: int, found: Accuracy, seconds: float) -> tuple[str | float | None, ...]:
+    """Return a row of the table."""
+    return (
+        name,
+        tested,
+        size,
         found.energy,
         found.energy_shift,
         found.forces,
         found.near_forces,
         found.vacuum_energy,
         found.vacuum_forces,
+        round(seconds),
     )
-    return f"| {name} | {size} | " + " | ".join(f"{value:.2f}" for value in values) + " |"
 
 
 def main() -> None:
@@ -74,6 +93,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=TrainingSettings.steps)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save", type=Path, help="folder for each row's model")
+    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.save:
@@ -83,10 +103,9 @@ def main() -> None:
         test, rest = frames[: options.test_first], frames[options.test_first :]
     else:
         test, rest = frames[::4], [frame for k, frame in enumerate(frames) if k % 4]
-    others: dict[str, list[LabelledFrame]] = {path.name: read_frames(path) for path in options.other}
-    print(f"{len(test)} test frames; kJ/mol and kJ/(mol nm); mean absolute errors, root mean square on charges")
-    print("| model | trained on | E | common shift | F | F on charges | E vacuum | F vacuum |")
-    print("|---|---|---|---|---|---|---|---|")
+    others: dict[str, list[LabelledFrame]] = {path.name.split(".")[0]: read_frames(path) for path in options.other}
+    rows = []
+    notes = f"{options.steps:,} steps; mean absolute errors of {len(test)} frames of water, or all others; single runs."
     for name in options.rows:
         network, settings = ROWS[name]
         settings = replace(settings, steps=options.steps, seed=options.seed, batch_size=8, validations=10)
@@ -99,10 +118,11 @@ def main() -> None:
             seconds = time.process_time() - started
             if options.save:
                 region_potential(trained.model).save(options.save / f"{name.replace(' ', '_')}_{size}.pt")
-            for label, tested in {"": test, **others}.items():
+            for label, tested in {"water": test, **others}.items():
                 data = frame_tensors(tested, [(0, 1, 0)])
                 predicted = predict(trained.model, data)
-                print(row(f"{name} {label}".strip(), size, accuracy(predicted, data)), flush=True)
+                rows.append(row(name, label, size, accuracy(predicted, data), seconds))
+                print(*rows[-1], flush=True)
                 if members > 1:
                     spread = force_uncertainty(predicted, data)
                     print(
@@ -110,7 +130,9 @@ def main() -> None:
                         f"correlation {spread.correlation('frame'):.2f} per frame, {spread.correlation('atom'):.2f} "
                         "per atom"
                     )
-            print(f"  {seconds:.0f} s of CPU time, {trained.history[-1]['step']:.0f} steps", flush=True)
+            # A run that is stopped leaves the record of what is done.
+            write_record(options.json, [Table("", COLUMNS, tuple(rows))], notes)
+    print_tables([Table("", COLUMNS, tuple(rows))])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Energy of a neutral molecule in the uniform background of a charged box: acetone among ions.
 
-    python tests/benchmarks/background_shift.py [--data tests/benchmarks/data/acetone_ions.xyz.gz] [--frames 4]
+    python tests/benchmarks/background_shift.py [--data FRAMES.xyz.gz] [--frames 4] [--json FILE]
 
 Ewald sums of a box with the net charge Q are those with a uniform background of the density -Q/V. Its potential has
 the Laplacian 4 pi Q/V, which a neutral molecule of charges feels through the second moment of its charge density alone,
@@ -24,7 +24,9 @@ import numpy as np
 from pyscf import dft, gto
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.learning import LabelledFrame, read_frames
 from qmmlmm.units import HARTREE_IN_KJ_PER_MOL
@@ -53,21 +55,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--frames", type=int, default=4)
+    add_option(parser)
     options = parser.parse_args()
     frames = read_frames(options.data)
-    print("In the last columns the energy in the background, kJ/mol, of the density and of the charges")
-    print("| frame | trace, hartree/(e bohr2) | moments of density and charges, e bohr2 | density | charges |")
-    print("|---|---|---|---|---|")
+    rows = []
     for frame in frames[:: max(1, len(frames) // options.frames)]:
         if frame.field_gradient is None:
             raise SystemExit(f"frame {frame.name!r} has no field gradient")
         trace = float(np.trace(frame.field_gradient, axis1=1, axis2=2).mean())  # minus the Laplacian of the potential
         density, charges = second_moments(frame)
         energies = [-trace / 6.0 * moment * HARTREE_IN_KJ_PER_MOL for moment in (density, charges)]
-        print(
-            f"| {frame.name} | {trace:.2e} | {density:.1f}, {charges:.1f} | {energies[0]:.2f} | {energies[1]:.2f} |",
-            flush=True,
-        )
+        rows.append((frame.name, trace, density, charges, *energies))
+        print(*rows[-1], flush=True)
+    columns = (
+        "frame",
+        "trace of the field's gradient, hartree/(e bohr²)",
+        "second moment of the density, e bohr²",
+        "of the charges, e bohr²",
+        "energy of the density, kJ/mol",
+        "of the charges, kJ/mol",
+    )
+    table = Table("", columns, tuple(rows))
+    print_tables([table])
+    notes = (
+        "Acetone in the uniform background of a box with the charge +1; density and Mulliken charges of B3LYP/6-31G*."
+    )
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames
 from qmmlmm.learning.training.accuracy import accuracy
@@ -96,17 +98,45 @@ def found_worst(spread: np.ndarray, error: np.ndarray, share: float = 0.1) -> fl
     return float(np.mean(spread[worst][:, None] > spread[~worst][None, :]))
 
 
-def row(name: str, found: ForceUncertainty, scale: float) -> str:
-    """Return a line of the table."""
+COLUMNS = (
+    "frames",
+    "number",
+    "error of forces, median, kJ/(mol nm)",
+    "least",
+    "largest",
+    "correlation per frame",
+    "of ranks",
+    "of the largest atom",
+    "worst tenth found, %",
+    "calibrated spread over error",
+    "covered, %",
+    "energy, MAE, kJ/mol",
+    "forces, MAE, kJ/(mol nm)",
+)
+
+
+def row(
+    name: str, found: ForceUncertainty, scale: float, energy: float | None = None, forces: float | None = None
+) -> tuple[str | float | None, ...]:
+    """Return a row of the table."""
     spread, error = found.frame_spread, found.frame_error
     spearman = np.corrcoef(ranks(spread), ranks(error))[0, 1]
     largest = np.corrcoef(found.atom_spread.max(axis=1), found.atom_error.max(axis=1))[0, 1]
-    best = np.mean(error) / np.mean(spread)
     covered = np.mean(scale * spread > error)
     return (
-        f"| {name} | {len(error)} | {np.median(error):.0f} ({error.min():.0f}-{error.max():.0f}) | "
-        f"{found.correlation('frame'):.2f} | {spearman:.2f} | {largest:.2f} | "
-        f"{100 * found_worst(spread, error):.0f} % | {scale:.2f} | {best:.2f} | {100 * covered:.0f} % |"
+        name,
+        len(error),
+        float(np.median(error)),
+        float(error.min()),
+        float(error.max()),
+        found.correlation("frame"),
+        float(spearman),
+        float(largest),
+        round(100 * found_worst(spread, error)),
+        float(scale * np.mean(spread) / np.mean(error)),
+        round(100 * float(covered)),
+        energy,
+        forces,
     )
 
 
@@ -123,6 +153,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
+    add_option(parser)
     options = parser.parse_args()
     if options.twice and not options.random:
         parser.error("--twice draws the frames of both committees at random; give --random too")
@@ -143,19 +174,15 @@ def main() -> None:
     trained = Training(model, train, validation, settings).run()
     print(f"{options.members} members, {len(train)} frames, {time.process_time() - started:.0f} s of CPU time")
     scale = float(trained.model.uncertainty_scale)
-    print(
-        "| frames | n | force error, median and range, kJ/(mol nm) | Pearson | Spearman | of the largest | "
-        "worst tenth | factor | best | covered |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    rows = []
     every: list[ForceUncertainty] = []
     for name, held_out in tests.items():
         data = frame_tensors(held_out, trained.model.known_conditions())
         predicted = predict(trained.model, data)
         every.append(force_uncertainty(predicted, data))
-        print(row(name, every[-1], scale))
         errors = accuracy(predicted, data)
-        print(f"  energy {errors.energy:.2f} kJ/mol, forces {errors.forces:.1f} kJ/(mol nm), mean absolute errors")
+        rows.append(row(name, every[-1], scale, errors.energy, errors.forces))
+        print(*rows[-1], flush=True)
         if second is not None:
             size, direction, spread = shared_error(predicted, predict(second, data), data)
             print(
@@ -166,7 +193,10 @@ def main() -> None:
         atom_spread=np.concatenate([found.atom_spread for found in every]),
         atom_error=np.concatenate([found.atom_error for found in every]),
     )
-    print(row("all", together, scale))
+    table = Table("", COLUMNS, (*rows, row("all", together, scale)))
+    print_tables([table])
+    notes = f"{options.members} members, {len(train)} labels, {options.steps:,} steps; single run."
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What compilation of networks and of the mesh gains: ratios within one run, medians and quartiles, one thread.
 
-    python tests/benchmarks/compiled_network.py [--sizes 10 25] [--rounds 60]
+    python tests/benchmarks/compiled_network.py [--sizes 10 25] [--rounds 60] [--json FILE]
     python tests/benchmarks/compiled_network.py --system [--rounds 25]
 
 Everything is compiled into a folder that is deleted at the end, which takes a minute for each network. The first form
@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from model_speed import DIFFERENTIATED, case
+from record import Table, add_option, print_tables, quartiles, write_record
 
 from qmmlmm.embedding import mesh_kernel
 from qmmlmm.ml.compiled_network import AGREEMENT, compile_network, compiled_module
@@ -49,16 +50,9 @@ def measure(calls: Calls, rounds: int) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def shown(values: np.ndarray, digits: int = 2) -> str:
-    """Return a median with its quartiles."""
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return f"{middle:.{digits}f} ({low:.{digits}f} - {high:.{digits}f})"
-
-
-def networks(sizes: list[int], rounds: int) -> None:
-    """Print a row for each number of atoms."""
-    print("| atoms | operations, ms | compiled | ratio | model, ms | compiled | ratio | compilation, s | difference |")
-    print("|---|---|---|---|---|---|---|---|---|")
+def networks(sizes: list[int], rounds: int) -> Table:
+    """Return a row for each number of atoms."""
+    rows = []
     for n in sizes:
         numbers, inputs = case(n, np.random.default_rng(n))
         torch.manual_seed(1)
@@ -85,13 +79,23 @@ def networks(sizes: list[int], rounds: int) -> None:
         ratios = [found[one] / found[other] for one, other in (
             ("recorded", "compiled"), ("recorded model", "compiled model"),
         )]  # fmt: skip
-        print(
-            f"| {n} | {shown(found['recorded'])} | {shown(found['compiled'])} | {shown(ratios[0])} "
-            f"| {shown(found['recorded model'])} | {shown(found['compiled model'])} | {shown(ratios[1])} "
-            f"| {seconds:.0f} | {worst:.0e} |",
-            flush=True,
-        )
+        times = [quartiles(found[name]) for name in ("recorded", "compiled", "recorded model", "compiled model")]
+        of_list, of_model = map(quartiles, ratios)
+        rows.append((n, *times[:2], of_list, *times[2:], of_model, round(seconds), worst))
+        print(*rows[-1], flush=True)
         assert worst < AGREEMENT[torch.float32]
+    columns = (
+        "atoms",
+        "operations of the network, ms",
+        "compiled",
+        "ratio",
+        "model with near charges, ms",
+        "compiled",
+        "ratio",
+        "compilation, s",
+        "largest relative difference",
+    )
+    return Table("", columns, tuple(rows))
 
 
 def _without_graph(call: Callable[..., object], given: tuple[torch.Tensor, ...]) -> object:
@@ -103,8 +107,8 @@ def _gradient(call: Callable[..., dict[str, torch.Tensor]], inputs: object, leav
     return torch.autograd.grad([call(inputs)["energy"]], leaves)
 
 
-def whole_system(rounds: int) -> None:
-    """Print a row for each kind of evaluation of all forces."""
+def whole_system(rounds: int) -> Table:
+    """Return a row for each kind of evaluation of all forces."""
     import openmm
     from openmm import unit
 
@@ -161,11 +165,10 @@ def whole_system(rounds: int) -> None:
             call()
             if turn >= 0:
                 seconds[label].append(1000.0 * (time.process_time() - start))
-    print("| one evaluation of all forces | ms | to mechanical, in the same turn |")
-    print("|---|---|---|")
+    rows = []
     for label, values in seconds.items():
-        ratio = np.array(values) / np.array(seconds["mechanical"])
-        print(f"| {label} | {shown(np.array(values), 1)} | {shown(ratio)} |")
+        rows.append((label, quartiles(values), quartiles(np.array(values) / np.array(seconds["mechanical"]))))
+    return Table("", ("evaluation of all forces", "ms", "times mechanical, in the same turn"), tuple(rows))
 
 
 def main() -> None:
@@ -174,15 +177,16 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 25])
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--system", action="store_true", help="all forces of 23,817 atoms")
+    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["QMMLMM_CACHE"] = folder
         mesh_kernel.unavailable_because.cache_clear()
-        if options.system:
-            whole_system(options.rounds)
-        else:
-            networks(options.sizes, options.rounds)
+        table = whole_system(options.rounds) if options.system else networks(options.sizes, options.rounds)
+    print_tables([table])
+    where = "23,817 atoms" if options.system else "Networks of the default size in single precision"
+    write_record(options.json, [table], f"{where}; processor time of one thread, medians with quartiles.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The free energy of a water molecule in a droplet from the force field to HF/6-31G*/MM: direct, and through a network.
 
-    python tests/benchmarks/cycle_closure.py DIRECTORY [--smoke] [--trajectories 10] [--held] [--update PAGE]
+    python tests/benchmarks/cycle_closure.py DIRECTORY [--smoke] [--trajectories 10] [--held] [--json FILE]
 
 1. Switching from the force field to HF/6-31G* and back.
 2. Switching from the force field to ``examples/models/water.pt``, which was trained on HF/6-31G*, and from there to
@@ -8,22 +8,21 @@
 3. The first stage of 2, and from the network to HF/6-31G* by HF energies of the frames that the network sampled.
 
 All three are one free energy. Printed are their errors, how often HF/6-31G* is evaluated for each, and how often at
-equal errors: variances fall as one over the number of evaluations. Writes ``results.json`` into the directory; with
-`--update FILE` the tables between the markers in a page are replaced. It continues where it was stopped; more
-`--trajectories` are added to those that are there. A quarter of an hour on one core.
+equal errors: variances fall as one over the number of evaluations. Writes ``results.json`` into the directory. It
+continues where it was stopped; more `--trajectories` are added to those that are there, and with a directory that is
+complete it only writes the record. A quarter of an hour on one core.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import math
 import os
-import platform
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -33,9 +32,9 @@ import openmm
 from openmm import app, unit
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from end_state_correction import update
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import ForceFieldPotential, MLPotential, PySCFPotential, Region
 from qmmlmm.free_energy import EndStateCorrection, Leg, LegResult, SwitchingSettings, reweight
@@ -43,8 +42,6 @@ from qmmlmm.free_energy.trajectory_tasks import Stage, read_trajectory
 from systems import solution
 from systems.water import build
 
-MARKERS = "<!-- cycle_closure: begin -->", "<!-- cycle_closure: end -->"
-HELD_MARKERS = "<!-- cycle_closure --held: begin -->", "<!-- cycle_closure --held: end -->"
 N_WATER = 64
 TEMPERATURE, STEP, FRICTION = 300.0, 0.0005, 30.0  # K, ps, 1/ps
 FEWEST_FRAMES = 10
@@ -100,7 +97,7 @@ def sampling_steps(settings: SwitchingSettings) -> int:
     return settings.equilibration_steps + settings.trajectories * settings.steps_between_frames
 
 
-def row(leg: LegResult, settings: SwitchingSettings) -> dict[str, object]:
+def row(leg: LegResult, settings: SwitchingSettings) -> dict[str, Any]:
     """Return the numbers of a leg whose last stage, with these settings, has QM."""
     return {
         ENERGY: kj(leg.free_energy),
@@ -125,49 +122,45 @@ def single_points(frames: Path, stage: Stage, count: int, results: Path) -> np.n
     return np.array(found[:count])
 
 
-def tables(results: dict[str, dict[str, object]]) -> str:
-    """Return the tables of a page."""
-    names = ("direct", "through the network", "through the network, single points")
-    direct = results[names[0]]
-    lines = [
-        f"Written on {results['date']} by `{results['command']}`, single run, {results['machine']}: "
-        f"{results['system']}.",
-        "",
-        "| from the force field to HF/6-31G\\*/MM | free energy less that of the first row (kJ/mol) "
-        "| less, in combined errors | overlap of the stages | error of the stage with QM (kJ/mol) "
-        "| QM evaluations | QM evaluations for 0.5 kJ/mol | times fewer |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name in names:
+def table_of(results: dict[str, dict[str, Any]]) -> Table:
+    """Return the table of a page."""
+    direct = results["direct"]
+    rows = []
+    for name in ("direct", "through the network", "through the network, single points"):
         one = results[name]
-        # Adding zero takes the sign from a rounded zero.
-        difference = round(one[ENERGY] - direct[ENERGY], 2) + 0.0
-        apart = "" if one is direct else f"{abs(difference) / math.hypot(direct[ERROR], one[ERROR]):.1f}"
+        difference = one[ENERGY] - direct[ENERGY]
         needed = [evaluations(x) for x in (direct, one)]
-        lines.append(
-            f"| {name} | {difference:.2f} ± {one[ERROR]:.2f} | {apart} "
-            f"| {', '.join(f'{x:.2f}' for x in one['overlaps'])} | {one[STAGE_ERROR]:.2f} "
-            f"| {' + '.join(f'{x:,}' for x in one[CALLS])} | {needed[1]:,.0f} | {factor(needed[0] / needed[1])} |"
+        other = one is not direct
+        rows.append(
+            (
+                name,
+                [difference, one[ERROR]],
+                round(abs(difference) / math.hypot(direct[ERROR], one[ERROR]), 1) if other else None,
+                ", ".join(f"{x:.2f}" for x in one["overlaps"]),
+                round(one[STAGE_ERROR], 2),
+                " + ".join(f"{x:,}" for x in one[CALLS]),
+                round(needed[1]),
+                needed[0] / needed[1] if other else None,
+                needed[0] / (needed[1] + LABELS) if other else None,
+            )
         )
-    needed = [evaluations(results[name]) for name in names]
-    with_labels = factor(needed[0] / (needed[2] + LABELS))
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"With the {LABELS} labels of the network counted in, the last factor is {with_labels}.",
-        ]
+    columns = (
+        "from the force field to HF/6-31G\\*/MM",
+        "free energy less that of the first row, kJ/mol",
+        "less, in combined errors",
+        "overlap of the stages",
+        "error of the stage with QM, kJ/mol",
+        "QM evaluations",
+        "QM evaluations for 0.5 kJ/mol",
+        "times fewer",
+        f"times fewer, the network's {LABELS} labels counted in",
     )
+    return Table("", columns, tuple(rows))
 
 
-def evaluations(one: dict[str, object]) -> float:
+def evaluations(one: dict[str, Any]) -> float:
     """Return the number of QM evaluations for an error of 0.5 kJ/mol in all."""
     return max(FEWEST_FRAMES, sum(one[CALLS]) * (one[ERROR] / 0.5) ** 2)
-
-
-def factor(value: float) -> str:
-    """Return a ratio with about two digits."""
-    return f"{value:.1f}" if value < 10.0 else f"{value:,.0f}"
 
 
 def kj(quantity: unit.Quantity) -> float:
@@ -180,7 +173,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a minute, for numbers without meaning")
     parser.add_argument("--trajectories", type=int, default=10, help="with QM, in each direction")
     parser.add_argument("--held", action="store_true", help="hold the surroundings of the molecule")
-    parser.add_argument("--update", type=Path, help="page whose tables are replaced")
+    add_option(parser)
     options = parser.parse_args()
     scale = 20 if options.smoke else 1
     options.directory.mkdir(parents=True, exist_ok=True)
@@ -204,18 +197,7 @@ def main() -> None:
     first = settings(without, 20, 400, 80)
     second = settings(with_qm, 2, 250, 80)
     straight = settings(with_qm, 20, 250, 80)
-    results: dict[str, object] = {
-        "command": f"python tests/benchmarks/cycle_closure.py DIRECTORY --trajectories {options.trajectories}"
-        + " --held" * options.held
-        + " --smoke" * options.smoke,
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, one core, shared",
-        "system": f"the middle one of {N_WATER} flexible TIP3P waters in a droplet"
-        + ", the others held" * options.held
-        + f", 300 K, steps of 0.5 fs, CPU platform; {straight.equilibration_steps * STEP:g} ps of equilibration with "
-        f"QM and frames every {straight.steps_between_frames * STEP:g} ps; switches from the force field of "
-        f"{first.switch_steps * STEP:g} ps, from the network of {second.switch_steps * STEP:g} ps",
-    }
+    results: dict[str, dict[str, Any]] = {}
     legs, lower = {"water": leg}, ForceFieldPotential()
     correction = EndStateCorrection(
         options.directory / "through", legs, lower, QM, through=[NETWORK], settings=[first, second]
@@ -245,9 +227,15 @@ def main() -> None:
     results["direct"] = row(direct.legs["water"], straight)
     print(results["direct"], flush=True)
     (options.directory / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(tables(results))
-    if options.update:
-        update(options.update, tables(results), HELD_MARKERS if options.held else MARKERS)
+    table = table_of(results)
+    print_tables([table])
+    notes = (
+        f"The middle one of {N_WATER} flexible TIP3P waters in a droplet{', the others held' * options.held}, 300 K, "
+        f"steps of 0.5 fs, CPU platform; {straight.equilibration_steps * STEP:g} ps of equilibration with QM and "
+        f"frames every {straight.steps_between_frames * STEP:g} ps; switches from the force field of "
+        f"{first.switch_steps * STEP:g} ps, from the network of {second.switch_steps * STEP:g} ps; single run."
+    )
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,15 @@ of the package so3krates-torch, feels the field by its own charges.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import platform
 import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.commands.potential_input import base_of_name
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, difference_labels, read_frames
@@ -40,11 +37,22 @@ TEST_FRAMES = 50
 """Frames of the first trajectory, for tests alone; labels to learn are of the second."""
 
 XTB = "gfn2-xtb"
-COLUMNS = ("learned", "labels", "energy_mae", "force_mae", "force_rms", "interaction_mae", "near_force_rms")
+NAMES = {"base": "nothing: the base alone", "nothing": "the whole energy", "difference": "the difference"}
+COLUMNS = (
+    "learned",
+    "labels",
+    "energy, MAE, kJ/mol",
+    "forces, MAE, kJ/(mol nm)",
+    "forces, rms",
+    "interaction, MAE, kJ/mol",
+    "forces on near charges, rms, kJ/(mol nm)",
+)
 
 
-def errors(energy: torch.Tensor, forces: torch.Tensor, interaction: torch.Tensor, near: torch.Tensor) -> dict:
-    """Return errors in kJ/mol and kJ/(mol nm) of differences in atomic units."""
+def errors(
+    energy: torch.Tensor, forces: torch.Tensor, interaction: torch.Tensor, near: torch.Tensor
+) -> dict[str, float]:
+    """Return errors in kJ/mol and kJ/(mol nm) of differences in atomic units, in the order of the columns."""
     shifted = [part - part.mean() for part in (energy, interaction)]
     return {
         "energy_mae": float(shifted[0].abs().mean()) * HARTREE_IN_KJ_PER_MOL,
@@ -61,7 +69,7 @@ def learned(
     network: ResponseSettings,
     settings: TrainingSettings,
     difference=None,
-) -> dict:
+) -> dict[str, float]:
     """Return the errors of a network, trained on frames, on test frames."""
     train, kept = split_frames(frames, 0.15, settings.seed)
     model = create_model(train, network, 1, settings.seed, difference)
@@ -75,28 +83,6 @@ def learned(
     return errors(*(part.detach() for part in parts))
 
 
-def update(page: Path, content: dict) -> None:
-    """Replace the table between the markers of a page."""
-    names = {"base": "nothing: the base alone", "nothing": "the whole energy", "difference": "the difference"}
-    lines = [
-        f"Written on {content['date']} by `{content['command']}`, single run, {content['training']['steps']} steps.",
-        "",
-        "| learned | labels | energy, MAE | forces, MAE (rms) | interaction, MAE | forces on near charges, rms |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in content["rows"]:
-        lines.append(
-            f"| {names[row['learned']]} | {row['labels'] or '-'} | {row['energy_mae']:.2f} | {row['force_mae']:.1f} "
-            f"({row['force_rms']:.1f}) | {row['interaction_mae']:.2f} | {row['near_force_rms']:.2f} |"
-        )
-    lines += ["", "kJ/mol without the mean error, and kJ/(mol nm)."]
-    name = "delta_learning" if content["method"] == XTB else f"delta_learning, {content['method']}"
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, rest = page.read_text(encoding="utf-8").split(begin)
-    _, after = rest.split(end)
-    page.write_text("\n".join([before + begin, *lines, end]) + after, encoding="utf-8")
-
-
 def main() -> None:
     """Train and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,13 +93,8 @@ def main() -> None:
     parser.add_argument("--trust-code", action="store_true", help="read the pickle of so3lr")
     parser.add_argument("--only-difference", action="store_true", help="leave out the network from nothing")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("delta_learning.json"))
-    parser.add_argument("--update", type=Path, help="page whose table between the markers is replaced")
-    parser.add_argument("--read", type=Path, help="results of an earlier run, instead of training")
+    add_option(parser)
     options = parser.parse_args()
-    if options.read is not None:
-        update(options.update, json.loads(options.read.read_text(encoding="utf-8")))
-        return
     torch.set_num_threads(1)
     frames = read_frames(DATA)
     test, others = frames[:TEST_FRAMES], frames[TEST_FRAMES:]
@@ -127,40 +108,24 @@ def main() -> None:
     data = frame_tensors(test_rest, [(0, 1, 0)])
     assert data.vacuum_energy is not None
     near = data.near_forces[data.near_charges != 0]
-    rows = [
-        {"learned": "base", "labels": 0, **errors(data.energy, data.forces, data.energy - data.vacuum_energy, near)}
-    ]
-    print(rows[-1], flush=True)
+    of_base = errors(data.energy, data.forces, data.energy - data.vacuum_energy, near)
+    rows: list[tuple[str | float | None, ...]] = [(NAMES["base"], None, *of_base.values())]
+    print(*rows[-1], flush=True)
     for size in options.sizes:
         # Every n-th of the chosen frames: both sizes cover the whole trajectory.
         at = [round(k * len(chosen) / size) for k in range(size)]
         kinds = [("nothing", chosen, test, None), ("difference", chosen_rest, test_rest, labels.difference)]
         for name, source, tested, difference in kinds[options.only_difference :]:
             part = [source[k] for k in at]
-            rows.append({"learned": name, "labels": size, **learned(part, tested, network, settings, difference)})
-            print(rows[-1], flush=True)
-    content = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": platform.processor() or platform.machine(),
-        "command": f"python tests/benchmarks/delta_learning.py --sizes {' '.join(map(str, options.sizes))} "
-        f"--steps {options.steps} --features {options.features} --method {options.method} --seed {options.seed}"
-        + " --trust-code" * options.trust_code
-        + " --only-difference" * options.only_difference,
-        "method": options.method,
-        "difference": labels.difference.as_json(),
-        "test_frames": TEST_FRAMES,
-        "network": asdict(network),
-        "training": asdict(settings),
-        "units": "kJ/mol, kJ/(mol nm)",
-        "rows": rows,
-    }
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    with options.output.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows({key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-    if options.update is not None:
-        update(options.update, content)
+            rows.append((NAMES[name], size, *learned(part, tested, network, settings, difference).values()))
+            print(*rows[-1], flush=True)
+    notes = (
+        f"Base {options.method}; {options.steps:,} steps, {TEST_FRAMES} test frames; single runs, energies without "
+        "their mean error."
+    )
+    table = Table("", COLUMNS, tuple(rows))
+    print_tables([table])
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Errors of the interaction of acetone with water by a response that is fitted to, or trained on, a few labels.
 
     python tests/benchmarks/embedded_response.py [--sizes 10 15] [--trained 50] [--steps 1500]
-        [--charges so3lr --trust-code] [--output embedded_response.json] [--update docs/embedded_potentials.md]
-    python tests/benchmarks/embedded_response.py --read embedded_response.json --update docs/embedded_potentials.md
+        [--charges so3lr --trust-code] [--json docs/results/data/embedded_response.json]
 
 Labels are B3LYP/6-31G*, of one trajectory for the fit and of another one for the errors. The base is right in a vacuum:
 the labels in a vacuum stand for it. Energies are those of the interaction. Labels of a training include those of its
@@ -12,9 +11,7 @@ validation. Labels are taken at equal distances in time.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +19,9 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.commands.potential_input import base_of_name
 from qmmlmm.coupling import EvaluatedPotential, Evaluator, ExternalField, RegionSpecification
@@ -43,7 +42,15 @@ from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 
 DATA = ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
 TEST_FRAMES, SECOND_TRAJECTORY = 40, 50
-MARKERS = "<!-- embedded_response: begin -->", "<!-- embedded_response: end -->"
+COLUMNS = (
+    "response",
+    "labels",
+    "energy, MAE, kJ/mol",
+    "with its mean error",
+    "forces, MAE, kJ/(mol nm)",
+    "forces, rms",
+    "forces on near charges, rms, kJ/(mol nm)",
+)
 
 
 class Interaction(Evaluator):
@@ -69,7 +76,7 @@ def evaluator_of(response: FixedResponse | ResponseModel | EvaluatedPotential, a
 def errors(
     response: FixedResponse | ResponseModel | EvaluatedPotential | None, frames: list[LabelledFrame]
 ) -> dict[str, float]:
-    """Return errors of a response, or the sizes of the labels without one."""
+    """Return errors of a response, or the sizes of the labels without one, in the order of the columns."""
     evaluator = None if response is None else evaluator_of(response, frames[0].atomic_numbers)
     energies, forces, near = [], [], []
     for frame in frames:
@@ -89,24 +96,6 @@ def errors(
     }
 
 
-def update(page: Path, content: dict) -> None:
-    """Replace the table between the markers of a page."""
-    lines = [
-        f"Written on {content['date']} by `{content['command']}`, single run, {TEST_FRAMES} test frames.",
-        "",
-        "| response | labels | energy, MAE (with its mean error) | forces, MAE (rms) | forces on near charges, rms |",
-        "|---|---|---|---|---|",
-    ]
-    for row in content["rows"]:
-        energy = f"{row['energy_mae']:.2f} ({row['energy_mae_with_shift']:.2f})"
-        forces = f"{row['force_mae']:.1f} ({row['force_rms']:.1f})"
-        start = f"| {row['response']} | {row['labels'] or '-'} | {energy}"
-        lines.append(f"{start} | {forces} | {row['near_force_rms']:.1f} |")
-    before, rest = page.read_text(encoding="utf-8").split(MARKERS[0])
-    text = "\n".join([before + MARKERS[0], *lines, MARKERS[1]]) + rest.split(MARKERS[1])[1]
-    page.write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     """Fit, train and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,46 +106,30 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--features", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("embedded_response.json"))
-    parser.add_argument("--update", type=Path, help="page whose table between the markers is replaced")
-    parser.add_argument("--read", type=Path, help="results of an earlier run, instead of new ones")
+    add_option(parser)
     options = parser.parse_args()
-    if options.read is not None:
-        update(options.update, json.loads(options.read.read_text(encoding="utf-8")))
-        return
     torch.set_num_threads(1)
     frames = read_frames(DATA)
     test, others = frames[:TEST_FRAMES], frames[SECOND_TRAJECTORY:]
-    rows = [{"response": "none", "labels": 0, **errors(None, test)}]
+    rows: list[tuple[str | float | None, ...]] = [("none", None, *errors(None, test).values())]
     if options.charges is not None:
         base = base_of_name("--charges", options.charges, trust_code=options.trust_code)
-        rows.append({"response": f"`ModelCharges` of {options.charges.upper()}", "labels": 0, **errors(base, test)})
-        print(rows[-1], flush=True)
+        rows.append((f"`ModelCharges` of {options.charges.upper()}", None, *errors(base, test).values()))
+        print(*rows[-1], flush=True)
     for size in options.sizes:
         fitted = fit_response(others[:: len(others) // size][:size])
-        rows.append({"response": "`FixedResponse`", "labels": size, **errors(fitted, test)})
-        print(rows[-1], flush=True)
+        rows.append(("`FixedResponse`", size, *errors(fitted, test).values()))
+        print(*rows[-1], flush=True)
     network = ResponseSettings(features=options.features)
     training = TrainingSettings(steps=options.steps, patience=options.steps, seed=options.seed)
     for size in options.trained:
         labels = others[:: len(others) // size][:size]
         trained = ResponseModel(train(labels, network=network, training=training, response_only=True).model)
-        rows.append({"response": "`ResponseModel`", "labels": size, **errors(trained, test)})
-        print(rows[-1], flush=True)
-    content = {"date": time.strftime("%Y-%m-%d"), "command": _command(options), "rows": rows}
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if options.update is not None:
-        update(options.update, content)
-
-
-def _command(options: argparse.Namespace) -> str:
-    sizes, trained = (" ".join(map(str, numbers)) for numbers in (options.sizes, options.trained))
-    return (
-        f"python tests/benchmarks/embedded_response.py --sizes {sizes} --trained {trained} --steps {options.steps} "
-        f"--features {options.features} --seed {options.seed}"
-        + ("" if options.charges is None else f" --charges {options.charges}")
-        + " --trust-code" * options.trust_code
-    )
+        rows.append(("`ResponseModel`", size, *errors(trained, test).values()))
+        print(*rows[-1], flush=True)
+    table = Table("", COLUMNS, tuple(rows))
+    print_tables([table])
+    write_record(options.json, [table], f"{TEST_FRAMES} test frames; single runs.")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
 """The correction of acetone in 200 waters from the force field to GFN2-xTB/MM: switching against an equilibrium ladder.
 
-    python tests/benchmarks/end_state_correction.py DIRECTORY [--smoke] [--sampling 10] [--update PAGE]
+    python tests/benchmarks/end_state_correction.py DIRECTORY [--smoke] [--sampling 10] [--json FILE]
 
-The correction from GFN2-xTB/MM to itself comes last. Writes ``results.json`` into the directory; `--update FILE`
-replaces the tables between the markers in a page. It continues where it was stopped. Half an hour on one core.
+The correction from GFN2-xTB/MM to itself comes last. Writes ``results.json`` into the directory. It continues where it
+was stopped; with a directory that is complete it only writes the record. Half an hour on one core.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import math
 import os
-import platform
 import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENMM_CPU_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -27,7 +25,9 @@ import openmm
 from openmm import app, unit
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import ForceFieldPotential, Region, XTBPotential
 from qmmlmm.free_energy import EndStateCorrection, EquilibriumLadder, Leg, LegResult, SwitchingSettings
@@ -35,7 +35,6 @@ from systems import solution
 from systems.acetone_water import builder
 from systems.options import SystemOptions
 
-MARKERS = "<!-- end_state_correction: begin -->", "<!-- end_state_correction: end -->"
 N_WATER, EDGE = 200, 1.88  # nm
 LOWER, UPPER = ForceFieldPotential(), XTBPotential("gfn2-xtb")
 WINDOWS = 0.0, 0.5, 1.0
@@ -92,43 +91,40 @@ def row(found: LegResult, settings: SwitchingSettings) -> dict[str, object]:
     }
 
 
-def tables(results: dict[str, dict[str, object]]) -> str:
-    """Return the tables of a page."""
+def table_of(results: dict[str, dict[str, Any]]) -> Table:
+    """Return the table of a page."""
     switching, ladder, itself = (results[key] for key in ("switching", "ladder", "GFN2 to itself"))
     energy, error = "free energy (kJ/mol)", "error (kJ/mol)"
-    # Adding zero takes the sign from a rounded zero.
-    difference = round(ladder[energy] - switching[energy], 2) + 0.0
-    both = math.hypot(ladder[error], switching[error])
-    lost = ", ".join(f"{x:.1f}" for x in switching["lost forward, reverse (kJ/mol)"])
-    return "\n".join(
-        [
-            f"Written on {results['date']} by `{results['command']}`, single run, {results['machine']}: "
-            f"{results['system']}.",
-            "",
-            "| from the force field to GFN2-xTB/MM | free energy less that of the first row (kJ/mol) | overlap "
-            "| lost, both ways (kJ/mol) | equilibration | frames |",
-            "|---|---|---|---|---|---|",
-            f"| switching in {switching['switch (ps)']:g} ps | 0.00 ± {switching[error]:.2f} "
-            f"| {switching['overlap']:.2f} | {lost} | {switching['equilibration (ps)']:g} ps | "
-            f"{switching['trajectories']} at each end, every {switching['between frames (ps)']:g} ps |",
-            f"| ladder of {len(ladder['values'])} windows | {difference:.2f} ± {ladder[error]:.2f} "
-            f"| {min(ladder['overlaps']):.2f} or more | | {ladder['equilibration (ps)']:g} ps | "
-            f"{ladder['frames of each window']} in each window, every {ladder['between frames (ps)']:g} ps |",
-            "",
-            f"They differ by {difference:.2f} ± {both:.2f} kJ/mol. From GFN2-xTB/MM to itself: "
-            f"{itself[energy]:.1e} ± {itself[error]:.1e} kJ/mol.",
-        ]
+    columns = (
+        "from the force field to GFN2-xTB/MM",
+        "free energy less that of the first row, kJ/mol",
+        "overlap, the least",
+        "lost forward, kJ/mol",
+        "lost in reverse",
+        "equilibration, ps",
+        "frames",
     )
-
-
-def update(path: Path, text: str, markers: tuple[str, str]) -> None:
-    """Replace what stands between two markers of a page."""
-    page = path.read_text(encoding="utf-8")
-    before, found, rest = page.partition(markers[0])
-    _, ended, after = rest.partition(markers[1])
-    if not (found and ended):
-        raise SystemExit(f"{path} has no lines {markers[0]} and {markers[1]}")
-    path.write_text(f"{before}{markers[0]}\n{text}\n{markers[1]}{after}", encoding="utf-8")
+    rows = (
+        (
+            f"switching in {switching['switch (ps)']:g} ps",
+            [0.0, switching[error]],
+            switching["overlap"],
+            *switching["lost forward, reverse (kJ/mol)"],
+            switching["equilibration (ps)"],
+            f"{switching['trajectories']} at each end, every {switching['between frames (ps)']:g} ps",
+        ),
+        (
+            f"ladder of {len(ladder['values'])} windows",
+            [ladder[energy] - switching[energy], ladder[error]],
+            min(ladder["overlaps"]),
+            None,
+            None,
+            ladder["equilibration (ps)"],
+            f"{ladder['frames of each window']} in each window, every {ladder['between frames (ps)']:g} ps",
+        ),
+        ("from GFN2-xTB/MM to itself", [itself[energy], itself[error]], *[None] * 5),
+    )
+    return Table("", columns, rows)
 
 
 def kj(quantity: unit.Quantity) -> float:
@@ -143,7 +139,7 @@ def main() -> None:
         "--sampling", type=int, default=10, help="times 0.2 ps of equilibration, 0.04 ps between frames"
     )
     parser.add_argument("--trajectories", type=int, default=10, help="switching trajectories in each direction")
-    parser.add_argument("--update", type=Path, help="page whose tables are replaced")
+    add_option(parser)
     options = parser.parse_args()
     scale = 20 if options.smoke else 1
     options.directory.mkdir(parents=True, exist_ok=True)
@@ -161,13 +157,7 @@ def main() -> None:
         )
 
     legs = {"water": leg}
-    results: dict[str, object] = {
-        "command": f"python tests/benchmarks/end_state_correction.py DIRECTORY --sampling {options.sampling} "
-        f"--trajectories {options.trajectories}" + " --smoke" * options.smoke,
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, one core, shared",
-        "system": f"acetone in {N_WATER} TIP3P waters, 300 K, steps of 1 fs, CPU platform",
-    }
+    results: dict[str, dict[str, Any]] = {}
     switching = settings(100, options.trajectories)
     correction = EndStateCorrection(options.directory / "direct", legs, LOWER, UPPER, settings=switching)
     results["switching"] = row(correction.run().legs["water"], switching)
@@ -198,9 +188,10 @@ def main() -> None:
         "error (kJ/mol)": float(same.legs["water"].error.value_in_unit(unit.kilojoule_per_mole)),
     }
     (options.directory / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(tables(results))
-    if options.update:
-        update(options.update, tables(results), MARKERS)
+    table = table_of(results)
+    print_tables([table])
+    notes = f"Acetone in {N_WATER} TIP3P waters, 300 K, steps of 1 fs, CPU platform; single run."
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How well dynamics at each level keeps the energy: drift of the total energy without a thermostat.
 
     python tests/benchmarks/energy_conservation.py mm|ml|qm|acetone|xtb [--ps 20] [--platform CPU]
-        [--ml-precision mixed] [--output DIRECTORY]
+        [--ml-precision mixed] [--output DIRECTORY] [--json FILE]
 
 mm       p-xylene in flexible water, force field alone: what OpenMM itself conserves.
 ml       the same with p-xylene as an embedded ML region.
@@ -12,7 +12,7 @@ xtb      the same with acetone as an embedded GFN2-xTB region.
 Velocity Verlet with 0.5 fs after equilibration at 300 K. The Lennard-Jones interaction is switched off smoothly and
 nothing is left of the screened Coulomb interaction at its cutoff, so that the force field has no steps of its own.
 Prints the drift and its error, and writes the energies and a figure. A run that was stopped leaves its energies:
-`--fit FILE` prints their drift.
+`--fit FILE ...` prints the drift of each. A record has the runs of one command: `--fit` makes one of several levels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from openmm import app, unit
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, MLPotential, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.embedding.torch_term import MeshPrecision
@@ -206,8 +208,11 @@ def drift_of(times: FloatArray, energies: FloatArray, n_blocks: int) -> tuple[fl
     return slope, float(np.sqrt(residual @ residual / (n_blocks - 2) / (away @ away)))
 
 
-def report(path: Path) -> None:
-    """Print the drift of a run from its energies and draw them."""
+COLUMNS = ("run", "ps", "kelvin", "drift, kT/(ns dof)", "fluctuation of the energy, kJ/mol")
+
+
+def report(path: Path) -> tuple[str | float | list[float], ...]:
+    """Print the drift of a run from its energies, draw them, and return a row."""
     header = path.read_text(encoding="utf-8").splitlines()[0]
     n_freedoms = int(header.split("degrees of freedom: ")[1].split()[0])
     columns = np.loadtxt(path, delimiter=",", comments="#", ndmin=2)
@@ -234,6 +239,7 @@ def report(path: Path) -> None:
     axes.set_ylabel("total energy - mean, kJ/mol")
     axes.set_title(f"{path.stem}: drift {value:+.4f} ± {error:.4f} kT/(ns dof), single run", fontsize=10)
     figure.savefig(path.with_suffix(".png"), dpi=150)
+    return path.stem, float(times[-1]), float(temperature), [value, error], float(total.std())
 
 
 def run(
@@ -244,8 +250,8 @@ def run(
     seed: int,
     output: Path,
     ml_precision: MeshPrecision = "double",
-) -> None:
-    """Equilibrate, run without a thermostat, and report."""
+) -> Path:
+    """Equilibrate and run without a thermostat; return the file of the energies."""
     structure, system = build(level, basis, ml_precision)
     context = equilibrated(structure, system, level, seed, platform)
     n_freedoms = 3 * system.getNumParticles() - system.getNumConstraints() - 3
@@ -265,7 +271,7 @@ def run(
             file.flush()
     seconds = time.perf_counter() - start
     print(f"{1000 * seconds / (n_samples * every):.1f} ms per step")
-    report(path)
+    return path
 
 
 def main() -> None:
@@ -279,16 +285,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("energy_conservation_run"))
     parser.add_argument("--fit", type=Path, nargs="*", help="report on energies written before")
+    add_option(parser)
     options = parser.parse_args()
-    if options.fit:
-        for path in options.fit:
-            report(path)
-        return
-    if options.level is None:
+    if options.level is None and not options.fit:
         parser.error("give a level, or --fit")
+    paths = options.fit or [run_level(options)]
+    table = Table("", COLUMNS, tuple(report(path) for path in paths))
+    print_tables([table])
+    write_record(options.json, [table], "Velocity Verlet, 0.5 fs, from 300 K; single runs.")
+
+
+def run_level(options: argparse.Namespace) -> Path:
+    """Run a level and return the file of its energies."""
     options.output.mkdir(parents=True, exist_ok=True)
     picoseconds = options.ps or {"qm": 2.0, "xtb": 5.0}.get(options.level, 20.0)
-    run(options.level, picoseconds, options.platform, options.basis, options.seed, options.output, options.ml_precision)
+    return run(
+        options.level, picoseconds, options.platform, options.basis, options.seed, options.output, options.ml_precision
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """An ML step on a GPU beside the force field alone: T4 lysozyme with p-xylene, 23,817 atoms. Takes a few minutes.
 
     python tests/benchmarks/gpu_step.py [--sizes 10 25 50] [--steps default static graph] [--compile] [--seconds 20]
+        [--json docs/results/data/gpu_step.json]
 
 For regions of so many atoms, one network and a committee of four, with random weights: the time of a step of
 LangevinMiddleIntegrator with each kind of ML step, medians and quartiles of turns, and the difference of energy and
@@ -19,6 +20,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -30,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from ml_embedding import region_of
+from record import Table, add_option, print_tables, quartiles, write_record
 
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system, suggest_charge
 from qmmlmm.ml.compiled_network import compile_network
@@ -74,6 +77,7 @@ def main() -> None:
     parser.add_argument("--platform", default="CUDA")
     parser.add_argument("--seconds", type=float, default=20.0, help="for the turns of each size and number of members")
     parser.add_argument("--compile", action="store_true", help="compile the networks for the device first")
+    add_option(parser)
     options = parser.parse_args()
     kinds = options.steps or ["default", "static", "graph"]
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -86,8 +90,7 @@ def main() -> None:
     elements = [atom.element.atomic_number for atom in structure.topology.atoms()]
     moved = positions + 2e-4 * np.random.default_rng(1).standard_normal(positions.shape)
     force_field = context_of(structure.system, positions, options.platform)
-    print("| atoms | members | step | ms a step | quartiles | energy, rel. difference | forces, of the largest |")
-    print("|---|---|---|---|---|---|---|")
+    rows: list[tuple[Any, ...]] = []
     for n in options.sizes:
         atoms = region_of(structure.topology, positions, n)
         numbers = [elements[index] for index in atoms]
@@ -123,26 +126,34 @@ def main() -> None:
                     block(context)
                 except Exception:  # noqa: BLE001  (the other kinds of step are measured all the same)
                     traceback.print_exc()
-                    print(f"| {n} | {members} | {kind} | failed | | | |", flush=True)
+                    rows.append((n, members, kind, "failed", None, None))
+                    print(*rows[-1], flush=True)
                     continue
                 contexts[kind] = context
                 largest = np.abs(reference[1]).max()
-                differences[kind] = (
-                    f"{abs(energy / reference[0] - 1.0):.0e} | {np.abs(forces - reference[1]).max() / largest:.0e}"
-                )
+                worst = float(np.abs(forces - reference[1]).max() / largest)
+                differences[kind] = abs(energy / reference[0] - 1.0), worst
             times: dict[str, list[float]] = {name: [] for name in contexts}
             begin = time.perf_counter()
             while time.perf_counter() - begin < options.seconds or len(times["force field alone"]) < 3:
                 for name, context in contexts.items():
                     times[name].append(block(context))
             for name, values in times.items():
-                low, middle, high = np.percentile(values, [25, 50, 75])
-                print(
-                    f"| {n} | {members} | {name} | {middle:.2f} | {low:.2f} - {high:.2f} "
-                    f"| {differences.get(name, ' | ')} |",
-                    flush=True,
-                )
+                rows.append((n, members, name, quartiles(values), *differences.get(name, (None, None))))
+                print(*rows[-1], flush=True)
     folder.cleanup()
+    columns = (
+        "atoms",
+        "members",
+        "step",
+        "ms a step",
+        "energy, relative difference",
+        "forces, difference of the largest",
+    )
+    table = Table("", columns, tuple(rows))
+    print_tables([table])
+    compiled = "compiled networks" if options.compile else "networks not compiled"
+    write_record(options.json, [table], f"23,817 atoms; {options.platform}, {compiled}; medians with quartiles.")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python tests/benchmarks/learned_limits.py fragments   # an ion pair pulled apart, with and without long range
     python tests/benchmarks/learned_limits.py charges     # one molecule with two charges, with and without conditioning
     python tests/benchmarks/learned_limits.py spin        # singlet and triplet of methylene along the bending angle
+    python tests/benchmarks/learned_limits.py fragments charges spin --json FILE
 
 Labels come from PySCF and are kept in extended XYZ files in the output folder, so that a run that was stopped goes on.
 Prints one table for each check.
@@ -19,7 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import PySCFPotential
 from qmmlmm.coupling.potential import RegionSpecification
@@ -114,7 +117,7 @@ def energies(model, frames: list[LabelledFrame]) -> np.ndarray:
     return error.numpy() * HARTREE_IN_KJ_PER_MOL
 
 
-def fragments(directory: Path, training: TrainingSettings, scale: float) -> str:
+def fragments(directory: Path, training: TrainingSettings, scale: float) -> Table:
     """Train below 8 angstrom, test from 3 to 20."""
     rng = np.random.default_rng(5)
     near = ion_pairs(round(120 * scale), 3.0, 8.0, rng, "near")
@@ -125,21 +128,22 @@ def fragments(directory: Path, training: TrainingSettings, scale: float) -> str:
     ]
     trained_on = label(directory / "pair_train.xyz", near, PAIR, HARTREE_FOCK, [(0, 1)])
     test = label(directory / "pair_test.xyz", far, PAIR, HARTREE_FOCK, [(0, 1)])
-    lines = ["| distance, angstrom | 3-8 | 8-12 | 12-15 | 15-20 |", "|---|---|---|---|---|"]
+    rows = []
     for name, long_range in (("with long range", True), ("without", False)):
         # Without surroundings the dipole is the only label of charges.
         model = train(trained_on, network=ResponseSettings(long_range=long_range), training=training).model
         error = np.abs(energies(model, test))
         groups = [error[[f.name.startswith(f"test{low}-") for f in test]] for low in (3, 8, 12, 15)]
-        values = [f"{np.mean(group):.2f} ({np.median(group):.2f}, {np.max(group):.2f})" for group in groups]
-        lines.append(f"| {name} | " + " | ".join(values) + " |")
-    return (
-        f"Formate and ammonium, {len(trained_on)} frames, error of the energy, mean (median, largest) of the "
-        "magnitude, kJ/mol\n\n" + "\n".join(lines)
+        rows.append((name, *(float(np.mean(group)) for group in groups), float(max(map(np.max, groups)))))
+    title = (
+        f"Formate and ammonium, {len(trained_on)} labels of HF/6-31G* below 8 angstrom: mean absolute error of the "
+        "energy, kJ/mol, at distances of carbon and nitrogen"
     )
+    columns = ("network", "3 to 8 angstrom", "8 to 12", "12 to 15", "15 to 20", "the largest of all")
+    return Table(title, columns, tuple(rows))
 
 
-def charges(directory: Path, training: TrainingSettings, scale: float) -> str:
+def charges(directory: Path, training: TrainingSettings, scale: float) -> Table:
     """Train one network on both charges of the same geometries."""
     rng = np.random.default_rng(6)
     both = [(1, 1), (-1, 1)]
@@ -147,7 +151,7 @@ def charges(directory: Path, training: TrainingSettings, scale: float) -> str:
         directory / "boryl_train.xyz", bent_set(round(60 * scale), 1.2, 95, 150, rng, "a"), BORYL, HARTREE_FOCK, both
     )
     test = label(directory / "boryl_test.xyz", bent_set(20, 1.2, 95, 150, rng, "b"), BORYL, HARTREE_FOCK, both)
-    lines = ["| | cation | anion |", "|---|---|---|"]
+    rows = []
     for name, change in (
         ("with the charge as input", lambda frame: frame),
         ("without", lambda frame: replace(frame, charge=0)),
@@ -155,15 +159,16 @@ def charges(directory: Path, training: TrainingSettings, scale: float) -> str:
         model = train([change(f) for f in trained_on], training=training).model
         error = np.abs(energies(model, [change(f) for f in test]))
         cation = np.array([frame.charge > 0 for frame in test])
-        lines.append(f"| {name} | {error[cation].mean():.2f} | {error[~cation].mean():.2f} |")
+        rows.append((name, float(error[cation].mean()), float(error[~cation].mean())))
     gap = next(f.energy for f in test if f.charge > 0) - next(f.energy for f in test if f.charge < 0)
-    return (
-        f"BH2+ and BH2-, {len(trained_on)} frames, {gap * HARTREE_IN_KJ_PER_MOL:.0f} kJ/mol apart: mean absolute error "
-        "of the energy, kJ/mol\n\n" + "\n".join(lines)
+    title = (
+        f"BH2+ and BH2-, {len(trained_on)} labels of HF/6-31G*, {gap * HARTREE_IN_KJ_PER_MOL:.0f} kJ/mol apart: mean "
+        "absolute error of the energy, kJ/mol"
     )
+    return Table(title, ("network", "cation", "anion"), tuple(rows))
 
 
-def spin(directory: Path, training: TrainingSettings, scale: float) -> str:
+def spin(directory: Path, training: TrainingSettings, scale: float) -> Table:
     """Train on distorted geometries, test along the bending angle with bonds of 1.10 angstrom."""
     rng = np.random.default_rng(7)
     states = [(0, 1), (0, 3)]
@@ -180,13 +185,14 @@ def spin(directory: Path, training: TrainingSettings, scale: float) -> str:
     computed = np.array([frame.energy for frame in test]) * HARTREE_IN_KJ_PER_MOL
     gap = computed[singlet] - computed[~singlet]
     predicted = gap + error[singlet] - error[~singlet]
-    lines = ["| | singlet | triplet | crossing, degrees |", "|---|---|---|---|"]
-    lines.append(f"| computed | - | - | {crossing(angles, gap):.2f} |")
-    lines.append(
-        f"| model, largest error of the energy, kJ/mol | {np.abs(error[singlet]).max():.2f} | "
-        f"{np.abs(error[~singlet]).max():.2f} | {crossing(angles, predicted):.2f} |"
+    worst = [float(np.abs(error[of_spin]).max()) for of_spin in (singlet, ~singlet)]
+    title = f"CH2 along the bend, {len(trained_on)} labels of B3LYP/6-31G*: largest error of the energy, kJ/mol"
+    columns = ("", "singlet", "triplet", "both cross at, degrees")
+    rows = (
+        ("network", *worst, round(crossing(angles, predicted), 1)),
+        ("B3LYP/6-31G*", None, None, round(crossing(angles, gap), 1)),
     )
-    return f"CH2 singlet and triplet, {len(trained_on)} frames\n\n" + "\n".join(lines)
+    return Table(title, columns, rows)
 
 
 def crossing(angles: np.ndarray, gap: np.ndarray) -> float:
@@ -198,7 +204,7 @@ def crossing(angles: np.ndarray, gap: np.ndarray) -> float:
     return float(angles[k] + (angles[k + 1] - angles[k]) * gap[k] / (gap[k] - gap[k + 1]))
 
 
-CHECKS: dict[str, Callable[[Path, TrainingSettings, float], str]] = {
+CHECKS: dict[str, Callable[[Path, TrainingSettings, float], Table]] = {
     "fragments": fragments,
     "charges": charges,
     "spin": spin,
@@ -206,19 +212,24 @@ CHECKS: dict[str, Callable[[Path, TrainingSettings, float], str]] = {
 
 
 def main() -> None:
-    """Run one check."""
+    """Run checks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("check", choices=sorted(CHECKS))
+    parser.add_argument("checks", nargs="+", choices=sorted(CHECKS))
     parser.add_argument("--output", type=Path, default=Path("learned_limits_run"))
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the number of training frames")
     parser.add_argument("--seed", type=int, default=1)
+    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
     # Few frames, and energies that matter as such: the energy counts as much as the forces.
     training = TrainingSettings(steps=options.steps, batch_size=8, energy_weight=1.0, seed=options.seed)
-    print(CHECKS[options.check](options.output, training, options.scale))
+    tables = []
+    for check in options.checks:
+        tables.append(CHECKS[check](options.output, training, options.scale))
+        print_tables(tables[-1:])
+    write_record(options.json, tables, "Networks of `qmmlmm train`, without surroundings; single runs.")
 
 
 if __name__ == "__main__":

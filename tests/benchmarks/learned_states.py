@@ -8,6 +8,8 @@
     python tests/benchmarks/learned_states.py populations --level qm --workers 2
     python tests/benchmarks/learned_states.py compare      # both populations, with bands of 95 %
 
+`test` and `compare` take --json FILE.
+
 CH2NH2+ in 115 TIP3P waters with a chloride, PME, TDA on Hartree-Fock (CIS). It is excited to S2, the bright pi -> pi*
 state, whose C-N bond stretches through the crossing with the dark sigma -> pi* state within 10 fs: hops happen, between
 two excited states, where TDA is right. It is not where S1 meets S0, so that trajectories end after 16 fs; `test` prints
@@ -41,7 +43,9 @@ import torch
 from openmm import app
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.analysis.hopping_figure import energy_drift, plot_state_populations
@@ -344,10 +348,7 @@ def test(options: argparse.Namespace) -> None:
         ],
         "trajectories": [frame for frame in frames if frame.name.startswith("test")],
     }
-    print("held out, in water; mean absolute errors, errors of energies with their shift")
-    print("| frames | state | number | energy, eV | forces, kJ/(mol nm) | spread of the forces |")
-    print("|---|---|---|---|---|---|")
-    energies = {}
+    energies, of_states, of_gaps = {}, [], []
     groups = {name: group for name, group in groups.items() if group}
     for name, group in groups.items():
         for k in STATES:
@@ -358,9 +359,8 @@ def test(options: argparse.Namespace) -> None:
             energies[name, k] = true, found
             forces = (predicted.forces.detach().mean(0) - data.forces).abs().mean() * FORCE_AU_IN_OPENMM
             spread = data.forces.std() * FORCE_AU_IN_OPENMM
-            print(f"| {name} | S{k} | {len(true)} | {np.abs(found - true).mean():.3f} | {forces:.0f} | {spread:.0f} |")
-    print("| frames | gap | all | root mean square | smallest | " + " | ".join(interval(k) for k in range(3)) + " |")
-    print("|---|---|---|---|---|---|---|---|")
+            error = float(np.abs(found - true).mean())
+            of_states.append((name, f"S{k}", len(true), error, float(forces), float(spread)))
     for name in groups:
         for lower, upper in ((0, 1), (1, 2)):
             true, found = (energies[name, upper][k] - energies[name, lower][k] for k in range(2))
@@ -369,11 +369,17 @@ def test(options: argparse.Namespace) -> None:
             for k in range(3):
                 inside = (true >= GAP_BINS[k]) & (true < GAP_BINS[k + 1])
                 cells.append(f"{error[inside].mean():.3f} ({inside.sum()})" if inside.any() else "-")
-            verdict = "below" if error.mean() < WANTED else "not below"
-            print(
-                f"| {name} | S{upper} - S{lower}, eV | {error.mean():.3f}, {verdict} {WANTED} | "
-                f"{np.sqrt((error**2).mean()):.3f} | {true.min():.2f} | " + " | ".join(cells) + " |"
-            )
+            rms = float(np.sqrt((error**2).mean()))
+            of_gaps.append((name, f"S{upper} - S{lower}", float(error.mean()), rms, float(true.min()), *cells))
+    forces_columns = ("forces, kJ/(mol nm)", "spread of the forces")
+    gap_columns = ("root mean square", "smallest gap", *(interval(k) for k in range(3)))
+    tables = [
+        Table("States", ("frames", "state", "number", "energy, eV", *forces_columns), tuple(of_states)),
+        Table("Gaps, eV", ("frames", "gap", "all", *gap_columns), tuple(of_gaps)),
+    ]
+    print_tables(tables)
+    notes = "Held out, in water; mean absolute errors, of energies with their shift. In brackets the number of frames."
+    write_record(options.json, tables, notes)
 
 
 def interval(index: int) -> str:
@@ -410,32 +416,40 @@ def compare(options: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
 
     both: dict[str, tuple[Populations, list[TrajectoryRecord]]] = {}
+    courses = []
     for level in ("qm", "ml"):
         trajectories = ensemble(options, level)
         found = trajectories.populations()
         both[level] = found, [trajectories.trajectory_record(k) for k in range(options.trajectories)]
         found.write_csv(options.directory / f"populations_{level}.csv")
         gap = min(float((course.energies[:, 1] - course.energies[:, 0]).min()) for course in both[level][1])
-        print(f"{level}: smallest S1 - S0 gap {gap * KJ_PER_MOL_IN_EV:.2f} eV; below 1 eV do not trust TDA")
         drift = max(abs(energy_drift(course)) for course in both[level][1])
         first = [first_change(course) for course in both[level][1]]
         changed = np.array([t for t in first if np.isfinite(t)])
-        middle = f"{np.median(changed):.2f} fs in the median" if len(changed) else "-"
-        print(f"{level}: {len(changed)} of {len(first)} leave S2 ({middle}); largest energy drift {drift:.3f} eV")
+        middle = float(np.median(changed)) if len(changed) else None
+        courses.append((level.upper(), f"{len(changed)} of {len(first)}", middle, drift, gap * KJ_PER_MOL_IN_EV))
     qm, ml = both["qm"][0], both["ml"][0]
     rows = np.unique(np.linspace(0, len(qm.times) - 1, 11).round().astype(int))
-    print("| time, fs | " + " | ".join(f"S{k} QM | S{k} ML" for k in STATES) + " |\n|" + "---|" * 7)
+    shares = []
     for row in rows:
         cells = [
-            f"{p.shares[row, k]:.2f} ({p.lower[row, k]:.2f}-{p.upper[row, k]:.2f})" for k in STATES for p in (qm, ml)
+            [float(p.lower[row, k]), float(p.shares[row, k]), float(p.upper[row, k])] for k in STATES for p in (qm, ml)
         ]
-        print(f"| {1000 * qm.times[row]:.2f} | " + " | ".join(cells) + " |")
+        shares.append((1000.0 * float(qm.times[row]), *cells))
     apart = ~((qm.lower <= ml.upper) & (ml.lower <= qm.upper)).all(axis=1)
     inside = (qm.lower <= ml.shares) & (ml.shares <= qm.upper)
-    print(
-        f"bands of 95 % overlap at {100 * (1 - apart.mean()):.0f} % of the times, the ML share lies in QM's band at "
-        f"{100 * inside.all(axis=1).mean():.0f} %"
+    columns = ("level", "trajectories that leave S2", "after, fs, median", "largest energy drift, eV")
+    tables = [
+        Table("Trajectories", (*columns, "smallest S1 - S0 gap, eV"), tuple(courses)),
+        Table("Populations", ("time, fs", *(f"S{k}, {name}" for k in STATES for name in ("QM", "ML"))), tuple(shares)),
+    ]
+    print_tables(tables)
+    notes = (
+        f"Populations with bands of 95 %, which overlap at {100 * (1 - apart.mean()):.0f} % of the times; the share by "
+        f"ML lies in the band of QM at {100 * inside.all(axis=1).mean():.0f} %. Below a gap of 1 eV do not trust TDA."
     )
+    print(notes)
+    write_record(options.json, tables, notes)
     figure = Figure(figsize=(6.0, 4.5), layout="constrained")
     ax = plot_state_populations(qm, figure.subplots(), label="QM")
     plot_state_populations(ml, ax, dashed=True, label="ML")
@@ -458,6 +472,10 @@ STAGES = {
 }
 
 
+RECORDED = ("test", "compare")
+"""Stages whose results are a record."""
+
+
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -472,7 +490,10 @@ def main() -> None:
     parser.add_argument("--level", choices=["qm", "ml"], default="ml")
     parser.add_argument("--trajectories", type=int, default=24, help="of the populations")
     parser.add_argument("--workers", type=int, default=1, help="processes for the populations")
+    add_option(parser)
     options = parser.parse_args()
+    if options.json and options.stage not in RECORDED:
+        parser.error(f"--json goes with {' and '.join(RECORDED)}")
     torch.set_num_threads(1)
     options.directory.mkdir(parents=True, exist_ok=True)
     STAGES[options.stage](options)

@@ -5,6 +5,7 @@
     python tests/benchmarks/learning_loop.py reweight   # the QM/MM profile from QM energies of some of its frames
     python tests/benchmarks/learning_loop.py qm         # profile by direct QM/MM, the same windows, or some of them
     python tests/benchmarks/learning_loop.py compare    # the profiles, with errors, and the numbers of QM calls
+    python tests/benchmarks/learning_loop.py compare --json FILE
 
 HF/STO-3G, 119 rigid TIP3P waters, PME. Every stage goes on where it was stopped. Profiles come from umbrella
 integration: the mean force at the mean angle of a window is the force of its umbrella there (Kaestner and Thiel, J.
@@ -29,7 +30,9 @@ import openmm
 import torch
 from openmm import app, unit
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, MixedSystem, MLPotential, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.free_energy.reweighting import reweight
@@ -264,6 +267,8 @@ def compare(options: argparse.Namespace) -> None:
     centres, slopes, errors, _ = mean_forces(options.directory / "ML", every)
     ml, ml_error = with_error(centres, slopes, errors)
     columns = {"ML/MM": (ml, ml_error)}
+    tables: list[Table] = []
+    notes = []
     shift = weighed = None
     if all((options.directory / "ML" / f"difference_{k:02d}.npz").exists() for k in every):
         shift, weighed, weighed_error, fewest = weighed_forces(options.directory / "ML")
@@ -271,34 +276,30 @@ def compare(options: argparse.Namespace) -> None:
         difference = with_error(centres, weighed, weighed_error)[1]
         columns["QM/MM, reweighted"] = (qm, np.hypot(ml_error, difference))
         largest = np.abs(ml - qm).max()
-        print(
+        notes.append(
             f"ML less QM by reweighting: {largest:.2f} kJ/mol at most, standard error {difference.max():.2f}; "
-            f"{fewest:.0f} effective samples or more in each window"
+            f"{fewest:.0f} effective samples or more in each window."
         )
     done = [k for k in every if (options.directory / "QM" / f"window_{k:02d}.npz").exists()]
     calls = 0
     if done:
         where, direct, direct_error, calls = mean_forces(options.directory / "QM", done)
-        print("| window, degrees | mean force QM/MM, kJ/(mol rad) | ML/MM | reweighted |\n|---|---|---|---|")
+        forces = []
         for k, force, error in zip(done, direct, direct_error, strict=True):
-            there = (
-                "" if weighed is None else f"{slopes[k] + weighed[k]:.1f} ± {np.hypot(errors[k], weighed_error[k]):.1f}"
-            )
-            print(
-                f"| {np.degrees(WINDOWS[k]):.0f} | {force:.1f} ± {error:.1f} | {slopes[k]:.1f} ± {errors[k]:.1f} | "
-                f"{there} |"
-            )
+            there = None
+            if weighed is not None:
+                there = [float(slopes[k] + weighed[k]), float(np.hypot(errors[k], weighed_error[k]))]
+            pairs = [float(force), float(error)], [float(slopes[k]), float(errors[k])]
+            forces.append((round(float(np.degrees(WINDOWS[k]))), *pairs, there))
+        names = ("torsion, degrees", "direct QM/MM", "ML/MM", "QM/MM, reweighted")
+        tables.append(Table("Mean forces, kJ/(mol rad)", names, tuple(forces)))
         if done == every:
             columns["QM/MM"] = with_error(where, direct, direct_error)
-    print(
-        "| angle, degrees | "
-        + " | ".join(f"{name}, kJ/mol" for name in columns)
-        + " |\n|"
-        + "---|" * (len(columns) + 1)
-    )
+    rows = []
     for k, angle in enumerate(np.degrees(WINDOWS)):
-        cells = [f"{values[k]:.1f} ± {error[k]:.1f}" for values, error in columns.values()]
-        print(f"| {angle:.0f} | " + " | ".join(cells) + " |")
+        cells = [[float(values[k]), float(error[k])] for values, error in columns.values()]
+        rows.append((round(float(angle)), *cells))
+    tables.insert(0, Table("Free energy, kJ/mol", ("torsion, degrees", *columns), tuple(rows)))
     store = LoopStore(options.directory / "loop", 4 + 3 * WATERS)
     counts = store.counts()
     labels, failed = counts["labelled"], counts["failed"]
@@ -307,10 +308,13 @@ def compare(options: argparse.Namespace) -> None:
     whole = (
         round(calls * len(every) / len(done)) if done else round((2.0 + options.equilibration) / TIME_STEP) * len(every)
     )
-    print(
-        f"QM calls: {2 * labels} for the loop ({labels} labels, {failed} set aside); direct QM/MM {calls}, for all "
-        f"windows {whole}: {whole / (2 * labels):.0f} times as many"
+    notes.append(
+        f"QM calls: {2 * labels:,} for the loop ({labels} labels, {failed} set aside); direct QM/MM {calls:,}, for all "
+        f"windows {whole:,}: {whole / (2 * labels):.0f} times as many."
     )
+    print_tables(tables)
+    print(*notes)
+    write_record(options.json, tables, " ".join(notes))
 
 
 def main() -> None:
@@ -328,7 +332,10 @@ def main() -> None:
     parser.add_argument("--start-steps", type=int, default=2000)
     parser.add_argument("--steps-per-round", type=int, default=400)
     parser.add_argument("--training-steps", type=int, default=800)
+    add_option(parser)
     options = parser.parse_args()
+    if options.json and options.stage != "compare":
+        parser.error("--json goes with compare")
     torch.set_num_threads(1)
     options.directory.mkdir(parents=True, exist_ok=True)
     if options.stage == "learn":

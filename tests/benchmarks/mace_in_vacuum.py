@@ -1,6 +1,6 @@
 """How many labels a potential of acetone needs without surroundings: the network of qmmlmm and MACE on the same frames.
 
-    python tests/benchmarks/mace_in_vacuum.py --sizes 50 400 [--epochs 100] [--output mace_run]
+    python tests/benchmarks/mace_in_vacuum.py --sizes 50 400 [--epochs 100] [--output mace_run] [--json FILE]
 
 Both get energies and forces of the same geometries in vacuum (those of `acetone_in_water.py`) and nothing else. MACE,
 by its own program `mace_run_train`, has two layers with 32 scalars and 32 vectors, correlation 2 and a cutoff of 5
@@ -24,7 +24,9 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames
 from qmmlmm.learning.training.accuracy import accuracy
@@ -114,12 +116,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100, help="of MACE at the largest size; as many steps at others")
     parser.add_argument("--steps", type=int, default=4000, help="of the network")
     parser.add_argument("--output", type=Path, default=Path("mace_run"))
+    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     frames = [in_vacuum(frame) for frame in read_frames(options.data)]
     test, rest = frames[:N_TEST], frames[N_TEST:]
-    print("| model | labels | energy, kJ/mol | forces, kJ/(mol nm) | training, processor time in s |")
-    print("|---|---|---|---|---|")
+    rows = []
     for size in options.sizes:
         train = rest[: size + N_VALIDATION]
         epochs = round(options.epochs * max(options.sizes) / size)
@@ -127,7 +129,12 @@ def main() -> None:
             ("network", errors_of_network(train, test, options.steps)),
             ("MACE", errors_of_mace(train, test, epochs, options.output / f"{size}")),
         ):
-            print(f"| {name} | {size} | {found[0]:.2f} | {found[1]:.1f} | {found[2]:.0f} |", flush=True)
+            rows.append((name, size, *found[:2], round(found[2])))
+            print(*rows[-1], flush=True)
+    columns = ("model", "labels", "energy, MAE, kJ/mol", "forces, MAE, kJ/(mol nm)", "training, processor time, s")
+    table = Table("", columns, tuple(rows))
+    print_tables([table])
+    write_record(options.json, [table], f"{N_TEST} test frames without surroundings; single runs.")
 
 
 if __name__ == "__main__":

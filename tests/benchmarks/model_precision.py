@@ -1,7 +1,7 @@
 """What single precision changes in a trained network: float32, as it runs, against the same weights in float64.
 
     qmmlmm train tests/benchmarks/data/acetone_water.xyz.gz --output model_run
-    python tests/benchmarks/model_precision.py model_run/network.pt [--data FRAMES] [--frames 40]
+    python tests/benchmarks/model_precision.py model_run/network.pt [--data FRAMES] [--frames 40] [--json FILE]
 
 Energies and forces of labelled frames in their surroundings, forces on the near charges too. The first is the recorded
 network that `qmmlmm.MLPotential` runs, the second the network itself.
@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.learning import LabelledFrame, load_network, read_frames, region_potential
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("network", type=Path, help="network.pt of a training")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--frames", type=int, default=40)
+    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     frames = read_frames(options.data)[: options.frames]
@@ -70,12 +73,14 @@ def main() -> None:
         for kind, low, high in zip(kinds, evaluate(single, frame), evaluate(double, frame), strict=True):
             differences[kind].append(np.ravel(low - high))
             sizes[kind].append(np.ravel(high))
-    print(
-        f"{len(frames)} frames, float32 against float64\n\n| | root mean square | largest | size |\n|---|---|---|---|"
-    )
+    rows = []
     for kind in kinds:
         found, size = np.concatenate(differences[kind]), np.concatenate(sizes[kind])
-        print(f"| {kind} | {np.sqrt(np.mean(found**2)):.2g} | {np.abs(found).max():.2g} | {size.std():.3g} |")
+        rows.append((kind, float(np.sqrt(np.mean(found**2))), float(np.abs(found).max()), float(size.std())))
+    columns = ("float32 less float64", "root mean square", "largest", "standard deviation of the quantity")
+    table = Table("", columns, tuple(rows))
+    print_tables([table])
+    write_record(options.json, [table], f"{len(frames)} labelled frames.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What one evaluation of a response network costs against the number of atoms: energy and all forces, one thread.
 
-    python tests/benchmarks/model_speed.py [--mace] [--device cpu]
+    python tests/benchmarks/model_speed.py [--mace] [--device cpu] [--json FILE]
 
 The atoms are carbon and hydrogen at the density of a molecule, among charges at the density of water. The models are
 TorchScript as OpenMM runs them, and are measured in turn. The least processor time of the repeats counts, so that a
@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.ml.recorded_network import RecordedNetwork
 from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
@@ -160,6 +162,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8, help="of three evaluations of each model")
     parser.add_argument("--device", default="cpu", help="of torch; cuda measures elapsed time")
     parser.add_argument("--mace", action="store_true", help="also MACE, 32 scalars and 32 vectors, two layers")
+    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -185,10 +188,11 @@ def main() -> None:
                         times[name].append(1e3 * (now() - start))
         for name in names:
             found[name].append(min(times[name]))
-    print("| ms | " + " | ".join(f"{n} atoms" for n in options.sizes) + " |")
-    print("|---|" + "---|" * len(options.sizes))
-    for name in names:
-        print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in found[name]) + " |")
+    columns = ("energy and all forces, ms", *(f"{n} atoms" for n in options.sizes))
+    table = Table("", columns, tuple((name, *found[name]) for name in names))
+    print_tables([table])
+    clock = "processor time of one thread" if options.device == "cpu" else "elapsed time"
+    write_record(options.json, [table], f"Least {clock} of {3 * options.rounds} evaluations.")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@
     python tests/benchmarks/multiple_time_steps.py compare --output DIRECTORY
     python tests/benchmarks/multiple_time_steps.py cost    --output DIRECTORY --outer 8
 
+`drift`, `compare` and `cost` take --json FILE.
+
 Acetone in 700 waters under PME, 300 K, Hartree-Fock unless another method is given; inner step 0.5 fs, hydrogens of
 acetone with their own mass, rigid water. `sample` goes on where it was stopped; runs of one seed start from the same
 place, and several seeds say what the solvent remembers longer than a run. What keeps the reference affordable: a small
@@ -45,7 +47,9 @@ from openmm import unit
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import (
     Hamiltonian,
@@ -86,7 +90,6 @@ HEADER = ("time, ps", "MM, kJ/mol", "region, kJ/mol", "QM - ML, kJ/mol", *COLUMN
 BETWEEN_ROWS = 0.004  # ps
 BLOCK = 0.5  # ps, of a run's averages for their errors
 N_BINS = 8
-LABELS = 300
 BETWEEN_LABELS = 250  # steps of 1 fs
 BETWEEN_FRAMES = 0.1  # ps, of ML/MM that is reweighted
 FORCE_FIELD_STEPS = 20000  # of 1 fs with the force field, before those with ML/MM
@@ -135,7 +138,7 @@ def prepare(options: argparse.Namespace) -> None:
     openmm.LocalEnergyMinimizer.minimize(context, maxIterations=100)
     context.setVelocitiesToTemperature(400.0, 1 + done)
     integrator.step(5000)
-    for frame in tqdm(range(done, LABELS), desc="labels", disable=not sys.stderr.isatty()):
+    for frame in tqdm(range(done, options.labels), desc="labels", disable=not sys.stderr.isatty()):
         integrator.step(BETWEEN_LABELS)
         state = context.getState(positions=True)
         label = labeller.label(Geometry.from_state(state, True), f"acetone-{frame:04d}")
@@ -230,9 +233,7 @@ def drift(options: argparse.Namespace) -> None:
     positions, velocities = start(options, options.seed)
     freedoms = 3 * made.system.getNumParticles() - made.system.getNumConstraints()
     kt = 0.00831446 * TEMPERATURE
-    print(
-        "| outer step, fs | fluctuation, kJ/mol | drift, kJ/(mol ps) | kT/(ns dof) | QM calls |\n|---|---|---|---|---|"
-    )
+    rows = []
     for outer in options.outer:
         mixed = mixed_system(options, made, corrected=outer > 0)
         integrator = integrator_of(mixed, outer, thermostat=False)
@@ -254,11 +255,14 @@ def drift(options: argparse.Namespace) -> None:
         (slope, _), covariance = np.polyfit(times, totals, 1, cov=True)
         scale = 1000.0 / (kt * freedoms)
         error = float(np.sqrt(covariance[0, 0] * statistical_inefficiency(np.array(totals) - slope * np.array(times))))
-        print(
-            f"| {outer or 'plain 0.5'} | {np.std(totals):.2f} | {slope:.2f} ± {error:.2f} | "
-            f"{slope * scale:.4f} ± {error * scale:.4f} | {qm_calls(mixed)} |",
-            flush=True,
-        )
+        drifts = [float(slope), error], [float(slope * scale), error * scale]
+        rows.append((outer or "plain 0.5", float(np.std(totals)), *drifts, qm_calls(mixed)))
+        print(*rows[-1], flush=True)
+    columns = ("outer step, fs", "fluctuation, kJ/mol", "drift, kJ/(mol ps)", "drift, kT/(ns dof)", "QM calls")
+    table = Table("", columns, tuple(rows))
+    print_tables([table])
+    notes = f"{options.method}/{options.basis}, {options.ps:g} ps without a thermostat; single trajectories."
+    write_record(options.json, [table], notes)
 
 
 def observables(positions: FloatArray) -> list[float]:
@@ -400,20 +404,20 @@ class Runs:
         shares, errors = np.array(found).T
         return shares, errors
 
-    def averages(self) -> dict[str, tuple[float, float, int]]:
-        """Return mean, standard error and decimals by name."""
+    def averages(self) -> dict[str, tuple[float, float]]:
+        """Return mean and standard error by name."""
         found = {
-            "region, kJ/mol": (*self.mean(self.column("region, kJ/mol")), 1),
-            "QM - ML": (*self.mean(self.column("QM - ML, kJ/mol")), 2),
+            "region, kJ/mol": self.mean(self.column("region, kJ/mol")),
+            "QM - ML, kJ/mol": self.mean(self.column("QM - ML, kJ/mol")),
         }
         for name in BONDS:
             lengths = self.bonds(name)
             value, error = self.mean([one.mean(axis=1) for one in lengths])
-            found[f"{name}, A"] = value, error, 4
+            found[f"{name}, angstrom"] = value, error
             square, its_error = self.mean([((one - value) ** 2).mean(axis=1) for one in lengths])
-            found[f"width of {name}"] = np.sqrt(square), its_error / (2 * np.sqrt(square)), 4
+            found[f"width of {name}"] = float(np.sqrt(square)), float(its_error / (2 * np.sqrt(square)))
         waves = [np.cos(np.radians(3.0 * one)).mean(axis=1) for one in self.turns()]
-        found["cos 3 phi"] = (*self.mean(waves), 3)
+        found["cos 3 phi"] = self.mean(waves)
         return found
 
 
@@ -465,15 +469,17 @@ def compare(options: argparse.Namespace) -> None:
         for k, table in enumerate(one.tables, 1)
     ]
     first = runs[0].averages()
-    print("| run | ps | " + " | ".join(first) + " |")
-    print("|" + "---|" * (len(first) + 2))
+    rows = []
     for one in [*runs, *singles]:
-        cells = [f"{value:.{n}f} ± {error:.{n}f}" for value, error, n in one.averages().values()]
-        print(f"| {one.name} | {sum(table[-1, 0] for table in one.tables):.1f} | {' | '.join(cells)} |")
+        cells = [[value, error] for value, error in one.averages().values()]
+        rows.append((one.name, float(sum(table[-1, 0] for table in one.tables)), *cells))
+    averages = Table("", ("run", "ps", *first), tuple(rows))
+    print_tables([averages])
+    write_record(options.json, [averages], f"{options.method}/{options.basis}, {TEMPERATURE:g} K.")
     for one in runs[1:]:
         away = {
             name: (value - first[name][0]) / np.hypot(error, first[name][1])
-            for name, (value, error, _) in one.averages().items()
+            for name, (value, error) in one.averages().items()
         }
         text = ", ".join(f"{name} {value:+.1f}" for name, value in away.items())
         print(f"{one.name} less {runs[0].name}, in standard errors: {text}")
@@ -541,14 +547,21 @@ def cost(options: argparse.Namespace) -> None:
             began = time.perf_counter()
             integrator.step(steps)
             spent[outer].append((time.perf_counter() - began) / (steps * (outer or 0.5)))
-    print("| outer step, fs | s per fs, median | times faster than plain, median (range) |\n|---|---|---|")
     plain = np.array(spent[0])
+    rows = []
     for outer, values in spent.items():
         ratios = plain / np.array(values)
-        print(
-            f"| {outer or 'plain 0.5'} | {np.median(values):.3f} | "
-            f"{np.median(ratios):.1f} ({ratios.min():.1f}-{ratios.max():.1f}) |"
-        )
+        median, least, largest = (float(value) for value in (np.median(ratios), ratios.min(), ratios.max()))
+        rows.append((outer or "plain 0.5", float(np.median(values)), median, least, largest))
+    columns = ("outer step, fs", "s per fs, median", "times faster than plain, median", "least", "largest")
+    table = Table("", columns, tuple(rows))
+    print_tables([table])
+    notes = f"{options.method}/{options.basis}; wall time, ratios within each of {options.repeats} blocks."
+    write_record(options.json, [table], notes)
+
+
+RECORDED = ("drift", "compare", "cost")
+"""Parts whose results are a record."""
 
 
 def main() -> None:
@@ -565,11 +578,15 @@ def main() -> None:
     parser.add_argument("--platform", default="CPU")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=6000, help="of training")
+    parser.add_argument("--labels", type=int, default=300, help="of `prepare`")
     parser.add_argument("--equilibration", type=int, default=4000, help="ML/MM steps of 0.5 fs before a run")
     parser.add_argument("--discard", type=float, default=0.3, help="ps at the beginning of a run")
     parser.add_argument("--isokinetic", action="store_true", help="bounded velocities of acetone in `sample`")
     parser.add_argument("--repeats", type=int, default=10)
+    add_option(parser)
     options = parser.parse_args()
+    if options.json and options.part not in RECORDED:
+        parser.error(f"--json goes with {', '.join(RECORDED)}")
     options.output.mkdir(parents=True, exist_ok=True)
     parts[options.part](options)
 

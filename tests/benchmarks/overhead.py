@@ -1,7 +1,7 @@
 """The share of time that is not QM, ML or OpenMM: in a QM/ML/MM run with reporters, and in a learning loop.
 
-    python tests/benchmarks/overhead.py run [--smoke]
-    python tests/benchmarks/overhead.py loop --output DIRECTORY [--smoke]
+    python tests/benchmarks/overhead.py run [--smoke] [--json FILE]
+    python tests/benchmarks/overhead.py loop --output DIRECTORY [--smoke] [--json FILE]
 
 `run` is acetone in 700 waters with ML + QM - ML, B3LYP/6-31G* unless another method is given, and a line of energies
 and a frame of the trajectory for every second step. Each block of steps is followed by one of the same length from the
@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import learning_loop
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
@@ -88,8 +89,8 @@ def watched() -> Watch:
     return watch
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print the shares of a run."""
+def run(options: argparse.Namespace) -> tuple[Table, str]:
+    """Return the shares of a run, and a note."""
     made = builder.build(constraints=None, rigid_water=True, remove_cm_motion=False)
     numbers = [atom.element.atomic_number for atom in made.topology.atoms()][: len(builder.ACETONE)]
     bonds = [(b[0].index, b[1].index) for b in made.topology.bonds() if b[0].index in builder.ACETONE]
@@ -142,15 +143,18 @@ def run(options: argparse.Namespace) -> None:
                 parts[OTHER].append(whole - spent["compute"] - plain)
     totals = np.sum(list(parts.values()), axis=0)
     each = totals.sum() / options.blocks / options.steps
-    print(f"{options.blocks} blocks of {options.steps} steps, {each:.3f} s a step")
-    print("| part | share, % | single blocks |\n|---|---|---|")
+    rows = []
     for name, values in parts.items():
         shares = 100.0 * np.array(values) / totals
-        print(f"| {name} | {100.0 * np.sum(values) / totals.sum():.1f} | {shares.min():.1f} to {shares.max():.1f} |")
+        share = float(100.0 * np.sum(values) / totals.sum())
+        rows.append((name, share, float(shares.min()), float(shares.max())))
+    columns = ("part", "share of processor time, %", "least of a block", "largest of a block")
+    notes = f"{options.method}/{options.basis}, {options.blocks} blocks of {options.steps} steps, {each:.3g} s a step."
+    return Table("", columns, tuple(rows)), notes
 
 
-def loop(options: argparse.Namespace) -> None:
-    """Print the shares of a loop."""
+def loop(options: argparse.Namespace) -> tuple[Table, str]:
+    """Return the shares of a loop, and a note."""
     topology, system, positions = learning_loop.solution()
     small = options.smoke
     made = LearningLoop(
@@ -174,11 +178,10 @@ def loop(options: argparse.Namespace) -> None:
     times = store.times()
     store.close()
     total = sum(times.values())
-    print(f"{result.rounds} rounds, {result.labels} labels, {total:.1f} s")
-    print("| part | share, % |\n|---|---|")
-    for kind, seconds in times.items():
-        print(f"| {kind} | {100.0 * seconds / total:.1f} |")
-    print(f"not QM, ML or OpenMM: {100.0 * overhead(times):.1f} %")
+    rows = [(kind, 100.0 * seconds / total) for kind, seconds in times.items()]
+    rows.append(("not QM, ML or OpenMM", 100.0 * overhead(times)))
+    notes = f"{result.rounds} rounds, {result.labels} labels, {total:.0f} s."
+    return Table("", ("part", "share of the wall time, %"), tuple(rows)), notes
 
 
 def main() -> None:
@@ -192,11 +195,14 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--steps", type=int, default=4, help="in a block")
     parser.add_argument("--smoke", action="store_true", help="as little as shows that it runs")
+    add_option(parser)
     options = parser.parse_args()
     if options.smoke:
         options.blocks, options.steps, options.method, options.basis = 1, 2, "hf", "sto-3g"
     torch.set_num_threads(1)
-    {"run": run, "loop": loop}[options.part](options)
+    table, notes = {"run": run, "loop": loop}[options.part](options)
+    print_tables([table])
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":

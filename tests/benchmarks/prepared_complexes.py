@@ -2,7 +2,6 @@
 
     pip install "qmmlmm[prepare,xtb]"
     python tests/benchmarks/prepared_complexes.py [NAME ...] [--json FILE]
-    python tests/benchmarks/prepared_complexes.py --read FILE ... --update docs/prepare.md
 
 One thread, processor time. The site, side chains within 4 angstrom of the ligand, is computed by GFN2-xTB,
 electrostatically embedded and cut between CA and CB; of NADP+ it has nicotinamide and its ribose, cut at C5D-O5D.
@@ -11,9 +10,7 @@ electrostatically embedded and cut between CA and CB; of NADP+ it has nicotinami
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -29,11 +26,11 @@ import openmm
 from openmm import unit
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples"), str(Path(__file__).parent)]
 
 from prepare_t4_lysozyme import write_complex
+from record import Table, add_option, print_tables, write_record
 
-import qmmlmm
 from qmmlmm import Hamiltonian, Term, XTBPotential, create_mixed_system
 from qmmlmm.preparation import Ligand, PreparationSettings, pick_site, prepare
 from systems.raw_structures import raw_structure
@@ -43,7 +40,18 @@ NADP = (
     "NC(=O)c1ccc[n+](c1)[C@@H]1O[C@H](COP(=O)([O-])OP(=O)([O-])OC[C@H]2O[C@H]([C@H](OP(=O)([O-])[O-])[C@@H]2O)"
     "n2cnc3c(N)ncnc32)[C@@H](O)[C@H]1O"
 )
-MARKERS = "<!-- prepared_complexes: begin -->", "<!-- prepared_complexes: end -->"
+COLUMNS = (
+    "complex",
+    "particles",
+    "charge, e",
+    "built, s",
+    "temperature after 1 ps, K",
+    "site, atoms",
+    "site, charge, e",
+    "site, cuts",
+    "largest force on the site, kJ/(mol nm)",
+    "QM/MM set-up and step, s",
+)
 TEMPERATURE = 300.0
 STEP = 0.002
 """ps."""
@@ -122,7 +130,7 @@ def measured(name: str, one: Complex, minimise: int) -> dict[str, Any]:
     settings = PreparationSettings(minimise=minimise, **one.settings)
     prepared = prepare(one.structure(), one.ligands(), settings, smiles=one.smiles)
     row["particles"] = prepared.system.getNumParticles()
-    row["charge, e"] = prepared.solvated.charges["all"]
+    row["charge, e"] = round(prepared.solvated.charges["all"])
     row["built, s"] = time.process_time() - begin
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, STEP)
     integrator.setRandomNumberSeed(1)
@@ -136,7 +144,7 @@ def measured(name: str, one: Complex, minimise: int) -> dict[str, Any]:
     freedom = 3 * row["particles"] - prepared.system.getNumConstraints()
     row["temperature after 1 ps, K"] = 2.0 * kinetic / (freedom * unit.MOLAR_GAS_CONSTANT_R._value * 1e-3)
     site = pick_site(prepared.topology, prepared.system, prepared.positions, one.around, cut=one.cut)
-    row["site, atoms"], row["site, charge"], row["site, cuts"] = len(site.atoms), site.charge, len(site.cuts)
+    row["site, atoms"], row["site, charge, e"], row["site, cuts"] = len(site.atoms), site.charge, len(site.cuts)
     term = Term(XTBPotential("gfn2-xtb"), site.region("site"), embedding="electrostatic")
     mixed = create_mixed_system(prepared.topology, prepared.system, Hamiltonian([term]))
     begin = time.process_time()
@@ -152,35 +160,6 @@ def measured(name: str, one: Complex, minimise: int) -> dict[str, Any]:
     return row
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return rows as a table in Markdown."""
-    columns = {
-        "particles": "{:,}",
-        "charge, e": "{:.0f}",
-        "built, s": "{:.0f}",
-        "temperature after 1 ps, K": "{:.0f}",
-        "site, atoms": "{}",
-        "site, charge": "{:+d}",
-        "site, cuts": "{}",
-        "largest force on the site, kJ/(mol nm)": "{:.0f}",
-        "QM/MM set-up and step, s": "{:.1f}",
-    }
-    lines = ["| complex | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for row in rows:
-        # No zero with a sign.
-        values = (shape.format(row[key] or 0).replace("+0", "0") for key, shape in columns.items())
-        lines.append(f"| {row['complex']} | {' | '.join(values)} |")
-    return "\n".join(lines)
-
-
-def update(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a page."""
-    page = path.read_text(encoding="utf-8")
-    before, _, rest = page.partition(MARKERS[0])
-    _, _, after = rest.partition(MARKERS[1])
-    path.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Build what was asked for and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -188,30 +167,20 @@ def main() -> None:
         "names", nargs="*", default=[], help=f"beginnings of names; all of {list(COMPLEXES)} if not given"
     )
     parser.add_argument("--minimise", type=int, default=150, help="iterations of each stage")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
-    parser.add_argument("--read", type=Path, nargs="*", default=[], help="files of --json; nothing is computed")
-    parser.add_argument("--update", type=Path, help="page whose table is written from the files")
+    add_option(parser)
     options = parser.parse_args()
-    if options.read:
-        found = [row for path in options.read for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-        text = table(sorted(found, key=lambda row: list(COMPLEXES).index(row["complex"])))
-        if options.update:
-            note = "Written by `python tests/benchmarks/prepared_complexes.py`, single runs, one thread of a shared "
-            update(options.update, f"{note}virtual machine (x86-64), processor time.\n\n{text}")
-        print(text)
-        return
     rows = []
     for name, one in COMPLEXES.items():
         if options.names and not any(name.startswith(wanted) for wanted in options.names):
             continue
-        rows.append(measured(name, one, options.minimise))
-        for key, value in rows[-1].items():
+        found = measured(name, one, options.minimise)
+        for key, value in found.items():
             print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}", flush=True)
         print(flush=True)
-        if options.json:
-            record = {"command": sys.argv, "machine": platform.processor() or platform.machine(), "rows": rows}
-            record["versions"] = {"qmmlmm": qmmlmm.__version__, "openmm": openmm.__version__}
-            options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        rows.append(tuple(found[key] for key in COLUMNS))
+        # A run that is stopped leaves the record of what is done.
+        write_record(options.json, [Table("", COLUMNS, tuple(rows))], "Processor seconds of one thread; single runs.")
+    print_tables([Table("", COLUMNS, tuple(rows))])
 
 
 if __name__ == "__main__":

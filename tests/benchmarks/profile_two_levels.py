@@ -1,6 +1,8 @@
 """The profile of a torsion in water at an ab initio level: reweighted from xTB windows, and by windows of its own.
 
-    python tests/benchmarks/profile_two_levels.py --directory DIRECTORY    # some ten minutes; continues a stopped run
+    python tests/benchmarks/profile_two_levels.py --directory DIRECTORY [--json FILE]
+
+Some ten minutes; it continues a stopped run.
 
 Hydrogen peroxide in a droplet of 20 flexible waters at 300 K. GFN2-xTB/MM samples three windows of the torsion from 85
 to 115 degrees. Every tenth frame gets its weight in HF/3-21G/MM. The same windows are then run with HF/3-21G/MM. It
@@ -22,7 +24,9 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, MixedSystem, PySCFPotential, Region, Term, XTBPotential, create_mixed_system
 from qmmlmm.free_energy import UmbrellaProfile, UmbrellaSampling
@@ -152,6 +156,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("profile_two_levels"))
     parser.add_argument("--cheap-steps", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=800, help="of each window at the ab initio level")
+    add_option(parser)
     options = parser.parse_args()
     options.directory.mkdir(exist_ok=True)
     times = [time.perf_counter()]
@@ -164,13 +169,24 @@ def main() -> None:
     direct.run()
     times.append(time.perf_counter())
     plain, wanted = (each.profile(edges=EDGES) for each in (cheap, direct))
-    print("torsion (degrees), free energy (kJ/mol): GFN2-xTB, HF/3-21G reweighted, HF/3-21G direct, difference / error")
+    rows = []
     first, second, third = (normed(each) for each in (plain, better, wanted))
     errors = [each.error._value for each in (plain, better, wanted)]
     off = (second - third) / np.hypot(errors[1], errors[2])
     for k, value in enumerate(wanted.values):
-        numbers = "  ".join(f"{e[k]:6.2f} +- {s[k]:4.2f}" for e, s in zip((first, second, third), errors, strict=True))
-        print(f"{np.degrees(value):6.1f}  {numbers}  {off[k]:5.2f}  {better.samples[k]:6.1f} effective samples")
+        cells = [[float(e[k]), float(s[k])] for e, s in zip((first, second, third), errors, strict=True)]
+        rows.append((float(np.degrees(value)), *cells, round(float(off[k]), 1), round(float(better.samples[k]))))
+    columns = (
+        "torsion, degrees",
+        "GFN2-xTB, kJ/mol",
+        "HF/3-21G, reweighted",
+        "HF/3-21G, direct",
+        "the last two differ by, standard errors",
+        "effective samples",
+    )
+    table = Table("", columns, tuple(rows))
+    print_tables([table])
+    write_record(options.json, [table], "Free energy of hydrogen peroxide in a droplet, with springs; single run.")
     print(f"largest difference {abs(off).max():.2f} standard errors")
     print("seconds: xTB windows {:.0f}, weights {:.0f}, HF windows {:.0f}".format(*np.diff(times)))
 

@@ -1,6 +1,6 @@
 """What the surroundings add to one QM energy and gradient: ketosteroid isomerase in water, 58,553 atoms.
 
-    python tests/benchmarks/qm_environment.py [--method b3lyp] [--repeats 1] [--direct]
+    python tests/benchmarks/qm_environment.py [--method b3lyp] [--repeats 1] [--direct] [--json FILE]
 
 For regions of about 10 and 20 atoms, prints the time of PySCF alone (the same region, method, threads and guess,
 without surroundings), the time with the surroundings, and the share of each part. `--direct` adds what `pyscf.qmmm`
@@ -22,7 +22,9 @@ from openmm import app
 from pyscf import lib, qmmm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
@@ -71,15 +73,21 @@ def main() -> None:
     parser.add_argument("--method", default="b3lyp", help="in 6-31g*")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--direct", action="store_true", help="also pyscf.qmmm with all charges")
+    add_option(parser)
     options = parser.parse_args()
     structure = build()
     geometry = Geometry.from_quantities(structure.positions, structure.topology.getPeriodicBoxVectors()).in_bohr()
     qm = PySCFPotential(options.method, "6-31g*")
     print(f"{options.method}/6-31g*, fresh guess, {lib.num_threads()} thread(s), seconds of CPU time")
+    tables = []
     for name, atoms in regions(structure.topology).items():
         hamiltonian = Hamiltonian([Term(qm, Region(name, atoms), embedding="electrostatic")])
         mixed = create_mixed_system(structure.topology, structure.system, hamiltonian)
-        measure(name, qm, mixed.evaluated_term(f"{name}/QM"), geometry, options)
+        tables.append(measure(name, qm, mixed.evaluated_term(f"{name}/QM"), geometry, options))
+    notes = (
+        f"{options.method}/6-31g*, 58,553 atoms, fresh guess; threads: {lib.num_threads()}, runs: {options.repeats}."
+    )
+    write_record(options.json, tables, notes)
 
 
 def regions(topology: app.Topology) -> dict[str, list[int]]:
@@ -96,8 +104,8 @@ def side_chain(residue: app.topology.Residue) -> list[int]:
     return [atom.index for atom in residue.atoms() if atom.name not in BACKBONE]
 
 
-def measure(name, qm, term, geometry, options) -> None:
-    """Print the table of one region."""
+def measure(name, qm, term, geometry, options) -> Table:
+    """Print and return the table of one region."""
     alone, embedded, rows = [], [], []
     region = Geometry(term.field_at(geometry).sites)
     for _ in range(options.repeats):
@@ -111,18 +119,17 @@ def measure(name, qm, term, geometry, options) -> None:
         rows.append(seconds)
     bare = float(np.median(alone))
     charges = len(term.last.charge_gradient)
-    print(f"\n{name}: {len(region.positions)} atoms; {charges} compact charges, {len(term.last.smooth_points)} points")
-    print(f"{'PySCF alone':<28}{bare:8.2f}   {spread(alone)}")
-    print(f"{'in its surroundings':<28}{np.median(embedded):8.2f}   {spread(embedded)}")
-    total = 0.0
-    for part in PARTS:
-        value = float(np.median([row[part] for row in rows]))
-        total += value
-        print(f"  {part:<26}{value:8.2f}{100 * value / bare:8.1f} %")
-    print(f"{'surroundings, together':<28}{total:8.2f}{100 * total / bare:8.1f} %")
+    seconds_of_parts = {part: float(np.median([row[part] for row in rows])) for part in PARTS}
+    total = sum(seconds_of_parts.values())
+    seconds = {"PySCF alone": bare, "in its surroundings": float(np.median(embedded)), **seconds_of_parts}
+    seconds["surroundings, together"] = total
     if options.direct:
-        direct = direct_seconds(qm, term, geometry.positions, region)
-        print(f"{'pyscf.qmmm, all charges':<28}{direct:8.2f}{100 * direct / bare:8.1f} %   {direct / total:.0f} times")
+        seconds["`pyscf.qmmm`, all charges"] = direct_seconds(qm, term, geometry.positions, region)
+    title = f"{name}: {len(region.positions)} atoms, {charges} compact charges, {len(term.last.smooth_points)} points"
+    found = tuple((label, value, 100.0 * value / bare) for label, value in seconds.items())
+    table = Table(title, ("part", "processor time, s", "of PySCF alone, %"), found)
+    print_tables([table])
+    return table
 
 
 def direct_seconds(qm, term, positions, region) -> float:
@@ -147,11 +154,6 @@ def seconds_of(function) -> float:
     start = time.process_time()
     function()
     return time.process_time() - start
-
-
-def spread(values) -> str:
-    """Return the range of the values."""
-    return f"({min(values):.2f} - {max(values):.2f}, n = {len(values)})" if len(values) > 1 else "(single run)"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A benchmark calls `add_option` and `write_record`. A record is JSON with the command, the date, the machine, the
 versions, and tables of raw numbers; `python docs/benchmark_tables.py` writes the tables into the pages. A cell is a
-text, a number, nothing, or three numbers: lower quartile, median, upper quartile.
+text, a number, nothing, two numbers: a value and its standard error, or three: lower quartile, median, upper quartile.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from docs.benchmark_tables import table_lines
 from qmmlmm.runs.provenance import package_versions
 
 FORMAT = 1
@@ -37,9 +38,15 @@ class Table:
     Parameters
     ----------
     title : str
+        Nothing is written above the table if it is empty.
     columns : tuple of str
         Names with units.
-    rows : tuple of tuple of str, number, None, or list of three numbers
+    rows : tuple of tuple of str, number, None, or list of two or three numbers
+
+    Raises
+    ------
+    ValueError
+        If a row has another number of cells than there are columns, or a cell has another number of numbers.
     """
 
     title: str
@@ -50,11 +57,20 @@ class Table:
         wrong = [row for row in self.rows if len(row) != len(self.columns)]
         if wrong:
             raise ValueError(f"a row has {len(self.columns)} cells, got {wrong[0]}")
+        odd = [cell for row in self.rows for cell in row if isinstance(cell, list) and len(cell) not in (2, 3)]
+        if odd:
+            raise ValueError(f"a cell has one, two or three numbers, got {odd[0]}")
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
     """Return lower quartile, median and upper quartile."""
     return [float(x) for x in np.percentile(values, [25, 50, 75])]
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print tables as the pages have them."""
+    for table in tables:
+        print("\n".join([*table_lines(asdict(table)), ""]), flush=True)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:

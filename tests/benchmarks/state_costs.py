@@ -1,7 +1,7 @@
 """What a step on an electronic state costs in explicit water, where the time goes, and what guesses save.
 
     python tests/benchmarks/state_costs.py                                             # the whole table
-    python tests/benchmarks/state_costs.py --atoms 6 --methods tda casscf --basis sto-3g --repeats 3
+    python tests/benchmarks/state_costs.py --atoms 6 --methods tda casscf --basis sto-3g --repeats 3 --json FILE
 
 QM/MM under PME, 0.5 fs, velocity Verlet, one thread: methaniminium (6 atoms) in 240 waters, acetone (10) in 700,
 alanine dipeptide (22) in 749. Excited states: S1 has the forces, three states for TDA and TDDFT, two for CASSCF. All
@@ -33,7 +33,9 @@ import torch
 from openmm import unit
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, MixedSystem, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
@@ -274,11 +276,21 @@ def main() -> None:
     parser.add_argument("--basis", default="6-31g*")
     parser.add_argument("--repeats", type=int, default=10, help="steps that count, after those of the warm-up")
     parser.add_argument("--warm-up", type=int, default=6, help="steps in which guesses collect their history")
+    add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{options.basis}, processor seconds per step, medians of {options.repeats}; share of the step in %")
-    columns = ["atoms", "method", "step", *PARTS, "rest", "iterations, reused / fresh", "fresh", "gain"]
-    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    parts = (*PARTS, "rest")
+    columns = (
+        "atoms",
+        "method",
+        "step, s",
+        *(f"{part}, %" for part in parts),
+        "iterations, reused / fresh guesses",
+        "fresh, s",
+        "gain",
+    )
+    rows: list[tuple[str | float | None, ...]] = []
+    notes = f"{options.basis}, processor time of one thread, medians of {options.repeats} steps of 0.5 fs."
     for atoms in options.atoms:
         solute = SOLUTES[atoms]
         made = solute.build()
@@ -289,15 +301,16 @@ def main() -> None:
                     options.warm_up, options.repeats
                 )
             except (QmmlmmError, openmm.OpenMMException) as error:
-                print(f"| {atoms} | {name} | failed: {' '.join(str(error).split())[:200]} |", flush=True)
+                print(f"{atoms} atoms, {name}, failed: {' '.join(str(error).split())[:200]}", flush=True)
                 continue
-            shares = " | ".join(f"{100 * warm[part] / warm['step']:.0f}" for part in (*PARTS, "rest"))
+            shares = [round(100 * warm[part] / warm["step"]) for part in parts]
             pairs = ", ".join(f"{a:g} / {b:g}" for a, b in zip(counts, more, strict=True))
-            print(
-                f"| {atoms} | {name} | {warm['step']:.2f} | {shares} | {pairs} | {fresh['step']:.2f} | "
-                f"{fresh['step'] / warm['step']:.2f} |   {time.process_time() - start:.0f} s in all",
-                flush=True,
-            )
+            gain = fresh["step"] / warm["step"]
+            rows.append((atoms, name, warm["step"], *shares, pairs, fresh["step"], gain))
+            print(*rows[-1], f"{time.process_time() - start:.0f} s in all", flush=True)
+            # A run that is stopped leaves the record of what is done.
+            write_record(options.json, [Table("", columns, tuple(rows))], notes)
+    print_tables([Table("", columns, tuple(rows))])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Surface hopping of ethylene or methaniminium, SA-3-CASSCF(2,2): total energy of a trajectory and across hops.
 
     python tests/benchmarks/surface_hopping_casscf.py [--basis sto-3g] [--fs 100] [--step 0.5] [--seed 1]
-        [--molecule ethylene] [--twist 60] [--output FILE.csv]
+        [--molecule ethylene] [--twist 60] [--output FILE.csv] [--json FILE]
 
 Starts on S1 from a twisted geometry with velocities of 300 K; fewest switches by local diabatisation. Prints drift of
 the total energy, its largest change in a step, and its change when the surface and the velocities change at a hop;
@@ -21,7 +21,9 @@ import openmm
 from openmm import app, unit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, MixedSystem, PySCFPotential, Region, Term, create_mixed_system
 from qmmlmm.nonadiabatic import SurfaceHopping, TermSurfaces, VelocityVerletIntegrator
@@ -99,26 +101,27 @@ def main() -> None:
     parser.add_argument("--molecule", choices=("ethylene", "methaniminium"), default="ethylene")
     parser.add_argument("--twist", type=float, default=60.0)
     parser.add_argument("--output", default="surface_hopping.csv")
-    arguments = parser.parse_args()
-    potential = PySCFPotential("hf", arguments.basis, excited=CASSCF(3, 2, 2), state=1)
-    simulation, mixed = molecule(potential, int(arguments.molecule == "methaniminium"))
-    simulation.integrator.setStepSize(arguments.step * unit.femtosecond)
-    hopping = SurfaceHopping(simulation, TermSurfaces(mixed, "molecule/QM"), 1, seed=arguments.seed)
+    add_option(parser)
+    options = parser.parse_args()
+    potential = PySCFPotential("hf", options.basis, excited=CASSCF(3, 2, 2), state=1)
+    simulation, mixed = molecule(potential, int(options.molecule == "methaniminium"))
+    simulation.integrator.setStepSize(options.step * unit.femtosecond)
+    hopping = SurfaceHopping(simulation, TermSurfaces(mixed, "molecule/QM"), 1, seed=options.seed)
     around = EnergyAroundHops(hopping)
     simulation.integrator.listener = around
-    simulation.context.setPositions(twisted(arguments.twist))
-    simulation.context.setVelocitiesToTemperature(300.0, arguments.seed)
+    simulation.context.setPositions(twisted(options.twist))
+    simulation.context.setVelocitiesToTemperature(300.0, options.seed)
     total, hops, start = [], 0, time.perf_counter()
-    with open(arguments.output, "w", encoding="utf-8") as file:
+    with open(options.output, "w", encoding="utf-8") as file:
         file.write(
             '#"Time (fs)","State","P0","P1","P2","E0 (kJ/mol)","E1 (kJ/mol)","E2 (kJ/mol)","Total Energy (kJ/mol)"\n'
         )
-        for _ in range(round(arguments.fs / arguments.step)):
+        for _ in range(round(options.fs / options.step)):
             hopping.step(1)
             total.append(total_energy(simulation.context))
             assert hopping.point is not None
             row = [*hopping.populations, *hopping.point.energies, total[-1]]
-            clock = simulation.currentStep * arguments.step
+            clock = simulation.currentStep * options.step
             file.write(f"{clock:.3f},{hopping.state}," + ",".join(f"{value:.6f}" for value in row) + "\n")
             file.flush()
             for hop in hopping.hops[hops:]:
@@ -127,9 +130,19 @@ def main() -> None:
             hops = len(hopping.hops)
     energies = np.array(total) * EV
     changes = np.diff(energies)
-    print(f"{len(energies)} steps of {arguments.step} fs, {time.perf_counter() - start:.0f} s")
-    print(f"total energy, eV: last less first {energies[-1] - energies[0]:+.5f}, range {np.ptp(energies):.5f}")
-    print(f"largest change in a step {abs(changes).max():.5f}")
+    print(f"{len(energies)} steps of {options.step} fs, {time.perf_counter() - start:.0f} s")
+    rows = [
+        ("last less first", float(energies[-1] - energies[0])),
+        ("range", float(np.ptp(energies))),
+        ("largest change in a step", float(abs(changes).max())),
+    ]
+    for hop in hopping.hops:
+        name = f"change at the hop S{hop.origin} to S{hop.target}, {hop.step * options.step:g} fs"
+        rows.append((name, around.changes[hop.step] * EV))
+    table = Table("", ("total energy", "eV"), tuple(rows))
+    print_tables([table])
+    notes = f"{options.molecule}, SA-3-CASSCF(2,2)/{options.basis}, {options.fs:g} fs in steps of {options.step:g} fs."
+    write_record(options.json, [table], notes)
 
 
 if __name__ == "__main__":

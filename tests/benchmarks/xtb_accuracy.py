@@ -1,6 +1,6 @@
 """How close xTB in the charges of a force field is to B3LYP/6-31G* in the same charges, and to B3LYP of all atoms.
 
-    python tests/benchmarks/xtb_accuracy.py [--update docs/xtb.md] [--smoke]
+    python tests/benchmarks/xtb_accuracy.py [--json docs/results/data/xtb_accuracy.json] [--smoke]
 
 Three tables, in kJ/mol and kJ/(mol nm):
 
@@ -11,16 +11,15 @@ Three tables, in kJ/mol and kJ/(mol nm):
    the region and on the charges, compared with B3LYP in the same charges.
 3. A charge above the ring of benzene, which only polarises it.
 
-`--update FILE` replaces the tables between the markers in a page. Ten minutes on a busy core.
+Ten minutes on a busy core.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +31,9 @@ from openmm import unit
 from pyscf import dft, gto
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import PySCFPotential, XTBPotential
 from qmmlmm.coupling.potential import EvaluatedPotential, Evaluation, ExternalField, RegionSpecification
@@ -54,7 +55,6 @@ CLUSTER = 9.0
 """Radius of the waters around a solute, angstrom."""
 
 ARRANGEMENTS = 5
-MARKERS = "<!-- xtb_accuracy: begin -->", "<!-- xtb_accuracy: end -->"
 SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O", 11: "Na"}
 
 
@@ -223,11 +223,12 @@ def full_interaction(region: Molecule, partner: Molecule, where: FloatArray) -> 
     return (both - energy(["partner"], region.charge) - energy(["region"], partner.charge)) * HARTREE_IN_KJ_PER_MOL
 
 
-def dimer_tables(few: bool) -> list[str]:
-    """Return the rows of the first table."""
+def dimer_table(few: bool) -> Table:
+    """Return the first table."""
     cases = dimers()[::6] if few else dimers()
     vacuum: dict[tuple[str, int], float] = {}
-    rows, values = [], []
+    rows: list[tuple[str | float, ...]] = []
+    values = []
     for name, region, partner, where in cases:
         row = {"full B3LYP": full_interaction(region, partner.molecule, where)}
         rest = lennard_jones(region, partner.molecule, where)
@@ -238,12 +239,13 @@ def dimer_tables(few: bool) -> list[str]:
             energy = evaluate(potential, region, where, partner.charges).energy
             row[level] = (energy - vacuum[key]) * HARTREE_IN_KJ_PER_MOL + rest
         values.append(row)
-        rows.append(f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns()) + " |")
-        progress(rows[-1])
+        rows.append((name, *(round(row[column], 1) for column in columns())))
+        progress(str(rows[-1]))
     for title, reference in (("rms to B3LYP/MM", REFERENCE), ("rms to full B3LYP", "full B3LYP")):
         errors = [rms([row[column] - row[reference] for row in values]) for column in columns()]
-        rows.append(f"| **{title}** | " + " | ".join(f"**{error:.1f}**" for error in errors) + " |")
-    return rows
+        rows.append((f"**{title}**", *(round(error, 1) for error in errors)))
+    title = "Dimers, interaction energy with Lennard-Jones, kJ/mol; distance of the contact in angstrom"
+    return Table(title, ("region, contact, (partner)", *columns()), tuple(rows))
 
 
 def columns() -> list[str]:
@@ -272,8 +274,8 @@ def among_water(molecule: Molecule, random: np.random.Generator) -> tuple[FloatA
     return kept.reshape(-1, 3), np.tile(TIP3P.charges, len(kept))
 
 
-def solute_rows(few: bool) -> list[str]:
-    """Return the rows of the second table."""
+def solute_table(few: bool) -> Table:
+    """Return the second table."""
     solutes = {"water": WATER, "formaldehyde": FORMALDEHYDE, "formate": FORMATE, "ammonium": AMMONIUM}
     random = np.random.default_rng(1)
     errors: dict[str, list[tuple[float, FloatArray, FloatArray]]] = {level: [] for level in LEVELS}
@@ -297,16 +299,20 @@ def solute_rows(few: bool) -> list[str]:
                 errors[level].append((energy, on_region, on_charges))
             progress(f"{name}, {len(charges) // 3} waters: " + ", ".join(f"{x} {found[x][0]:.1f}" for x in LEVELS))
     rows = []
+    others = [level for level in LEVELS if level != REFERENCE]
     titles = (
         "energy in the field, kJ/mol",
         "force on the region, kJ/(mol nm)",
-        "force on the charges within 9 angstrom",
+        "force on the charges within 9 angstrom, kJ/(mol nm)",
     )
     for part, title in enumerate(titles):
         size = of_part(sizes, part)
-        cells = [of_part(errors[level], part) for level in LEVELS if level != REFERENCE]
-        rows.append(f"| {title} | " + " | ".join(f"{cell:.1f}" for cell in cells) + f" | {size:.0f} |")
-    return rows
+        rows.append((title, *(of_part(errors[level], part) for level in others), size))
+    title = (
+        f"Water, formaldehyde, formate and ammonium in {1 if few else ARRANGEMENTS} arrangements of water each, root "
+        "mean square difference to B3LYP/MM; the last column is that of B3LYP/MM itself"
+    )
+    return Table(title, ("quantity", *others, "size"), tuple(rows))
 
 
 def of_part(found: Sequence[tuple[float, FloatArray, FloatArray]], part: int) -> float:
@@ -316,64 +322,31 @@ def of_part(found: Sequence[tuple[float, FloatArray, FloatArray]], part: int) ->
     return rms(np.concatenate([np.linalg.norm(entry[part], axis=1) for entry in found]))
 
 
-def ring_row() -> str:
-    """Return the row of the third table."""
+def ring_table() -> Table:
+    """Return the third table."""
     cells = []
     for level, potential in LEVELS.items():
         place = np.array([[0.0, 0.0, 3.0]])
         inside = evaluate(potential, BENZENE, place, np.array([0.417])).energy
-        cells.append((inside - evaluate(potential, BENZENE).energy) * HARTREE_IN_KJ_PER_MOL)
+        cells.append(round((inside - evaluate(potential, BENZENE).energy) * HARTREE_IN_KJ_PER_MOL, 1))
         progress(f"benzene, {level}: {cells[-1]:.1f}")
-    return "| benzene, +0.417 e at 3 angstrom above the ring | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |"
+    row = ("benzene, +0.417 e at 3 angstrom above the ring", *cells)
+    return Table("Polarisation alone, kJ/mol", ("", *LEVELS), (row,))
 
 
 def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def page(few: bool) -> str:
-    """Return all tables as Markdown."""
-    head = columns()
-    without = [level for level in LEVELS if level != REFERENCE]
-
-    def header(cells: Sequence[str], build: Callable[[str], str] = str) -> list[str]:
-        return ["| " + " | ".join(map(build, cells)) + " |", "|" + "---|" * len(cells)]
-
-    lines = [
-        f"Written on {datetime.date.today().isoformat()} by `python tests/benchmarks/xtb_accuracy.py`, single run.",
-        "",
-        "Dimers, interaction energy with Lennard-Jones, kJ/mol; distance of the contact in angstrom:",
-        "",
-        *header(["region, contact, (partner)", *head]),
-        *dimer_tables(few),
-        "",
-        f"Water, formaldehyde, formate and ammonium in {1 if few else ARRANGEMENTS} arrangements of water each, root "
-        "mean square difference to B3LYP/MM; the last column is that of B3LYP/MM itself:",
-        "",
-        *header(["quantity", *without, "size"]),
-        *solute_rows(few),
-        "",
-        "Polarisation alone, kJ/mol:",
-        "",
-        *header(["", *LEVELS]),
-        ring_row(),
-    ]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Print the tables, and put them into a page."""
+    """Compute and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--update", type=Path, help="page whose tables between the markers are replaced")
     parser.add_argument("--smoke", action="store_true", help="as little as shows that it runs")
+    add_option(parser)
     options = parser.parse_args()
-    tables = page(options.smoke)
-    print(tables)
-    if options.update:
-        text = options.update.read_text(encoding="utf-8")
-        before, rest = text.split(MARKERS[0])
-        after = rest.split(MARKERS[1])[1]
-        options.update.write_text(f"{before}{MARKERS[0]}\n{tables}\n{MARKERS[1]}{after}", encoding="utf-8")
+    tables = [dimer_table(options.smoke), solute_table(options.smoke), ring_table()]
+    print_tables(tables)
+    write_record(options.json, tables)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,19 @@ from argparse import ArgumentParser
 
 import pytest
 
-from docs.benchmark_tables import DATA, differing, pages, shown, tables_of, with_tables
+from docs.benchmark_tables import DATA, differing, pages, shown, table_lines, tables_of, with_tables
 from tests.benchmarks.record import Table, add_option, quartiles, write_record
 from tests.docs.pages import ROOT
 
 PAGE = "before\n<!-- benchmark: xtb_step -->\nby hand\n<!-- end of benchmark -->\nafter\n"
+SCRIPT_FOLDER = ROOT / "tests" / "benchmarks"
+SCRIPTS = sorted(
+    path.stem
+    for path in SCRIPT_FOLDER.glob("*.py")
+    if not path.stem.startswith("label_") and "ArgumentParser(" in path.read_text(encoding="utf-8")
+)
+"""All but those that make labels for others, and modules of theirs."""
+
 TABLES = [
     Table("Evaluation", ("level", "ms", "times"), (("MM", 82.04, [1.0, 1.0, 1.0]), ("a|b", 12345.6, [2.0, 2.2, 2.5])))
 ]
@@ -34,11 +42,12 @@ def record(tmp_path, monkeypatch):
 def test_the_tables_of_a_record_replace_those_in_the_page(record):
     text = with_tables(PAGE, record.parent)
     assert "by hand" not in text
-    assert text.startswith("before\n<!-- benchmark: xtb_step -->\nProcessor time. Measured on 20")
+    assert text.startswith("before\n<!-- benchmark: xtb_step -->\nProcessor time.\n\nEvaluation:\n\n| level")
     assert (
-        "| level | ms | times |\n|---|---|---|\n| MM | 82 | 1 (1 to 1) |\n| a\\|b | 12,346 | 2.2 (2 to 2.5) |" in text
+        "| level | ms | times |\n|---|---|---|\n| MM | 82 | 1 (1 to 1) |\n| a\\|b | 12,346 | 2.2 (2 to 2.5) |\n\n"
+        "Measured on 20" in text
     )
-    assert text.endswith("<!-- end of benchmark -->\nafter\n")
+    assert text.endswith(".\n<!-- end of benchmark -->\nafter\n")
     assert with_tables(text, record.parent) == text
 
 
@@ -55,6 +64,21 @@ def test_without_a_record_the_page_is_kept(tmp_path):
     assert with_tables(PAGE, tmp_path) == PAGE
 
 
+def test_a_table_without_a_title_has_no_line_above_it(record):
+    content = json.loads(record.read_text())
+    content["tables"][0]["title"] = ""
+    record.write_text(json.dumps(content))
+    assert tables_of(record).startswith("Processor time.\n\n| level")
+
+
+def test_a_record_that_lacks_machine_and_versions_says_date_and_command(record):
+    record.write_text(
+        json.dumps(json.loads(record.read_text()) | {"date": "2026-11-30", "machine": {}, "versions": {}})
+    )
+    end = "Measured on 2026-11-30 by `python tests/benchmarks/xtb_step.py --rounds 3`.\n"
+    assert tables_of(record).endswith(end)
+
+
 def test_a_record_of_another_format_is_refused(record):
     record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 0}))
     with pytest.raises(ValueError, match="format 0, expected 1"):
@@ -66,6 +90,27 @@ def test_a_row_that_does_not_fit_its_columns_is_refused():
         Table("x", ("a", "b"), ((1,),))
 
 
+@pytest.mark.parametrize("cell", [[], [1.0], [1.0, 2.0, 3.0, 4.0]])
+def test_a_cell_of_another_number_of_numbers_is_refused(cell):
+    with pytest.raises(ValueError, match="a cell has one, two or three numbers, got"):
+        Table("x", ("a",), ((cell,),))
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ([-3.3062, 0.6134], "-3.31 ± 0.61"),
+        ([-101891.16, 1.42], "-101,891.2 ± 1.4"),
+        ([0.0003, 0.0013], "0.0003 ± 0.0013"),
+        ([55414.4, 213.0], "55,414 ± 213"),
+        ([-0.001, 0.5], "0.00 ± 0.50"),
+        ([7.1e-14, 0.0], "7.1e-14 ± 0"),
+    ],
+)
+def test_a_value_has_the_decimals_of_its_error(cell, text):
+    assert shown(cell) == text
+
+
 def test_without_the_option_nothing_is_written(tmp_path):
     write_record(None, TABLES)
 
@@ -75,6 +120,19 @@ def test_without_the_option_nothing_is_written(tmp_path):
 )
 def test_numbers_have_three_digits(cell, text):
     assert shown(cell) == text
+
+
+def test_the_numbers_of_a_column_have_as_many_decimals_as_three_digits_allow():
+    rows = [[4.59, "a"], [0.9, 21.0], [-12.34, 40.4], [1234.5, None], [2e-9, 0.0], [[1.0, 1.5, 2.25], 3]]
+    lines = table_lines({"title": "", "columns": ["x", "y"], "rows": rows})
+    assert lines[2:] == [
+        "| 4.59 | a |",
+        "| 0.90 | 21 |",
+        "| -12.3 | 40.4 |",
+        "| 1,234 |  |",
+        "| 2e-09 | 0 |",
+        "| 1.50 (1 to 2.25) | 3 |",
+    ]
 
 
 def test_quartiles_are_those_of_the_values():
@@ -90,8 +148,25 @@ def test_every_record_has_a_page_and_every_table_a_script():
     assert {path.stem for path in DATA.glob("*.json")} <= places
     assert places
     for name in places:
-        script = (ROOT / "tests" / "benchmarks" / f"{name.partition('__')[0]}.py").read_text(encoding="utf-8")
-        assert re.search(r"write_record\(\s*options\.json", script)
+        assert name.partition("__")[0] in SCRIPTS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_that_measures_writes_a_record(name):
+    script = (SCRIPT_FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    assert re.search(r"\badd_option\(parser\)", script)
+    assert re.search(r"write_record\(\s*options\.json", script)
+
+
+def test_every_record_is_of_the_script_in_its_name():
+    for path in DATA.glob("*.json"):
+        command = json.loads(path.read_text(encoding="utf-8"))["command"]
+        assert command.startswith(f"python tests/benchmarks/{path.stem.partition('__')[0]}.py"), path.name
+
+
+def test_no_page_has_tables_of_another_mechanism():
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert not re.search(r"<!-- [^>]*: begin -->", page.read_text(encoding="utf-8")), page.name
 
 
 def _names(text: str) -> list[str]:
