@@ -88,7 +88,7 @@ def table_lines(table: Mapping[str, Any]) -> list[str]:
 def shown(cell: object, decimals: int = 0) -> str:
     """Return a cell as text: of two numbers a value with its error, of three the median with the quartiles.
 
-    Numbers have three digits. A number with a decimal point has the decimals of its column, as far as three digits go.
+    Numbers have three digits, and as many of the decimals of their column as that allows.
     """
     if isinstance(cell, list) and len(cell) == 2:
         return _with_error(*cell)
@@ -104,7 +104,7 @@ def shown(cell: object, decimals: int = 0) -> str:
 
 def _three_digits(value: float, decimals: int) -> str:
     text = f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
-    if "e" in text or "." not in text:
+    if value == 0.0 or "e" in text or abs(value) >= 1000.0:
         return text
     most = 2 - math.floor(math.log10(abs(float(text))))
     return f"{value:.{max(_places(text), min(decimals, most))}f}"

@@ -95,7 +95,6 @@ SNAPSHOTS, SNAPSHOT_INTERVAL, SNAPSHOT_EQUILIBRATION = 50, 100, 1000  # steps of
 TEST_SHARE = 5
 """One trajectory for the test to this many for the training."""
 GAP_BINS = (0.0, 0.3, 1.0, np.inf)  # eV
-WANTED = 0.05  # eV, mean absolute error of each gap
 
 
 def quantum(basis: str) -> PySCFPotential:

@@ -21,13 +21,13 @@ from spin_crossing import AngleScan, parse_options, run
 def column(scan: AngleScan) -> list[float]:
     """Return the numbers of a crossing point in the order of the rows."""
     lowest = [float(scan.energies[spin].min()) for spin in ("singlet", "triplet")]
-    found = [scan.angle, round(scan.length, 3), float(scan.point.projection), int(scan.point.evaluations)]
+    found = [scan.angle, round(100.0 * scan.length, 1), float(scan.point.projection), int(scan.point.evaluations)]
     return [*found, *lowest, scan.spin_orbit, scan.flip]
 
 
 ROWS = (
     "angle, degrees",
-    "C-H, angstrom",
+    "C-H, pm",
     "gradient along the seam, hartree/bohr",
     "QM evaluations",
     "lowest singlet on the bend, from the crossing, kJ/mol",

@@ -33,7 +33,7 @@ from openmm import unit
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from record import Table, add_option, write_record
+from record import Table, add_option, print_tables, write_record
 
 from qmmlmm import Hamiltonian, PySCFPotential, Region, Term, create_mixed_system, select, suggest_charge
 from qmmlmm.embedding.evaluated_term import EvaluatedTerm
@@ -159,14 +159,14 @@ def main() -> None:
     title = f"{options.method}/{options.basis}, {options.site}"
     if options.states is not None:
         title = f"{options.states.upper()}, {title}"
-    print(f"\n{title}\n")
-    print("| quantity | median | least | largest |\n|---|---|---|---|")
     found = []
     for key in rows[0]:
-        values = [float(row[key]) for row in rows]
-        found.append((key, float(np.median(values)), min(values), max(values)))
-        print(f"| {key} | {found[-1][1]:.3g} | {found[-1][2]:.3g} | {found[-1][3]:.3g} |")
+        values = [row[key] for row in rows]
+        median = float(np.median(values))
+        whole = isinstance(values[0], int) and median.is_integer()
+        found.append((key, int(median) if whole else median, min(values), max(values)))
     table = Table(title, ("quantity", "median", "least", "largest"), tuple(found))
+    print_tables([table])
     threads = pyscf.lib.num_threads()
     kind = "Processor seconds" if threads == 1 else "Seconds on the clock"
     notes = f"{kind} unless another unit is given; turns: {options.turns}; threads: {threads}."
