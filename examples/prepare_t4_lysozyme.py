@@ -97,9 +97,12 @@ def run() -> int:
     parser.add_argument("--steps", type=int, default=3, help="steps of 2 fs with one B3LYP calculation each")
     parser.add_argument("--heat", type=float, default=100.0, help="length of the heating by the force field, fs")
     parser.add_argument("--minimise", default="150", help="iterations of each stage of minimisation")
+    parser.add_argument("--structure-only", action="store_true", help="write 4w51_xylene.pdb and prepare nothing")
     options = parser.parse_args()
     raw = Path("4w51_xylene.pdb")
     write_complex(raw)
+    if options.structure_only:
+        return 0
     command = ["prepare", str(raw), "--ligand", "PXY=Cc1ccc(C)cc1", "--state", "A:31=HIE", "--out", str(options.out)]
     status = main([*command, "--minimise", options.minimise])
     if status == 0 and options.steps:

@@ -13,6 +13,16 @@ import pytest
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "prepare_t4_lysozyme.py"
 
 
+def test_the_structure_alone_is_written_without_the_packages_of_the_preparation(tmp_path):
+    command = [sys.executable, str(EXAMPLE), "--structure-only"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (written,) = tmp_path.iterdir()
+    assert written.name == "4w51_xylene.pdb"
+    carbons = [line for line in written.read_text().splitlines() if line[17:20] == "PXY"]
+    assert len(carbons) == 8
+
+
 @pytest.mark.slow
 def test_the_example_prepares_the_complex_and_runs_it(tmp_path):
     pytest.importorskip("openff.toolkit", reason='needs pip install "qmmlmm[prepare]"', exc_type=ImportError)
