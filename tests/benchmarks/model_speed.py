@@ -23,7 +23,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from qmmlmm.ml.recorded_network import RecordedNetwork
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
 SPACING = 1.5  # angstrom

@@ -21,15 +21,14 @@ from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.trainer import check_frames, check_members
 from qmmlmm.learning.training.training_settings import DEFAULT_TRAINING, TrainingSettings
 from qmmlmm.ml.general_response import GeneralResponse
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import DEFAULT_SETTINGS, ResponseSettings
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.setting_checks import check_instance
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 
 FRAMES_OF_A_MOLECULE = 2
 """Largest number of frames of one molecule in a step, which then has several molecules."""
-
-DEFAULT_NETWORK = ResponseSettings()
 
 
 @dataclass(frozen=True)
@@ -348,7 +347,7 @@ def _model(
             return ResponseNetwork(
                 elements[:1],
                 (),
-                settings or DEFAULT_NETWORK,
+                settings or DEFAULT_SETTINGS,
                 conditions,
                 count or 1,
                 response_only=True,
