@@ -7,9 +7,10 @@
         [--features 48] [--output general_response.pt] [--json docs/results/data/general_response.json]
 
 Labels are B3LYP/6-31G*. With --first the training begins with a response that learned labels of GFN2-xTB. The last
-label of each fifth molecule says when a training stops. Errors of the interaction are means over all labels of a set; a
-training that was stopped goes on. For comparison: no response, and charges of a force field (AM1-BCC by NAGL). Acetone
-in water is that of the repository, which no label of the training is.
+label of each fifth molecule, and each twentieth of those with one label, say when a training stops. Errors of the
+interaction are means over all labels of a set; a training that was stopped goes on. For comparison: no response, and
+charges of a force field (AM1-BCC by NAGL). Acetone in water is that of the repository, which no label of the training
+is.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from systems import small_molecules
 
 ACETONE, ACETONE_LABELS = "CC(C)=O", ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
 TEST_FRAMES = 40
-VALIDATION_EVERY = 5
+VALIDATION_EVERY, SINGLE_EVERY = 5, 20
 
 Labels = dict[str, list[LabelledFrame]]
 
@@ -132,10 +133,9 @@ def trained_on(
     """Return a response, which is in a file as well, and of how much it was made; an existing file is read."""
     train, kept = [], []
     for number, frames in enumerate(labels.values()):
-        last = len(frames) - 1 if number % VALIDATION_EVERY == 0 and len(frames) > 1 else len(frames)
-        train += frames[:last]
-        kept += frames[last:]
-    kept = kept or train[:: VALIDATION_EVERY * 2]
+        held = number % (VALIDATION_EVERY if len(frames) > 1 else SINGLE_EVERY) == 0
+        train += frames[: len(frames) - held]
+        kept += frames[len(frames) - held :]
     counts = f"{len(train)} labels of {len(labels)} molecules, and {len(kept)} for the validation"
     print(counts, flush=True)
     if path.exists():
