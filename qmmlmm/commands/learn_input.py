@@ -26,7 +26,7 @@ from qmmlmm.learning.labels.label_task import JobLimits
 from qmmlmm.learning.loop.learning_loop import LearningLoop
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 from qmmlmm.learning.training.training_settings import TrainingSettings
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import check_choice, check_path
 from qmmlmm.units import FloatArray

@@ -26,7 +26,7 @@ from qmmlmm.learning.labels.label_queue import LabelSettings
 from qmmlmm.learning.labels.label_task import JobLimits
 from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.learning.training.training_settings import TrainingSettings
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.qm import TDA, PySCFPotential
 from qmmlmm.reactions import Thresholds
 from qmmlmm.sampling.metadynamics import HillVariable, Metadynamics

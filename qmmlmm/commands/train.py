@@ -26,7 +26,8 @@ from qmmlmm.ml.embedded_potential import EmbeddedPotential
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import save_network
 from qmmlmm.ml.response_model import ResponseModel
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.setting_checks import check_count, check_number
 
 

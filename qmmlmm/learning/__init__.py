@@ -12,7 +12,8 @@ from qmmlmm.learning.training.response_from_qm import response_from_qm
 from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.ml_potential import region_potential
 from qmmlmm.ml.network_file import load_network, save_network
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 
 __all__ = [
     "DataSetError",

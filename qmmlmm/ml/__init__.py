@@ -8,7 +8,8 @@ from qmmlmm.ml.ml_potential import MLPotential, region_potential
 from qmmlmm.ml.model_charges import ModelCharges
 from qmmlmm.ml.network_file import load_network, save_network
 from qmmlmm.ml.response_model import ResponseModel
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.ml.so3lr import SO3LRPotential
 
 __all__ = [

@@ -15,7 +15,8 @@ import torch
 from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.model_file import ModelFile, read_model_file, setting_of, write_model_file
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 

@@ -33,7 +33,8 @@ from qmmlmm.embedding.evaluated_term import EvaluatedTerm
 from qmmlmm.errors import HamiltonianError, PotentialError, RegionError, UnsupportedSystemError
 from qmmlmm.geometry import Geometry
 from qmmlmm.learning import region_potential
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.mm.boundary import boundary_bonded_energy, lennard_jones_energies
 from qmmlmm.mm.creation import create_region_term
 from qmmlmm.units import HARTREE_IN_KJ_PER_MOL

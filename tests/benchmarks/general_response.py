@@ -1,13 +1,16 @@
 """Train one response for many molecules, and compare it on molecules and functional groups that it has not seen.
 
+    python tests/benchmarks/label_droplets.py --molecules 1000 --labels 5 --output droplet_labels
     python tests/benchmarks/label_molecules.py --set learned --labels 4 --output molecule_labels
     python tests/benchmarks/label_molecules.py --set unseen --labels 4 --output molecule_labels
-    python tests/benchmarks/general_response.py --labels molecule_labels [--steps 20000] [--features 48]
-        [--output general_response.pt] [--json docs/results/data/general_response.json]
+    python tests/benchmarks/general_response.py --labels molecule_labels [--first droplet_labels] [--steps 10000]
+        [--features 48] [--output general_response.pt] [--json docs/results/data/general_response.json]
 
-Labels are B3LYP/6-31G*. The last label of each fifth molecule says when the training stops. Errors of the interaction
-are means over all labels of a set; a training that was stopped goes on. For comparison: no response, and charges of a
-force field (AM1-BCC by NAGL). Acetone in water is that of the repository, which no label of the training is.
+Labels are B3LYP/6-31G*. With --first the training begins with a response that learned labels of GFN2-xTB. The last
+label of each fifth molecule, and each twentieth of those with one label, say when a training stops. Errors of the
+interaction are means over all labels of a set; a training that was stopped goes on. For comparison: no response, and
+charges of a force field (AM1-BCC by NAGL). Acetone in water is that of the repository, which no label of the training
+is.
 """
 
 from __future__ import annotations
@@ -36,9 +39,9 @@ from qmmlmm.ml import GeneralResponse
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 from systems import small_molecules
 
-ACETONE = ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
+ACETONE, ACETONE_LABELS = "CC(C)=O", ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
 TEST_FRAMES = 40
-VALIDATION_EVERY = 5
+VALIDATION_EVERY, SINGLE_EVERY = 5, 20
 
 Labels = dict[str, list[LabelledFrame]]
 
@@ -88,69 +91,100 @@ def force_field_charges(smiles: str) -> np.ndarray:
         return np.array(molecule.partial_charges.m_as("elementary_charge"), dtype=float)
 
 
-def rows_of(name: str, labels: Labels, response: GeneralResponse, known_charges: bool) -> list[tuple[str | float, ...]]:
+def acetone_charges(frame: LabelledFrame) -> np.ndarray:
+    """Return the charges of a force field for acetone, whose labels have another order of the atoms."""
+    from rdkit import Chem
+
+    charges = force_field_charges(ACETONE)
+    atoms = list(Chem.AddHs(Chem.MolFromSmiles(ACETONE)).GetAtoms())
+    of_kind = {(atom.GetSymbol(), atom.GetDegree()): q for atom, q in zip(atoms, charges, strict=True)}
+    oxygen = frame.positions[frame.atomic_numbers == 8]
+    distances = np.linalg.norm(frame.positions - oxygen, axis=1)
+    carbonyl = min(np.flatnonzero(frame.atomic_numbers == 6), key=distances.__getitem__)
+    kinds = {1: ("H", 1), 6: ("C", 4), 8: ("O", 1)}
+    found = np.array([of_kind[kinds[int(z)]] for z in frame.atomic_numbers])
+    found[carbonyl] = of_kind["C", 3]
+    return found
+
+
+def rows_of(name: str, labels: Labels, response: GeneralResponse) -> list[tuple[str | float, ...]]:
     """Return the rows of a table for a set of labels."""
     frames = [frame for each in labels.values() for frame in each]
     zero = {smiles: np.zeros(len(each[0].atomic_numbers)) for smiles, each in labels.items()}
-    compared = {"nothing": of_charges(labels, zero)}
-    if known_charges:
-        charges = {smiles: force_field_charges(smiles) for smiles in labels}
-        compared["charges of a force field"] = of_charges(labels, charges)
-    compared["`GeneralResponse`"] = interaction_errors(response, frames)
-    title = f"{name}: {len(labels)} molecules, {len(frames)} labels"
+    charges = {
+        smiles: acetone_charges(each[0]) if name.startswith("acetone") else force_field_charges(smiles)
+        for smiles, each in labels.items()
+    }
+    compared = {
+        "nothing": of_charges(labels, zero),
+        "charges of a force field": of_charges(labels, charges),
+        "`GeneralResponse`": interaction_errors(response, frames),
+    }
+    title = f"{name}: {len(frames)} labels of {len(labels)}" if len(labels) > 1 else f"{name}: {len(frames)} labels"
     found = [(title, kind, e.energy, e.forces, e.near_forces) for kind, e in compared.items()]
     for row in found:
         print("| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row) + " |", flush=True)
     return found
 
 
+def trained_on(
+    labels: Labels, steps: int, options: argparse.Namespace, path: Path, start: GeneralResponse | None
+) -> tuple[GeneralResponse, str]:
+    """Return a response, which is in a file as well, and of how much it was made; an existing file is read."""
+    train, kept = [], []
+    for number, frames in enumerate(labels.values()):
+        held = number % (VALIDATION_EVERY if len(frames) > 1 else SINGLE_EVERY) == 0
+        train += frames[: len(frames) - held]
+        kept += frames[len(frames) - held :]
+    counts = f"{len(train)} labels of {len(labels)} molecules, and {len(kept)} for the validation"
+    print(counts, flush=True)
+    if path.exists():
+        return GeneralResponse.load(path), counts
+    trained = train_general_response(
+        train,
+        kept,
+        network=ResponseSettings(features=options.features),
+        training=TrainingSettings(steps=steps, patience=steps, seed=options.seed),
+        start=start,
+        checkpoint=path.with_suffix(".checkpoint.pt"),
+    )
+    trained.response.save(path)
+    return trained.response, counts
+
+
 def main() -> None:
     """Train, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=Path, required=True, help="folder of label_molecules.py")
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--first", type=Path, help="folder of label_droplets.py, to begin with")
+    parser.add_argument("--first-steps", type=int, default=10_000)
     parser.add_argument("--features", type=int, default=48)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("general_response.pt"), help="file of the response")
     add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    start, notes = None, ""
+    if options.first is not None:
+        droplets = {path.stem: read_frames(path) for path in sorted(options.first.glob("*.xyz"))}
+        start, counts = trained_on(
+            droplets, options.first_steps, options, options.output.with_suffix(".first.pt"), None
+        )
+        notes = f"First trained on GFN2-xTB: {counts}. "
     learned = labels_of(options.labels / "learned", small_molecules.learned_from())
+    response, counts = trained_on(learned, options.steps, options, options.output, start)
+    notes += f"Trained on B3LYP/6-31G*: {counts}. Mean absolute errors, without anything removed; rms on near charges."
     groups = small_molecules.unseen()
     unseen = labels_of(options.labels / "unseen", groups)
-    train, kept = [], []
-    for number, frames in enumerate(learned.values()):
-        last = len(frames) - 1 if number % VALIDATION_EVERY == 0 and len(frames) > 1 else len(frames)
-        train += frames[:last]
-        kept += frames[last:]
-    kept = kept or train[:: VALIDATION_EVERY * 2]
-    print(f"{len(learned)} molecules, {len(train)} labels of the training, {len(kept)} of the validation", flush=True)
-    settings = TrainingSettings(steps=options.steps, patience=options.steps, seed=options.seed)
-    checkpoint = options.output.with_suffix(".checkpoint.pt")
-    network = ResponseSettings(features=options.features)
-    trained = train_general_response(train, kept, network=network, training=settings, checkpoint=checkpoint)
-    trained.response.save(options.output)
-    sets = {
-        "unseen molecules": {smiles: frames for smiles, frames in unseen.items() if groups[smiles] == "molecules"},
-        "unseen functional groups": {
-            smiles: frames for smiles, frames in unseen.items() if groups[smiles] != "molecules"
-        },
-    }
-    rows = []
-    for name, labels in sets.items():
-        for kind, charged in (("neutral", False), ("ions", True)):
-            part = {smiles: frames for smiles, frames in labels.items() if (frames[0].charge != 0) == charged}
-            if part:
-                rows += rows_of(f"{name}, {kind}", part, trained.response, True)
-    rows += rows_of("acetone in water", {"CC(C)=O": read_frames(ACETONE)[:TEST_FRAMES]}, trained.response, False)
-    columns = (
-        "set",
-        "response",
-        "energy, MAE, kJ/mol",
-        "forces, MAE, kJ/(mol nm)",
-        "forces on near charges, rms, kJ/(mol nm)",
-    )
-    notes = f"{len(learned)} molecules and {len(train)} labels in the training, {len(kept)} in the validation."
+    sets: dict[str, Labels] = {}
+    for smiles, frames in unseen.items():
+        kind = "ions" if frames[0].charge else "neutral"
+        name = "unseen molecules" if groups[smiles] == "molecules" else "unseen functional groups"
+        sets.setdefault(f"{name}, {kind}", {})[smiles] = frames
+    sets["acetone in water"] = {ACETONE: read_frames(ACETONE_LABELS)[:TEST_FRAMES]}
+    rows = [row for name, labels in sets.items() for row in rows_of(name, labels, response)]
+    columns = ("set", "response", "energy, kJ/mol", "forces, kJ/(mol nm)", "forces on near charges, kJ/(mol nm)")
     write_record(options.json, [Table("Interaction with the surroundings", columns, tuple(rows))], notes)
 
 

@@ -25,7 +25,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).par
 from record import Table, add_option, print_tables, write_record
 
 from qmmlmm.ml.recorded_network import RecordedNetwork
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.units import ANGSTROM_IN_BOHR
 
 SPACING = 1.5  # angstrom

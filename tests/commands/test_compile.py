@@ -12,7 +12,8 @@ from qmmlmm.commands.main import main
 from qmmlmm.embedding import mesh_kernel
 from qmmlmm.embedding.compiled_cache import find_compiled, write_compiled
 from qmmlmm.ml.network_file import save_network
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 

@@ -17,7 +17,7 @@ from qmmlmm.learning.training.fit import learning_curve
 from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.learning.training.uncertainty import ForceUncertainty
 from qmmlmm.ml import EmbeddedPotential, ResponseModel
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.learning.teacher import Teacher
 from tests.quick_torch import quick_torch
 

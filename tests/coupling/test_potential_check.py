@@ -16,7 +16,8 @@ from qmmlmm.coupling import Capabilities, EvaluatedPotential, Evaluation, Evalua
 from qmmlmm.embedding.fixed_charges import charges_in_field
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.ml_potential import region_potential
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.toy_potentials import Springs, SpringsInField
 
 WATER = [8, 1, 1], np.array([[0.0, 0.0, 0.0], [0.0985, 0.0, 0.0], [-0.025, 0.094, 0.01]])

@@ -18,7 +18,8 @@ from qmmlmm.embedding.static_term import StaticTerm
 from qmmlmm.embedding.torch_term import EmbeddedTermModule, TorchTerm
 from qmmlmm.errors import EvaluationError, HamiltonianError, NonFiniteError, PotentialError
 from qmmlmm.geometry import Geometry
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.mm.model_exchange import exchange_model
 from tests.contexts import system_energy_and_forces
 from tests.embedding.torch_modules import evaluate

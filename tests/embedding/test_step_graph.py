@@ -13,7 +13,8 @@ from qmmlmm.embedding.step_graph import GraphRecorder, StepGraph
 from qmmlmm.embedding.torch_term import TorchTerm
 from qmmlmm.errors import EvaluationError, HamiltonianError
 from qmmlmm.geometry import Geometry
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.quick_torch import quick_torch
 from tests.toy_systems import chains_among_ions
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 
 NUMBERS = [6, 8, 1, 1, 9]
 BONDS = [(0, 1), (0, 2), (0, 3)]

@@ -19,7 +19,8 @@ from qmmlmm.ml import compiled_network
 from qmmlmm.ml.compiled_network import compile_network, find_network, load_compiled, network_key
 from qmmlmm.ml.network_file import network_checksum
 from qmmlmm.ml.recorded_network import ALL_OPERATIONS, RecordedNetwork, needed_operations, operations_of
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.ml.networks import network, network_inputs
 from tests.toy_systems import molecule_among_ions
 

@@ -20,7 +20,7 @@ from qmmlmm.ml.model_file import (
     write_model_file,
 )
 from qmmlmm.ml.network_file import load_network, network_settings, save_network
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.ml import networks
 
 SMALL = ResponseSettings(features=16, radial_functions=8, near_cutoff=0.0)

@@ -9,7 +9,8 @@ import torch
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.embedding.torch_term import TorchTerm
 from qmmlmm.geometry import Geometry
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.finite_differences import central_difference
 from tests.toy_systems import molecule_among_ions
 

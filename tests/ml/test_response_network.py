@@ -10,7 +10,8 @@ import torch
 from qmmlmm.errors import PotentialError
 from qmmlmm.ml.near_moments import N_MOMENTS, NearMoments
 from qmmlmm.ml.recorded_network import RecordedNetwork
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
 from qmmlmm.units import ANGSTROM_IN_BOHR, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 from tests.finite_differences import central_difference

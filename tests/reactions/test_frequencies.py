@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
+import torch
 from openmm import app, unit
 
-from qmmlmm import PySCFPotential, XTBPotential
+from qmmlmm import EmbeddedPotential, PySCFPotential, XTBPotential
 from qmmlmm.errors import RunDirectoryError, SettingError
+from qmmlmm.ml import FixedResponse, GeneralResponse, ResponseModel, ResponseNetwork, ResponseSettings
 from qmmlmm.reactions import eyring_rate, frequencies, optimise, vibrational_thermochemistry
 from qmmlmm.reactions.thermochemistry import tunnelling_factor
 from qmmlmm.units import HARTREE_IN_KJ_PER_MOL
-from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum, waters_in_water
+from tests.reactions.molecules import HYDROGEN_CYANIDE, vacuum, waters_in_a_droplet, waters_in_water
 
 WAVE_NUMBER = 0.5
 """1/cm: central differences of 0.0005 nm and the convergence of both SCFs."""
@@ -24,6 +27,9 @@ HESSIAN = 5e-4
 
 REPEATED = 2e-4
 """Hartree/bohr^2: gradients of SCFs that converged from other densities, over twice the displacement."""
+
+ONE_PROCESS = 1e-6
+"""Hartree/bohr^2: the same gradients from another process, where the SCF of xTB began elsewhere."""
 
 
 @functools.cache
@@ -59,6 +65,24 @@ def test_hessian_and_wave_numbers_are_those_of_pyscf():
     assert abs(own.zero_point_energy._value - theirs["ZPE"][0] * kj) < 0.01
     assert abs(own.thermal_energy._value - theirs["E_vib"][0] * kj) < 0.01
     assert abs(own.entropy._value - theirs["S_vib"][0] * kj) < 1e-5
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_hessian_of_embedded_potentials():
+    settings = ResponseSettings(features=8, layers=1, radial_functions=6, near_features=4, tensor_features=4)
+    torch.manual_seed(1)
+    single = ResponseNetwork([8, 1, 1], (), settings, response_only=True)
+    general = ResponseNetwork([1], (), settings, response_only=True, elements=[1, 8])
+    fixed = FixedResponse([8, 1, 1], [(0, 1), (0, 2)])
+    coefficients = 0.1 * np.random.default_rng(1).normal(size=fixed.n_coefficients)
+    fixed = FixedResponse([8, 1, 1], [(0, 1), (0, 2)], 0, fixed.distances.numpy(), coefficients)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        for response in (fixed, ResponseModel(single), GeneralResponse(general)):
+            potential = EmbeddedPotential(XTBPotential(), response)
+            case = waters_in_a_droplet(potential, n_region=1, n_waters=4)
+            one, two = (frequencies(case.mixed, case.positions, executor=each) for each in (None, executor))
+            assert np.allclose(two.hessian, one.hessian, rtol=0, atol=ONE_PROCESS)
+            assert not np.allclose(one.hessian, 0.0)
 
 
 def test_an_executor_gives_the_same_hessian():

@@ -50,7 +50,8 @@ from qmmlmm.learning.loop.store import LoopStore
 from qmmlmm.learning.loop.timer import QM, Timer, overhead
 from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.network_file import load_network
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.mm.creation import MLBackend, create_mixed_system
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.runs.directory_lock import DirectoryLock

@@ -11,7 +11,8 @@ from qmmlmm.coupling.potential import EvaluatedPotential, RegionSpecification
 from qmmlmm.errors import DataSetError, LoopError, QmmlmmError, QmmlmmWarning, listed
 from qmmlmm.learning.labels.difference_labels import check_base, difference_labels
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 
 
 class LoopBase:

@@ -17,7 +17,8 @@ from qmmlmm.geometry import Geometry
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
 from qmmlmm.learning.loop.settings import Walker
 from qmmlmm.learning.training.retraining import FEWEST_FRAMES
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.sampling.collective_variables import CollectiveVariable
 from qmmlmm.sampling.metadynamics import Metadynamics
 from qmmlmm.sampling.variable import Variable

@@ -22,7 +22,8 @@ from qmmlmm.learning.training.retraining import judge, retrain
 from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.ml_potential import MLPotential, region_potential
 from qmmlmm.ml.network_file import load_network, save_network
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 
 MODELS_NAME = "models"
 MODEL_NAME = "model.pt"

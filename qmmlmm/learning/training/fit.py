@@ -25,11 +25,11 @@ from qmmlmm.learning.training.trainer import (
     create_model,
 )
 from qmmlmm.learning.training.training_settings import DEFAULT_TRAINING, TrainingSettings
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import DEFAULT_SETTINGS, ResponseSettings
 from qmmlmm.setting_checks import check_flag, check_instance, check_number, check_seed, is_whole_number
 
 DEFAULT_VALIDATION = 0.15
-DEFAULT_NETWORK = ResponseSettings()
 DEFAULT_FINE_TUNING = TrainingSettings(steps=800, learning_rate=1e-3)
 
 
@@ -65,7 +65,7 @@ def split_frames(
 def train(
     frames: list[LabelledFrame],
     *,
-    network: ResponseSettings = DEFAULT_NETWORK,
+    network: ResponseSettings = DEFAULT_SETTINGS,
     training: TrainingSettings = DEFAULT_TRAINING,
     members: int = 1,
     validation: float | list[LabelledFrame] = DEFAULT_VALIDATION,
@@ -123,7 +123,7 @@ def learning_curve(
     test: list[LabelledFrame],
     sizes: Sequence[int],
     *,
-    network: ResponseSettings = DEFAULT_NETWORK,
+    network: ResponseSettings = DEFAULT_SETTINGS,
     training: TrainingSettings = DEFAULT_TRAINING,
     members: int = 1,
     base: EvaluatedPotential | None = None,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from qmmlmm.errors import DataSetError, TrainingError
+from qmmlmm.errors import DataSetError, SettingError, TrainingError
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame
 from qmmlmm.learning.labels.response_labels import response_labels
 from qmmlmm.learning.training.checkpoint_file import ADVICE, check_checkpoint, read_checkpoint, write_checkpoint
@@ -21,15 +21,14 @@ from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.trainer import check_frames, check_members
 from qmmlmm.learning.training.training_settings import DEFAULT_TRAINING, TrainingSettings
 from qmmlmm.ml.general_response import GeneralResponse
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import DEFAULT_SETTINGS, ResponseSettings
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.setting_checks import check_instance
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 
 FRAMES_OF_A_MOLECULE = 2
 """Largest number of frames of one molecule in a step, which then has several molecules."""
-
-DEFAULT_NETWORK = ResponseSettings()
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,10 @@ def train_general_response(
     frames: Sequence[LabelledFrame],
     validation: Sequence[LabelledFrame],
     *,
-    network: ResponseSettings = DEFAULT_NETWORK,
+    network: ResponseSettings | None = None,
     training: TrainingSettings = DEFAULT_TRAINING,
-    members: int = 1,
+    members: int | None = None,
+    start: GeneralResponse | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> TrainedResponse:
@@ -97,11 +97,15 @@ def train_general_response(
         and in a vacuum, see `Labeller`.
     validation : sequence of LabelledFrame
         Frames of other molecules, whose errors say when to stop.
-    network : ResponseSettings
+    network : ResponseSettings, optional
+        Size of the network; that of `start`, or the default, if not given.
     training : TrainingSettings
         `batch_size` is the number of frames in a step, at most two of them of one molecule.
-    members : int
-        Number of committee members.
+    members : int, optional
+        Number of committee members; that of `start`, or one, if not given.
+    start : GeneralResponse, optional
+        Response with which the training begins, such as one of labels of a cheaper method, or the one that comes with
+        qmmlmm if the frames are of molecules that it does not know well. It stays unchanged.
     checkpoint : path, optional
         File from which a training that was stopped continues.
     progress : bool, optional
@@ -113,11 +117,11 @@ def train_general_response(
         If an argument has the wrong type or is out of range.
     DataSetError
         If the frames are of several methods or not of closed shells, lack a label, or validation frames have elements
-        or charges that the others do not have.
+        or charges that the others do not have, or that `start` does not know.
     TrainingError
         If the loss is not a number, the checkpoint cannot be written, or is damaged or of another training.
     """
-    return GeneralTraining(frames, validation, network, training, members).run(checkpoint, progress)
+    return GeneralTraining(frames, validation, network, training, members, start).run(checkpoint, progress)
 
 
 class GeneralTraining:
@@ -126,9 +130,10 @@ class GeneralTraining:
     Parameters
     ----------
     frames, validation : sequence of LabelledFrame
-    network : ResponseSettings
+    network : ResponseSettings, optional
     settings : TrainingSettings
-    members : int
+    members : int, optional
+    start : GeneralResponse, optional
 
     Raises
     ------
@@ -140,30 +145,25 @@ class GeneralTraining:
         self,
         frames: Sequence[LabelledFrame],
         validation: Sequence[LabelledFrame],
-        network: ResponseSettings = DEFAULT_NETWORK,
+        network: ResponseSettings | None = None,
         settings: TrainingSettings = DEFAULT_TRAINING,
-        members: int = 1,
+        members: int | None = None,
+        start: GeneralResponse | None = None,
     ) -> None:
         train, kept = check_frames("frames", list(frames)), check_frames("validation", list(validation))
         _check_molecules([*train, *kept])
-        check_instance("network", network, ResponseSettings)
         self.settings = check_instance("training", settings, TrainingSettings)
         elements = sorted({int(z) for frame in train for z in frame.atomic_numbers})
         conditions = conditions_of(train)
+        if start is not None:
+            check_instance("start", start, GeneralResponse)
+            elements, conditions = start.elements, start.network.known_conditions()
+            _check_known(train, elements, conditions, "the response at the start does not know; train without start")
         _check_known(kept, elements, conditions)
         self.molecules = _molecules(train, conditions)
         self.validation = _molecules(kept, conditions)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.model = ResponseNetwork(
-                elements[:1],
-                (),
-                network,
-                conditions,
-                check_members(members),
-                response_only=True,
-                elements=elements,
-            ).train()
+        self._start = None if start is None else start.fingerprint()
+        self.model = _model(elements, conditions, network, members, settings.seed, start).train()
         self.optimisation = Optimisation(self.model, settings)
         self.best = copy.deepcopy(self.optimisation.average.state_dict())
         self.best_score = float("inf")
@@ -292,7 +292,7 @@ class GeneralTraining:
                 for part in (self.molecules, self.validation)
             ),
         ]
-        return {"settings": asdict(self.settings), "fingerprint": numbers}
+        return {"settings": asdict(self.settings), "start": self._start, "fingerprint": numbers}
 
 
 def interaction_errors(response: GeneralResponse, frames: Sequence[LabelledFrame]) -> InteractionErrors:
@@ -330,14 +330,49 @@ def _check_molecules(frames: list[LabelledFrame]) -> None:
             )
 
 
-def _check_known(frames: list[LabelledFrame], elements: Sequence[int], conditions: list[Condition]) -> None:
+def _model(
+    elements: Sequence[int],
+    conditions: list[Condition],
+    network: ResponseSettings | None,
+    members: int | None,
+    seed: int,
+    start: GeneralResponse | None,
+) -> ResponseNetwork:
+    """Return the network of a training: a new one, or a copy of that at the start."""
+    settings = None if network is None else check_instance("network", network, ResponseSettings)
+    count = None if members is None else check_members(members)
+    if start is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return ResponseNetwork(
+                elements[:1],
+                (),
+                settings or DEFAULT_SETTINGS,
+                conditions,
+                count or 1,
+                response_only=True,
+                elements=elements,
+            )
+    source = start.network
+    if (settings or source.settings) != source.settings or (count or source.members) != source.members:
+        raise SettingError(
+            f"network and members are those of the response at the start, {source.settings} and {source.members}; "
+            "leave them out, or train without start"
+        )
+    return copy.deepcopy(source)
+
+
+def _check_known(
+    frames: list[LabelledFrame],
+    elements: Sequence[int],
+    conditions: list[Condition],
+    missing: str = "no frame of the training has; add some, or leave it out",
+) -> None:
     for frame in frames:
         unknown = sorted({int(z) for z in frame.atomic_numbers} - set(elements))
         if unknown or frame.condition not in conditions:
             what = f"atoms of {unknown}" if unknown else f"the charge {frame.charge}"
-            raise DataSetError(
-                f"frame {frame.name!r} has {what}, which no frame of the training has; add some, or leave it out"
-            )
+            raise DataSetError(f"frame {frame.name!r} has {what}, which {missing}")
 
 
 def _molecules(frames: list[LabelledFrame], conditions: list[Condition]) -> list[_Molecule]:

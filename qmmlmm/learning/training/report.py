@@ -17,7 +17,7 @@ from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.trainer import TrainedModel
 from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.learning.training.uncertainty import force_uncertainty
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.runs.report.markdown_page import write_markdown_page
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 

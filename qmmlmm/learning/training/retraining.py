@@ -19,7 +19,8 @@ from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.trainer import TrainedModel, Training, create_model
 from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.learning.training.uncertainty import ForceUncertainty, force_uncertainty
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 
 FEWEST_FRAMES = 6

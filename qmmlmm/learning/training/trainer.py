@@ -25,7 +25,8 @@ from qmmlmm.learning.training.optimisation import Optimisation
 from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.training_settings import DEFAULT_TRAINING, TrainingSettings
 from qmmlmm.learning.training.uncertainty import force_uncertainty
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.setting_checks import (
     check_instance,

@@ -18,7 +18,7 @@ from qmmlmm.learning.loop import LoopError, Walker
 from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.learning_loop import LearningLoop
 from qmmlmm.learning.loop.store import LoopStore
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.runs.directory_lock import DirectoryLock
 from tests.contexts import make_context
 from tests.learning.loop.water_case import SETTINGS, make_loop, make_source, springs, umbrella, waters

@@ -29,7 +29,7 @@ from qmmlmm.learning.loop import (
     Metadynamics,
     Walker,
 )
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.quick_torch import quick_torch
 
 NETWORK = ResponseSettings(

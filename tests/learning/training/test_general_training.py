@@ -137,6 +137,36 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(frames, other, tmp_
         GeneralTraining(frames[:8], other, SMALL, few).run(path, progress=False)
 
 
+def test_a_training_begins_with_what_another_one_learned(frames, other):
+    few = replace(SHORT, steps=1, learning_rate=1e-9)
+    learned = train_general_response(frames, other, network=SMALL, training=SHORT, progress=False)
+    mark = learned.response.fingerprint()
+    other_method = [replace(frame, method="better") for frame in frames[:6]]
+    kept = [replace(frame, method="better") for frame in other]
+    training = GeneralTraining(other_method, kept, settings=few, start=learned.response)
+    assert training.model.elements == [1, 6, 8]  # also if the frames have fewer
+    result = training.run(progress=False)
+    assert result.validation.energy == pytest.approx(learned.validation.energy, rel=1e-3)
+    longer = GeneralTraining(other_method, kept, settings=replace(few, learning_rate=1e-2), start=learned.response)
+    assert longer.run(progress=False).response.fingerprint() != learned.response.fingerprint() == mark
+
+
+def test_what_the_response_at_the_start_does_not_know_is_refused(frames, other, tmp_path):
+    start = GeneralTraining(frames[:12], frames[:6], SMALL, replace(SHORT, steps=1)).run().response
+    with pytest.raises(DataSetError, match="has the charge 2, which the response at the start does not know; train wi"):
+        GeneralTraining([replace(frames[0], charge=2)], frames[:1], settings=SHORT, start=start)
+    with pytest.raises(SettingError, match="network and members are those of the response at the start"):
+        GeneralTraining(frames[:6], frames[:1], replace(SMALL, features=13), SHORT, start=start)
+    with pytest.raises(SettingError, match="network and members are those of the response at the start"):
+        GeneralTraining(frames[:6], frames[:1], None, SHORT, 2, start)
+    with pytest.raises(SettingError, match="start is an instance of GeneralResponse"):
+        GeneralTraining(frames[:6], frames[:1], None, SHORT, start=3)
+    path, few = tmp_path / "training.pt", replace(SHORT, steps=2)
+    GeneralTraining(frames[:6], frames[:1], SMALL, few).run(path, progress=False, until=lambda: True)
+    with pytest.raises(TrainingError, match="another training"):
+        GeneralTraining(frames[:6], frames[:1], SMALL, few, start=start).run(path, progress=False)
+
+
 def test_a_step_has_several_molecules_and_an_epoch_has_every_frame(frames, other):
     training = GeneralTraining(frames, other, SMALL, replace(SHORT, batch_size=4))
     batches = [training._batch(step) for step in range(6)]

@@ -7,7 +7,8 @@ import torch
 from qmmlmm.learning import DataSetError
 from qmmlmm.learning.training.frame_tensors import frame_tensors
 from qmmlmm.learning.training.prediction import predict
-from qmmlmm.ml.response_network import ResponseNetwork, ResponseSettings
+from qmmlmm.ml.response_network import ResponseNetwork
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.finite_differences import central_difference
 
 CONDITIONS = [(0, 1, 0)]

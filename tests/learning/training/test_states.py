@@ -15,7 +15,7 @@ from qmmlmm.learning.training.fit import train
 from qmmlmm.learning.training.frame_tensors import frame_tensors
 from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.training_settings import TrainingSettings
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from qmmlmm.units import BOHR_IN_NM, HARTREE_IN_KJ_PER_MOL
 from tests.contexts import system_energy_and_forces
 from tests.torch_backends import needs_torch_force

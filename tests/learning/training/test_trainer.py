@@ -20,7 +20,7 @@ from qmmlmm.learning.training.prediction import predict
 from qmmlmm.learning.training.trainer import Training, create_model, find_bonds
 from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.learning.training.uncertainty import force_uncertainty
-from qmmlmm.ml.response_network import ResponseSettings
+from qmmlmm.ml.response_settings import ResponseSettings
 from tests.learning.teacher import Teacher
 
 SMALL = ResponseSettings(features=16, radial_functions=8, near_cutoff=0.0)
