@@ -10,7 +10,7 @@ from argparse import ArgumentParser
 import pytest
 
 from docs.benchmark_tables import DATA, differing, pages, shown, table_lines, tables_of, with_tables
-from tests.benchmarks.record import Table, add_option, quartiles, write_record
+from tests.benchmarks.record import Table, add_option, print_tables, quartiles, write_record
 from tests.docs.pages import ROOT
 
 PAGE = "before\n<!-- benchmark: xtb_step -->\nby hand\n<!-- end of benchmark -->\nafter\n"
@@ -86,6 +86,13 @@ def test_a_record_of_another_format_is_refused(record):
 def test_a_row_that_does_not_fit_its_columns_is_refused():
     with pytest.raises(ValueError, match="a row has 2 cells"):
         Table("x", ("a", "b"), ((1,),))
+
+
+def test_a_benchmark_prints_the_tables_of_the_page(capsys, record):
+    print_tables(TABLES)
+    printed = capsys.readouterr().out
+    assert printed.startswith("Evaluation:\n\n| level | ms | times |\n")
+    assert printed.strip() in tables_of(record)
 
 
 @pytest.mark.parametrize("cell", [[], [1.0], [1.0, 2.0, 3.0, 4.0]])
