@@ -13,7 +13,7 @@ from openmm import app, unit
 
 from qmmlmm.commands.reaction_input import ReactionInput, UmbrellaPlan
 from qmmlmm.commands.reaction_results import ENERGY, ResultFolder, Results, level_name
-from qmmlmm.commands.run_input import make_integrator
+from qmmlmm.commands.run_input import make_barostat, make_integrator
 from qmmlmm.commands.run_settings import DynamicsSettings
 from qmmlmm.commands.worker_pool import worker_pool
 from qmmlmm.coupling.hamiltonian import Hamiltonian
@@ -52,6 +52,8 @@ class WindowSimulation:
         mixed = _copied(self.mixed)
         mixed.system.addForce(umbrella)
         dynamics = self.dynamics
+        if dynamics.pressure is not None:
+            mixed.system.addForce(make_barostat(dynamics, float(dynamics.pressure)))
         integrator = make_integrator(dynamics, mixed, dynamics.inner_steps, float(dynamics.friction))
         if self.platform is None:
             return mixed, app.Simulation(mixed.topology, mixed.system, integrator)
@@ -183,7 +185,8 @@ def describe_windows(plan: UmbrellaPlan) -> str:
     total = (plan.steps + plan.equilibration) * len(plan.centres)
     return (
         f"{len(plan.centres)} windows of {plan.steps * step:g} ps after {plan.equilibration * step:g} ps, {total:,} "
-        f"steps of {1000.0 * step:g} fs in all, {dynamics.temperature:g} K"
+        f"steps of {1000.0 * step:g} fs in all, {dynamics.temperature:g} K, "
+        + ("constant volume" if dynamics.pressure is None else f"{dynamics.pressure:g} bar")
     )
 
 
@@ -237,8 +240,8 @@ def _upper_simulation(given: ReactionInput) -> WindowSimulation:
     ]
     hamiltonian = Hamiltonian(terms, parameters=dict(old.parameters))
     mixed = create_mixed_system(given.start.topology, given.start.system, hamiltonian)
-    # Energies only, for which no atom needs to be held and no multiple time step is there.
-    dynamics = replace(plan.dynamics, integrator="langevin", correct_every=None, isokinetic=False)
+    # Energies only, for which no atom needs to be held, and there is no multiple time step and no barostat.
+    dynamics = replace(plan.dynamics, integrator="langevin", correct_every=None, isokinetic=False, pressure=None)
     return WindowSimulation(mixed, dynamics, given.platform)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import openmm
 from openmm import app, unit
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from qmmlmm.free_energy.umbrella_window import (
     CreateSimulation,
     Window,
     frame_energies,
+    place,
     read_samples,
     run_window,
     set_seeds,
@@ -33,7 +35,9 @@ from qmmlmm.free_energy.umbrella_window import (
     steps_done,
 )
 from qmmlmm.geometry import Geometry
+from qmmlmm.mm.barostats import barostats_of
 from qmmlmm.progress_display import progress_bar
+from qmmlmm.runs.barostat_renewal import BarostatRenewal
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
@@ -79,7 +83,7 @@ class UmbrellaSampling:
         six standard deviations of the umbrella away or more; or one structure, which is pulled from the nearest window
         outwards, step by step.
     temperature : Quantity or float, K
-        That of the integrator; velocities are drawn at it.
+        That of the integrator, and of a barostat; velocities are drawn at it.
     steps : int
         Number of steps of each window after equilibration.
     equilibration : int
@@ -89,7 +93,8 @@ class UmbrellaSampling:
     frame_interval : int
         Number of steps between two frames of the trajectory, a multiple of `interval`.
     checkpoint_interval : int
-        Number of steps between two checkpoints, which is what a crash can cost.
+        Number of steps between two checkpoints, which is what a crash can cost. At constant pressure it is a multiple
+        of the steps between two attempts of the barostat.
     pull_steps : int
         Number of steps from one window to the next while one start is pulled.
     seed : int
@@ -98,8 +103,10 @@ class UmbrellaSampling:
         Name of the variable in table and figure.
     exchange : bool
         Whether windows exchange their centres every `interval` steps, by OpenMM's ReplicaExchangeSampler (OpenMM 8.6
-        or newer), so that what one window cannot cross, it goes around. All windows then run in this process, and
-        leave no trajectories.
+        or newer), so that what one window cannot cross, it goes around. All windows then run in this process, at
+        constant volume, and leave no trajectories.
+    box_vectors : (3, 3) or (k, 3, 3) Quantity or float array, nm, optional
+        Box of all starts, or of each one; that of the Context which `create` makes if not given.
 
     Raises
     ------
@@ -107,6 +114,11 @@ class UmbrellaSampling:
         If `exchange` is set and OpenMM is older.
     SettingError
         If an argument is out of range or has another type, or the numbers of centres, constants and starts differ.
+
+    Notes
+    -----
+    With a barostat in the System that `create` makes, all windows are at its pressure. The factors exp(-pV/kT) of the
+    windows are the same, so that the profile is that of the Gibbs energy by the same equations.
 
     Examples
     --------
@@ -140,6 +152,7 @@ class UmbrellaSampling:
     seed: int = 0
     name: str = "variable"
     exchange: bool = False
+    box_vectors: Vectors | None = None
 
     def __post_init__(self) -> None:
         check_path("directory", self.directory)
@@ -176,6 +189,13 @@ class UmbrellaSampling:
         if check_flag("exchange", self.exchange):
             check_sampler_is_there()
         values = {"centres": centres, "starts": starts, "temperature": temperature}
+        if self.box_vectors is not None:
+            boxes = check_array("box_vectors", self.box_vectors, default=unit.nanometer)
+            if boxes.shape not in ((3, 3), (*starts.shape[:-2], 3, 3)):
+                raise SettingError(
+                    f"box_vectors have the shape (3, 3), or (k, 3, 3) with as many starts, got {boxes.shape}"
+                )
+            values["box_vectors"] = boxes
         for name, value in (values | {"force_constants": np.broadcast_to(constants, centres.shape).copy()}).items():
             object.__setattr__(self, name, value)
 
@@ -353,12 +373,14 @@ class UmbrellaSampling:
             "frame_interval": self.frame_interval,
             "seed": self.seed,
         } | ({"exchange": True} if self.exchange else {})
+        if self.box_vectors is not None:
+            record["box_vectors"] = hashlib.sha256(np.ascontiguousarray(self.box_vectors).tobytes()).hexdigest()
         path = folder / RECORD_NAME
         if path.exists():
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 different = [key for key in record if found.get(key) != record[key]]
-                different += [key for key in found if key == "exchange" and key not in record]
+                different += [key for key in ("exchange", "box_vectors") if key in found and key not in record]
             except (OSError, ValueError, AttributeError) as error:
                 raise RunDirectoryError(f"{path} is damaged: {error}; use another directory") from error
             if different:
@@ -375,37 +397,59 @@ class UmbrellaSampling:
             window.folder.mkdir(exist_ok=True)
         if all(window.start_path.exists() for window in windows):
             return
-        _, simulation = simulation_of(self.create, self.variable)
-        periodic = simulation.system.usesPeriodicBoundaryConditions()
+        simulation = self._checked_simulation()
+        boxes = self._boxes(simulation.context)
         if starts.ndim == 3:
-            self._make_given_starts(simulation, periodic)
+            self._make_given_starts(simulation, boxes)
             return
-        simulation.context.setPositions(starts)
+        place(simulation.context, starts, boxes[0])
         first = self.variable(Geometry.from_context(simulation.context))
         away = self.variable.difference(np.asarray(self.centres), first)
         order = np.argsort(away)
         nearest = int(np.argmin(np.abs(away[order])))
         with progress_bar(len(windows), "pulling", "window") as bar:
             for way in (order[nearest:], order[: nearest + 1][::-1]):
-                positions, box, value = starts, None, first
+                positions, box, value = starts, boxes[0], first
                 for index in way:
                     if not windows[index].start_path.exists():
-                        self._pull(simulation, windows[index], positions, box, value, periodic)
+                        self._pull(simulation, windows[index], positions, box, value)
                         bar.update()
                     positions, box = _read_start(windows[index].start_path)
                     value = windows[index].centre
 
-    def _make_given_starts(self, simulation: app.Simulation, periodic: bool) -> None:
+    def _checked_simulation(self) -> app.Simulation:
+        """Return a Simulation that `create` makes, whose barostats, if it has any, windows can have."""
+        _, simulation = simulation_of(self.create, self.variable)
+        barostats = barostats_of(simulation.system)
+        if barostats and self.exchange:
+            # It counts the steps of all windows together, and would change the box of some of them only.
+            raise SettingError(
+                f"windows that exchange have a constant volume, and the System has a {barostats[0].getName()}: leave "
+                "it out, or exchange"
+            )
+        BarostatRenewal(simulation.system, self.checkpoint_interval)
+        return simulation
+
+    def _boxes(self, context: openmm.Context) -> list[FloatArray | None]:
+        """Return the box of each window's start, None without one."""
+        present = Geometry.from_context(context).box
+        if self.box_vectors is None:
+            return [present] * len(self.windows)
+        if present is None:
+            raise SettingError("box_vectors are given, and the System that create makes has no box; leave them out")
+        return list(np.broadcast_to(np.asarray(self.box_vectors), (len(self.windows), 3, 3)))
+
+    def _make_given_starts(self, simulation: app.Simulation, boxes: Sequence[FloatArray | None]) -> None:
         """Write the start that was given for each window, pulled to its centre if it is far away."""
-        for window, start in zip(self.windows, np.asarray(self.starts), strict=True):
+        for window, start, box in zip(self.windows, np.asarray(self.starts), boxes, strict=True):
             if window.start_path.exists():
                 continue
-            simulation.context.setPositions(start)
+            place(simulation.context, start, box)
             value = self.variable(Geometry.from_context(simulation.context))
             if self._is_near(value, window):
-                _write_start(window.start_path, start, None)
+                _write_start(window.start_path, start, box)
             else:
-                self._pull(simulation, window, start, None, value, periodic)
+                self._pull(simulation, window, start, box, value)
 
     def _is_near(self, value: float, window: Window) -> bool:
         """Return whether a value is within `FARTHEST` standard deviations of an umbrella."""
@@ -419,14 +463,11 @@ class UmbrellaSampling:
         positions: FloatArray,
         box: FloatArray | None,
         value: float,
-        periodic: bool,
     ) -> None:
         """Move the centre from a value to that of a window, and write where the particles are."""
         context = simulation.context
         set_seeds(simulation, window.seed)
-        if box is not None:
-            context.setPeriodicBoxVectors(*box)
-        context.setPositions(positions)
+        place(context, positions, box)
         context.setVelocitiesToTemperature(float(self.temperature) * unit.kelvin, window.seed)
         context.setParameter(f"{NAME}_k", window.constant)
         way = float(self.variable.difference(window.centre, value))
@@ -440,7 +481,7 @@ class UmbrellaSampling:
                 f"pulling to the window at {window.centre:.4g} ended at {self.variable(geometry):.4g}; pull more "
                 "slowly (pull_steps), take a larger force constant, or give a start for each window"
             )
-        _write_start(window.start_path, geometry.positions, geometry.box if periodic else None)
+        _write_start(window.start_path, geometry.positions, geometry.box)
 
 
 def _outcomes(

@@ -61,4 +61,5 @@ def barrier_residues(
         tables.append(
             residue_interactions(mixed, context, term, lennard_jones=lennard_jones, group_solvent=group_solvent)
         )
-    return BarrierTable(*tables, names=names)
+    before, after = tables
+    return BarrierTable(before, after, names)
