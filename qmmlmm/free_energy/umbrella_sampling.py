@@ -72,7 +72,8 @@ class UmbrellaSampling:
         Directory, created if necessary, with a run directory for each window (``000``) and the profile.
     create : callable
         Function of the umbrella's Force that returns the mixed System, with the Force in it, and its Simulation. It is
-        called once for each window. Executors with worker processes need a function at the top of a module.
+        called for each window, twice if its System has no box: the umbrella is then made without one. Executors with
+        worker processes need a function at the top of a module.
     variable : Variable
     centres : (k,) Quantity or sequence of float
         Centres of the umbrellas, in the variable's unit, nm or rad.

@@ -96,8 +96,17 @@ def simulation_of(create: CreateSimulation, variable: Variable) -> tuple[MixedSy
     SettingError
         If it returns something else, or the Force is not in the System.
     """
-    probe = variable.umbrella(NAME, True)
-    made = create(probe)
+    made = _made(create, variable.umbrella(NAME, True))
+    # Whether there is a box, the other Forces say; without one, vectors do not go to the nearest image.
+    umbrella = f"umbrella {NAME}"
+    forces = [force for force in made[1].system.getForces() if force.getName() != umbrella]
+    if any(force.usesPeriodicBoundaryConditions() for force in forces) or barostats_of(made[1].system):
+        return made
+    return _made(create, variable.umbrella(NAME, False))
+
+
+def _made(create: CreateSimulation, umbrella: openmm.Force) -> tuple[MixedSystemLike, app.Simulation]:
+    made = create(umbrella)
     if (
         not isinstance(made, tuple)
         or len(made) != 2
