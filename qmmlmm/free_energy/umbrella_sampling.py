@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openmm
 from openmm import app, unit
 from tqdm import tqdm
 
@@ -22,19 +20,16 @@ from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, TerminatedError, listed, shown
 from qmmlmm.free_energy.umbrella_exchange import check_sampler_is_there, run_exchange
 from qmmlmm.free_energy.umbrella_profile import LEAST_OVERLAP, UmbrellaProfile, umbrella_profile
+from qmmlmm.free_energy.umbrella_starts import PulledStarts
 from qmmlmm.free_energy.umbrella_window import (
-    NAME,
     CreateSimulation,
     Window,
     frame_energies,
-    place,
     read_samples,
     run_window,
-    set_seeds,
     simulation_of,
     steps_done,
 )
-from qmmlmm.geometry import Geometry
 from qmmlmm.mm.barostats import barostats_of
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.runs.barostat_renewal import BarostatRenewal
@@ -51,15 +46,13 @@ from qmmlmm.setting_checks import (
     check_text,
     check_whole_number,
 )
-from qmmlmm.units import GAS_CONSTANT, FloatArray, Scalar, Vectors
+from qmmlmm.units import FloatArray, Scalar, Vectors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECORD_NAME = "umbrella.json"
 SECONDS_BETWEEN_LOOKS = 1.0
-FARTHEST = 6.0
-"""Standard deviations of an umbrella within which the start of a window has to be."""
 
 
 @dataclass(frozen=True)
@@ -392,31 +385,14 @@ class UmbrellaSampling:
         replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
 
     def _make_starts(self) -> None:
-        """Write the start of each window, pulled from one structure if there is one."""
-        windows, starts = self.windows, np.asarray(self.starts)
+        """Write the start of each window that has none."""
+        windows = self.windows
         for window in windows:
             window.folder.mkdir(exist_ok=True)
         if all(window.start_path.exists() for window in windows):
             return
-        simulation = self._checked_simulation()
-        boxes = self._boxes(simulation.context)
-        if starts.ndim == 3:
-            self._make_given_starts(simulation, boxes)
-            return
-        place(simulation.context, starts, boxes[0])
-        first = self.variable(Geometry.from_context(simulation.context))
-        away = self.variable.difference(np.asarray(self.centres), first)
-        order = np.argsort(away)
-        nearest = int(np.argmin(np.abs(away[order])))
-        with progress_bar(len(windows), "pulling", "window") as bar:
-            for way in (order[nearest:], order[: nearest + 1][::-1]):
-                positions, box, value = starts, boxes[0], first
-                for index in way:
-                    if not windows[index].start_path.exists():
-                        self._pull(simulation, windows[index], positions, box, value)
-                        bar.update()
-                    positions, box = _read_start(windows[index].start_path)
-                    value = windows[index].centre
+        boxes = None if self.box_vectors is None else np.asarray(self.box_vectors)
+        PulledStarts(windows, np.asarray(self.starts), boxes, self.pull_steps).write(self._checked_simulation())
 
     def _checked_simulation(self) -> app.Simulation:
         """Return a Simulation that `create` makes, whose barostats, if it has any, windows can have."""
@@ -430,59 +406,6 @@ class UmbrellaSampling:
             )
         BarostatRenewal(simulation.system, self.checkpoint_interval)
         return simulation
-
-    def _boxes(self, context: openmm.Context) -> list[FloatArray | None]:
-        """Return the box of each window's start, None without one."""
-        present = Geometry.from_context(context).box
-        if self.box_vectors is None:
-            return [present] * len(self.windows)
-        if present is None:
-            raise SettingError("box_vectors are given, and the System that create makes has no box; leave them out")
-        return list(np.broadcast_to(np.asarray(self.box_vectors), (len(self.windows), 3, 3)))
-
-    def _make_given_starts(self, simulation: app.Simulation, boxes: Sequence[FloatArray | None]) -> None:
-        """Write the start that was given for each window, pulled to its centre if it is far away."""
-        for window, start, box in zip(self.windows, np.asarray(self.starts), boxes, strict=True):
-            if window.start_path.exists():
-                continue
-            place(simulation.context, start, box)
-            value = self.variable(Geometry.from_context(simulation.context))
-            if self._is_near(value, window):
-                _write_start(window.start_path, start, box)
-            else:
-                self._pull(simulation, window, start, box, value)
-
-    def _is_near(self, value: float, window: Window) -> bool:
-        """Return whether a value is within `FARTHEST` standard deviations of an umbrella."""
-        away = abs(float(self.variable.difference(value, window.centre)))
-        return away < FARTHEST * float(np.sqrt(GAS_CONSTANT * float(self.temperature) / window.constant))
-
-    def _pull(
-        self,
-        simulation: app.Simulation,
-        window: Window,
-        positions: FloatArray,
-        box: FloatArray | None,
-        value: float,
-    ) -> None:
-        """Move the centre from a value to that of a window, and write where the particles are."""
-        context = simulation.context
-        set_seeds(simulation, window.seed)
-        place(context, positions, box)
-        context.setVelocitiesToTemperature(float(self.temperature) * unit.kelvin, window.seed)
-        context.setParameter(f"{NAME}_k", window.constant)
-        way = float(self.variable.difference(window.centre, value))
-        parts = min(self.pull_steps, 50)
-        for part in range(1, parts + 1):
-            context.setParameter(f"{NAME}_centre", window.centre - way * (1.0 - part / parts))
-            simulation.integrator.step(max(1, self.pull_steps // parts))
-        geometry = Geometry.from_context(context)
-        if not self._is_near(self.variable(geometry), window):
-            raise EvaluationError(
-                f"pulling to the window at {window.centre:.4g} ended at {self.variable(geometry):.4g}; pull more "
-                "slowly (pull_steps), take a larger force constant, or give a start for each window"
-            )
-        _write_start(window.start_path, geometry.positions, geometry.box)
 
 
 def _outcomes(
@@ -542,17 +465,3 @@ def profile_figure(
 
 def _force_unit(of_variable: unit.Unit) -> unit.Unit:
     return unit.kilojoule_per_mole / of_variable**2
-
-
-def _write_start(path: Path, positions: FloatArray, box: FloatArray | None) -> None:
-    buffer = io.BytesIO()
-    if box is None:
-        np.savez(buffer, positions=positions)
-    else:
-        np.savez(buffer, positions=positions, box=box)
-    replace_file(path, buffer.getvalue())
-
-
-def _read_start(path: Path) -> tuple[FloatArray, FloatArray | None]:
-    with np.load(path, allow_pickle=False) as file:
-        return file["positions"], file["box"] if "box" in file.files else None
