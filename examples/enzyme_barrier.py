@@ -6,7 +6,7 @@ in water. What is farther than 8 angstrom from the ligand is held, the rest is r
     python examples/enzyme_barrier.py                      # ten minutes on one core; writes enzyme_barrier_run/
     python examples/enzyme_barrier.py --qm b3lyp/6-31g*    # also corrects the energies, many minutes a point
 
-A run that was stopped continues when the same command is given again.
+A run that was stopped continues when the same command is given again, also between two points of --qm.
 """
 
 from __future__ import annotations

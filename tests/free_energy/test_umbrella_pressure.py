@@ -1,8 +1,7 @@
-"""Umbrella windows at constant pressure: volumes and profiles that are known, boxes of starts, kills."""
+"""Umbrella windows at constant pressure: volumes that are known, boxes of starts, kills."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -19,11 +18,9 @@ from qmmlmm.free_energy import UmbrellaSampling
 from qmmlmm.free_energy.umbrella_window import run_window
 from qmmlmm.runs.checkpoint import load_state
 from qmmlmm.time_series import statistical_inefficiency
-from qmmlmm.units import GAS_CONSTANT
-from tests.free_energy.gas import EDGE, EVERY, VOLUME, create_gas, gas_at
-from tests.free_energy.wells import GAP, TEMPERATURE, create_pair, pair_at, well_energy
+from tests.free_energy.gas import EDGE, EVERY, FREE_ATOMS, VOLUME, create_gas, gas_at
+from tests.free_energy.wells import GAP, TEMPERATURE, create_pair, pair_at
 
-KT = GAS_CONSTANT * TEMPERATURE
 SETTINGS = {
     "create": create_gas,
     "variable": GAP,
@@ -76,54 +73,45 @@ def test_windows_at_constant_pressure_that_go_on_from_a_checkpoint_take_the_same
 
 SCRIPT = """
 from tests.free_energy.test_umbrella_pressure import sampling
-sampling({path!r}, steps=20000).run()
+sampling({path!r}, steps=8000).run()
 """
 
 
 @pytest.mark.slow
 def test_windows_at_constant_pressure_that_are_killed_take_the_same_steps(tmp_path):
     whole, path = tmp_path / "whole", tmp_path / "killed"
-    sampling(whole, steps=20000).run()
+    sampling(whole, steps=8000).run()
     for k in range(2):
         process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(path=str(path))])
         table = path / f"{k:03d}" / "variable.csv"
         deadline = time.monotonic() + 60.0
         while time.monotonic() < deadline and process.poll() is None:
-            if table.exists() and table.stat().st_size > 12_000:
+            if table.exists() and table.stat().st_size > 5_000:
                 break
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    sampling(path, steps=20000).run()
+    sampling(path, steps=8000).run()
     same(whole, path)
 
 
 @pytest.mark.slow
-def test_volumes_and_profile_at_constant_pressure_are_those_of_an_ideal_gas(tmp_path):
-    """The umbrella acts within one molecule of the gas, and changes neither the volume nor, with its bias, the profile.
+def test_volumes_of_windows_at_constant_pressure_are_those_of_an_ideal_gas(tmp_path):
+    """The umbrella acts within one molecule of the gas, and does not change the volume.
 
     The moves of the barostat grow for some thousand steps to the size that this gas needs.
     """
-    centres = np.linspace(0.235, 0.365, 8)
-    made = sampling(tmp_path, centres=centres, force_constants=1e4, steps=24000, equilibration=6000,
-                    checkpoint_interval=30000)  # fmt: skip
+    centres = np.linspace(0.235, 0.365, 10)
+    made = sampling(tmp_path, centres=centres, force_constants=2e4, steps=12000, equilibration=4000,
+                    checkpoint_interval=16000)  # fmt: skip
     made.run()
-    volumes = [read_energies(w.folder / "energies.csv").volume[151:] for w in made.windows]
+    volumes = [read_energies(window.folder / "energies.csv").volume._value[101:] for window in made.windows]
     independent = sum(len(v) / statistical_inefficiency(v) for v in volumes)
     series = np.concatenate(volumes)
     error = series.std() / np.sqrt(independent)
-    assert error < 0.05 * VOLUME
+    assert error < 0.02 * VOLUME
     assert abs(series.mean() - VOLUME) < 2.5 * error
-    assert series.std() == pytest.approx(VOLUME / 3.0, rel=0.2)  # of V^8 exp(-pV/kT)
-    edges = np.linspace(0.24, 0.36, 13)
-    profile = made.profile(edges=edges)
-    sums = []
-    for low, high in itertools.pairwise(edges):
-        r = np.linspace(low, high, 200)
-        sums.append((r**2 * np.exp(-well_energy(r) / KT)).mean())
-    exact = -KT * np.log(np.array(sums) / np.sum(sums))
-    found = profile.free_energy._value + KT * np.log(np.exp(-profile.free_energy._value / KT).sum())
-    assert abs((found - exact) / profile.error._value).max() < 2.5  # of twelve bins, at a fixed seed
+    assert series.std() == pytest.approx(VOLUME / np.sqrt(FREE_ATOMS + 2), rel=0.15)
 
 
 def test_each_start_has_its_own_box(tmp_path):
