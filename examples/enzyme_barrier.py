@@ -6,7 +6,7 @@ in water. What is farther than 8 angstrom from the ligand is held, the rest is r
     python examples/enzyme_barrier.py                      # ten minutes on one core; writes enzyme_barrier_run/
     python examples/enzyme_barrier.py --qm b3lyp/6-31g*    # also corrects the energies, many minutes a point
 
-A run that was stopped continues when the same command is given again.
+A run that was stopped continues when the same command is given again, also between two points of --qm.
 """
 
 from __future__ import annotations
@@ -76,15 +76,15 @@ def proton_transfer(mixed: MixedSystem) -> Combination:
     return Combination([(1.0, Distance(donor, proton)), (-1.0, Distance(proton, acceptor))])
 
 
-def save_figure(path: Scan, energies: dict[str, np.ndarray], table: BarrierTable, ends: str, file: Path) -> None:
+def save_figure(path: Scan, energies: dict[str, np.ndarray], table: BarrierTable, file: Path) -> None:
     """Write the profile beside the residues that shape it."""
     figure = Figure(figsize=(12.0, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     plot_path(10.0 * path.progress, energies, "d(O Asp103, H) - d(H, O ligand) (angstrom)", ax=left)
     left.set_title("proton between Asp103 and equilenin")
     plot_barrier_residues(table, ax=right, count=10)
-    right.set_title("residues: negative favours the transfer")
-    right.set_xlabel(f"interaction with the site, {ends} (kJ/mol)")
+    right.set_title(f"residues: negative favours the {table.names[1]}")
+    right.set_xlabel(f"interaction with the site, {table.comparison} (kJ/mol)")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=150)
@@ -106,25 +106,26 @@ def main() -> None:
         print(f"{value:>10.3f}{energy:>10.1f}")
 
     if path.has_barrier:
-        after, ends = path.highest, "top less first point"
+        after, name = path.highest, "top"
         print(f"barrier {path.barrier / KJ:.1f} kJ/mol, reaction energy {path.reaction_energy / KJ:.1f} kJ/mol")
     else:
-        after, ends = path.structures[-1], "last point less first"
+        after, name = path.structures[-1], "last point"
         print(f"no barrier: from the first point to the last {path.relative_energies[-1]:.1f} kJ/mol, without a top")
     energies = {"GFN2-xTB/MM": path.relative_energies}
     if options.qm is not None:
         method, _, basis = options.qm.partition("/")
-        better = path.single_points(PySCFPotential(method, basis))
+        folder = options.directory / "single_points" / options.qm.replace("/", "_")
+        better = path.single_points(PySCFPotential(method, basis), directory=folder)
         energies[f"{options.qm} single points"] = better.relative_energies
         print(better)
         better.write_csv(options.directory / "two_levels.csv")
 
-    table = barrier_residues(mixed, path.structures[0], after)
-    print(f"interaction of each residue with the site, {ends} (kJ/mol):")
+    table = barrier_residues(mixed, path.structures[0], after, names=("first point", name))
+    print(f"interaction of each residue with the site, {table.comparison} (kJ/mol):")
     for k in table.strongest(10):
         print(f"{table.labels[k]:<28}{table.total[k] / KJ:>8.1f}")
     table.write_csv(options.directory / "residues.csv")
-    save_figure(path, energies, table, ends, options.directory / "enzyme_barrier.png")
+    save_figure(path, energies, table, options.directory / "enzyme_barrier.png")
     print(f"everything is in {options.directory}")
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from openmm import unit
 
-from qmmlmm.analysis.barrier_residues import BarrierTable
+from qmmlmm.analysis.barrier_residues import BarrierTable, plot_barrier_residues
 from qmmlmm.analysis.interaction import MOST_SHOWN, InteractionTable
+from qmmlmm.errors import SettingError
 from qmmlmm.free_energy import Correction, LegResult, StageResult, work_estimate
 from qmmlmm.reactions import ReactionPath, Structure, vibrational_thermochemistry
 from tests.html_pages import Page
@@ -51,6 +52,22 @@ def test_residues_of_a_barrier_show_their_differences():
     text = shown(BarrierTable(interactions([1.0, 2.0, 0.0]), interactions([-4.0, 2.5, 0.0])))
     assert "<R0> -5.0" in text
     assert "<R1> +0.5" in text
+    assert "saddle point less reactant (kJ/mol)" in text
+
+
+def test_residues_of_two_other_structures_are_shown_with_their_names(tmp_path):
+    pair = (interactions([1.0, 2.0, 0.0]), interactions([-4.0, 2.5, 0.0]))
+    table = BarrierTable(*pair, names=("first point", "top of <scan>"))
+    assert "top of <scan> less first point (kJ/mol)" in shown(table)
+    assert str(table).startswith("top of <scan> less first point; negative favours the top of <scan>\n")
+    assert plot_barrier_residues(table).get_xlabel().startswith("interaction, top of <scan> less first point (kJ/mol)")
+    table.write_csv(tmp_path / "residues.csv")
+    header = (tmp_path / "residues.csv").read_text().splitlines()[0]
+    assert header.startswith('#"Residue","First Point (kJ/mol)","Top Of <Scan> (kJ/mol)"')
+    with pytest.raises(SettingError, match="names has two names, of the first structure and of the second, got 1"):
+        BarrierTable(*pair, names=("first",))
+    with pytest.raises(SettingError, match="names has one or more different names, got top, top"):
+        BarrierTable(*pair, names=("top", "top"))
 
 
 def test_a_path_shows_its_energies_above_the_first():

@@ -1,4 +1,4 @@
-"""Which residues make a barrier: interactions at the saddle point less those at the reactant."""
+"""Which residues make a barrier: interactions at one structure of a reaction less those at another."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from openmm import unit
 
 from qmmlmm.analysis.interaction import InteractionTable
 from qmmlmm.analysis.model_quality import check_figure_path, checked_axes
+from qmmlmm.errors import SettingError
 from qmmlmm.html_tables import html_table
-from qmmlmm.setting_checks import check_instance, check_path, check_whole_number
+from qmmlmm.setting_checks import check_instance, check_names, check_path, check_whole_number
 from qmmlmm.units import FloatArray, in_unit
 
 if TYPE_CHECKING:
@@ -32,10 +33,30 @@ class BarrierTable:
     ----------
     reactant, saddle : InteractionTable
         Both with the same rows.
+    names : tuple of (str, str)
+        What the two structures are, for text, table and figure: those of another pair, such as two ends of a scan.
+
+    Raises
+    ------
+    SettingError
+        If the names are not two different texts.
     """
 
     reactant: InteractionTable
     saddle: InteractionTable
+    names: tuple[str, str] = ("reactant", "saddle point")
+
+    def __post_init__(self) -> None:
+        names = check_names("names", self.names)
+        if len(names) != 2:
+            raise SettingError(f"names has two names, of the first structure and of the second, got {len(names)}")
+        object.__setattr__(self, "names", names)
+
+    @property
+    def comparison(self) -> str:
+        """What is subtracted from what, such as ``saddle point less reactant``."""
+        first, second = self.names
+        return f"{second} less {first}"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -44,7 +65,7 @@ class BarrierTable:
 
     @property
     def electrostatic(self) -> unit.Quantity:
-        """Difference of the electrostatic interaction, (n,) kJ/mol; negative where a residue lowers the barrier."""
+        """Difference of the electrostatic interaction, (n,) kJ/mol; negative where a residue favours the second."""
         return self.saddle.electrostatic - self.reactant.electrostatic
 
     @property
@@ -68,7 +89,7 @@ class BarrierTable:
         return len(self.saddle)
 
     def strongest(self, count: int) -> list[int]:
-        """Return the rows with the largest differences, the one that lowers the barrier most first."""
+        """Return the rows with the largest differences, the one that favours the second structure most first."""
         check_whole_number("count", count)
         total = in_unit(self.total, ENERGY)
         chosen = sorted(range(len(self)), key=lambda k: -abs(total[k]))[:count]
@@ -77,19 +98,19 @@ class BarrierTable:
     def __str__(self) -> str:
         total = in_unit(self.total, ENERGY)
         lines = [f"{self.labels[k]:<28}{total[k]:>10.1f} kJ/mol" for k in self.strongest(MOST_SHOWN)]
-        return "\n".join(["saddle point less reactant; negative lowers the barrier", *lines])
+        return "\n".join([f"{self.comparison}; negative favours the {self.names[1]}", *lines])
 
     def _repr_html_(self) -> str:
         """Return a table of the residues with the largest differences, which notebooks show."""
         total = in_unit(self.total, ENERGY)
         rows = [(self.labels[k], f"{total[k]:+.1f}") for k in self.strongest(MOST_SHOWN)]
-        return html_table(("residue", "saddle point less reactant (kJ/mol)"), rows)
+        return html_table(("residue", f"{self.comparison} (kJ/mol)"), rows)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write both interactions and their difference with the header style of OpenMM."""
         columns: dict[str, FloatArray] = {
-            "Reactant (kJ/mol)": in_unit(self.reactant.total, ENERGY),
-            "Saddle Point (kJ/mol)": in_unit(self.saddle.total, ENERGY),
+            f"{self.names[0].title()} (kJ/mol)": in_unit(self.reactant.total, ENERGY),
+            f"{self.names[1].title()} (kJ/mol)": in_unit(self.saddle.total, ENERGY),
             "Electrostatic Difference (kJ/mol)": in_unit(self.electrostatic, ENERGY),
             "Difference (kJ/mol)": in_unit(self.total, ENERGY),
         }
@@ -119,7 +140,7 @@ def plot_barrier_residues(table: BarrierTable, ax: Axes | None = None, *, count:
     axes.set_yticks(range(len(rows)), [table.labels[k] for k in rows])
     axes.invert_yaxis()
     axes.axvline(0.0, color="black", linewidth=0.8)
-    axes.set_xlabel("interaction at the saddle point less that at the reactant (kJ/mol), single structures")
+    axes.set_xlabel(f"interaction, {table.comparison} (kJ/mol), single structures")
     return axes
 
 

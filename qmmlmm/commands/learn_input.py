@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import openmm
-from openmm import unit
+from openmm import app, unit
 
 from qmmlmm.commands.hamiltonian_input import read_region
 from qmmlmm.commands.input_file import Table, read_toml, reading
 from qmmlmm.commands.metadynamics_input import read_metadynamics, variable_of
 from qmmlmm.commands.potential_input import read_base, read_potential
 from qmmlmm.commands.system_input import Start, read_coordinates, read_structures, read_system
-from qmmlmm.commands.variable_input import read_variables
+from qmmlmm.commands.variable_input import read_atom, read_variables
 from qmmlmm.coupling.hamiltonian import Term
 from qmmlmm.coupling.potential import EMBEDDINGS
 from qmmlmm.errors import InputFileError, LoopError, MissingDependencyError
@@ -24,6 +25,7 @@ from qmmlmm.learning.labels.data_set import read_frames
 from qmmlmm.learning.labels.label_queue import LabelSettings
 from qmmlmm.learning.labels.label_task import JobLimits
 from qmmlmm.learning.loop.learning_loop import LearningLoop
+from qmmlmm.learning.loop.reacting_bonds import bonds_along
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
 from qmmlmm.learning.training.training_settings import TrainingSettings
 from qmmlmm.ml.response_settings import ResponseSettings
@@ -55,7 +57,6 @@ def read_loop(path: Path) -> LearningLoop:
 def _read_loop(path: Path) -> LearningLoop:
     content = read_toml(path, TOP)
     folder = path.parent
-    settings = content.optional_table("loop").build(LoopSettings, optional=("bond_limit",))
     network = content.optional_table("network").build(ResponseSettings)
     training = content.optional_table("training").build(TrainingSettings, {"steps": 2000})
     embedding = check_choice("embedding", content.text("embedding", "electrostatic"), EMBEDDINGS, error=InputFileError)
@@ -65,7 +66,13 @@ def _read_loop(path: Path) -> LearningLoop:
     with content.place():
         term = Term(potential, region, embedding=embedding)
     variables = read_variables(content, start.topology, folder)
-    biases, walkers = _read_walkers(content, variables, start, folder)
+    biases, walkers, driven = _read_walkers(content, variables, start, folder)
+    metadynamics = read_metadynamics(content, variables)
+    if metadynamics is not None:
+        driven += [entry.variable for entry in metadynamics.along]
+    settings = _read_settings(content.optional_table("loop"), start.topology)
+    if settings.reacting_bonds is None:
+        settings = replace(settings, reacting_bonds=bonds_along(start.topology, region.atoms, driven) or None)
     labels = content.optional_table("labels")
     labels.check_keys(("workers", "attempts", "threads", "memory", "seconds", "dask"))
     limits = labels.part("threads", "memory", "seconds").build(JobLimits)
@@ -80,7 +87,7 @@ def _read_loop(path: Path) -> LearningLoop:
             walkers=walkers,
             biases=biases,
             variables=variables,
-            metadynamics=read_metadynamics(content, variables),
+            metadynamics=metadynamics,
             network=network,
             training=training,
             labelling=labels.part("workers", "attempts").build(LabelSettings, {"limits": limits}),
@@ -93,13 +100,22 @@ def _read_loop(path: Path) -> LearningLoop:
         )
 
 
+def _read_settings(table: Table, topology: app.Topology) -> LoopSettings:
+    bonds = None
+    if "reacting_bonds" in table:
+        where = "[loop] reacting_bonds"
+        bonds = [[read_atom(where, entry, topology) for entry in row] for row in table.rows("reacting_bonds")]
+    given = table.without("reacting_bonds")
+    return given.build(LoopSettings, {"reacting_bonds": bonds}, optional=("bond_limit",))
+
+
 def _read_walkers(
     content: Table, variables: Mapping[str, Variable], start: Start, folder: Path
-) -> tuple[list[openmm.Force], list[Walker]]:
-    """Return the biases, and a walker for each centre of the umbrella or each [[walker]]."""
+) -> tuple[list[openmm.Force], list[Walker], list[Variable]]:
+    """Return the biases, a walker for each centre of the umbrella or each [[walker]], and the biased variables."""
     if "umbrella" not in content:
         tables = content.tables("walker") if "walker" in content else [Table("walker", {})]
-        return [], [_read_walker(table, folder) for table in tables]
+        return [], [_read_walker(table, folder) for table in tables], []
     if "walker" in content:
         raise InputFileError("an umbrella has a walker for each of its centres: leave [[walker]] out")
     umbrella = content.table("umbrella")
@@ -118,7 +134,7 @@ def _read_walkers(
         Walker({f"{key}_centre": centre, f"{key}_k": constant}, positions)
         for centre, positions in zip(centres, starts, strict=True)
     ]
-    return [variable.umbrella(key, start.periodic)], walkers
+    return [variable.umbrella(key, start.periodic)], walkers, [variable]
 
 
 def _nearest(frames: list[FloatArray], variable: Variable, centres: list[float], start: Start) -> list[FloatArray]:

@@ -13,7 +13,7 @@ from openmm import unit
 
 from qmmlmm.analysis.path_figure import save_path_figure
 from qmmlmm.commands.reaction_input import ReactionInput, read_reaction
-from qmmlmm.commands.reaction_results import ENERGY, ResultFolder, Results
+from qmmlmm.commands.reaction_results import ENERGY, ResultFolder, Results, level_name
 from qmmlmm.commands.reaction_windows import describe_windows, make_profile, plan_of, run_windows, window_starts
 from qmmlmm.commands.worker_pool import worker_pool
 from qmmlmm.errors import InputFileError, RunDirectoryError
@@ -353,7 +353,8 @@ def _single_points(given: ReactionInput, found: ReactionPath, folder: Path) -> R
     """Return the barrier with another level, with a table and a figure of both; nothing without [single_points]."""
     if given.upper is None or len(found) < 3:
         return {}
-    levels = found.single_points(given.upper.potential, given.upper.term)
+    own = folder / "single_points" / level_name(given.upper.potential)
+    levels = found.single_points(given.upper.potential, given.upper.term, directory=own)
     levels.write_csv(folder / "single_points.csv")
     energies = {"this path": found.relative_energies, levels.method: levels.relative_energies}
     save_path_figure(found.progress, energies, found.progress_label, folder / "single_points.png")

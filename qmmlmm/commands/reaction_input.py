@@ -358,6 +358,9 @@ def _read_reaction(path: Path) -> ReactionInput:
             _check_exchange(workers, profile)
     windows = None if umbrella is None else _windows(content, umbrella, dynamics, variables, plan)
     if windows is not None:
+        if windows.dynamics.pressure is not None:
+            with content.table("dynamics").place():
+                _check_pressure(windows, start, held=bool(surface.hold) or not moving.relax)
         if windows.dynamics.multiple:
             # Raises if there is no correction, before anything runs.
             make_integrator(windows.dynamics, mixed, windows.dynamics.inner_steps, float(windows.dynamics.friction))
@@ -378,6 +381,24 @@ def _read_reaction(path: Path) -> ReactionInput:
     )  # fmt: skip
 
 
+def _check_pressure(windows: UmbrellaPlan, start: Start, *, held: bool) -> None:
+    """Raise SettingError if windows cannot be at constant pressure."""
+    if not start.periodic:
+        raise SettingError("pressure needs a box, and the System has none; leave it out")
+    if held:
+        raise SettingError(
+            "pressure moves all molecules when the box changes, also those that [moving] holds; leave hold and "
+            "relax = false out, or pressure"
+        )
+    if windows.exchange:
+        raise SettingError("pressure: windows that exchange have a constant volume; leave it out, or exchange")
+    every = windows.dynamics.barostat_interval
+    if windows.checkpoint % every:
+        raise SettingError(
+            f"barostat_interval divides the checkpoint of [umbrella], which is {windows.checkpoint} steps, got {every}"
+        )
+
+
 def _windows(
     content: Table,
     settings: UmbrellaSettings,
@@ -389,8 +410,6 @@ def _windows(
     variable = chosen_variable(table, settings.variable, variables)
     if dynamics is None:
         raise InputFileError('[umbrella] needs [dynamics], such as length = "10 ps", for its windows')
-    if dynamics.pressure is not None:
-        raise InputFileError("[dynamics] pressure: windows have a constant volume; leave it out")
     with table.place():
         centres = settings.centres_of(variable)
         if centres is None:

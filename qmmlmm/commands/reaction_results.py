@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from openmm import unit
 
 from qmmlmm.commands.reaction_input import ReactionInput
+from qmmlmm.coupling.potential import RegionPotential
 from qmmlmm.durable_files import checksum, replace_file
 from qmmlmm.errors import RunDirectoryError, listed
 from qmmlmm.reactions import Structure
@@ -185,3 +187,9 @@ class ResultFolder:
         }
         # As it is read back from the file.
         return dict(json.loads(json.dumps(found, default=repr)))
+
+
+def level_name(potential: RegionPotential) -> str:
+    """Return a name for files of a level, with what identifies its settings."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", potential.method_name).strip("-")
+    return f"{plain}_{checksum(repr(potential))[:8]}"

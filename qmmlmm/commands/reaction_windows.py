@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,12 +12,11 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm.commands.reaction_input import ReactionInput, UmbrellaPlan
-from qmmlmm.commands.reaction_results import ENERGY, ResultFolder, Results
-from qmmlmm.commands.run_input import make_integrator
+from qmmlmm.commands.reaction_results import ENERGY, ResultFolder, Results, level_name
+from qmmlmm.commands.run_input import make_barostat, make_integrator
 from qmmlmm.commands.run_settings import DynamicsSettings
 from qmmlmm.commands.worker_pool import worker_pool
 from qmmlmm.coupling.hamiltonian import Hamiltonian
-from qmmlmm.durable_files import checksum
 from qmmlmm.errors import InputFileError, ReweightingError, SettingError
 from qmmlmm.free_energy import UmbrellaProfile, UmbrellaSampling
 from qmmlmm.free_energy.umbrella_profile import umbrella_profile
@@ -54,6 +52,8 @@ class WindowSimulation:
         mixed = _copied(self.mixed)
         mixed.system.addForce(umbrella)
         dynamics = self.dynamics
+        if dynamics.pressure is not None:
+            mixed.system.addForce(make_barostat(dynamics, float(dynamics.pressure)))
         integrator = make_integrator(dynamics, mixed, dynamics.inner_steps, float(dynamics.friction))
         if self.platform is None:
             return mixed, app.Simulation(mixed.topology, mixed.system, integrator)
@@ -147,7 +147,8 @@ def make_profile(given: ReactionInput) -> Results:
         if given.upper is None:
             raise InputFileError(f"{given.path}: [profile] reweight_every needs [single_points], the other level")
         name = given.upper.potential.method_name
-        better = sampling.reweighted(_file_name(given), _upper_simulation(given), every=every, bins=given.profile.bins)
+        label = level_name(given.upper.potential)
+        better = sampling.reweighted(label, _upper_simulation(given), every=every, bins=given.profile.bins)
         others[name] = better
         results |= _of_barrier(given, plan, better, f" with {name}")
         results[f"fewest effective samples of a bin with {name}"] = float(better.samples.min())
@@ -184,7 +185,8 @@ def describe_windows(plan: UmbrellaPlan) -> str:
     total = (plan.steps + plan.equilibration) * len(plan.centres)
     return (
         f"{len(plan.centres)} windows of {plan.steps * step:g} ps after {plan.equilibration * step:g} ps, {total:,} "
-        f"steps of {1000.0 * step:g} fs in all, {dynamics.temperature:g} K"
+        f"steps of {1000.0 * step:g} fs in all, {dynamics.temperature:g} K, "
+        + ("constant volume" if dynamics.pressure is None else f"{dynamics.pressure:g} bar")
     )
 
 
@@ -238,17 +240,9 @@ def _upper_simulation(given: ReactionInput) -> WindowSimulation:
     ]
     hamiltonian = Hamiltonian(terms, parameters=dict(old.parameters))
     mixed = create_mixed_system(given.start.topology, given.start.system, hamiltonian)
-    # Energies only, for which no atom needs to be held and no multiple time step is there.
-    dynamics = replace(plan.dynamics, integrator="langevin", correct_every=None, isokinetic=False)
+    # Energies only, for which no atom needs to be held, and there is no multiple time step and no barostat.
+    dynamics = replace(plan.dynamics, integrator="langevin", correct_every=None, isokinetic=False, pressure=None)
     return WindowSimulation(mixed, dynamics, given.platform)
-
-
-def _file_name(given: ReactionInput) -> str:
-    """Return a name for files of the level of [single_points], with what identifies its settings."""
-    assert given.upper is not None
-    potential = given.upper.potential
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", potential.method_name).strip("-")
-    return f"{plain}_{checksum(repr(potential))[:8]}"
 
 
 def _of_windows(profile: UmbrellaProfile) -> Results:

@@ -279,6 +279,20 @@ def _stages(
     return tuple(found)
 
 
+def make_barostat(dynamics: DynamicsSettings, pressure: float) -> openmm.MonteCarloBarostat:
+    """Return a barostat, without a seed.
+
+    Parameters
+    ----------
+    dynamics : DynamicsSettings
+        Temperature, and number of steps between two attempts.
+    pressure : float, bar
+    """
+    return openmm.MonteCarloBarostat(
+        pressure * unit.bar, dynamics.temperature * unit.kelvin, dynamics.barostat_interval
+    )
+
+
 def make_integrator(
     dynamics: DynamicsSettings, system: RunSystem, inner_steps: int, friction: float
 ) -> openmm.Integrator:

@@ -14,7 +14,7 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm.analysis.hills_figure import save_hills_figure
-from qmmlmm.commands.run_input import RunInput, RunSystem, Stage, make_integrator
+from qmmlmm.commands.run_input import RunInput, RunSystem, Stage, make_barostat, make_integrator
 from qmmlmm.commands.run_settings import STAGES
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import ConvergenceError, RunDirectoryError, listed
@@ -299,10 +299,7 @@ def _barostat(system: openmm.System, stage: Stage, given: RunInput) -> Iterator[
     if stage.pressure is None:
         yield
         return
-    dynamics = given.dynamics
-    barostat = openmm.MonteCarloBarostat(
-        stage.pressure * unit.bar, dynamics.temperature * unit.kelvin, dynamics.barostat_interval
-    )
+    barostat = make_barostat(given.dynamics, stage.pressure)
     barostat.setRandomNumberSeed(stage.seed)
     index = system.addForce(barostat)
     try:

@@ -490,7 +490,7 @@ def reaction_sections() -> list[Section]:
         Section("[frequencies]", "For qmmlmm frequencies.", keys_of(FrequenciesSettings)),
         Section(
             "[umbrella]",
-            "For qmmlmm umbrella and qmmlmm profile: windows along a variable, at constant volume.",
+            "For qmmlmm umbrella and qmmlmm profile: windows along a variable.",
             keys_of(UmbrellaSettings),
             {"variable": "xi", "force_constant": 50000.0},
             {"centres": [-0.05, 0.0, 0.05], "start": -0.05, "stop": 0.05, "windows": 11, "starts": "scan"},
@@ -499,9 +499,9 @@ def reaction_sections() -> list[Section]:
         Section(
             "[dynamics]",
             "Of each window; its length is that after equilibration.",
-            keys_of(DynamicsSettings, without=["pressure", "barostat_interval"]),
+            keys_of(DynamicsSettings),
             {"length": "10 ps"},
-            {"correct_every": 4},
+            {"correct_every": 4, "pressure": 1.0},
             optional=True,
         ),
         Section("[profile]", "For qmmlmm profile.", keys_of(ProfileSettings), examples={

@@ -212,19 +212,37 @@ def _of_atoms(name: str, file: str, frame: FloatArray, atoms: Sequence[int], top
 
 
 def _atom(name: str, entry: object, topology: app.Topology) -> int:
+    return read_atom(f"variable {name!r}", entry, topology)
+
+
+def read_atom(where: str, entry: object, topology: app.Topology) -> int:
+    """Return the index of an atom that is given by it, or by a selection of one atom.
+
+    Parameters
+    ----------
+    where : str
+        Key of the entry, for messages.
+    entry : int or str
+    topology : openmm.app.Topology
+
+    Raises
+    ------
+    InputFileError
+        If there is no such atom, or more than one.
+    """
     count = topology.getNumAtoms()
     if is_whole_number(entry):
         if not 0 <= entry < count:
-            raise InputFileError(f"variable {name!r}: the System has the particles 0 to {count - 1}, got {int(entry)}")
+            raise InputFileError(f"{where}: the System has the particles 0 to {count - 1}, got {int(entry)}")
         return int(entry)
     if not isinstance(entry, str):
-        raise InputFileError(f"variable {name!r}: an atom is its index or a selection in quotes, got {entry!r}")
+        raise InputFileError(f"{where}: an atom is its index or a selection in quotes, got {entry!r}")
     try:
         atoms = select(topology, entry)
     except SelectionError as error:
-        raise InputFileError(f"variable {name!r}: {error}") from error
+        raise InputFileError(f"{where}: {error}") from error
     if len(atoms) != 1:
         raise InputFileError(
-            f"variable {name!r}: the selection {entry!r} matches {len(atoms)} atoms, {listed(atoms)}; make it one"
+            f"{where}: the selection {entry!r} matches {len(atoms)} atoms, {listed(atoms)}; make it one"
         )
     return atoms[0]

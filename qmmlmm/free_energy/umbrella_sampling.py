@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,19 +20,19 @@ from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import EvaluationError, RunDirectoryError, SettingError, TerminatedError, listed, shown
 from qmmlmm.free_energy.umbrella_exchange import check_sampler_is_there, run_exchange
 from qmmlmm.free_energy.umbrella_profile import LEAST_OVERLAP, UmbrellaProfile, umbrella_profile
+from qmmlmm.free_energy.umbrella_starts import PulledStarts
 from qmmlmm.free_energy.umbrella_window import (
-    NAME,
     CreateSimulation,
     Window,
     frame_energies,
     read_samples,
     run_window,
-    set_seeds,
     simulation_of,
     steps_done,
 )
-from qmmlmm.geometry import Geometry
+from qmmlmm.mm.barostats import barostats_of
 from qmmlmm.progress_display import progress_bar
+from qmmlmm.runs.barostat_renewal import BarostatRenewal
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import (
     LARGEST_COUNT,
@@ -47,15 +46,13 @@ from qmmlmm.setting_checks import (
     check_text,
     check_whole_number,
 )
-from qmmlmm.units import GAS_CONSTANT, FloatArray, Scalar, Vectors
+from qmmlmm.units import FloatArray, Scalar, Vectors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECORD_NAME = "umbrella.json"
 SECONDS_BETWEEN_LOOKS = 1.0
-FARTHEST = 6.0
-"""Standard deviations of an umbrella within which the start of a window has to be."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,8 @@ class UmbrellaSampling:
         Directory, created if necessary, with a run directory for each window (``000``) and the profile.
     create : callable
         Function of the umbrella's Force that returns the mixed System, with the Force in it, and its Simulation. It is
-        called once for each window. Executors with worker processes need a function at the top of a module.
+        called for each window, twice if its System has no box: the umbrella is then made without one. Executors with
+        worker processes need a function at the top of a module.
     variable : Variable
     centres : (k,) Quantity or sequence of float
         Centres of the umbrellas, in the variable's unit, nm or rad.
@@ -79,7 +77,7 @@ class UmbrellaSampling:
         six standard deviations of the umbrella away or more; or one structure, which is pulled from the nearest window
         outwards, step by step.
     temperature : Quantity or float, K
-        That of the integrator; velocities are drawn at it.
+        That of the integrator, and of a barostat; velocities are drawn at it.
     steps : int
         Number of steps of each window after equilibration.
     equilibration : int
@@ -89,7 +87,8 @@ class UmbrellaSampling:
     frame_interval : int
         Number of steps between two frames of the trajectory, a multiple of `interval`.
     checkpoint_interval : int
-        Number of steps between two checkpoints, which is what a crash can cost.
+        Number of steps between two checkpoints, which is what a crash can cost. At constant pressure it is a multiple
+        of the steps between two attempts of the barostat.
     pull_steps : int
         Number of steps from one window to the next while one start is pulled.
     seed : int
@@ -98,8 +97,10 @@ class UmbrellaSampling:
         Name of the variable in table and figure.
     exchange : bool
         Whether windows exchange their centres every `interval` steps, by OpenMM's ReplicaExchangeSampler (OpenMM 8.6
-        or newer), so that what one window cannot cross, it goes around. All windows then run in this process, and
-        leave no trajectories.
+        or newer), so that what one window cannot cross, it goes around. All windows then run in this process, at
+        constant volume, and leave no trajectories.
+    box_vectors : (3, 3) or (k, 3, 3) Quantity or float array, nm, optional
+        Box of all starts, or of each one; that of the Context which `create` makes if not given.
 
     Raises
     ------
@@ -107,6 +108,11 @@ class UmbrellaSampling:
         If `exchange` is set and OpenMM is older.
     SettingError
         If an argument is out of range or has another type, or the numbers of centres, constants and starts differ.
+
+    Notes
+    -----
+    With a barostat in the System that `create` makes, all windows are at its pressure. The factors exp(-pV/kT) of the
+    windows are the same, so that the profile is that of the Gibbs energy by the same equations.
 
     Examples
     --------
@@ -140,6 +146,7 @@ class UmbrellaSampling:
     seed: int = 0
     name: str = "variable"
     exchange: bool = False
+    box_vectors: Vectors | None = None
 
     def __post_init__(self) -> None:
         check_path("directory", self.directory)
@@ -176,6 +183,13 @@ class UmbrellaSampling:
         if check_flag("exchange", self.exchange):
             check_sampler_is_there()
         values = {"centres": centres, "starts": starts, "temperature": temperature}
+        if self.box_vectors is not None:
+            boxes = check_array("box_vectors", self.box_vectors, default=unit.nanometer)
+            if boxes.shape not in ((3, 3), (*starts.shape[:-2], 3, 3)):
+                raise SettingError(
+                    f"box_vectors have the shape (3, 3), or (k, 3, 3) with as many starts, got {boxes.shape}"
+                )
+            values["box_vectors"] = boxes
         for name, value in (values | {"force_constants": np.broadcast_to(constants, centres.shape).copy()}).items():
             object.__setattr__(self, name, value)
 
@@ -353,12 +367,14 @@ class UmbrellaSampling:
             "frame_interval": self.frame_interval,
             "seed": self.seed,
         } | ({"exchange": True} if self.exchange else {})
+        if self.box_vectors is not None:
+            record["box_vectors"] = hashlib.sha256(np.ascontiguousarray(self.box_vectors).tobytes()).hexdigest()
         path = folder / RECORD_NAME
         if path.exists():
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 different = [key for key in record if found.get(key) != record[key]]
-                different += [key for key in found if key == "exchange" and key not in record]
+                different += [key for key in ("exchange", "box_vectors") if key in found and key not in record]
             except (OSError, ValueError, AttributeError) as error:
                 raise RunDirectoryError(f"{path} is damaged: {error}; use another directory") from error
             if different:
@@ -369,78 +385,27 @@ class UmbrellaSampling:
         replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
 
     def _make_starts(self) -> None:
-        """Write the start of each window, pulled from one structure if there is one."""
-        windows, starts = self.windows, np.asarray(self.starts)
+        """Write the start of each window that has none."""
+        windows = self.windows
         for window in windows:
             window.folder.mkdir(exist_ok=True)
         if all(window.start_path.exists() for window in windows):
             return
+        boxes = None if self.box_vectors is None else np.asarray(self.box_vectors)
+        PulledStarts(windows, np.asarray(self.starts), boxes, self.pull_steps).write(self._checked_simulation())
+
+    def _checked_simulation(self) -> app.Simulation:
+        """Return a Simulation that `create` makes, whose barostats, if it has any, windows can have."""
         _, simulation = simulation_of(self.create, self.variable)
-        periodic = simulation.system.usesPeriodicBoundaryConditions()
-        if starts.ndim == 3:
-            self._make_given_starts(simulation, periodic)
-            return
-        simulation.context.setPositions(starts)
-        first = self.variable(Geometry.from_context(simulation.context))
-        away = self.variable.difference(np.asarray(self.centres), first)
-        order = np.argsort(away)
-        nearest = int(np.argmin(np.abs(away[order])))
-        with progress_bar(len(windows), "pulling", "window") as bar:
-            for way in (order[nearest:], order[: nearest + 1][::-1]):
-                positions, box, value = starts, None, first
-                for index in way:
-                    if not windows[index].start_path.exists():
-                        self._pull(simulation, windows[index], positions, box, value, periodic)
-                        bar.update()
-                    positions, box = _read_start(windows[index].start_path)
-                    value = windows[index].centre
-
-    def _make_given_starts(self, simulation: app.Simulation, periodic: bool) -> None:
-        """Write the start that was given for each window, pulled to its centre if it is far away."""
-        for window, start in zip(self.windows, np.asarray(self.starts), strict=True):
-            if window.start_path.exists():
-                continue
-            simulation.context.setPositions(start)
-            value = self.variable(Geometry.from_context(simulation.context))
-            if self._is_near(value, window):
-                _write_start(window.start_path, start, None)
-            else:
-                self._pull(simulation, window, start, None, value, periodic)
-
-    def _is_near(self, value: float, window: Window) -> bool:
-        """Return whether a value is within `FARTHEST` standard deviations of an umbrella."""
-        away = abs(float(self.variable.difference(value, window.centre)))
-        return away < FARTHEST * float(np.sqrt(GAS_CONSTANT * float(self.temperature) / window.constant))
-
-    def _pull(
-        self,
-        simulation: app.Simulation,
-        window: Window,
-        positions: FloatArray,
-        box: FloatArray | None,
-        value: float,
-        periodic: bool,
-    ) -> None:
-        """Move the centre from a value to that of a window, and write where the particles are."""
-        context = simulation.context
-        set_seeds(simulation, window.seed)
-        if box is not None:
-            context.setPeriodicBoxVectors(*box)
-        context.setPositions(positions)
-        context.setVelocitiesToTemperature(float(self.temperature) * unit.kelvin, window.seed)
-        context.setParameter(f"{NAME}_k", window.constant)
-        way = float(self.variable.difference(window.centre, value))
-        parts = min(self.pull_steps, 50)
-        for part in range(1, parts + 1):
-            context.setParameter(f"{NAME}_centre", window.centre - way * (1.0 - part / parts))
-            simulation.integrator.step(max(1, self.pull_steps // parts))
-        geometry = Geometry.from_context(context)
-        if not self._is_near(self.variable(geometry), window):
-            raise EvaluationError(
-                f"pulling to the window at {window.centre:.4g} ended at {self.variable(geometry):.4g}; pull more "
-                "slowly (pull_steps), take a larger force constant, or give a start for each window"
+        barostats = barostats_of(simulation.system)
+        if barostats and self.exchange:
+            # It counts the steps of all windows together, and would change the box of some of them only.
+            raise SettingError(
+                f"windows that exchange have a constant volume, and the System has a {barostats[0].getName()}: leave "
+                "it out, or exchange"
             )
-        _write_start(window.start_path, geometry.positions, geometry.box if periodic else None)
+        BarostatRenewal(simulation.system, self.checkpoint_interval)
+        return simulation
 
 
 def _outcomes(
@@ -500,17 +465,3 @@ def profile_figure(
 
 def _force_unit(of_variable: unit.Unit) -> unit.Unit:
     return unit.kilojoule_per_mole / of_variable**2
-
-
-def _write_start(path: Path, positions: FloatArray, box: FloatArray | None) -> None:
-    buffer = io.BytesIO()
-    if box is None:
-        np.savez(buffer, positions=positions)
-    else:
-        np.savez(buffer, positions=positions, box=box)
-    replace_file(path, buffer.getvalue())
-
-
-def _read_start(path: Path) -> tuple[FloatArray, FloatArray | None]:
-    with np.load(path, allow_pickle=False) as file:
-        return file["positions"], file["box"] if "box" in file.files else None

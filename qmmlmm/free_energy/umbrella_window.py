@@ -15,6 +15,8 @@ from openmm import app, unit
 
 from qmmlmm.errors import RunDirectoryError, SettingError, TableError
 from qmmlmm.geometry import Geometry
+from qmmlmm.mm.barostats import barostats_of
+from qmmlmm.runs.barostat_renewal import BarostatRenewal
 from qmmlmm.runs.checkpoint import PROGRESS_NAME
 from qmmlmm.runs.reporters import MixedSystemLike, NextReport, steps_to_next
 from qmmlmm.runs.run_directory import RunDirectory
@@ -94,8 +96,17 @@ def simulation_of(create: CreateSimulation, variable: Variable) -> tuple[MixedSy
     SettingError
         If it returns something else, or the Force is not in the System.
     """
-    probe = variable.umbrella(NAME, True)
-    made = create(probe)
+    made = _made(create, variable.umbrella(NAME, True))
+    # Whether there is a box, the other Forces say; without one, vectors do not go to the nearest image.
+    umbrella = f"umbrella {NAME}"
+    forces = [force for force in made[1].system.getForces() if force.getName() != umbrella]
+    if any(force.usesPeriodicBoundaryConditions() for force in forces) or barostats_of(made[1].system):
+        return made
+    return _made(create, variable.umbrella(NAME, False))
+
+
+def _made(create: CreateSimulation, umbrella: openmm.Force) -> tuple[MixedSystemLike, app.Simulation]:
+    made = create(umbrella)
     if (
         not isinstance(made, tuple)
         or len(made) != 2
@@ -134,6 +145,9 @@ def run_window(window: Window, update: Callable[[int], object] | None = None) ->
         else:
             done = 0
             begin_window(window, simulation)
+        if barostats_of(simulation.system):
+            # Before the reporter of the run directory, which writes checkpoints.
+            simulation.reporters.append(BarostatRenewal(simulation.system, window.checkpoint_interval))
         reporter = VariableReporter(
             window.folder / TABLE_NAME, window.interval, {"variable": window.variable}, append=resume
         )
@@ -163,15 +177,29 @@ def set_seeds(simulation: app.Simulation, seed: int) -> None:
     simulation.context.reinitialize(preserveState=False)
 
 
+def place(context: openmm.Context, positions: FloatArray, box: FloatArray | None) -> None:
+    """Set positions, and the box if there is one.
+
+    Raises
+    ------
+    SettingError
+        If OpenMM refuses the box.
+    """
+    if box is not None:
+        try:
+            context.setPeriodicBoxVectors(*box)
+        except openmm.OpenMMException as error:
+            raise SettingError(f"box_vectors {box.tolist()} are no box of OpenMM: {error}") from error
+    context.setPositions(positions)
+
+
 def begin_window(window: Window, simulation: app.Simulation, *, seeded: bool = False) -> None:
     """Set up the Simulation of a window at its start, without new seeds if it has some."""
     context = simulation.context
     if not seeded:
         set_seeds(simulation, window.seed)
     with np.load(window.start_path, allow_pickle=False) as file:
-        if "box" in file.files:
-            context.setPeriodicBoxVectors(*file["box"])
-        context.setPositions(file["positions"])
+        place(context, file["positions"], file["box"] if "box" in file.files else None)
     context.setParameter(f"{NAME}_centre", window.centre)
     context.setParameter(f"{NAME}_k", window.constant)
     context.computeVirtualSites()
@@ -266,9 +294,7 @@ def _known_energies(path: Path) -> dict[int, tuple[float, float]]:
 
 def _energy(simulation: app.Simulation, geometry: Geometry) -> float:
     context = simulation.context
-    if geometry.box is not None:
-        context.setPeriodicBoxVectors(*geometry.box)
-    context.setPositions(geometry.positions)
+    place(context, geometry.positions, geometry.box)
     context.computeVirtualSites()
     energy = context.getState(energy=True).getPotentialEnergy()
     return float(energy.value_in_unit(unit.kilojoule_per_mole))

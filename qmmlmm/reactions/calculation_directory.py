@@ -39,10 +39,30 @@ def calculation_directory(
     RunDirectoryError
         If the directory is in use, or belongs to another calculation.
     """
+    with identified_directory(folder, _identity(kind, surface, settings)):
+        yield folder
+
+
+@contextmanager
+def identified_directory(folder: Path, identity: Mapping[str, object]) -> Iterator[None]:
+    """Hold a directory for what has an identity, new or continued.
+
+    Parameters
+    ----------
+    folder : Path
+    identity : mapping of str to object
+        All that cannot change between a start and its continuation.
+
+    Raises
+    ------
+    RunDirectoryError
+        If the directory is in use, or belongs to another calculation.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = DirectoryLock(folder)
     try:
-        identity = _identity(kind, surface, settings)
+        # As it is read back from the file.
+        identity = dict(json.loads(json.dumps(identity, default=repr)))
         record = folder / RECORD
         if record.exists():
             known = json.loads(record.read_text(encoding="utf-8"))
@@ -55,14 +75,14 @@ def calculation_directory(
         elif any(path.name != ".lock" for path in folder.iterdir()):
             raise RunDirectoryError(f"{folder} has files of something else; choose an empty or new directory")
         replace_file(record, json.dumps(identity, indent=1).encode())
-        yield folder
+        yield
     finally:
         lock.release()
 
 
 def _identity(kind: str, surface: EnergySurface, settings: Mapping[str, object]) -> dict[str, object]:
     positions = np.round(surface.geometry().positions * NM_IN_BOHR, 8)
-    found = {
+    return {
         "kind": kind,
         "atoms": surface.atoms.tolist(),
         "hold": list(surface.hold),
@@ -70,5 +90,3 @@ def _identity(kind: str, surface: EnergySurface, settings: Mapping[str, object])
         "terms": surface.mixed.describe()["terms"],
         **settings,
     }
-    # As it is read back from the file.
-    return dict(json.loads(json.dumps(found, default=repr)))

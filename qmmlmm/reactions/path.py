@@ -5,19 +5,26 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from openmm import app, unit
 
 from qmmlmm.coupling.potential import RegionPotential
+from qmmlmm.durable_files import checksum
 from qmmlmm.embedding.region_term import RegionTerm
 from qmmlmm.errors import HamiltonianError, SettingError, listed, shown
 from qmmlmm.geometry import Geometry
 from qmmlmm.html_tables import html_table
 from qmmlmm.mm.creation import create_region_term
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.progress_display import progress_bar
+from qmmlmm.reactions.calculation_directory import identified_directory
+from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
 from qmmlmm.reactions.structure import Structure, xyz_frame
+from qmmlmm.runs.provenance import hash_system
 from qmmlmm.setting_checks import check_path
 from qmmlmm.units import FloatArray, in_unit
 
@@ -79,15 +86,12 @@ class ReactionPath:
         SettingError
             If the path has fewer than three structures.
         """
-        if len(self) < 3:
-            raise SettingError(f"a path with a barrier has three structures or more, got {len(self)}")
-        return 1 + int(np.argmax(self.relative_energies[1:-1]))
+        return highest_of(self.relative_energies)
 
     @property
     def has_barrier(self) -> bool:
         """Whether `highest` lies above both ends; else the path goes uphill or downhill to an end, or has a well."""
-        energies = self.relative_energies
-        return bool(energies[self.highest_index] > max(energies[0], energies[-1]))
+        return _has_barrier(self.relative_energies)
 
     @property
     def barrier(self) -> unit.Quantity:
@@ -109,7 +113,13 @@ class ReactionPath:
         """Potential energy of the lowest structure after `highest` less that of the lowest before it, kJ/mol."""
         return self.barrier - self.reverse_barrier
 
-    def single_points(self, potential: RegionPotential, term: str | None = None) -> TwoLevels:
+    def single_points(
+        self,
+        potential: RegionPotential,
+        term: str | None = None,
+        *,
+        directory: str | os.PathLike[str] | None = None,
+    ) -> TwoLevels:
         """Return the energies of all structures with another potential for one term.
 
         Parameters
@@ -118,9 +128,14 @@ class ReactionPath:
             Such as ``PySCFPotential("b3lyp", "6-31g*")``, with the region, surroundings and coefficient of the term.
         term : str, optional
             Name of the term; may be left out if there is only one.
+        directory : path, optional
+            Folder of the energies. A calculation that was killed continues there, and one along a path with other
+            structures in it computes those only.
 
         Raises
         ------
+        RunDirectoryError
+            If the directory is in use, or has the energies of another potential, term or System.
         HamiltonianError
             If there is no such term, or it has to be named.
         PotentialError, RegionError
@@ -139,8 +154,21 @@ class ReactionPath:
         upper = create_region_term(mixed_term.layout, potential)
         weight = mixed_term.term.weight
         factor = weight.value(self.mixed.hamiltonian.parameters) if weight.slopes else 1.0
-        found = [factor * _difference(lower, upper, structure) for structure in self.structures]
-        energies = in_unit(self.energies, ENERGY) + np.array(found)
+        folder = None if directory is None else check_path("directory", directory)
+        identity = {
+            "kind": "single points",
+            "term": mixed_term.name,
+            "potential": repr(potential),
+            "terms": self.mixed.describe()["terms"],
+            "system": hash_system(self.mixed.system),
+        }
+        held = nullcontext() if folder is None else identified_directory(folder, identity)
+        found = []
+        with held, progress_bar(len(self), f"single points, {potential.method_name}", "structure") as bar:
+            for structure in self.structures:
+                found.append(_difference(lower, upper, structure, folder))
+                bar.update()
+        energies = in_unit(self.energies, ENERGY) + factor * np.array(found)
         return TwoLevels(self, potential.method_name, energies * ENERGY)
 
     def write_pdb(self, path: str | os.PathLike[str]) -> None:
@@ -188,8 +216,12 @@ class TwoLevels:
     @property
     def barrier(self) -> unit.Quantity:
         """Highest energy of the other level inside the path above the lowest before it, kJ/mol."""
-        index = 1 + int(np.argmax(self.relative_energies[1:-1]))
-        return barrier_of(self.relative_energies, index) * ENERGY
+        return barrier_of(self.relative_energies, highest_of(self.relative_energies)) * ENERGY
+
+    @property
+    def has_barrier(self) -> bool:
+        """Whether the highest energy of the other level inside the path is above that of both ends."""
+        return _has_barrier(self.relative_energies)
 
     @property
     def barrier_at_same_structures(self) -> unit.Quantity:
@@ -200,9 +232,8 @@ class TwoLevels:
         return (self.relative_energies[index] - self.relative_energies[lowest]) * ENERGY
 
     def __str__(self) -> str:
-        own = self.path.barrier.value_in_unit(ENERGY)
-        other = self.barrier.value_in_unit(ENERGY)
-        return f"barrier {own:.1f} kJ/mol along the path, {other:.1f} kJ/mol with {self.method}"
+        own, other = _in_words(self.path.relative_energies), _in_words(self.relative_energies)
+        return f"along the path {own}; with {self.method} {other}"
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write progress and the energies of both levels with the header style of OpenMM."""
@@ -214,6 +245,19 @@ class TwoLevels:
                 f"{self.method} (kJ/mol)": self.relative_energies,
             },
         )
+
+
+def highest_of(relative: FloatArray) -> int:
+    """Return the place of the highest energy that is not at an end.
+
+    Raises
+    ------
+    SettingError
+        If there are fewer than three energies.
+    """
+    if len(relative) < 3:
+        raise SettingError(f"a path with a barrier has three structures or more, got {len(relative)}")
+    return 1 + int(np.argmax(relative[1:-1]))
 
 
 def barrier_of(relative: FloatArray, highest: int) -> float:
@@ -230,7 +274,31 @@ def write_table(path: str | os.PathLike[str], columns: dict[str, FloatArray]) ->
             writer.writerow([f"{value:.8g}" for value in row])
 
 
-def _difference(lower: RegionTerm, upper: RegionTerm, structure: Structure) -> float:
-    """Return the energy of one level less that of another, kJ/mol."""
+def _has_barrier(relative: FloatArray) -> bool:
+    return len(relative) > 2 and bool(relative[highest_of(relative)] > max(relative[0], relative[-1]))
+
+
+def _in_words(relative: FloatArray) -> str:
+    if _has_barrier(relative):
+        return f"the barrier is {barrier_of(relative, highest_of(relative)):.1f} kJ/mol"
+    return f"there is no barrier, and {relative[-1]:.1f} kJ/mol from the first structure to the last"
+
+
+def _difference(lower: RegionTerm, upper: RegionTerm, structure: Structure, folder: Path | None) -> float:
+    """Return the energy of one level less that of another, kJ/mol, from its file in a folder or computed now."""
     geometry = Geometry.from_quantities(structure.positions, structure.box_vectors)
-    return upper.compute(geometry)[0] - lower.compute(geometry)[0]
+    path = None if folder is None else folder / f"{_name_of(geometry)}.npz"
+    known = None if path is None else read_arrays(path)
+    if known is None:
+        known = {
+            "lower": np.asarray(lower.compute(geometry)[0]),
+            "upper": np.asarray(upper.compute(geometry)[0]),
+        }
+        if path is not None:
+            write_arrays(path, known)
+    return float(known["upper"] - known["lower"])
+
+
+def _name_of(geometry: Geometry) -> str:
+    box = b"" if geometry.box is None else np.ascontiguousarray(geometry.box).tobytes()
+    return checksum(np.ascontiguousarray(geometry.positions).tobytes() + box)[:16]

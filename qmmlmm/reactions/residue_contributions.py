@@ -10,7 +10,7 @@ from qmmlmm.analysis.interaction import residue_interactions
 from qmmlmm.errors import SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.reactions.structure import Start, start_geometry
-from qmmlmm.setting_checks import check_instance
+from qmmlmm.setting_checks import check_instance, check_names
 from qmmlmm.units import Vectors
 
 
@@ -23,8 +23,9 @@ def barrier_residues(
     box_vectors: Vectors | None = None,
     lennard_jones: bool = True,
     group_solvent: bool = True,
+    names: tuple[str, str] = ("reactant", "saddle point"),
 ) -> BarrierTable:
-    """Return which residues raise and lower a barrier.
+    """Return which residues raise and lower a barrier, or the energy of one structure above that of another.
 
     Parameters
     ----------
@@ -35,11 +36,13 @@ def barrier_residues(
         As in `residue_interactions`.
     box_vectors : (3, 3) Quantity or float array, nm, optional
         Box of both; the default of the System if not given.
+    names : tuple of (str, str)
+        What the two structures are, if not these, such as ``("first point", "last point")``.
 
     Raises
     ------
     SettingError
-        If positions have another shape, or are equal.
+        If positions have another shape or are equal, or the names are not two different texts.
     HamiltonianError, PotentialError
         As `residue_interactions`.
     """
@@ -47,6 +50,7 @@ def barrier_residues(
     geometries = [start_geometry(mixed, each, box_vectors) for each in (reactant, saddle)]
     if np.array_equal(geometries[0].positions, geometries[1].positions):
         raise SettingError("reactant and saddle are the same positions, between which there is no barrier")
+    check_names("names", names)
     integrator = openmm.VerletIntegrator(0.001)
     context = openmm.Context(mixed.system, integrator, openmm.Platform.getPlatform("Reference"))
     tables = []
@@ -57,4 +61,5 @@ def barrier_residues(
         tables.append(
             residue_interactions(mixed, context, term, lennard_jones=lennard_jones, group_solvent=group_solvent)
         )
-    return BarrierTable(*tables)
+    before, after = tables
+    return BarrierTable(before, after, names)

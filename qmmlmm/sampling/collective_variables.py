@@ -84,6 +84,11 @@ class Distance(_Points):
     second: int
 
     @property
+    def distances(self) -> tuple[tuple[int, int], ...]:
+        """The two particles."""
+        return ((self.first, self.second),)
+
+    @property
     def unit(self) -> openmm.unit.Unit:
         """The nanometer."""
         return unit.nanometer
@@ -240,6 +245,11 @@ class DistanceDifference(_Points):
         return unit.nanometer
 
     @property
+    def distances(self) -> tuple[tuple[int, int], ...]:
+        """The pairs donor-proton and proton-acceptor."""
+        return self.combination.distances
+
+    @property
     def combination(self) -> Combination:
         """The same as a `Combination`."""
         return Combination([(1.0, Distance(self.donor, self.proton)), (-1.0, Distance(self.proton, self.acceptor))])
@@ -301,6 +311,11 @@ class Combination(PointVariable):
     def particles(self) -> tuple[int, ...]:
         """Indices of the particles, each once."""
         return tuple(dict.fromkeys(particle for _, variable in self.terms for particle in variable.particles))
+
+    @property
+    def distances(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of all terms."""
+        return tuple(pair for _, variable in self.terms for pair in variable.distances)
 
     @property
     def unit(self) -> openmm.unit.Unit | None:
@@ -399,6 +414,11 @@ class CoordinationNumber(Variable):
     def particles(self) -> tuple[int, ...]:
         """Indices of the particles of both groups."""
         return (*self.first, *self.second)
+
+    @property
+    def distances(self) -> tuple[tuple[int, int], ...]:
+        """All pairs of a particle of the first group and one of the second."""
+        return tuple((i, j) for i in self.first for j in self.second)
 
     @functools.cached_property
     def pairs(self) -> tuple[IntArray, IntArray]:

@@ -12,6 +12,7 @@ import openmm
 from openmm import unit
 
 from qmmlmm.errors import HamiltonianError, SettingError, listed
+from qmmlmm.mm.barostats import BAROSTATS
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.sampling.isokinetic import isokinetic_impulse, isokinetic_particles, isokinetic_thermostat
 from qmmlmm.sampling.slow_terms import correction_terms, fast_multiples, multiple_of, named_terms
@@ -304,11 +305,4 @@ def _force_groups(system: openmm.System) -> set[int]:
     return groups
 
 
-_WITHOUT_FORCES = (
-    openmm.MonteCarloBarostat,
-    openmm.MonteCarloAnisotropicBarostat,
-    openmm.MonteCarloMembraneBarostat,
-    openmm.MonteCarloFlexibleBarostat,
-    openmm.AndersenThermostat,
-    openmm.CMMotionRemover,
-)
+_WITHOUT_FORCES = (*BAROSTATS, openmm.AndersenThermostat, openmm.CMMotionRemover)

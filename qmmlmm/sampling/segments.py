@@ -8,16 +8,10 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from qmmlmm.mm.barostats import barostats_of
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.sampling.switching import switching_work
 from qmmlmm.units import FloatArray
-
-BAROSTATS = (
-    openmm.MonteCarloBarostat,
-    openmm.MonteCarloAnisotropicBarostat,
-    openmm.MonteCarloFlexibleBarostat,
-    openmm.MonteCarloMembraneBarostat,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +115,8 @@ class SegmentSimulation:
 
     def _start(self, frame: Frame, seed: int, value: float) -> None:
         self._integrator.setRandomNumberSeed(seed)
-        for force in self.simulation.system.getForces():
-            if isinstance(force, BAROSTATS):
-                force.setRandomNumberSeed(seed)
+        for barostat in barostats_of(self.simulation.system):
+            barostat.setRandomNumberSeed(seed)
         self.mixed.forget()
         context = self.simulation.context
         # Seeds take effect when a Context is initialised.

@@ -39,6 +39,11 @@ class Variable(ABC):
         """Period of the value, such as 2 pi for a torsion; None if it is not periodic."""
         return None
 
+    @property
+    def distances(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of particles whose distance is a term of the value; none for angles, torsions and structures."""
+        return ()
+
     @abstractmethod
     def value_and_gradient(self, geometry: Geometry) -> tuple[float, FloatArray]:
         """Return the value and its derivatives by all positions.

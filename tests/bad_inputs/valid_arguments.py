@@ -752,6 +752,7 @@ ENTRIES: dict[str, Entry] = {
             "seed": 1,
             "name": "gap",
             "exchange": False,
+            "box_vectors": np.eye(3),
         },
         accepts={
             "equilibration": NOT_NEGATIVE,

@@ -164,6 +164,34 @@ def test_a_file_with_hills(folder):
             read_loop(written(folder, text.replace(old, new)))
 
 
+def test_bonds_of_the_umbrella_and_of_hills_may_break_unless_the_file_names_others(folder):
+    bond = FILE.replace("torsion = [1, 0, 3, 4]", "combination = [[1.0, 1, 0], [-1.0, 1, 3]]")
+    assert read_loop(written(folder, bond)).settings.reacting_bonds == ((0, 1),)
+    hills = bond.split("[umbrella]")[0] + HILLS + "low = 0.0\nhigh = 0.5\n"
+    assert read_loop(written(folder, hills)).settings.reacting_bonds == ((0, 1),)
+    named = bond.replace("[loop]", '[loop]\nreacting_bonds = [["resid 0 and name H2", 0]]')
+    assert read_loop(written(folder, named)).settings.reacting_bonds == ((0, 2),)
+    none = bond.replace("[loop]", "[loop]\nreacting_bonds = []")
+    assert read_loop(written(folder, none)).settings.reacting_bonds == ()
+
+
+@pytest.mark.parametrize(
+    ("bonds", "message"),
+    [
+        ("5", r"\[loop\] reacting_bonds is a list"),
+        ("[0, 1]", r"\[loop\] reacting_bonds is a list of lists"),
+        ("[[0, 9]]", r"\[loop\] reacting_bonds: the System has the particles 0 to 5, got 9"),
+        ('[["name H1", 0]]', r"\[loop\] reacting_bonds: the selection 'name H1' matches 2 atoms, 1, 4"),
+        ("[[0, 1, 2]]", r"\[loop\] reacting_bonds: a bond has 2 atoms, got 3"),
+        ("[[1, 2]]", "reacting_bonds: the atoms 1 and 2 have no bond in the Topology"),
+        ("[[3, 4]]", r"reacting_bonds: \[3, 4\] has the atom 3, which is not in the region"),
+    ],
+)
+def test_bonds_that_are_none_are_refused(folder, bonds, message):
+    with pytest.raises(InputFileError, match=message):
+        read_loop(written(folder, FILE.replace("[loop]", f"[loop]\nreacting_bonds = {bonds}")))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

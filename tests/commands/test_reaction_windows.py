@@ -170,7 +170,7 @@ def test_windows_that_are_done_run_no_step_again(done, capsys, monkeypatch):
     assert main(["umbrella", str(done.path)]) == 1
     assert (done.folder / "umbrella" / "001" / "variable.csv").read_bytes() == before
     shown = capsys.readouterr().out
-    assert "4 windows of 0.04 ps after 0.01 ps, 400 steps of 0.5 fs in all, 300 K" in shown
+    assert "4 windows of 0.04 ps after 0.01 ps, 400 steps of 0.5 fs in all, 300 K, constant volume" in shown
     assert re.search(r"^converged +no$", shown, re.MULTILINE)
 
 
@@ -374,7 +374,7 @@ WRONG = [
     ("sample = 2", "sample = 0", "[umbrella] sample is a whole number"),
     ("equilibration = 20", "equilibration = -1", "[umbrella] equilibration is a whole number"),
     ('length = "40 fs"', "length = 15", "[dynamics] length is 15 steps: ten samples or more are needed"),
-    ('length = "40 fs"', "length = 400\npressure = 1.0", "[dynamics] pressure: windows have a constant volume"),
+    ('length = "40 fs"', "length = 400\npressure = 1.0", "[dynamics] pressure needs a box, and the System has none"),
     ("seed = 5", 'integrator = "multiple-time-step"\ncorrect_every = 2', "no correction"),
     ('[dynamics]\nlength = "40 fs"\nfriction = 20.0\nseed = 5', "", "[umbrella] needs [dynamics]"),
     ('[scan]\nvariable = "xi"', '[scan]\nvariable = "yi"', "[scan] names the variable 'yi'"),
@@ -398,3 +398,60 @@ def test_centres_of_a_scan_of_another_variable_are_none(file, capsys):
     file.write_text(FILE.replace("[scan]", other).replace(UMBRELLA, '[umbrella]\nvariable = "bond"'))
     assert main(["umbrella", str(file), "--check"]) == 1
     assert "[umbrella] lacks centres, or start, stop and windows" in capsys.readouterr().err
+
+
+def write_boxed_case(folder):
+    """Write the same molecule in a box, with windows at constant pressure from its coordinates; return its path."""
+    path = write_case(folder)
+    topology, system = bonded(HYDROGEN_CYANIDE)
+    (force,) = (force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
+    force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    force.setCutoffDistance(0.6)
+    topology.setPeriodicBoxVectors(2.0 * np.eye(3) * unit.nanometer)
+    system.setDefaultPeriodicBoxVectors(*(2.0 * np.eye(3)))
+    (folder / "system.xml").write_text(openmm.XmlSerializer.serialize(system))
+    with (folder / "molecule.pdb").open("w") as file:
+        app.PDBFile.writeFile(topology, START * unit.nanometer, file)
+    text = FILE.replace("seed = 5", "seed = 5\npressure = 1.0\nbarostat_interval = 10").replace(
+        UMBRELLA, UMBRELLA + '\ncentres = [-0.03, -0.025]\nstarts = "positions"'
+    )
+    path.write_text(text)
+    return path
+
+
+def test_windows_of_a_file_are_at_its_pressure(tmp_path, capsys):
+    path = write_boxed_case(tmp_path)
+    assert main(["umbrella", str(path), "--check"]) == 0
+    assert "300 K, 1 bar" in capsys.readouterr().out
+    assert main(["umbrella", str(path)]) == 1  # its windows are short
+    boxes = []
+    for k in range(2):
+        folder = tmp_path / "results" / "umbrella" / f"{k:03d}"
+        boxes.append(load_state(folder).getPeriodicBoxVectors(asNumpy=True)._value[0, 0])
+    frames = ase.io.read(tmp_path / "results" / "umbrella" / "windows.xyz", ":")
+    assert len({2.0, *np.round(boxes, 6)}) == 3
+    assert [frame.cell[0, 0] for frame in frames] == pytest.approx([10.0 * box for box in boxes], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("[scan]", "[moving]\nhold = [0]\n\n[scan]", "[dynamics] pressure moves all molecules when the box changes"),
+        ("[scan]", "[moving]\nrelax = false\n\n[scan]", "[dynamics] pressure moves all molecules when the box changes"),
+        ("barostat_interval = 10", "barostat_interval = 30", "barostat_interval divides the checkpoint of [umbrella]"),
+        (
+            "reweight_every = 1\n",
+            "",
+            "[dynamics] pressure: windows that exchange have a constant volume",
+        ),
+    ],
+)
+def test_what_windows_at_constant_pressure_cannot_have_is_named(tmp_path, capsys, monkeypatch, old, new, text):
+    monkeypatch.setattr(app, "ReplicaExchangeSampler", object, raising=False)
+    path = write_boxed_case(tmp_path)
+    content = path.read_text().replace(old, new)
+    if old.startswith("reweight"):
+        content = content.replace("pull = 40", "pull = 40\nexchange = true")
+    path.write_text(content)
+    assert main(["umbrella", str(path), "--check"]) == 1
+    assert text in capsys.readouterr().err

@@ -355,6 +355,22 @@ def test_hills_of_production_continue_and_leave_their_free_energy(folder, capsys
     assert (folder / "whole" / "production" / "free_energy.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_hills_at_constant_pressure_continue_with_their_box(folder):
+    """The attempts of the barostat are at the same steps, and too few for it to adapt its moves, which would differ."""
+    write_waters(folder / "boxed.pdb", box=3.0)
+    boxed = {**HILLS, "system": {"pdb": "boxed.pdb", "force_field": ["amber14/tip3p.xml"]}}
+    boxed["dynamics"] = {**RUN["dynamics"], "pressure": 1.0, "barostat_interval": 3}
+    long = changed(boxed, ("dynamics", "length"), 26)
+    for name, content in (("whole.toml", long), ("part.toml", boxed), ("part.toml", long)):
+        assert run(folder, content, name) == 0
+    whole, part = (folder / name / "production" for name in ("whole", "part"))
+    assert_same_run(whole, part)
+    assert (whole / "free_energy.csv").read_text() == (part / "free_energy.csv").read_text()
+    volumes = [line.rsplit(",", 1)[1] for line in table(part / "energies.csv")[1:]]
+    assert len(set(volumes)) > 4
+    assert len(set(volumes[6:])) > 2  # after it was continued
+
+
 def test_wrong_hills_are_refused(folder, capsys):
     shared = changed(HILLS, ("metadynamics", "shared"), True)
     assert run(folder, shared) == 1

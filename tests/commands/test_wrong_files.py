@@ -135,7 +135,8 @@ def loop_cases():
 
     for kind, name in ((LoopSettings, "loop"), (ResponseSettings, "network"), (TrainingSettings, "training")):
         for field in dataclasses.fields(kind):
-            yield from ((LOOP, (name, field.name), v, rf"\[{name}\] {field.name}\b") for v in ([], {}, math.nan, -1))
+            wrong = ([[1]] if field.name == "reacting_bonds" else [], {}, math.nan, -1)  # no bond at all is right
+            yield from ((LOOP, (name, field.name), v, rf"\[{name}\] {field.name}\b") for v in wrong)
         yield LOOP, (name, "no_such_key"), 1, rf"\[{name}\] has the unknown key 'no_such_key'; known are"
     yield LOOP, ("loop", "bond_limit"), "off", r"\[loop\] bond_limit"
     yield LOOP, ("loop", "seed"), "x", r"\[loop\] seed"

@@ -27,6 +27,7 @@ def test_the_example_leaves_its_points_tables_and_figure(tmp_path):
     shown = run(tmp_path)
     assert "59 atoms in GFN2-xTB of 58553" in shown
     assert re.search(r"^ +-0\.0\d\d +0\.0$", shown, re.MULTILINE)
+    assert "with the site, top less first point" in shown or "with the site, last point less first point" in shown
     assert re.search(r"^ARG\d+ +-?\d+\.\d$", shown, re.MULTILINE)
     directory = tmp_path / "enzyme_barrier_run"
     assert (directory / "enzyme_barrier.png").stat().st_size > 20_000

@@ -23,6 +23,7 @@ from qmmlmm.errors import (
     TerminatedError,
 )
 from qmmlmm.free_energy import UmbrellaSampling
+from qmmlmm.free_energy.umbrella_window import begin_window, simulation_of
 from qmmlmm.runs.checkpoint import load_state
 from qmmlmm.runs.variable_reporter import read_variable_table
 from qmmlmm.units import GAS_CONSTANT
@@ -100,6 +101,24 @@ def test_windows_start_where_they_were_pulled_to(done):
         with np.load(window.start_path) as file:
             found = np.linalg.norm(np.diff(file["positions"], axis=0))
         assert found == pytest.approx(window.centre, abs=6.0 * np.sqrt(KT / 2e4))
+
+
+def test_distances_of_a_system_without_a_box_do_not_go_to_the_nearest_image(tmp_path):
+    """OpenMM's default box is 2 nm: the particles would be 0.5 nm apart."""
+    made = sampling(tmp_path, centres=[1.5, 1.51], starts=[pair_at(1.5), pair_at(1.51)], create=create_far)
+    made._make_starts()
+    window = made.windows[0]
+    assert "box" not in np.load(window.start_path).files
+    _, simulation = simulation_of(create_far, GAP)
+    assert not simulation.system.usesPeriodicBoundaryConditions()
+    begin_window(window, simulation)
+    energy = simulation.context.getState(energy=True, groups={1}).getPotentialEnergy()
+    assert energy._value == pytest.approx(0.0, abs=1e-6)
+
+
+def create_far(umbrella):
+    umbrella.setForceGroup(1)
+    return create_pair(umbrella)
 
 
 def test_a_given_start_that_is_far_from_its_window_is_pulled_there(tmp_path):

@@ -36,7 +36,7 @@ KINDS = {
         "force_limit": "positive", "heat_limit": "positive", "bond_limit": "positive or None",
         "contact_limit": "positive", "walkers_at_once": "count", "candidates_per_walker": "count",
         "temperature": "positive", "friction": "not negative", "time_step": "positive", "members": "count",
-        "validation": "positive", "retrain": "name", "seed": "seed",
+        "validation": "positive", "retrain": "name", "seed": "seed", "reacting_bonds": "list or None",
     },
     JobLimits: {"threads": "count", "memory": "positive or None", "seconds": "positive"},
     LabelSettings: {"workers": "count", "limits": "record", "attempts": "count", "isolated": "flag"},
@@ -53,6 +53,7 @@ MORE = {
     LoopSettings: {
         "confidence": [0.5, 1.0, 95], "validation": [0.5, 1.0], "start_displacement": [5.0],
         "start_labels": [7], "members": [1], "time_step": [0.5, 4, 0.5 * unit.kelvin], "heat_limit": [1.0, 0.5],
+        "reacting_bonds": [[[0]], [[0, 1, 2]], [[0, -1]], [[0, 1.5]], [["a", "b"]]],
         "bond_limit": [1.0, "none"], "contact_limit": [1.0], "retrain": [None, "never", ""],
         "temperature": [300 * unit.nanometer], "friction": [1.0 * unit.picosecond],
         "force_error": [5 * unit.kilojoule_per_mole],
@@ -122,6 +123,13 @@ def test_quantities_are_converted():
 
 def test_bonds_may_break_where_the_limit_is_none():
     assert LoopSettings(bond_limit=None).bond_limit is None
+
+
+def test_reacting_bonds_are_pairs_in_one_order_and_once():
+    given = np.array([[7, 3], [1, 2], [3, 7]])
+    assert LoopSettings(reacting_bonds=given).reacting_bonds == ((3, 7), (1, 2))
+    with pytest.raises(SettingError, match="reacting_bonds: a bond has an atom twice: 4"):
+        LoopSettings(reacting_bonds=[[4, 4]])
 
 
 @pytest.mark.parametrize(

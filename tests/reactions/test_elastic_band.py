@@ -164,6 +164,10 @@ def test_the_difference_by_residue_is_that_of_both_tables():
     table = barrier_residues(case.mixed, case.positions, moved, group_solvent=False)
     total = table.saddle.total - table.reactant.total
     assert np.allclose(table.total._value, total._value)
-    assert "negative lowers the barrier" in str(table)
+    assert str(table).startswith("saddle point less reactant; negative favours the saddle point\n")
+    named = barrier_residues(case.mixed, case.positions, moved, group_solvent=False, names=("first", "last"))
+    assert str(named).startswith("last less first; negative favours the last\n")
+    with pytest.raises(SettingError, match="each of names is a text, got 5"):
+        barrier_residues(case.mixed, case.positions, moved, names=(5, "last"))
     with pytest.raises(SettingError, match="the same positions"):
         barrier_residues(case.mixed, moved, moved)

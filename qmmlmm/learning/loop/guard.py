@@ -9,12 +9,13 @@ import openmm
 from openmm import app, unit
 
 from qmmlmm.elements import covalent_radius
+from qmmlmm.learning.loop.reacting_bonds import bonds_among
 from qmmlmm.learning.loop.settings import LoopSettings
 from qmmlmm.units import BOHR_IN_NM, GAS_CONSTANT, FloatArray
 
 
 class Guard:
-    """Checks the atoms of a region.
+    """Checks the atoms of a region. The reacting bonds of the settings may have any length.
 
     Parameters
     ----------
@@ -36,9 +37,8 @@ class Guard:
         self._sums = (radii[:, None] + radii[None]) * BOHR_IN_NM
         np.fill_diagonal(self._sums, 0.0)
         index = {int(a): k for k, a in enumerate(atoms)}
-        bonds = [
-            (index[b[0].index], index[b[1].index]) for b in topology.bonds() if {b[0].index, b[1].index} <= set(index)
-        ]
+        watched = bonds_among(topology, atoms).difference(settings.reacting_bonds or ())
+        bonds = [(index[first], index[second]) for first, second in sorted(watched)]
         self._bonds = np.array(bonds, dtype=int).reshape(-1, 2)
         masses = [system.getParticleMass(int(a)).value_in_unit(unit.dalton) for a in atoms]
         self._masses = np.array(masses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -43,6 +43,7 @@ from qmmlmm.learning.loop.loop_models import MODEL_NAME, LoopModels, bounds_hold
 from qmmlmm.learning.loop.loop_report import write_free_energy, write_loop_report
 from qmmlmm.learning.loop.loop_sampling import LoopSampling
 from qmmlmm.learning.loop.progress import LoopProgress, create_progress
+from qmmlmm.learning.loop.reacting_bonds import bonds_along, check_reacting_bonds
 from qmmlmm.learning.loop.round_record import DONE, LABEL, SAMPLE, TRAIN, RoundResult
 from qmmlmm.learning.loop.running_model import RunningModel
 from qmmlmm.learning.loop.settings import LoopSettings, Walker
@@ -108,6 +109,8 @@ class LearningLoop:
     positions : (n, 3) Quantity or float array, nm
         Positions at which walkers start.
     settings : LoopSettings
+        Without `reacting_bonds`, the bonds along which `metadynamics` puts hills may break. Name those that `biases`
+        drive.
     walkers : sequence of Walker
     biases : iterable of openmm.Force
         Forces that are added to the System, for example umbrellas; walkers set their global parameters.
@@ -216,6 +219,7 @@ class LearningLoop:
         check_executor(executor)
         check_network(network, term)
         properties = check_platform(platform, platform_properties)
+        settings = _with_reacting_bonds(settings, topology, term.region.atoms, metadynamics)
         self.settings = settings
         self.walkers = list(check_items("walkers", walkers, Walker, error=LoopError))
         self._system, self._term = system, term
@@ -410,6 +414,7 @@ class LearningLoop:
         """Return all values that determine the results of the loop."""
         return {
             "settings": self.settings.identity(),
+            "reacting bonds": self.settings.reacting_bonds or None,
             "network": asdict(self._network),
             "training": asdict(self._training),
             "walkers": [dict(walker.parameters) for walker in self.walkers],
@@ -435,6 +440,17 @@ class LearningLoop:
             report=report,
             overhead=overhead(store.times()),
         )
+
+
+def _with_reacting_bonds(
+    settings: LoopSettings, topology: app.Topology, atoms: Sequence[int], metadynamics: Metadynamics | None
+) -> LoopSettings:
+    """Return settings with reacting bonds of the region: those that were given, or those along which hills are put."""
+    if settings.reacting_bonds is None:
+        along = () if metadynamics is None else metadynamics.along
+        return replace(settings, reacting_bonds=bonds_along(topology, atoms, (e.variable for e in along)) or None)
+    check_reacting_bonds(topology, atoms, [(first, second) for first, second in settings.reacting_bonds])
+    return settings
 
 
 def _method_name(term: Term) -> str:

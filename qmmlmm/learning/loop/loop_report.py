@@ -11,6 +11,7 @@ import numpy as np
 from qmmlmm.analysis.loop_figures import plot_error_against_labels, plot_labels_along, plot_uncertainty_along
 from qmmlmm.analysis.model_quality import plot_calibration, report_figure
 from qmmlmm.durable_files import replace_file
+from qmmlmm.errors import listed
 from qmmlmm.learning.labels.label_job import FAILED, LABELLED, Job
 from qmmlmm.learning.loop.round_record import Round, RoundResult
 from qmmlmm.learning.loop.settings import LoopSettings
@@ -43,6 +44,7 @@ def write_loop_report(directory: Path, store: LoopStore, settings: LoopSettings)
         + ("" if settings.energy_error is None else f", of the energy below {settings.energy_error:g} kJ/mol")
         + f" on fresh configurations, with {100 * settings.confidence:g} % confidence.",
         "",
+        *_reacting(settings),
         _verdict(rounds),
         "",
         "| round | training labels | fresh | force error (limit) | energy error (limit) | walkers stopped | new |",
@@ -102,6 +104,13 @@ def write_free_energy(
     path = directory / PROFILE_NAME
     replace_file(path, profile_table(metadynamics, variables, profile, error).encode("utf-8"))
     return path
+
+
+def _reacting(settings: LoopSettings) -> list[str]:
+    if not settings.reacting_bonds or settings.bond_limit is None:
+        return []
+    bonds = listed((f"{first}-{second}" for first, second in settings.reacting_bonds), 20)
+    return [f"Bonds of the region that may break, by the atoms of the topology: {bonds}.", ""]
 
 
 def _verdict(rounds: Sequence[Round]) -> str:

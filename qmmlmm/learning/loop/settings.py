@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Literal
 
 from openmm import unit
 
-from qmmlmm.errors import SettingError
+from qmmlmm.errors import SettingError, shown
 from qmmlmm.setting_checks import (
     check_array,
+    check_atoms,
     check_between,
     check_choice,
     check_count,
@@ -111,8 +112,11 @@ class LoopSettings:
     heat_limit : float
         Largest kinetic energy of the region, in units of its mean at the temperature; above one.
     bond_limit : float or None
-        Largest length of a bond in the region, in units of the sum of covalent radii, above one; None if bonds may
+        Largest length of a bond in the region, in units of the sum of covalent radii, above one; None if all bonds may
         break.
+    reacting_bonds : sequence of (int, int), optional
+        Bonds of the region to which `bond_limit` does not apply, each two atoms of the Topology. By default those whose
+        lengths are in a biased variable; an empty list for none.
     contact_limit : float
         Smallest distance of two atoms of the region, in the same units, below one.
     walkers_at_once : int
@@ -156,6 +160,7 @@ class LoopSettings:
     force_limit: float = 50_000.0
     heat_limit: float = 12.0
     bond_limit: float | None = 2.0
+    reacting_bonds: Sequence[Sequence[int]] | None = None
     contact_limit: float = 0.5
     walkers_at_once: int = 1
     candidates_per_walker: int = 40
@@ -170,6 +175,7 @@ class LoopSettings:
     def __post_init__(self) -> None:
         for name, value in {**self._checked_counts(), **self._checked_quantities()}.items():
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "reacting_bonds", _checked_bonds(self.reacting_bonds))
         check_choice("retrain", self.retrain, ("anew", "continue"))
         if self.steps_per_round < self.check_interval:
             raise SettingError(
@@ -225,9 +231,22 @@ class LoopSettings:
         return 10.0 * self.threshold if self.stop_above is None else self.stop_above
 
     def identity(self) -> dict[str, object]:
-        """Return the settings that determine the results of the loop."""
-        found = {key: value for key, value in asdict(self).items() if key not in FREE_TO_CHANGE}
+        """Return the settings that determine the results of the loop, without the reacting bonds.
+
+        Those depend on the variables too.
+        """
+        found = {key: value for key, value in asdict(self).items() if key not in (*FREE_TO_CHANGE, "reacting_bonds")}
         return {**found, "uncertain_above": self.threshold, "stop_above": self.limit}
+
+
+def _checked_bonds(bonds: object) -> tuple[tuple[int, int], ...] | None:
+    """Return pairs of atoms, each with the lower index first and once."""
+    if bonds is None:
+        return None
+    if isinstance(bonds, str | bytes | Mapping) or not isinstance(bonds, Iterable):
+        raise SettingError(f"reacting_bonds is a list of bonds, such as [[4, 9]], got {shown(bonds)}")
+    pairs = [check_atoms("reacting_bonds: a bond", bond, count=2, error=SettingError) for bond in bonds]
+    return tuple(dict.fromkeys((min(pair), max(pair)) for pair in pairs))
 
 
 def setting_names() -> list[str]:

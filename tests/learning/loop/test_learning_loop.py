@@ -14,7 +14,7 @@ import pytest
 from qmmlmm import Hamiltonian, MLPotential, Region, Term, create_mixed_system
 from qmmlmm.errors import RunDirectoryError
 from qmmlmm.learning import ResponseNetwork, TrainingSettings, load_network, read_frames
-from qmmlmm.learning.loop import LoopError, Walker
+from qmmlmm.learning.loop import Distance, HillVariable, LoopError, Metadynamics, Walker
 from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.learning_loop import LearningLoop
 from qmmlmm.learning.loop.store import LoopStore
@@ -174,6 +174,28 @@ def test_a_walker_that_runs_away_is_stopped_set_back_and_labelled(tmp_path):
         assert result["stopped"] == 1
         assert not result["passed"]
     assert start.geometry.positions.shape == state.geometry.positions.shape
+
+
+def test_a_walker_whose_bonds_may_break_goes_on_and_the_report_names_them(tmp_path):
+    """As in the test above, in which a walker with these settings was stopped."""
+    settings = {"bond_limit": 1.03, "max_rounds": 1, "steps_per_round": 400, "check_interval": 8, "stop_above": 1e9,
+                "reacting_bonds": [[1, 0], [0, 2]]}  # fmt: skip
+    walkers = [Walker({"hh_centre": 0.155, "hh_k": 500.0})]
+    loop = make_loop(tmp_path, settings=settings, walkers=walkers)
+    report = loop.run().report.read_text()
+    with store_of(loop) as store:
+        assert not store.events()
+    assert "Bonds of the region that may break, by the atoms of the topology: 0-1, 0-2." in report
+    with pytest.raises(LoopError, match=r"reacting bonds: \[\[0, 1\], \[0, 2\]\] then, None now"):
+        make_loop(tmp_path, settings={**settings, "reacting_bonds": []}, walkers=walkers).run()
+
+
+def test_bonds_along_which_hills_are_put_may_break(tmp_path):
+    along = Metadynamics(HillVariable(Distance(1, 0), 0.005, 0.05, 0.2), 0.5, 5.0, 20)
+    assert make_loop(tmp_path, metadynamics=along).settings.reacting_bonds == ((0, 1),)
+    watched = make_loop(tmp_path, metadynamics=along, settings={"reacting_bonds": []})
+    assert watched.settings.reacting_bonds == ()
+    assert make_loop(tmp_path).settings.reacting_bonds is None
 
 
 @pytest.mark.slow

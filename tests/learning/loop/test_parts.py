@@ -20,9 +20,11 @@ from qmmlmm.learning.loop import Distance, DistanceDifference, LoopSettings, Tor
 from qmmlmm.learning.loop.guard import Guard
 from qmmlmm.learning.loop.parallel_walkers import run_parallel
 from qmmlmm.learning.loop.progress import create_progress, time_left
+from qmmlmm.learning.loop.reacting_bonds import bonds_along
 from qmmlmm.learning.loop.selection import choose_diverse, describe_region
 from qmmlmm.learning.loop.timer import OTHER, Timer, overhead
 from qmmlmm.learning.training.error_bound import error_bound
+from qmmlmm.sampling import RMSD, Angle, Combination, CoordinationNumber
 from tests.contexts import energy_and_forces, make_context
 
 NUMBERS = np.array([8, 1, 1, 8])
@@ -121,6 +123,38 @@ def test_bonds_may_break_where_the_user_says_so():
     far = CHAIN.copy()
     far[3, 0] = 1.0
     assert Guard(topology, system, range(4), LoopSettings(bond_limit=None)).geometry_fault(far) == ""
+
+
+def test_a_bond_that_reacts_may_break_and_all_others_are_watched():
+    topology, system = butane()
+    guard = Guard(topology, system, range(4), LoopSettings(reacting_bonds=[(3, 2)]))
+    far = CHAIN.copy()
+    far[3, 0] = 1.0
+    assert guard.geometry_fault(far) == ""
+    far[:1, 1] += 1.0
+    assert "the bond between atoms 0 and 1 is" in guard.geometry_fault(far)
+    whole = Guard(topology, system, range(4), LoopSettings(reacting_bonds=[(0, 1), (1, 2), (2, 3)]))
+    assert whole.geometry_fault(far) == ""
+
+
+@pytest.mark.parametrize(
+    ("variable", "bonds"),
+    [
+        (Distance(1, 0), ((0, 1),)),
+        (Distance(0, 3), ()),
+        (DistanceDifference(0, 1, 3), ((0, 1),)),
+        (Combination([(1.0, Distance(2, 3)), (-1.0, Combination([(2.0, Distance(0, 1)), (1.0, Angle(0, 1, 2))]))]),
+         ((2, 3), (0, 1))),
+        (CoordinationNumber([1], [0, 2, 3], 0.2), ((0, 1), (1, 2))),
+        (Angle(0, 1, 2), ()),
+        (Torsion(0, 1, 2, 3), ()),
+        (RMSD([0, 1, 2], CHAIN[:3]), ()),
+    ],
+)  # fmt: skip
+def test_bonds_whose_lengths_are_terms_of_a_biased_variable_react(variable, bonds):
+    topology, _ = butane()
+    assert bonds_along(topology, range(4), [variable]) == bonds
+    assert bonds_along(topology, [0, 1], [variable, variable]) == tuple(b for b in bonds if b == (0, 1))
 
 
 @pytest.mark.parametrize(
