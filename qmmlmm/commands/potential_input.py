@@ -33,6 +33,8 @@ RESPONSE = "response"
 """Key of the response that embeds a level."""
 MODEL_CHARGES = "model charges"
 """Response by the charges that the level predicts itself."""
+GENERAL = "general"
+"""Response of many molecules that comes with qmmlmm."""
 KINDS = "FixedResponse, ResponseModel or GeneralResponse"
 SO3LR = "so3lr"
 """Pretrained potential of the package so3krates-torch."""
@@ -253,11 +255,13 @@ def _read_response(table: Table, folder: Path, embedding: str) -> Response:
         )
     if name == MODEL_CHARGES:
         return ModelCharges()
+    if name == GENERAL:
+        return GeneralResponse.load()
     path = folder / name
     if not path.is_file():
         raise InputFileError(
             f"{where} there is no file {str(path)!r}; name a file that {KINDS} saved, or write "
-            f"{MODEL_CHARGES!r}.{nearest(name, [MODEL_CHARGES])}"
+            f"{GENERAL!r} or {MODEL_CHARGES!r}.{nearest(name, [GENERAL, MODEL_CHARGES])}"
         )
     try:
         with path.open("rb") as file:

@@ -34,12 +34,12 @@ EXCITED = Key(
 
 RESPONSE = Key(
     "response",
-    'path or "model charges"',
+    'path, "general" or "model charges"',
     False,
     "",
     "Response to the field of the surroundings, which embeds the level: a file that `FixedResponse`, `ResponseModel` "
-    "or `GeneralResponse` saved, or the charges that the model predicts beside its energy. See "
-    "docs/embedded_potentials.md.",
+    'or `GeneralResponse` saved, "general" for the one that comes with qmmlmm, or the charges that the model predicts '
+    "beside its energy. See docs/embedded_potentials.md.",
 )
 """A level of any kind has it, but the force field."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
@@ -23,6 +24,9 @@ from qmmlmm.ml.network_file import (
 from qmmlmm.ml.response_model import ResponseModel
 from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.setting_checks import check_instance
+
+SHIPPED = Path(__file__).with_name("general_response.pt")
+"""Response to the field at the level B3LYP/6-31G*, which `docs/embedded_potentials.md` describes."""
 
 ADVICE = "label this molecule, and fit a FixedResponse or train a ResponseModel"
 
@@ -154,8 +158,14 @@ class GeneralResponse:
         save_response(self.network, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> GeneralResponse:
-        """Read a file of `save`.
+    def load(cls, path: str | os.PathLike[str] | None = None) -> GeneralResponse:
+        """Read a file of `save`, or the response that comes with qmmlmm.
+
+        Parameters
+        ----------
+        path : path, optional
+            By default the response at the level B3LYP/6-31G* for small closed-shell organic molecules of H, C, N, O, F,
+            S and Cl with a charge of -1, 0 or 1.
 
         Raises
         ------
@@ -164,6 +174,7 @@ class GeneralResponse:
         PotentialError
             If it is damaged, has another format version, or is no response of many molecules.
         """
+        path = SHIPPED if path is None else path
         network = network_of(read_model_file(path), path)
         if not network.is_general:
             raise PotentialError(f"{os.fspath(path)!r} is of one molecule; read it with ResponseModel.load")

@@ -3,7 +3,7 @@
     python tests/benchmarks/label_droplets.py --molecules 1000 --labels 5 --output droplet_labels
     python tests/benchmarks/label_molecules.py --set learned --labels 4 --output molecule_labels
     python tests/benchmarks/label_molecules.py --set unseen --labels 4 --output molecule_labels
-    python tests/benchmarks/general_response.py --labels molecule_labels [--first droplet_labels] [--steps 10000]
+    python tests/benchmarks/general_response.py --labels molecule_labels [--first droplet_labels] [--steps 4000]
         [--features 48] [--output general_response.pt] [--json docs/results/data/general_response.json]
 
 Labels are B3LYP/6-31G*. With --first the training begins with a response that learned labels of GFN2-xTB. The last
@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -41,6 +42,8 @@ from systems import small_molecules
 
 ACETONE, ACETONE_LABELS = "CC(C)=O", ROOT / "tests" / "benchmarks" / "data" / "acetone_water.xyz.gz"
 TEST_FRAMES = 40
+FINE_TUNING = 1e-3
+"""Learning rate where a training goes on."""
 VALIDATION_EVERY, SINGLE_EVERY = 5, 20
 
 Labels = dict[str, list[LabelledFrame]]
@@ -140,11 +143,12 @@ def trained_on(
     print(counts, flush=True)
     if path.exists():
         return GeneralResponse.load(path), counts
+    training = TrainingSettings(steps=steps, patience=steps, seed=options.seed)
     trained = train_general_response(
         train,
         kept,
         network=ResponseSettings(features=options.features),
-        training=TrainingSettings(steps=steps, patience=steps, seed=options.seed),
+        training=training if start is None else replace(training, learning_rate=FINE_TUNING),
         start=start,
         checkpoint=path.with_suffix(".checkpoint.pt"),
     )
@@ -156,7 +160,7 @@ def main() -> None:
     """Train, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=Path, required=True, help="folder of label_molecules.py")
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=4_000)
     parser.add_argument("--first", type=Path, help="folder of label_droplets.py, to begin with")
     parser.add_argument("--first-steps", type=int, default=10_000)
     parser.add_argument("--features", type=int, default=48)

@@ -24,6 +24,7 @@ from qmmlmm.errors import InputFileError
 from qmmlmm.learning.loop import LearningLoop
 from qmmlmm.ml import (
     FixedResponse,
+    GeneralResponse,
     ModelCharges,
     ResponseModel,
     ResponseNetwork,
@@ -168,6 +169,7 @@ def with_level(level):
             {"method": "gfn2-xtb", "accuracy": 0.001, "response": "response.pt"},
             lambda folder: (XTBPotential("gfn2-xtb", accuracy=0.001), ResponseModel.load(folder / "response.pt")),
         ),
+        ({**LEVEL, "response": "general"}, lambda folder: (load(folder, "base.pt"), GeneralResponse.load())),
         (
             {"model": "charged.pt", "trust_code": True, "response": "model charges"},
             lambda folder: (load(folder, "charged.pt"), ModelCharges()),
@@ -182,7 +184,7 @@ def with_level(level):
             marks=pytest.mark.skipif(find_spec("so3krates_torch") is None, reason="so3krates-torch is not installed"),
         ),
     ],
-    ids=["fixed", "trained", "charges", "aimnet2", "so3lr"],
+    ids=["fixed", "trained", "general", "charges", "aimnet2", "so3lr"],
 )
 def test_energy_and_forces_are_those_of_the_object(folder, level, potential):
     given = read_run(written(folder, with_level(level)))
