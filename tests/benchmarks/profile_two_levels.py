@@ -9,7 +9,8 @@ to 115 degrees. Every tenth frame gets its weight in HF/3-21G/MM. The same windo
 prints both profiles with their errors.
 
 At both levels springs make bonds and angles of the peroxide some ten times stiffer: the energies of the two levels
-differ mostly by bond lengths, and without the springs (SPRING, BEND = 0) a frame in a hundred carries the weight.
+differ mostly by bond lengths, and without the springs (SPRING, BEND = 0) a frame in a hundred carries the weight. With
+them the difference follows the water around the peroxide, which moves slowly: a bin has few independent samples.
 """
 
 from __future__ import annotations
