@@ -32,7 +32,7 @@ OPTIONAL = {
 }
 """Packages that show whether an extra is installed."""
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENMM_CPU_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENMM_CPU_THREADS", "OMP_WAIT_POLICY")
 
 
 def add_command(

@@ -16,6 +16,7 @@ from qmmlmm.coupling.state_results import StateResults
 from qmmlmm.errors import EvaluationError, NonFiniteError, listed
 from qmmlmm.geometry import Geometry
 from qmmlmm.qm.basis import core_potentials, symbols_of
+from qmmlmm.qm.blas_threads import with_one_blas_thread
 from qmmlmm.qm.excited import CASSCF, TDA, TDDFT, DeltaSCF
 from qmmlmm.qm.failure import write_failure
 from qmmlmm.qm.field.compact_charges import CompactCharges
@@ -140,6 +141,7 @@ class PySCFEvaluator(Evaluator):
         """
         return self._surroundings(geometry, field).mean_field
 
+    @with_one_blas_thread
     def evaluate(self, geometry: Geometry, field: ExternalField | None) -> Evaluation:
         """Return energy and derivatives, see `qmmlmm.coupling.potential.Evaluator`.
 
@@ -184,6 +186,7 @@ class PySCFEvaluator(Evaluator):
         solved.accept()
         return evaluation
 
+    @with_one_blas_thread
     def energy(self, geometry: Geometry, field: ExternalField | None) -> float:
         """Return only the energy, hartree, from a fresh guess; parameters and exceptions are those of `evaluate`.
 
@@ -199,6 +202,7 @@ class PySCFEvaluator(Evaluator):
             raise NonFiniteError(f"{self._term}: the energy ({energy}) is not finite; {reference.save()}")
         return energy
 
+    @with_one_blas_thread
     def excitations(self, geometry: Geometry, field: ExternalField | None) -> StateResults | None:
         """Return all states from a fresh guess and in the order of energy.
 

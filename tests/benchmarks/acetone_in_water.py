@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from qmmlmm.learning.training.uncertainty import force_uncertainty
 
 DATA = Path(__file__).parent / "data" / "acetone_water.xyz.gz"
 VALIDATION = 4
+SETS = {"acetone_ions": "among ions", "acetone_liquid": "liquid acetone"}
+"""Files of other test frames, and what the table calls them."""
 
 # Name: network, training.
 ROWS = {
@@ -52,34 +55,17 @@ ROWS = {
 }
 
 
-COLUMNS = (
-    "model",
-    "tested on",
-    "labels",
-    "energy, kJ/mol",
-    "common shift of the energy",
-    "forces, kJ/(mol nm)",
-    "forces on charges, rms",
-    "energy in a vacuum",
-    "forces in a vacuum",
-    "training, processor time, s",
-)
+def columns(sets: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns, two for each set of test frames."""
+    errors = [f"{name}: {text}" for name in sets for text in ("energy, kJ/mol", "forces, kJ/(mol nm)")]
+    return ("model", "labels", *errors, "forces on near charges, rms", "training, processor time, s")
 
 
-def row(name: str, tested: str, size: int, found: Accuracy, seconds: float) -> tuple[str | float | None, ...]:
+def row(name: str, size: int, found: Mapping[str, Accuracy], seconds: float) -> tuple[str | float | None, ...]:
     """Return a row of the table."""
-    return (
-        name,
-        tested,
-        size,
-        found.energy,
-        found.energy_shift,
-        found.forces,
-        found.near_forces,
-        found.vacuum_energy,
-        found.vacuum_forces,
-        round(seconds),
-    )
+    errors = [value for errors in found.values() for value in (errors.energy, errors.forces)]
+    near = next(iter(found.values())).near_forces
+    return name, size, *errors, near, round(seconds)
 
 
 def main() -> None:
@@ -103,9 +89,14 @@ def main() -> None:
         test, rest = frames[: options.test_first], frames[options.test_first :]
     else:
         test, rest = frames[::4], [frame for k, frame in enumerate(frames) if k % 4]
-    others: dict[str, list[LabelledFrame]] = {path.name.split(".")[0]: read_frames(path) for path in options.other}
+    tests: dict[str, list[LabelledFrame]] = {"water": test}
+    tests |= {SETS.get(path.name.split(".")[0], path.name): read_frames(path) for path in options.other}
     rows = []
-    notes = f"{options.steps:,} steps; mean absolute errors of {len(test)} frames of water, or all others; single runs."
+    counts = ", ".join(f"{len(frames)} {name}" for name, frames in tests.items())
+    notes = (
+        f"{options.steps:,} steps of training; mean absolute errors, energies without their common shift; test frames: "
+        f"{counts}; single runs. The first set has the forces on near charges."
+    )
     for name in options.rows:
         network, settings = ROWS[name]
         settings = replace(settings, steps=options.steps, seed=options.seed, batch_size=8, validations=10)
@@ -118,11 +109,16 @@ def main() -> None:
             seconds = time.process_time() - started
             if options.save:
                 region_potential(trained.model).save(options.save / f"{name.replace(' ', '_')}_{size}.pt")
-            for label, tested in {"water": test, **others}.items():
+            found = {}
+            for label, tested in tests.items():
                 data = frame_tensors(tested, [(0, 1, 0)])
                 predicted = predict(trained.model, data)
-                rows.append(row(name, label, size, accuracy(predicted, data), seconds))
-                print(*rows[-1], flush=True)
+                found[label] = accuracy(predicted, data)
+                print(
+                    f"{name}, {size} labels, {label}: common shift of the energy {found[label].energy_shift:.2f}; in a "
+                    f"vacuum {found[label].vacuum_energy}, {found[label].vacuum_forces}",
+                    flush=True,
+                )
                 if members > 1:
                     spread = force_uncertainty(predicted, data)
                     print(
@@ -130,9 +126,10 @@ def main() -> None:
                         f"correlation {spread.correlation('frame'):.2f} per frame, {spread.correlation('atom'):.2f} "
                         "per atom"
                     )
+            rows.append(row(name, size, found, seconds))
             # A run that is stopped leaves the record of what is done.
-            write_record(options.json, [Table("", COLUMNS, tuple(rows))], notes)
-    print_tables([Table("", COLUMNS, tuple(rows))])
+            write_record(options.json, [Table("", columns(list(tests)), tuple(rows))], notes)
+    print_tables([Table("", columns(list(tests)), tuple(rows))])
 
 
 if __name__ == "__main__":

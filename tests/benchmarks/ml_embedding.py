@@ -1,7 +1,7 @@
 """What electrostatic embedding adds to an ML/MM step: T4 lysozyme with p-xylene, 23,817 atoms.
 
     python tests/benchmarks/ml_embedding.py [--rounds 15] [--seconds 60] [--platform CPU] [--json FILE]
-    python tests/benchmarks/ml_embedding.py --parts 10 25 [--backend torchforce]
+    python tests/benchmarks/ml_embedding.py --parts 12 24 [--backend torchforce]
     python tests/benchmarks/ml_embedding.py --responses 25 [--processor-time]
 
 Prints two tables, of bare evaluations of the forces and of steps of LangevinMiddleIntegrator. The levels are measured

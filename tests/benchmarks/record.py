@@ -97,7 +97,7 @@ def write_record(path: Path | None, tables: Sequence[Table], notes: str = "") ->
     arguments = _without_option(sys.argv[1:])
     content = {
         "format": FORMAT,
-        "command": shlex.join(["python", name, *arguments]),
+        "command": shlex.join([*(["python"] if script.suffix == ".py" else []), name, *arguments]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": {key: version for key, version in package_versions().items() if version},

@@ -22,6 +22,9 @@ SCRIPTS = sorted(
 )
 """All but those that make labels for others, and modules of theirs."""
 
+BY_TESTS = "validation"
+"""The record that tests write (`tests/truths.py`)."""
+
 TABLES = [
     Table("Evaluation", ("level", "ms", "times"), (("MM", 82.04, [1.0, 1.0, 1.0]), ("a|b", 12345.6, [2.0, 2.2, 2.5])))
 ]
@@ -148,12 +151,16 @@ def test_the_pages_have_the_tables_of_their_records():
     assert not differing(), "run python docs/benchmark_tables.py"
 
 
-def test_every_record_has_a_page_and_every_table_a_script():
-    places = {name for page in pages() for name in _names(page.read_text(encoding="utf-8"))}
-    assert {path.stem for path in DATA.glob("*.json")} <= places
+def test_every_record_has_a_page_and_every_place_a_record():
+    places = [name for page in pages() for name in _names(page.read_text(encoding="utf-8"))]
+    assert sorted(path.stem for path in DATA.glob("*.json")) == sorted(places)
     assert places
-    for name in places:
-        assert name.partition("__")[0] in SCRIPTS
+
+
+def test_pages_of_results_have_no_other_tables():
+    for page in (ROOT / "docs" / "results").glob("*.md"):
+        rest = re.sub(r"<!-- benchmark: .*?<!-- end of benchmark -->", "", page.read_text("utf-8"), flags=re.DOTALL)
+        assert "|---" not in rest, page.name
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -166,7 +173,12 @@ def test_every_script_that_measures_writes_a_record(name):
 def test_every_record_is_of_the_script_in_its_name():
     for path in DATA.glob("*.json"):
         command = json.loads(path.read_text(encoding="utf-8"))["command"]
-        assert command.startswith(f"python tests/benchmarks/{path.stem.partition('__')[0]}.py"), path.name
+        name = path.stem.partition("__")[0]
+        if name == BY_TESTS:
+            assert command == "pytest -m truth"
+        else:
+            assert name in SCRIPTS
+            assert command.startswith(f"python tests/benchmarks/{name}.py"), path.name
 
 
 def test_no_page_has_tables_of_another_mechanism():

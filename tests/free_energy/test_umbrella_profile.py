@@ -78,10 +78,11 @@ def normed(profile):
     return energy + KT * np.log(np.exp(-energy / KT).sum())
 
 
-def test_every_bin_of_a_double_well_is_within_two_standard_errors():
+def test_every_bin_of_a_double_well_is_within_two_standard_errors(truth):
     profile = profile_of(windows(11, n=4000))
     deviations = (normed(profile) - exact()) / profile.error._value
-    assert abs(deviations).max() < 2.0
+    check = "double well, samples drawn from its windows: every bin from the exact profile"
+    truth.below(check, abs(deviations).max(), 2.0, "standard errors")
     assert profile.error._value.max() < LARGEST_ERROR
     barrier = profile.barrier()
     reference = exact()
@@ -94,7 +95,7 @@ def test_every_bin_of_a_double_well_is_within_two_standard_errors():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:windows have fewer:qmmlmm.errors.QmmlmmWarning")
-def test_errors_are_honest_over_twenty_seeds():
+def test_errors_are_honest_over_twenty_seeds(truth):
     """Of the profile itself, and of the reweighted one."""
     inside, reweighted, spread, predicted = [], [], [], []
     for seed in range(20):
@@ -108,8 +109,9 @@ def test_errors_are_honest_over_twenty_seeds():
         differences = [other_well(x) - double_well(x) + noise.normal(size=len(x)) for x in samples]
         found = profile.reweighted(samples, differences)
         reweighted.append((abs(normed(found) - exact(other_well)) < 2.0 * found.error._value).mean())
-    assert 0.8 <= np.mean(inside) <= 1.0
-    assert 0.8 <= np.mean(reweighted) <= 1.0
+    check = "double well, 20 seeds: bins within two standard errors"
+    truth.between(check, 100.0 * np.mean(inside), 80.0, 100.0, "%")
+    truth.between(f"{check}, reweighted to another well", 100.0 * np.mean(reweighted), 80.0, 100.0, "%")
     measured = np.std(spread, axis=0)
     assert np.mean(predicted) == pytest.approx(measured.mean(), rel=0.25)
 
