@@ -41,17 +41,17 @@ class RegionSettings:
     Parameters
     ----------
     select : text, optional
-        Its atoms in words, such as "resname LIG" or "resSeq 102 and sidechain".
+        Atoms of the region as a selection, such as "resname LIG" or "resSeq 102 and sidechain".
     site : path, optional
-        File site.toml of qmmlmm prepare, which has atoms, charge and multiplicity under the name of the region.
+        File site.toml of qmmlmm prepare. It contains atoms, charge and multiplicity under the name of the region.
     atoms : list of whole numbers, optional
-        Indices of its atoms, from zero. One of `select`, `site` and `atoms` is given.
+        Indices of the atoms of the region, from zero. Give exactly one of `select`, `site` and `atoms`.
     charge : whole number or "auto", optional
-        Total charge; "auto" takes that of the force field. Required without `site`.
+        Total charge; "auto" uses that of the force field. Required without `site`.
     multiplicity : whole number, optional
-        2S + 1; 1 if neither this nor the site has one.
+        2S + 1. If it is not given, it is that of the site, or 1.
     link_rule : {"ratio", "distance"}
-        Place of link hydrogens on cut bonds: at a fraction of the bond, or at a distance.
+        Rule for the positions of link hydrogens: at a fraction of the cut bond, or at a fixed distance.
     """
 
     select: str | None = None
@@ -91,22 +91,23 @@ class TermSettings:
     Parameters
     ----------
     region : text, optional
-        Name of the region; not needed if there is one region.
+        Name of the region; not needed if there is only one region.
     correct : table, optional
-        Another level with its settings, that corrects this one: two more terms, this level with the coefficient +1 and
-        the term's own with -1. With `region` it is on a region inside this one, without it on the same.
+        Another level with its settings, which corrects this level. It adds two terms: the other level with the
+        coefficient +1, and this level with -1. With `region`, both are on a region inside the region of this term;
+        without it, on the same region.
     coefficient : number or text
-        Weight in the Hamiltonian; a text is a sum of the names in [parameters], such as "1-lambda_qm".
+        Weight in the Hamiltonian: a number, or a sum of names in [parameters], such as "1-lambda_qm".
     embedding : {"electrostatic", "mechanical"}
-        Whether the region feels the charges around it.
+        Whether the region feels the charges around it (electrostatic) or not (mechanical).
     boundary_charges : {"rcd", "rc", "shift", "zero"}
-        What becomes of the charge next to a cut bond.
+        Scheme for the charge of the outside atom of a cut bond.
     smeared_charges : number, nm, optional
-        Width of the charges around the region, which it feels as Gaussian distributions.
+        Width of the Gaussian distributions that replace the point charges around the region.
     name : text, optional
-        Name in the table of energies, such as "ligand/XTB"; from region and level if not given.
+        Name in the table of energies, such as "ligand/XTB"; made of region and level if not given.
     spin_multiplicity : whole number, optional
-        2S + 1 of this term, if not that of its region.
+        2S + 1 of this term, if it differs from that of its region.
     """
 
     region: str | None = None

@@ -54,9 +54,9 @@ class ModelSettings:
     model : path
         Model file that qmmlmm train, qmmlmm learn or `MLPotential.save` wrote.
     state : whole number, optional
-        Electronic state, if not that with which the file was saved.
+        Electronic state; the one with which the file was saved if not given.
     trust_code : true or false
-        Whether to read a file with TorchScript, which is code: only files whose origin you know.
+        Whether to read a file with TorchScript, which is code. Trust only files whose origin you know.
     """
 
     model: str
@@ -77,18 +77,22 @@ class PretrainedSettings:
     Parameters
     ----------
     pretrained : text
-        Name of openmm-ml, such as "mace-off23-small" or "aimnet2"; "so3lr" is that of the package so3krates-torch.
+        Name of a model in openmm-ml, such as "mace-off23-small" or "aimnet2", or "so3lr" for the model in the package
+        so3krates-torch.
     file : path, optional
-        Model file, for names that need one, such as "mace"; with "aimnet2" a file of TorchScript (.jpt), whose charges
-        are known.
+        Model file, for names that need one, such as "mace". With "aimnet2" it is a TorchScript file (.jpt), which also
+        provides charges.
     options : table
         Other arguments of `openmmml.MLPotential.createSystem`.
     long_range : true or false
         Whether the model has its own Ewald electrostatics.
-    model_charge, model_multiplicity : whole number, optional
-        Charge and multiplicity for which the model was trained, if it does not take them as inputs.
+    model_charge : whole number, optional
+        Charge for which the model was trained, if the model does not take it as an input.
+    model_multiplicity : whole number, optional
+        Multiplicity for which the model was trained, if the model does not take it as an input.
     trust_code : true or false
-        Whether to read "so3lr" or the file of "aimnet2", which have code in them: only if you trust who wrote them.
+        Whether to read "so3lr" or the file of "aimnet2", which contain code. Trust them only if you trust their
+        authors.
     """
 
     pretrained: str

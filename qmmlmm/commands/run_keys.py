@@ -38,14 +38,12 @@ RESPONSE = Key(
     False,
     "",
     "Response to the field of the surroundings, which embeds the level: a file that `FixedResponse`, `ResponseModel` "
-    'or `GeneralResponse` saved, "general" for the one that comes with qmmlmm, or the charges that the model predicts '
-    "beside its energy. See docs/embedded_potentials.md.",
+    'or `GeneralResponse` saved, "general" for the response that comes with qmmlmm, or "model charges" for the charges '
+    "that the model predicts. See docs/embedded_potentials.md.",
 )
-"""A level of any kind has it, but the force field."""
+"""Levels of all kinds except the force field have this key."""
 
-DIRECTORY = Key(
-    "directory", "path", False, "", "Folder of the run; the name of the file without its ending if not given."
-)
+DIRECTORY = Key("directory", "path", False, "", "Folder of the run; the file's name without its suffix if not given.")
 
 VARIABLE = (
     Key("name", "text", True, "", "Name of its column in `variables.csv`."),

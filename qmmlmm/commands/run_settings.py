@@ -49,10 +49,10 @@ class MinimiseSettings:
     iterations : whole number
         Largest number of iterations.
     tolerance : number, kJ/mol/nm
-        Root mean square force at which it ends.
+        Root mean square force at which the minimisation ends.
     force_field_only : true or false
-        Whether the regions are at the level of the force field in this stage. The first step of OpenMM's minimiser is
-        long, and QM may not converge there; heating from a low temperature relaxes the regions at their own level.
+        Whether the force field describes the regions in this stage. The first step of OpenMM's minimiser is long, and
+        QM may not converge there. Heating from a low temperature relaxes the regions at their own level.
     """
 
     iterations: int = 200
@@ -80,11 +80,11 @@ class HeatSettings:
     length : steps or time
         A whole number of steps, or a time such as "10 ps".
     start : number, K
-        Temperature at the beginning.
+        Temperature at the beginning of the stage.
     friction : number, 1/ps
-        Friction of the thermostat in this stage; the temperature is behind by the rise in 1/friction.
+        Friction of the thermostat in this stage. The temperature lags behind by its rise during 1/friction.
     force_field_only : true or false
-        Whether the regions are at the level of the force field in this stage.
+        Whether the force field describes the regions in this stage.
     """
 
     length: Duration = field(default_factory=lambda: check_duration("length", "10 ps"))
@@ -113,9 +113,9 @@ class EquilibrateSettings:
     length : steps or time
         A whole number of steps, or a time such as "10 ps".
     pressure : number, bar, or "none", optional
-        That of [dynamics] if not given; "none" keeps the volume.
+        Pressure; that of [dynamics] if not given. "none" keeps the volume constant.
     force_field_only : true or false
-        Whether the regions are at the level of the force field in this stage.
+        Whether the force field describes the regions in this stage.
     """
 
     length: Duration = field(default_factory=lambda: check_duration("length", "10 ps"))
@@ -138,30 +138,32 @@ class EquilibrateSettings:
 
 @dataclass(frozen=True)
 class DynamicsSettings:
-    """Production, and what it has in common with the stages before it.
+    """Production, and settings that the stages before it share.
 
     Parameters
     ----------
     length : steps or time
         Length of production: a whole number of steps, or a time such as "100 ps". It may be extended later.
     integrator : {"langevin", "multiple-time-step"}
-        With multiple time steps the correction acts every few steps.
+        With multiple time steps, the correction acts every few steps.
     step : number, ps
-        Step of the fast forces; write "0.5 fs".
+        Time step of the fast forces, such as "0.5 fs".
     correct_every : whole number, optional
-        Number of steps between two evaluations of the correction, from 2; only with multiple time steps, where a
-        number of steps anywhere in the file counts these longer ones.
+        Number of steps between two evaluations of the correction, at least 2. Only with multiple time steps; every
+        number of steps in the file then counts these longer steps.
     isokinetic : true or false
-        Whether velocities of unconstrained atoms are bounded, so that no resonance heats them; only with multiple time
+        Whether velocities of unconstrained atoms are bounded, so that no resonance heats them. Only with multiple time
         steps.
     temperature : number, K
+        Temperature of the thermostat.
     friction : number, 1/ps
+        Friction of the thermostat.
     pressure : number, bar, optional
-        Constant pressure by a Monte Carlo barostat; constant volume if not given.
+        Pressure of a Monte Carlo barostat; constant volume if not given.
     barostat_interval : whole number
         Number of steps between two attempts to change the volume.
     seed : whole number
-        Seed of velocities, thermostat and barostat, from 1.
+        Seed of velocities, thermostat and barostat, at least 1.
     """
 
     length: Duration
@@ -216,16 +218,18 @@ class DynamicsSettings:
 
 @dataclass(frozen=True)
 class HoldSettings:
-    """Atoms that are held where they are at the start, [[hold]]: 0.5 k d^2 for each.
+    """Atoms that are held at their initial positions, [[hold]]: 0.5 k d^2 for each.
 
     Parameters
     ----------
     select : text, optional
-        The atoms in words; one of `select` and `atoms` is given. Virtual sites are left out.
+        Atoms as a selection; virtual sites are left out. Give exactly one of `select` and `atoms`.
     atoms : list of whole numbers, optional
+        Indices of the atoms, from zero.
     force_constant : number, kJ/mol/nm^2
+        Force constant k of the energy 0.5 k d^2 of each atom.
     stages : list of texts
-        Stages in which they are held, of "minimise", "heat", "equilibrate" and "production".
+        Stages in which the atoms are held: "minimise", "heat", "equilibrate" and "production".
     """
 
     select: str | None = None
@@ -259,10 +263,11 @@ class RestraintSettings:
     variable : text
         Name of a [[variable]].
     centre : number, nm or rad
-        The value, in the unit of the variable; an angle may be "60 deg".
+        Value at which the variable is held, in its unit; an angle may be "60 deg".
     force_constant : number, kJ/mol/nm^2 or kJ/mol/rad^2
+        Force constant k of the energy 0.5 k (x - x0)^2.
     stages : list of texts
-        Stages in which it is held, of "minimise", "heat", "equilibrate" and "production".
+        Stages in which the variable is held: "minimise", "heat", "equilibrate" and "production".
     """
 
     variable: str
@@ -281,20 +286,20 @@ class RestraintSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """What is written how often.
+    """Output files and how often they are written.
 
     Parameters
     ----------
     trajectory : steps or time
-        Between frames: a whole number of steps, or a time such as "1 ps".
+        Interval between frames: a whole number of steps, or a time such as "1 ps".
     format : {"dcd", "xtc"}
-        Format of the trajectory; XTC has a third of the size and a precision of 0.001 nm.
+        Format of the trajectory. An XTC file has a third of the size and a precision of 0.001 nm.
     energies : steps or time
-        Between rows of the table of energies.
+        Interval between rows of the table of energies.
     variables : steps or time, optional
-        Between rows of the table of variables; as `energies` if not given.
+        Interval between rows of the table of variables; that of `energies` if not given.
     checkpoint : steps or time
-        Between checkpoints, from which a run that was stopped continues.
+        Interval between checkpoints, from which a stopped run continues.
     """
 
     trajectory: Duration = field(default_factory=lambda: check_duration("trajectory", 1000))
@@ -315,20 +320,21 @@ class OutputSettings:
 
 @dataclass(frozen=True)
 class PlatformSettings:
-    """Where it runs; everything here may change when a run is continued.
+    """Where the run is computed; everything here may change when a run is continued.
 
     Parameters
     ----------
     name : text, optional
-        OpenMM's platform: "CUDA", "OpenCL", "HIP", "CPU" or "Reference"; the fastest one if not given.
+        OpenMM platform: "CUDA", "OpenCL", "HIP", "CPU" or "Reference"; the fastest one if not given.
     precision : {"single", "mixed", "double"}, optional
-        Precision of a GPU platform; that of OpenMM if not given.
+        Precision of a GPU platform; OpenMM's default if not given.
     device : whole number or text, optional
-        Index of the GPU, or several such as "0,1".
+        Index of the GPU, or several indices such as "0,1".
     threads : whole number, optional
-        Threads of the CPU platform and of torch; OpenMM's choice and one for torch if not given.
+        Number of threads of the CPU platform and of torch. If it is not given, OpenMM chooses its number, and torch
+        uses one thread.
     properties : table
-        Other properties of the platform, as OpenMM names them.
+        Other properties of the platform, with the names that OpenMM uses.
     """
 
     name: str | None = None

@@ -46,40 +46,41 @@ class SystemSettings:
     prepared : path, optional
         Folder that qmmlmm prepare wrote.
     prmtop : path, optional
-        Amber topology, with `coordinates`.
+        Amber topology; requires `coordinates`.
     psf : path, optional
-        CHARMM topology, with `parameters`, `coordinates` and `box`.
+        CHARMM topology; requires `parameters` and `coordinates`, and `box` if the coordinates have no box.
     top : path, optional
-        GROMACS topology, with `coordinates`.
+        GROMACS topology; requires `coordinates`.
     xml : path, optional
-        System that OpenMM serialised, with `topology` and `coordinates`.
+        Serialised OpenMM System; requires `topology` and `coordinates`.
     pdb : path, optional
-        Structure in which nothing is missing, PDB or mmCIF, with `force_field`.
+        Complete structure, PDB or mmCIF; requires `force_field`.
     coordinates : path, optional
-        Amber inpcrd or rst7, GROMACS gro, CHARMM crd, PDB, mmCIF, or a State that OpenMM serialised (XML).
+        Amber inpcrd or rst7, GROMACS gro, CHARMM crd, PDB, mmCIF, or a serialised OpenMM State (XML).
     topology : path, optional
         PDB or mmCIF file with the names and bonds for `xml`.
     parameters : list of paths, optional
         CHARMM files rtf, prm, par, str for `psf`.
     force_field : list of paths, optional
-        Force field files for `pdb`: names of OpenMM, such as "amber14-all.xml", or your own.
+        Force field files for `pdb`: files that come with OpenMM, such as "amber14-all.xml", or your own files.
     include : path, optional
-        Folder of GROMACS' force fields for `top`.
+        Folder with the GROMACS force fields for `top`.
     box : list of numbers, nm, optional
-        Edges of a rectangular box for `psf`; otherwise the box is that of the coordinates.
+        Edges of a rectangular box for `psf`; the box of the coordinates if not given.
     cutoff : number, nm
-        Cutoff of PME and Lennard-Jones interactions; not for `prepared` and `xml`, whose System has one.
+        Cutoff of PME and Lennard-Jones interactions. Not for `prepared` and `xml`, whose System already has one.
     constraints : {"none", "HBonds", "AllBonds", "HAngles"}
-        Constraints outside the regions, which have none; not for `prepared` and `xml`.
+        Constraints outside the regions; regions have no constraints. Not for `prepared` and `xml`.
     rigid_water : true or false
-        Whether water is rigid, which `constraints` does not change; OpenMM minimises flexible water about ten times
-        faster. Not for `prepared` and `xml`.
+        Whether water is rigid, independently of `constraints`. OpenMM minimises flexible water about ten times faster.
+        Not for `prepared` and `xml`.
     no_box : true or false
-        Whether there is no box and no cutoff; not for `prepared` and `xml`.
+        Whether the System has no box and no cutoff. Not for `prepared` and `xml`.
     hydrogen_mass : number, dalton, optional
-        Mass of hydrogens outside water, taken from the heavy atoms; not for `prepared` and `xml`.
+        Mass of hydrogens outside water. The additional mass is taken from the heavy atoms. Not for `prepared` and
+        `xml`.
     flexible_constraints : true or false
-        Whether constrained bonds keep their force field terms, which a term with the method "force field" needs; only
+        Whether constrained bonds keep their force field terms. A term with the method "force field" needs them. Only
         for `prmtop`, `psf` and `pdb`.
     """
 

@@ -147,8 +147,8 @@ def _hamiltonian(without: str = "") -> list[Section]:
     keys = run_keys()
     method = Key(
         "method", "text", True, "",
-        'Level of the region: "gfn2-xtb", a method of PySCF such as "b3lyp" with its basis, or "force field". In its '
-        'place: model = "ligand.pt", a file of qmmlmm train; pretrained = "mace-off23-small", a name of openmm-ml, '
+        'Level of the region: "gfn2-xtb", a method of PySCF such as "b3lyp" with its basis, or "force field". Instead '
+        'of method: model = "ligand.pt", a file of qmmlmm train; pretrained = "mace-off23-small", a name of openmm-ml, '
         'with embedding = "mechanical" or a response; pretrained = "so3lr". Settings of each level: docs/run.md.',
     )  # fmt: skip
     basis = Key("basis", "text", False, "", "Basis set of a method of PySCF.")
@@ -199,7 +199,7 @@ def run_sections() -> list[Section]:
         ),
         Section(
             "[[variable]]",
-            "A variable of which every value is written: a name and one kind. An atom is its index from zero, or a "
+            "A variable whose values are written: a name and one kind. An atom is its index from zero, or a "
             "selection of one atom.",
             VARIABLE,
             {"name": "contact", "distance": ["resname LIG and name C1", 1200]},
@@ -238,14 +238,14 @@ def run_sections() -> list[Section]:
 
 
 _RECORD_TEXTS = {
-    "minimise": "Stage one: minimisation of the energy. Take the table out for a run without it; so with the next two.",
+    "minimise": "Stage one: minimisation of the energy. Remove the table to skip this stage, or one of the next two.",
     "heat": "Stage two: the temperature rises to that of [dynamics], at constant volume.",
     "equilibrate": "Stage three: dynamics before that of production.",
-    "dynamics": "Production, and what it has in common with the stages before it.",
-    "hold": "Atoms that are held where they are at the start.",
+    "dynamics": "Production, and settings that the stages before it share.",
+    "hold": "Atoms that are held at their initial positions.",
     "restraint": "A variable that is held at a value.",
-    "output": "What is written how often.",
-    "platform": "Where it runs; everything here may change when a run is continued.",
+    "output": "Output files and how often they are written.",
+    "platform": "Where the run is computed; everything here may change when a run is continued.",
 }
 
 
@@ -325,8 +325,14 @@ def learn_sections() -> list[Section]:
             "A level that is nearly right: walkers run with it and the learned difference to [qm].",
             (
                 Key("method", "text", False, "", '"gfn2-xtb" or "gfn1-xtb"; other keys as in [qm].'),
-                Key("model", "path", False, "", "In its place a model file."),
-                Key("pretrained", "text", False, "", 'In its place "so3lr" or a name of openmm-ml, as in docs/run.md.'),
+                Key("model", "path", False, "", "Instead of method, a model file."),
+                Key(
+                    "pretrained",
+                    "text",
+                    False,
+                    "",
+                    'Instead of method, "so3lr" or a name of openmm-ml, see docs/run.md.',
+                ),
                 Key("trust_code", "true or false", False, "false", "Whether a model that has code may be read."),
                 RESPONSE,
             ),
@@ -348,7 +354,7 @@ def learn_sections() -> list[Section]:
         ),
         Section(
             "[umbrella]",
-            "A walker for each centre. In its place: [[walker]] with parameters, or [metadynamics].",
+            "A walker for each centre. Instead of it: [[walker]] with parameters, or [metadynamics].",
             umbrella,
             {"variable": "torsion", "force_constant": 80.0, "centres": [-2.0, 0.0, 2.0]},
             {"starts": "reaction_run/scan/scan.pdb"},
@@ -400,8 +406,8 @@ def spectrum_sections() -> list[Section]:
 _LEVEL = (
     Key("method", "text", False, "", 'As in [[term]] of a run: "force field", "gfn2-xtb" or a method of PySCF.'),
     Key("basis", "text", False, "", "Basis set of a method of PySCF."),
-    Key("model", "path", False, "", "In the place of a method, a model file."),
-    Key("pretrained", "text", False, "", "In the place of a method, a name of openmm-ml."),
+    Key("model", "path", False, "", "Instead of method, a model file."),
+    Key("pretrained", "text", False, "", "Instead of method, a name of openmm-ml."),
     RESPONSE,
 )
 

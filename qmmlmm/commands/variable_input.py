@@ -50,7 +50,7 @@ class PointVariable:
 POINTS = {
     "distance": PointVariable(2, Distance, "distance between two atoms, nm"),
     "difference": PointVariable(
-        3, DistanceDifference, "distance of the first two atoms minus that of the last two of three, nm"
+        3, DistanceDifference, "distance between the first two of three atoms minus that between the last two, nm"
     ),
     "angle": PointVariable(3, Angle, "angle at the second of three atoms, rad"),
     "torsion": PointVariable(4, Torsion, "dihedral angle of four atoms, rad"),
@@ -60,11 +60,13 @@ POINTS = {
 OTHERS = {
     "combination": (
         "list of lists",
-        "Sum of terms, each a weight with 2, 3 or 4 atoms, such as [[1.0, 4, 9], [-1.0, 9, 12]].",
+        "Weighted sum: each row is a weight with the 2, 3 or 4 atoms of a distance, an angle or a torsion, such as "
+        "[[1.0, 4, 9], [-1.0, 9, 12]].",
     ),
     "coordination": (
         "table",
-        "Coordination number: `first` and `second`, lists of atoms, `distance`, nm, and `exponent`, 6 if not given.",
+        "Coordination number of `first` and `second`, lists of atoms, with `distance`, nm, and `exponent`, 6 if not "
+        "given.",
     ),
     "rmsd": ("table", "Deviation of `atoms` from a `reference` after the best rotation, nm."),
     "path_progress": ("table", "Progress of `atoms` along the structures of `images`, from 0 to 1."),

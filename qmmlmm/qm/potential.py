@@ -42,11 +42,12 @@ class PySCFPotential(PySCFSettings, EvaluatedPotential):
         ``"wb97x-v"``; with ``pyscf-dispersion`` installed also those with dispersion, read as PySCF reads them, such as
         ``"b3lyp-d3bj"``, ``"pbe-d4"`` and ``"wb97m-d3bj"``, which is wB97M-V with D3(BJ) instead of VV10.
     basis : str or mapping of str to str
-        Name of the orbital basis set, or names by element symbol, and under ``"default"`` that of all other elements:
-        ``{"Zn": "def2-tzvp", "default": "6-31g*"}``. Effective core potentials of the basis sets are used. Names that
-        PySCF does not have are taken from the basis set exchange, if the package basis-set-exchange is installed.
+        Name of the orbital basis set, or a name for each element symbol, with that of all other elements under
+        ``"default"``: ``{"Zn": "def2-tzvp", "default": "6-31g*"}``. Effective core potentials of the basis sets are
+        used. Names that PySCF does not have are taken from the basis set exchange, if the package basis-set-exchange is
+        installed.
     density_fit : bool, optional
-        Density fitting of the Coulomb and exchange terms. By default the ground state and Delta-SCF have it, and linear
+        Density fitting of the Coulomb and exchange terms. By default the ground state and Delta-SCF use it. Linear
         response and CASSCF do not, because PySCF has no gradient for it.
     auxiliary_basis : str, optional
         Auxiliary basis set of the fit; PySCF's choice for the basis set if not given.
@@ -64,26 +65,26 @@ class PySCFPotential(PySCFSettings, EvaluatedPotential):
     max_cycle : int
         Number of cycles in each attempt.
     guess : {"extrapolated", "last density", "fresh"}
-        Initial density at the next geometry: the last densities in a time-reversible extrapolation, if the geometries
-        are steps of a simulation, or the last density, or a fresh guess. After a jump of the geometry it is always a
-        fresh guess.
+        Initial density at the next geometry: an extrapolation of the last densities, which is time-reversible, if the
+        geometries are steps of a simulation; or the last density; or a fresh guess. After a jump of the geometry it is
+        always a fresh guess.
     unrestricted : bool, optional
-        Whether spin up and spin down have separate orbitals. By default singlets do not and all other multiplicities
-        do. CASSCF has one set of orbitals.
+        Whether spin up and spin down have separate orbitals. By default, singlets do not and all other multiplicities
+        do. CASSCF always has one set of orbitals.
     excited : TDA, TDDFT, DeltaSCF or CASSCF, optional
         Method for electronic states. By default there is only the ground state.
     state : int
         Index of the state with energy and forces, in the order of energy; 0 is the ground state. The results have the
         energies of all states.
     follow_state : bool
-        Whether the state keeps its character when states cross, by its overlap with that of the previous geometry.
-        `state` is then its index at the first geometry, also of a run that a `RunDirectory` resumes. If not, the state
-        is always the one with that index.
+        Whether the state keeps its character when states cross, according to its overlap with that of the previous
+        geometry. `state` is then its index at the first geometry, also of a run that a `RunDirectory` resumes. If
+        false, the state is always the one with that index.
     accelerated : bool
-        Whether the field of the ground state, TDA and TDDFT iterates on a coarse grid with the difference to the full
-        one, and gradients and the response of the functional are computed by array operations of this package. Energies
-        are those of PySCF's own code within 1e-9 hartree, and gradients of the same density within 1e-11 hartree/bohr;
-        with excited states, both are within 1e-8. False leaves everything to PySCF.
+        Whether to use the accelerated code of this package. The field of the ground state, TDA and TDDFT then iterates
+        on a coarse grid with the difference to the full one, and array operations compute gradients and the response of
+        the functional. Energies are those of PySCF's own code within 1e-9 hartree, and gradients of the same density
+        within 1e-11 hartree/bohr; with excited states, both are within 1e-8. If false, PySCF computes everything.
     max_memory : int, optional, MB
         Memory for the calculation in addition to that of the process; 4000 if not given.
     failure_directory : str or path, optional

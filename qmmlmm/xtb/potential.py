@@ -33,6 +33,7 @@ class XTBPotential(XTBSettings, EvaluatedPotential):
     Parameters
     ----------
     method : {"gfn2-xtb", "gfn1-xtb"}
+        Parametrisation of xTB.
     multipoles : {0, 1, 2}, optional
         Highest rank of the atomic multipoles that feel the field: charges, dipoles or quadrupoles. By default dipoles
         with GFN2-xTB and charges with GFN1-xTB, which agree best with B3LYP in the same charges.
@@ -43,10 +44,11 @@ class XTBPotential(XTBSettings, EvaluatedPotential):
         Temperature of the Fermi distribution of the electrons. The energy is the free energy of the electrons, and
         forces are its derivatives.
     damping : float
-        Part of the change of charges and multipoles that goes into the next cycle of the self-consistent field. Smaller
-        numbers converge regions with small gaps, such as a dinucleotide with its charges, in more cycles.
+        Fraction of the change of charges and multipoles that goes into the next cycle of the self-consistent field.
+        With a smaller number, regions with small gaps converge, such as a dinucleotide with its charges, but in more
+        cycles.
     threads : int
-        Number of OpenMP threads of a calculation. Results have the same bits with one thread.
+        Number of OpenMP threads of a calculation. With one thread, results are reproducible bit by bit.
 
     Raises
     ------
