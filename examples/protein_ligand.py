@@ -19,6 +19,9 @@ import sys
 import time
 from pathlib import Path
 
+# Threads of PySCF that wait leave the cores to others; read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numpy as np
 import openmm
 from openmm import app, unit

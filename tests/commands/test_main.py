@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,13 @@ def test_output_that_nobody_reads_ends_the_command_in_silence():
     assert command.stderr.read() == b""
     command.stderr.close()
     assert command.wait() == BROKEN_PIPE
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "passive"), ("active", "active")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, used):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if given:
+        environment["OMP_WAIT_POLICY"] = given
+    command = [sys.executable, "-m", "qmmlmm.commands.entry", "info"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert f"OMP_WAIT_POLICY     {used}" in done.stdout
