@@ -154,7 +154,8 @@ def charges(directory: Path, training: TrainingSettings, scale: float) -> Table:
     rows = []
     for name, change in (
         ("with the charge as input", lambda frame: frame),
-        ("without", lambda frame: replace(frame, charge=0)),
+        # A charge of zero would be an odd number of electrons.
+        ("without", lambda frame: replace(frame, charge=1)),
     ):
         model = train([change(f) for f in trained_on], training=training).model
         error = np.abs(energies(model, [change(f) for f in test]))

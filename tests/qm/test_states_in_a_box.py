@@ -39,7 +39,7 @@ def groups(positions):
 
 
 def label_of(method, settings, multiplicity):
-    spin = {1: settings.spin, 2: "of a doublet", 3: "of a triplet"}[multiplicity]
+    spin = {1: settings.spin or "singlet", 2: "of a doublet", 3: "of a triplet"}[multiplicity]
     return f"{type(settings).__name__} on {method.upper()}, {spin}"
 
 
