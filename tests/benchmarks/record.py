@@ -129,11 +129,11 @@ def _processor() -> str:
 
 
 def _without_option(arguments: Sequence[str]) -> list[str]:
-    """Return arguments without ``--json`` and its value."""
+    """Return arguments without ``--json`` and its value, and paths of a machine as their last names."""
     kept = []
     skip = False
     for argument in arguments:
         if not skip and argument != "--json" and not argument.startswith("--json="):
-            kept.append(argument)
+            kept.append(Path(argument).name if argument.startswith("/") else argument)
         skip = argument == "--json"
     return kept

@@ -34,10 +34,12 @@ TABLES = [
 def record(tmp_path, monkeypatch):
     script = ROOT / "tests" / "benchmarks" / "xtb_step.py"
     path = tmp_path / "xtb_step.json"
-    monkeypatch.setattr(sys, "argv", [str(script), "--rounds", "3", "--json", str(path)])
+    given = ["--rounds", "3", "--output", str(tmp_path / "run"), "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", [str(script), *given])
     parser = ArgumentParser()
     add_option(parser)
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--output")
     write_record(parser.parse_args().json, TABLES, "Processor time.")
     return path
 
@@ -54,11 +56,11 @@ def test_the_tables_of_a_record_replace_those_in_the_page(record):
 
 def test_a_record_says_command_machine_and_versions_and_names_no_folder(record):
     found = json.loads(record.read_text(encoding="utf-8"))
-    assert found["command"] == "python tests/benchmarks/xtb_step.py --rounds 3"
+    assert found["command"] == "python tests/benchmarks/xtb_step.py --rounds 3 --output run"
     assert {"processor", "cores", "system", "torch threads"} <= set(found["machine"])
     assert {"qmmlmm", "openmm", "torch", "pyscf"} <= set(found["versions"])
     assert str(record.parent) not in record.read_text(encoding="utf-8")
-    assert "`python tests/benchmarks/xtb_step.py --rounds 3`" in tables_of(record)
+    assert "`python tests/benchmarks/xtb_step.py --rounds 3 --output run`" in tables_of(record)
 
 
 def test_without_a_record_the_page_is_kept(tmp_path):
@@ -76,7 +78,7 @@ def test_a_record_that_lacks_machine_and_versions_says_date_and_command(record):
     record.write_text(
         json.dumps(json.loads(record.read_text()) | {"date": "2026-11-30", "machine": {}, "versions": {}})
     )
-    end = "Measured on 2026-11-30 by `python tests/benchmarks/xtb_step.py --rounds 3`.\n"
+    end = "Measured on 2026-11-30 by `python tests/benchmarks/xtb_step.py --rounds 3 --output run`.\n"
     assert tables_of(record).endswith(end)
 
 
