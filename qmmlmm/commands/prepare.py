@@ -22,7 +22,8 @@ from qmmlmm.preparation.settings import (
     WATERS,
     PreparationSettings,
 )
-from qmmlmm.preparation.site import Site, pick_site
+from qmmlmm.preparation.site import Site
+from qmmlmm.preparation.site_choice import pick_site
 from qmmlmm.preparation.site_picture import save_site_picture
 
 _FILE = re.compile(r"(?P<path>.+\.(?:sdf|sd|mol|mol2))(?::(?P<molecule>.+))?", re.IGNORECASE)

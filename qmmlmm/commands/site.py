@@ -12,7 +12,7 @@ from pathlib import Path
 from qmmlmm.durable_files import replace_file
 from qmmlmm.errors import PreparationError, SettingError
 from qmmlmm.preparation.prepared_files import read_prepared, read_regions, region_text
-from qmmlmm.preparation.site import pick_site
+from qmmlmm.preparation.site_choice import pick_site
 from qmmlmm.preparation.site_picture import save_site_picture
 
 _UNITS = {"a": 0.1, "angstrom": 0.1, "å": 0.1, "": 0.1, "nm": 1.0}

@@ -11,7 +11,7 @@ order follow OpenMM, so that the same splitting and grid give OpenMM's reciproca
 # Annotations are objects (no `from __future__ import annotations`): TorchScript cannot read strings.
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import torch
@@ -28,6 +28,14 @@ from qmmlmm.embedding.bsplines import (
 )
 from qmmlmm.embedding.mesh_kernel import ORDERS, unavailable_because
 from qmmlmm.embedding.mesh_transform import MeshTransform
+from qmmlmm.embedding.stencil import (
+    Stencil,
+    add_dipole_shares,
+    charge_shares,
+    gather_from_all,
+    interpolated,
+    spread_to_all,
+)
 from qmmlmm.errors import PotentialError
 
 SPLINE_ORDER = 5
@@ -49,24 +57,6 @@ PATCH_STEP = 4
 
 PATCH_SHARE = 4
 """A convolution on a part of the mesh is worthwhile below this fraction of the mesh."""
-
-
-class Stencil(NamedTuple):
-    """The mesh points around a few points, and the splines there.
-
-    Parameters
-    ----------
-    splines : (n, 3, 3, order) tensor
-        Of each point along each axis: the spline and its first and second derivative at the mesh points.
-    around : (n, order, order, order) int64 tensor
-        Indices of the mesh points in the periodic mesh.
-    start : (n,) int64 tensor
-        Indices of the points' cells in the padded mesh.
-    """
-
-    splines: Tensor
-    around: Tensor
-    start: Tensor
 
 
 def inverse_of_box(box: Tensor) -> tuple[Tensor, Tensor]:
@@ -392,17 +382,8 @@ class EwaldMesh(torch.nn.Module):
         mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=q.dtype, device=q.device)
         for begin in range(0, start.shape[0], self.few_at_once):
             end = min(begin + self.few_at_once, start.shape[0])
-            # derivative, axis, point, mesh point
-            splines = splines_of(self.polynomials, places[..., begin:end], 1).permute(0, 2, 3, 1)
-            w, s = splines[0], splines[1]
-            along = w[0] * q[begin:end, None]
-            if d.shape[1] > 0:
-                along = along + s[0] * d[0, begin:end, None]
-            values = along[:, :, None, None] * w[1][:, None, :, None] * w[2][:, None, None, :]
-            if d.shape[1] > 0:
-                tilted = s[1][:, :, None] * (w[2] * d[1, begin:end, None])[:, None, :]
-                tilted = tilted + w[1][:, :, None] * (s[2] * d[2, begin:end, None])[:, None, :]
-                values = values + w[0][:, :, None, None] * tilted[:, None]
+            dipole = d[:, begin:end] if d.shape[1] > 0 else d
+            values = spread_to_all(self.polynomials, places[..., begin:end], q[begin:end], dipole)
             mesh.scatter_add_(0, self._around(start[begin:end]).view(-1), values.reshape(-1))
         return mesh.view(self.nx, self.ny, self.nz)
 
@@ -488,18 +469,8 @@ class EwaldMesh(torch.nn.Module):
         found = torch.zeros(4, start.shape[0], dtype=flat.dtype, device=flat.device)
         for begin in range(0, start.shape[0], self.few_at_once):
             end = min(begin + self.few_at_once, start.shape[0])
-            # derivative, axis, point, mesh point
-            splines = splines_of(self.polynomials, places[..., begin:end], 1).permute(0, 2, 3, 1)
-            w, s = splines[0], splines[1]
             cube = flat[self._around(start[begin:end])]
-            plane = (cube * w[0][:, :, None, None]).sum(1)
-            line = (plane * w[1][:, :, None]).sum(1)
-            by_x = ((cube * s[0][:, :, None, None]).sum(1) * w[1][:, :, None]).sum(1)
-            by_y = (plane * s[1][:, :, None]).sum(1)
-            found[0, begin:end] = (line * w[2]).sum(1)
-            found[1, begin:end] = (by_x * w[2]).sum(1)
-            found[2, begin:end] = (by_y * w[2]).sum(1)
-            found[3, begin:end] = (line * s[2]).sum(1)
+            gather_from_all(self.polynomials, places[..., begin:end], cube, found[:, begin:end])
         return found
 
     @torch.jit.export
@@ -521,25 +492,13 @@ class EwaldMesh(torch.nn.Module):
     @torch.jit.export
     def spread_few(self, stencil: Stencil, charges: Tensor, dipoles: Tensor | None, box: Tensor) -> Tensor:
         """Put charges and dipoles on the mesh as `spread`, at points with a stencil."""
-        values = self._charges_around(stencil, charges)
+        values = charge_shares(stencil, charges)
         if dipoles is not None:
-            splines = stencil.splines
             d = torch.matmul(dipoles, self.inverse(box) * self.grid_sizes).to(values.dtype)
-            x, y, z = splines[:, 0, 0], splines[:, 1, 0], splines[:, 2, 0]
-            tilted = splines[:, 1, 1][:, :, None] * (z * d[:, 1:2])[:, None, :]
-            tilted = tilted + y[:, :, None] * (splines[:, 2, 1] * d[:, 2:])[:, None, :]
-            along = splines[:, 0, 1] * d[:, :1]
-            values = values + along[:, :, None, None] * (y[:, :, None] * z[:, None, :])[:, None]
-            values = values + x[:, :, None, None] * tilted[:, None]
+            values = add_dipole_shares(values, stencil, d)
         mesh = torch.zeros(self.nx * self.ny * self.nz, dtype=values.dtype, device=values.device)
         mesh.scatter_add_(0, stencil.around.reshape(-1), values.reshape(-1))
         return mesh.view(self.nx, self.ny, self.nz)
-
-    def _charges_around(self, stencil: Stencil, charges: Tensor) -> Tensor:
-        """Return the shares of the mesh points around each point in its charge, (n, order, order, order)."""
-        splines = stencil.splines
-        along = splines[:, 0, 0] * charges.to(splines.dtype)[:, None]
-        return along[:, :, None, None] * (splines[:, 1, 0][:, :, None] * splines[:, 2, 0][:, None, :])[:, None]
 
     @torch.jit.export
     def potential_among_few(self, sites: Stencil, charges: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -578,7 +537,7 @@ class EwaldMesh(torch.nn.Module):
                 plane = x[:, :, None] * sizes[1] + y[:, None, :]
                 around = plane[:, :, :, None] * sizes[2] + z[:, None, None, :]
                 charged = torch.zeros(sizes[0] * sizes[1] * sizes[2], dtype=sites.splines.dtype, device=charges.device)
-                shares = self._charges_around(sources, charges)
+                shares = charge_shares(sources, charges)
                 charged.scatter_add_(0, around[:k].reshape(-1), shares.reshape(-1))
                 mesh = torch.fft.irfftn(torch.fft.rfftn(charged.view(sizes)) * self.patch_kernel, s=sizes)
                 value, gradient, _ = self.gather_few(mesh, Stencil(sites.splines, around, sites.start), box)
@@ -615,14 +574,4 @@ class EwaldMesh(torch.nn.Module):
         The first two results are those of `gather`.
         """
         scale = (self.inverse(box) * self.grid_sizes).to(potential.dtype)
-        splines = stencil.splines
-        cube = potential.reshape(-1)[stencil.around]
-        in_z = torch.matmul(cube, splines[:, 2].transpose(1, 2)[:, None])  # point, x, y, derivative of z
-        in_yz = torch.matmul(splines[:, 1][:, None], in_z)
-        every = torch.matmul(splines[:, 0], in_yz.flatten(2)).view(-1, 3, 3, 3)  # derivatives of x, y, z
-        gradients = torch.stack([every[:, 1, 0, 0], every[:, 0, 1, 0], every[:, 0, 0, 1]], dim=-1)
-        xx, yy, zz = every[:, 2, 0, 0], every[:, 0, 2, 0], every[:, 0, 0, 2]
-        xy, xz, yz = every[:, 1, 1, 0], every[:, 1, 0, 1], every[:, 0, 1, 1]
-        in_cells = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], dim=-1).view(-1, 3, 3)
-        curvature = torch.matmul(torch.matmul(scale, in_cells), scale.t())
-        return every[:, 0, 0, 0], torch.matmul(gradients, scale.t()), curvature
+        return interpolated(potential, stencil, scale)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qmmlmm.embedding.mesh import EwaldMesh, Stencil, inverse_of_box
+from qmmlmm.embedding.mesh import EwaldMesh, inverse_of_box
+from qmmlmm.embedding.stencil import Stencil
 
 AT_ONCE = 131072
 """Points that are spread or gathered at once, in arrays of 130 MB of all their mesh points."""

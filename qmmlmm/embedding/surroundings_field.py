@@ -36,30 +36,21 @@ from torch import Tensor
 
 from qmmlmm.coupling.layout import TermLayout
 from qmmlmm.coupling.smeared_charges import REACH
-from qmmlmm.embedding.kernels import screened_kernel, smeared_kernel
-from qmmlmm.embedding.mesh import SPLINE_ORDER, EwaldMesh, Stencil
+from qmmlmm.embedding.kernels import screened_kernel
+from qmmlmm.embedding.mesh import SPLINE_ORDER, EwaldMesh
+from qmmlmm.embedding.own_kernel import (
+    OwnKernel,
+    own_curvature,
+    own_from_charges,
+    own_from_dipoles,
+    own_kernel,
+    own_potential,
+)
 from qmmlmm.embedding.region_geometry import RegionGeometry, required_box
+from qmmlmm.embedding.stencil import Stencil
 
 SAME_POSITION = 1e-4
 """Squared distance, bohr^2, below which a source is the region's own atom and not an image of it."""
-
-
-class OwnKernel(NamedTuple):
-    """The potential erf(alpha r)/r of Gaussian charges at the region's atoms, at its sites.
-
-    Parameters
-    ----------
-    delta : (n_sites, n_atoms, 3) tensor, bohr
-        Vectors from the atoms to the sites.
-    value, radial, along : (n_sites, n_atoms) tensors
-        Potential of a unit charge, its first derivative divided by the distance, and the additional second derivative
-        along the distance, divided by its square.
-    """
-
-    delta: Tensor
-    value: Tensor
-    radial: Tensor
-    along: Tensor
 
 
 class PreparedField(NamedTuple):
@@ -226,7 +217,7 @@ class SurroundingsField(torch.nn.Module):
             charged = self.mesh.spread_located(order, start, places, self.charges, None, vectors)
             mesh_potential = self.mesh.convolve(charged, vectors)
             stencil = self.mesh.stencil(sites, vectors)
-            own = self._own_kernel(sites)
+            own = own_kernel(sites, self.n_atoms, self.alpha)
         return PreparedField(
             sites,
             sources,
@@ -318,33 +309,14 @@ class SurroundingsField(torch.nn.Module):
         isotropic = torch.matmul(radial, q)
         curvature = curvature + isotropic[:, None, None] * torch.eye(3, dtype=r.dtype, device=r.device)
         if self.periodic:
-            own_value, own_gradient = self._own_potential(prepared.own)
-            own_curvature = self._own_curvature(prepared.own)
+            own_value, own_gradient = own_potential(prepared.own, self.own_charges)
             smooth, smooth_gradient, smooth_curvature = self.mesh.gather_few(
                 prepared.mesh_potential, prepared.stencil, required_box(prepared.box)
             )
             value_sum = value_sum + (smooth - own_value)
             gradient = gradient + (smooth_gradient - own_gradient)
-            curvature = curvature + (smooth_curvature - own_curvature)
+            curvature = curvature + (smooth_curvature - own_curvature(prepared.own, self.own_charges))
         return SitePotential(value_sum, gradient, curvature, delta, radial, along)
-
-    def _own_kernel(self, sites: Tensor) -> OwnKernel:
-        delta = sites[:, None, :] - sites[None, : self.n_atoms, :]
-        squared = (delta * delta).sum(-1)
-        value, radial, second = smeared_kernel(torch.sqrt(squared), self.alpha)
-        return OwnKernel(delta, value, radial, (second - radial) / torch.clamp(squared, min=1e-24))
-
-    def _own_potential(self, own: OwnKernel) -> tuple[Tensor, Tensor]:
-        """Return the potential and its gradient at the sites of the region's charges as Gaussians at its atoms."""
-        gradient = ((own.radial * self.own_charges)[:, :, None] * own.delta).sum(1)
-        return torch.matmul(own.value, self.own_charges), gradient
-
-    def _own_curvature(self, own: OwnKernel) -> Tensor:
-        """Return the second derivatives of `_own_potential`."""
-        along = own.along * self.own_charges
-        curvature = torch.matmul((along[:, :, None] * own.delta).transpose(1, 2), own.delta)
-        identity = torch.eye(3, dtype=along.dtype, device=along.device)
-        return curvature + torch.matmul(own.radial, self.own_charges)[:, None, None] * identity
 
     @torch.jit.export
     def adjoint(self, prepared: PreparedField, potential: SitePotential, charges: Tensor, dipoles: Tensor) -> Tensor:
@@ -375,18 +347,9 @@ class SurroundingsField(torch.nn.Module):
         if self.periodic:
             box = required_box(prepared.box)
             gradient += self._on_sources(prepared, self.mesh.spread_few(prepared.stencil, charges, dipoles, box))
-            own = self._own_from_charges(prepared.own, charges) + self._own_from_dipoles(prepared.own, dipoles)
+            own = own_from_charges(prepared.own, charges) + own_from_dipoles(prepared.own, dipoles)
             gradient.index_add_(0, self.geometry.atoms, self.own_charges[:, None] * own)
         return gradient
-
-    def _own_from_charges(self, own: OwnKernel, charges: Tensor) -> Tensor:
-        """Return the derivatives, from site charges, for unit Gaussian charges at the region's atoms, (n_atoms, 3)."""
-        return ((charges[:, None] * own.radial)[:, :, None] * own.delta).sum(0)
-
-    def _own_from_dipoles(self, own: OwnKernel, dipoles: Tensor) -> Tensor:
-        """Return the derivatives, from site dipoles, for unit Gaussian charges at the region's atoms, (n_atoms, 3)."""
-        along = own.along * (own.delta * dipoles[:, None, :]).sum(-1)
-        return (along[:, :, None] * own.delta).sum(0) + torch.matmul(own.radial.t(), dipoles)
 
     @torch.jit.export
     def smooth_potential(self, prepared: PreparedField, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -486,7 +449,7 @@ class SurroundingsField(torch.nn.Module):
         source_gradient.index_add_(0, index, -pull.sum(0))
         if self.periodic:
             box = required_box(prepared.box)
-            own_value, own_gradient = self._own_potential(prepared.own)
+            own_value, own_gradient = own_potential(prepared.own, self.own_charges)
             charges = self.own_charges
             if self.alone:
                 mesh_value, mesh_gradient = self.mesh.potential_among_few(prepared.stencil, charges, box)
@@ -507,7 +470,7 @@ class SurroundingsField(torch.nn.Module):
                 other = self.mesh.convolve(self.mesh.spread_few(prepared.stencil, site_charges, None, box), box)
                 _, back_gradient = self.mesh.gather(other, places, box)
                 source_gradient.index_add_(0, self.reference_sources, charges[:, None] * back_gradient)
-            own_back = self._own_from_charges(prepared.own, site_charges)
+            own_back = own_from_charges(prepared.own, site_charges)
             source_gradient.index_add_(0, self.geometry.atoms, self.own_charges[:, None] * own_back)
         return energy, site_gradient, source_gradient
 

@@ -16,6 +16,7 @@ from qmmlmm.embedding.module_evaluator import ModuleEvaluator
 from qmmlmm.embedding.module_potential import ModulePotential
 from qmmlmm.errors import PotentialError, listed, nearest
 from qmmlmm.ml.compiled_network import compiled_module, find_network
+from qmmlmm.ml.conditions import check_conditions
 from qmmlmm.ml.model_file import ModelFile, read_model_file, write_model_file
 from qmmlmm.ml.module_trial import result_fault
 from qmmlmm.ml.network_file import (
@@ -37,7 +38,7 @@ from qmmlmm.ml.own_module import (
     scripted_checksum,
 )
 from qmmlmm.ml.recorded_network import ALL_OPERATIONS, OperationsName, RecordedNetwork, needed_operations
-from qmmlmm.ml.response_network import ResponseNetwork, check_conditions
+from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.ml.static_network import StaticNetwork, check_static_network
 from qmmlmm.setting_checks import check_flag, check_whole_number, is_whole_number
 

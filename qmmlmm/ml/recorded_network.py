@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from qmmlmm.errors import PotentialError
+from qmmlmm.ml.conditions import find_condition
 from qmmlmm.ml.near_moments import N_MOMENTS
-from qmmlmm.ml.response_network import ResponseNetwork, find_condition
+from qmmlmm.ml.response_network import ResponseNetwork
 
 OperationsName = Literal["alone", "surrounded", "each_alone", "each_surrounded"]
 """A list of operations: in a vacuum or in a field; for the mean of a committee, or for each of its members."""

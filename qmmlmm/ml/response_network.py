@@ -17,6 +17,7 @@ from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.elements import check_elements
 from qmmlmm.errors import PotentialError, listed
 from qmmlmm.ml.bonded_polynomial import BondedPolynomial
+from qmmlmm.ml.conditions import Condition, check_conditions, find_condition
 from qmmlmm.ml.damped_multipoles import field_at_atoms, own_distance, pair_energy, pair_geometry
 from qmmlmm.ml.dispersion import DispersionTail
 from qmmlmm.ml.member_layers import MemberLinear, PairFilter, two_layers
@@ -24,18 +25,8 @@ from qmmlmm.ml.near_moments import N_MOMENTS, NearMoments
 from qmmlmm.ml.response_settings import DEFAULT_SETTINGS, FIRST_CENTRE, ResponseSettings
 from qmmlmm.ml.short_range_repulsion import ShortRangeRepulsion
 from qmmlmm.ml.tensor_features import TensorFeatures
-from qmmlmm.setting_checks import (
-    check_atoms,
-    check_flag,
-    check_instance,
-    check_whole_number,
-    is_whole_number,
-)
+from qmmlmm.setting_checks import check_atoms, check_flag, check_instance, check_whole_number
 from qmmlmm.units import ANGSTROM_IN_BOHR
-
-Condition = tuple[int, int, int]
-"""Total charge, multiplicity, electronic state."""
-
 
 CHARGE_DAMPING = 0.6 / ANGSTROM_IN_BOHR
 """Damping of charges, 1/bohr: beyond the network's cutoff their interaction is Coulomb's to 1e-4."""
@@ -45,48 +36,6 @@ POLARISATION_DAMPING = 0.4 / ANGSTROM_IN_BOHR
 
 FLOW_RANGE = 1.6 * ANGSTROM_IN_BOHR
 """Range of the charge flow between two atoms, bohr."""
-
-
-def find_condition(conditions: Tensor, charge: Tensor, multiplicity: Tensor, state: Tensor) -> Tensor:
-    """Return the row of a condition in a table of them, () int64.
-
-    Raises
-    ------
-    RuntimeError
-        If it is not there; the text names PotentialError, because TorchScript raises built-in exceptions only.
-    """
-    asked = torch.stack([charge.reshape(()), multiplicity.reshape(()), state.reshape(())]).to(torch.float64)
-    same = (conditions.to(torch.float64) - asked).abs().sum(-1) < 1e-6
-    if not bool(same.any()):
-        raise RuntimeError(
-            "PotentialError: the model was not trained for this charge, multiplicity and electronic state"
-        )
-    return torch.argmax(same.to(torch.int64))
-
-
-def check_conditions(conditions: object) -> list[Condition]:
-    """Return different triples of charge, multiplicity and electronic state, in the given order.
-
-    Raises
-    ------
-    PotentialError
-        If they are none, or a multiplicity or a state cannot be.
-    """
-    wanted = "conditions is a list of different triples of integers (charge, multiplicity, state)"
-    if isinstance(conditions, str) or not isinstance(conditions, Iterable):
-        raise PotentialError(f"{wanted}, got {conditions!r}")
-    rows: list[Condition] = []
-    for row in conditions:
-        if not isinstance(row, Sequence) or len(row) != 3 or not all(is_whole_number(value) for value in row):
-            raise PotentialError(f"{wanted}, got {row!r}")
-        charge, multiplicity, state = (int(value) for value in row)
-        check_whole_number("conditions: charge", charge, at_least=-1000, at_most=1000, error=PotentialError)
-        check_whole_number("conditions: multiplicity, 2S + 1,", multiplicity, at_most=1000, error=PotentialError)
-        check_whole_number("conditions: state", state, at_least=0, at_most=1000, error=PotentialError)
-        rows.append((charge, multiplicity, state))
-    if not rows or len(set(rows)) < len(rows):
-        raise PotentialError(f"{wanted}, got {rows}")
-    return rows
 
 
 def _check_response(settings: ResponseSettings, difference: Difference | None) -> None:

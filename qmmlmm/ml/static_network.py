@@ -9,9 +9,10 @@ from qmmlmm.coupling.potential import RegionSpecification
 from qmmlmm.embedding.static_field import FAR, places_of
 from qmmlmm.embedding.static_step import ModelResult, StaticModel
 from qmmlmm.errors import PotentialError
+from qmmlmm.ml.conditions import find_condition
 from qmmlmm.ml.near_moments import N_MOMENTS
 from qmmlmm.ml.recorded_network import needed_operations, operations_of
-from qmmlmm.ml.response_network import ResponseNetwork, find_condition
+from qmmlmm.ml.response_network import ResponseNetwork
 
 
 class StaticNetwork(StaticModel):

@@ -5,7 +5,8 @@ from qmmlmm.preparation.inspection import inspect
 from qmmlmm.preparation.ligand import Ligand
 from qmmlmm.preparation.preparing import Prepared, prepare
 from qmmlmm.preparation.settings import PreparationSettings
-from qmmlmm.preparation.site import Site, pick_site
+from qmmlmm.preparation.site import Site
+from qmmlmm.preparation.site_choice import pick_site
 
 __all__ = [
     "Finding",

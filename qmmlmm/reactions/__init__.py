@@ -2,6 +2,7 @@
 
 from qmmlmm.reactions.ase_calculator import ase_atoms
 from qmmlmm.reactions.elastic_band import BandPath, reaction_path
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.frequencies import Frequencies, frequencies
 from qmmlmm.reactions.internal_coordinates import Thresholds, geometric_engine
 from qmmlmm.reactions.intrinsic_path import IntrinsicPath, intrinsic_path
@@ -12,7 +13,7 @@ from qmmlmm.reactions.saddle_point import SaddlePoint, saddle_point
 from qmmlmm.reactions.scan import scan
 from qmmlmm.reactions.scan_results import GridScan, Scan, ScanPoint
 from qmmlmm.reactions.structure import Structure
-from qmmlmm.reactions.surface import EnergySurface, SurfacePoint
+from qmmlmm.reactions.surface import SurfacePoint
 from qmmlmm.reactions.thermochemistry import Thermochemistry, eyring_rate, vibrational_thermochemistry
 
 __all__ = [

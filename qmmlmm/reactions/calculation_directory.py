@@ -11,7 +11,7 @@ import numpy as np
 
 from qmmlmm.durable_files import checksum, replace_file
 from qmmlmm.errors import RunDirectoryError
-from qmmlmm.reactions.surface import EnergySurface
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.runs.directory_lock import DirectoryLock
 from qmmlmm.units import NM_IN_BOHR
 

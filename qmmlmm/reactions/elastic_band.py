@@ -26,12 +26,13 @@ from qmmlmm.errors import EvaluationError, QmmlmmWarning, SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.reactions.calculation_directory import calculation_directory
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.evaluation_log import EvaluationLog
 from qmmlmm.reactions.frequencies import check_executor
 from qmmlmm.reactions.internal_coordinates import band_optimised
 from qmmlmm.reactions.path import ReactionPath
 from qmmlmm.reactions.structure import Structure
-from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfacePoint, SurfaceState
+from qmmlmm.reactions.surface import TOLERANCE, SurfacePoint, SurfaceState
 from qmmlmm.reactions.surface_workers import SurfaceWork, WorkedPoint, worked_point
 from qmmlmm.setting_checks import check_flag, check_instance, check_path, check_quantity, check_whole_number
 from qmmlmm.units import (

@@ -12,9 +12,10 @@ from openmm import app, unit
 
 from qmmlmm.errors import SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.hessian import hessian_on_surface
 from qmmlmm.reactions.structure import Start, Structure
-from qmmlmm.reactions.surface import EnergySurface, SurfacePoint
+from qmmlmm.reactions.surface import SurfacePoint
 from qmmlmm.reactions.thermochemistry import Thermochemistry, vibrational_thermochemistry
 from qmmlmm.setting_checks import check_instance, check_length, check_path, check_positive, check_whole_number
 from qmmlmm.units import ELECTRON_MASS_IN_DALTON, HARTREE_IN_PER_CM, NM_IN_BOHR, FloatArray, Scalar, Vectors

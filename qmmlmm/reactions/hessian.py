@@ -13,7 +13,7 @@ import numpy as np
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
-from qmmlmm.reactions.surface import EnergySurface
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.surface_workers import SurfaceWork, worked_gradient
 from qmmlmm.units import FloatArray
 

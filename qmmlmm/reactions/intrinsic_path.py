@@ -10,12 +10,13 @@ from openmm import unit
 
 from qmmlmm.errors import SettingError
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.internal_coordinates import Thresholds, reaction_path_followed
 from qmmlmm.reactions.optimisation import Optimum, optimised
 from qmmlmm.reactions.path import ReactionPath
 from qmmlmm.reactions.saddle_point import SaddlePoint, whole_hessian
 from qmmlmm.reactions.structure import Structure
-from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfacePoint
+from qmmlmm.reactions.surface import TOLERANCE, SurfacePoint
 from qmmlmm.setting_checks import check_flag, check_instance, check_length, check_whole_number
 from qmmlmm.units import BOHR_IN_NM, FloatArray, Scalar
 

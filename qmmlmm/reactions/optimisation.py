@@ -11,9 +11,10 @@ from openmm import unit
 
 from qmmlmm.errors import QmmlmmWarning
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.internal_coordinates import Thresholds, check_walk, minimised
 from qmmlmm.reactions.structure import Start, Structure
-from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, OptimisedSurface, SurfacePoint
+from qmmlmm.reactions.surface import TOLERANCE, OptimisedSurface, SurfacePoint
 from qmmlmm.setting_checks import check_instance
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, FloatArray, Scalar, Vectors
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from qmmlmm.errors import SelectionError, listed
 from qmmlmm.geometry import Geometry
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.structure import Structure
-from qmmlmm.reactions.surface import EnergySurface, SurfacePoint
+from qmmlmm.reactions.surface import SurfacePoint
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.units import BOHR_IN_NM, FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL, FloatArray, IntArray
 

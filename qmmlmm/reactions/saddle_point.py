@@ -13,11 +13,12 @@ import numpy as np
 
 from qmmlmm.errors import ConvergenceError, QmmlmmWarning
 from qmmlmm.mm.mixed_system import MixedSystem
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.frequencies import STEP, Frequencies, check_executor, frequencies_on_surface
 from qmmlmm.reactions.internal_coordinates import Thresholds, check_walk, saddle_searched
 from qmmlmm.reactions.optimisation import REPEATS, Optimum, fulfilled, largest_gradient, optimum
 from qmmlmm.reactions.structure import Start
-from qmmlmm.reactions.surface import TOLERANCE, EnergySurface
+from qmmlmm.reactions.surface import TOLERANCE
 from qmmlmm.setting_checks import check_flag, check_instance, check_path
 from qmmlmm.units import FloatArray, Scalar, Vectors
 

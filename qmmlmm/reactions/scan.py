@@ -17,6 +17,7 @@ from qmmlmm.mm.mixed_system import MixedSystem
 from qmmlmm.progress_display import progress_bar
 from qmmlmm.reactions.calculation_directory import calculation_directory
 from qmmlmm.reactions.calculation_files import read_arrays, write_arrays
+from qmmlmm.reactions.energy_surface import EnergySurface
 from qmmlmm.reactions.evaluation_log import EvaluationLog, field_of
 from qmmlmm.reactions.internal_coordinates import Thresholds, check_walk
 from qmmlmm.reactions.optimisation import optimised
@@ -24,7 +25,7 @@ from qmmlmm.reactions.path import ENERGY, ReactionPath
 from qmmlmm.reactions.restraint import RestrainedSurface, Restraint
 from qmmlmm.reactions.scan_results import GridScan, Scan, ScanPoint
 from qmmlmm.reactions.structure import Start
-from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfaceState
+from qmmlmm.reactions.surface import TOLERANCE, SurfaceState
 from qmmlmm.sampling.variable import Variable
 from qmmlmm.setting_checks import check_array, check_flag, check_instance, check_path, check_quantity
 from qmmlmm.units import FloatArray, Scalar, Vectors

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from qmmlmm.mm.mixed_system import MixedSystem
-from qmmlmm.reactions.surface import TOLERANCE, EnergySurface, SurfacePoint, SurfaceState
+from qmmlmm.reactions.energy_surface import EnergySurface
+from qmmlmm.reactions.surface import TOLERANCE, SurfacePoint, SurfaceState
 from qmmlmm.units import FloatArray
 
 

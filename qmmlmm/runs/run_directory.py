@@ -14,37 +14,27 @@ import numpy as np
 from openmm import app, unit
 
 from qmmlmm.coupling.potential import Memory
-from qmmlmm.durable_files import sync_file
-from qmmlmm.errors import OutputFileError, RunDirectoryError, listed
+from qmmlmm.errors import RunDirectoryError, listed
 from qmmlmm.geometry import Geometry
 from qmmlmm.runs.checkpoint import (
     CHECKPOINT_NAME,
     PROGRESS_NAME,
-    ROWS_NAME,
     forget_older,
     load_checkpoint,
     load_memory,
-    load_row_count,
     save_checkpoint,
     save_row_count,
 )
 from qmmlmm.runs.directory_lock import DirectoryLock
-from qmmlmm.runs.output_watch import OutputWatch
+from qmmlmm.runs.output_files import OutputFiles
 from qmmlmm.runs.provenance import hash_system
 from qmmlmm.runs.report.report_writer import ReportWriter
-from qmmlmm.runs.reporters import (
-    MixedSystemLike,
-    ProgressReporter,
-    TermEnergyReporter,
-    checked_interval,
-    cut_energies,
-)
+from qmmlmm.runs.reporters import MixedSystemLike, ProgressReporter, checked_interval
 from qmmlmm.runs.run_record import RunOutput, RunRecord, describe_session, differences, run_identity
 from qmmlmm.runs.run_reporter import CheckpointReporter, RunReporter
 from qmmlmm.runs.termination import TerminationReporter, TerminationSignal
 from qmmlmm.runs.topology_file import topology_file_name, write_topology
-from qmmlmm.runs.trajectory import FORMATS, TrajectoryReporter, cut_trajectory
-from qmmlmm.runs.variable_reporter import VariableReporter
+from qmmlmm.runs.trajectory import FORMATS
 from qmmlmm.setting_checks import (
     check_choice,
     check_flag,
@@ -55,8 +45,6 @@ from qmmlmm.setting_checks import (
 )
 
 RECORD_NAME = "run.json"
-ENERGIES_NAME = "energies.csv"
-VARIABLES_NAME = "variables.csv"
 
 SAMPLER = ""
 """Key of the sampler's memory beside those of the terms, whose names are not empty."""
@@ -171,6 +159,7 @@ class RunDirectory:
         if not isinstance(mixed, MixedSystemLike):
             raise RunDirectoryError(f"mixed is a MixedSystem, as create_mixed_system returns it, got {mixed!r}")
         self._mixed = mixed
+        self._outputs = OutputFiles(self._path, mixed)
         self._seed = None if seed is None else check_whole_number("seed", seed, at_least=0, error=RunDirectoryError)
         self._sampler = sampler
         self._continue_with = continue_with
@@ -183,9 +172,6 @@ class RunDirectory:
         self._resumed = False
         self._closed = False
         self._saved_step = -1
-        self._energy_reporter: TermEnergyReporter | None = None
-        self._rows_before = 0
-        self._watches: tuple[OutputWatch, OutputWatch] | None = None
         self._signal = TerminationSignal()
         if self._path.exists() and not self._path.is_dir():
             raise RunDirectoryError(f"{self._path} is a file, not a directory; choose another path")
@@ -218,7 +204,7 @@ class RunDirectory:
     @property
     def energies_path(self) -> Path:
         """The table of energies, which `qmmlmm.analysis.tables.read_energies` reads."""
-        return self._path / ENERGIES_NAME
+        return self._outputs.energies
 
     @property
     def topology_path(self) -> Path:
@@ -228,7 +214,7 @@ class RunDirectory:
     @property
     def trajectory_path(self) -> Path:
         """The trajectory; its name is known after `attach`, or if the run was opened to be resumed."""
-        return self._path / self._known_record().output["trajectory"]
+        return self._outputs.trajectory(self._known_record())
 
     def attach(
         self,
@@ -299,28 +285,20 @@ class RunDirectory:
                 f"the trajectory of {self._path} is {_output_text(self._record.output)} and cannot be "
                 f"continued as {_output_text(output)}; use the same, or start a new run"
             )
-        first_step = self._known_record().first_step
-        trajectory, energies = self.trajectory_path, self.energies_path
-        # First, because it can refuse to continue its file, and then no other is open.
-        variable_reporters = self._variable_reporters(variables, variable_interval or energy_interval)
-        self._watches = OutputWatch(trajectory), OutputWatch(energies)
-        self._energy_reporter = TermEnergyReporter(energies, energy_interval, self._mixed, append=energies.exists())
+        record = self._known_record()
+        outputs = self._outputs.reporters(record, energy_interval, variables, variable_interval or energy_interval)
         self._stopper = TerminationReporter(self._signal, self.save_checkpoint)
         shortest = min(trajectory_interval, energy_interval, checkpoint_interval)
-        bars = [ProgressReporter(shortest, total_steps, first_step=first_step)] if progress else []
+        bars = [ProgressReporter(shortest, total_steps, first_step=record.first_step)] if progress else []
         self._reporter = RunReporter(
-            # First, because its error names the term that is not finite.
-            self._energy_reporter,
-            TrajectoryReporter(trajectory, trajectory_interval, first_step=first_step, append=trajectory.exists()),
-            *variable_reporters,
+            *outputs,
             # After these: at a checkpoint all frames and rows before it are in the files.
             CheckpointReporter(checkpoint_interval, self._save_and_report),
             *bars,
             self._stopper,
         )
-        self._look_at_outputs(simulation)
+        self._outputs.look(record, simulation.currentStep, self._saved_step)
         self._simulation = simulation
-        record = self._known_record()
         self._report = ReportWriter(
             self._path, self._mixed, simulation, record, total_steps=total_steps, continue_with=self._continue_with
         )
@@ -409,16 +387,13 @@ class RunDirectory:
         # Two resumed runs take the same steps, independent of earlier computations in their processes.
         self._mixed.forget()
         loaded = load_checkpoint(simulation, self._path)
-        step, first = simulation.currentStep, record.first_step
+        step = simulation.currentStep
         for name, memory in load_memory(self._path, step).items():
             if name != SAMPLER:
                 self._mixed.recall(name, memory)
             elif self._sampler is not None:
                 self._sampler.recall(memory)
-        interval = record.output["trajectory_interval"]
-        cut_trajectory(self.trajectory_path, step // interval - first // interval, self._mixed.topology.getNumAtoms())
-        self._rows_before = cut_energies(self.energies_path, step) if self.energies_path.exists() else 0
-        self._check_rows(step)
+        self._outputs.cut(record, step)
         if loaded != CHECKPOINT_NAME:
             # Skipped checkpoints may be later than this one and must not be loaded again.
             self.save_checkpoint(simulation)
@@ -426,7 +401,7 @@ class RunDirectory:
         self._saved_step = step
         self._write_record(record.with_session(describe_session(simulation, self._seed)))
         self._resumed = True
-        return int(step - first)
+        return int(step - record.first_step)
 
     def save_checkpoint(self, simulation: app.Simulation) -> None:
         """Save a checkpoint now; earlier frames and rows are on disk before it.
@@ -437,10 +412,9 @@ class RunDirectory:
             If an output file was deleted, replaced or cut since the last checkpoint.
         """
         self._check_open()
-        self._look_at_outputs(simulation)
-        for path in {self.trajectory_path, *self._path.glob("*.csv")}:
-            if path.exists():
-                sync_file(path)
+        record = self._known_record()
+        self._outputs.look(record, simulation.currentStep, self._saved_step)
+        self._outputs.sync(record)
         self._save_files(simulation)
 
     def close(self) -> None:
@@ -476,11 +450,7 @@ class RunDirectory:
                 f"{self._path} holds a run{where}; resume it with resume=True, choose another "
                 "directory, or remove this one"
             )
-        found = [
-            name
-            for name in (ENERGIES_NAME, VARIABLES_NAME, *(f"trajectory.{f}" for f in FORMATS))
-            if (self._path / name).exists()
-        ]
+        found = self._outputs.existing()
         if found:
             raise RunDirectoryError(
                 f"{self._path} holds {listed(found)} but no {RECORD_NAME}, and they would be overwritten; "
@@ -495,38 +465,13 @@ class RunDirectory:
                 f"the Simulation has another System than {self._path} was opened for; make it with mixed.system"
             )
 
-    def _check_rows(self, step: int) -> None:
-        expected = load_row_count(self._path, step)
-        if expected is not None and self._rows_before != expected:
-            raise OutputFileError(
-                f"{self.energies_path} has {self._rows_before} rows up to step {step}, but had {expected} when the "
-                f"checkpoint was saved; restore the file, or remove {ROWS_NAME} to continue without the lost rows"
-            )
-
-    def _look_at_outputs(self, simulation: app.Simulation) -> None:
-        if self._watches is None or self._energy_reporter is None:
-            return
-        record = self._known_record()
-        interval = record.output["trajectory_interval"]
-        frames = simulation.currentStep // interval - record.first_step // interval
-        trajectory, energies = self._watches
-        trajectory.look(frames > 0, self._saved_step)
-        energies.look(True, self._saved_step)
-
-    def _variable_reporters(
-        self, variables: Mapping[str, Callable[[Geometry], float]] | None, interval: int
-    ) -> list[VariableReporter]:
-        path = self._path / VARIABLES_NAME
-        return [VariableReporter(path, interval, variables, append=path.exists())] if variables else []
-
     def _save_and_report(self, simulation: app.Simulation) -> None:
         self.save_checkpoint(simulation)
         if self._report is not None:
             self._report.write_if_cheap(simulation)
 
     def _save_files(self, simulation: app.Simulation) -> None:
-        written = 0 if self._energy_reporter is None else self._energy_reporter.rows_written
-        save_row_count(self._path, simulation.currentStep, self._rows_before + written)
+        save_row_count(self._path, simulation.currentStep, self._outputs.rows)
         save_checkpoint(simulation, self._path, self._memory())
         self._saved_step = simulation.currentStep
 

@@ -35,7 +35,7 @@ from label_molecules import name_of
 from record import Table, add_option, write_record
 
 from qmmlmm.learning import LabelledFrame, ResponseSettings, TrainingSettings, read_frames, train_general_response
-from qmmlmm.learning.training.general_training import InteractionErrors, interaction_errors
+from qmmlmm.learning.training.interaction_errors import InteractionErrors, interaction_errors
 from qmmlmm.ml import GeneralResponse
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 from systems import small_molecules

@@ -11,7 +11,7 @@ import pytest
 from qmmlmm.coupling import RegionSpecification
 from qmmlmm.errors import PotentialError
 from qmmlmm.learning import read_frames
-from qmmlmm.learning.training.general_training import interaction_errors
+from qmmlmm.learning.training.interaction_errors import interaction_errors
 from qmmlmm.ml import GeneralResponse
 from tests.quick_torch import quick_torch
 

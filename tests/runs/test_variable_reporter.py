@@ -54,7 +54,7 @@ def test_a_killed_run_continues_the_table_from_its_checkpoint(argon, tmp_path):
 def test_a_checkpoint_never_is_ahead_of_the_table(argon, tmp_path, monkeypatch):
     """OpenMM groups reporters by whether they ask for positions in one box, and calls one group after the other."""
     path, last, synced = tmp_path / "run" / "gaps.csv", [], set()
-    monkeypatch.setattr("qmmlmm.runs.run_directory.sync_file", lambda file: synced.add(file.name))
+    monkeypatch.setattr("qmmlmm.runs.output_files.sync_file", lambda file: synced.add(file.name))
     save = RunDirectory._save_files
 
     def saved(folder, simulation):

@@ -207,6 +207,11 @@ def _checked(where: str, key: str, value: object, shape: tuple[int, ...]) -> Flo
     return np.asarray(array, dtype=float)
 
 
+def check_frames(name: str, frames: object) -> list[LabelledFrame]:
+    """Return frames as a list, at least one."""
+    return list(check_items(name, frames, LabelledFrame, error=DataSetError))
+
+
 def check_together(frames: list[LabelledFrame]) -> None:
     """Raise DataSetError unless the frames are of one region and one method.
 

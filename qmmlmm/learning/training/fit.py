@@ -11,19 +11,13 @@ import torch
 from qmmlmm.coupling.potential import EvaluatedPotential
 from qmmlmm.errors import DataSetError, SettingError
 from qmmlmm.learning.labels.difference_labels import learned_frames
-from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_frames, check_together
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
 from qmmlmm.learning.training.checkpoint_file import check_checkpoint
 from qmmlmm.learning.training.device import check_device
 from qmmlmm.learning.training.frame_tensors import conditions_of, frame_tensors
 from qmmlmm.learning.training.prediction import predict
-from qmmlmm.learning.training.trainer import (
-    TrainedModel,
-    Training,
-    check_frames,
-    check_members,
-    create_model,
-)
+from qmmlmm.learning.training.trainer import TrainedModel, Training, check_members, create_model
 from qmmlmm.learning.training.training_settings import DEFAULT_TRAINING, TrainingSettings
 from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.ml.response_settings import DEFAULT_SETTINGS, ResponseSettings

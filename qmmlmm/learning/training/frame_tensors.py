@@ -12,9 +12,8 @@ from torch import Tensor
 from qmmlmm.embedding.kernels import screened_kernel
 from qmmlmm.errors import DataSetError
 from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together, optional_labels
+from qmmlmm.ml.conditions import Condition
 from qmmlmm.units import ANGSTROM_IN_BOHR
-
-Condition = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from qmmlmm.embedding.chain_rule import site_gradient
 from qmmlmm.errors import DataSetError
-from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_frames, check_together
 from qmmlmm.learning.training.frame_tensors import FrameTensors, frame_tensors
-from qmmlmm.learning.training.trainer import check_frames, find_bonds
+from qmmlmm.learning.training.trainer import find_bonds
 from qmmlmm.ml.fixed_response import FixedResponse
 from qmmlmm.setting_checks import check_number
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL

@@ -1,39 +1,29 @@
-"""Training of a response network, or a committee of them, that can be stopped and continued at any step."""
+"""Training of a response network, or a committee of them, on frames of one region."""
 
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from qmmlmm.coupling.level_of_theory import Difference
 from qmmlmm.elements import covalent_radius
-from qmmlmm.errors import DataSetError, TrainingError, listed
-from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_together
+from qmmlmm.errors import DataSetError, listed
+from qmmlmm.learning.labels.labelled_frame import LabelledFrame, check_frames, check_together
 from qmmlmm.learning.labels.response_labels import RESPONSE_OF
 from qmmlmm.learning.training.accuracy import Accuracy, accuracy
-from qmmlmm.learning.training.checkpoint_file import ADVICE, check_checkpoint, read_checkpoint, write_checkpoint
 from qmmlmm.learning.training.device import check_device
 from qmmlmm.learning.training.frame_tensors import FrameTensors, conditions_of, frame_tensors
 from qmmlmm.learning.training.label_loss import label_loss
-from qmmlmm.learning.training.optimisation import Optimisation
 from qmmlmm.learning.training.prediction import predict
+from qmmlmm.learning.training.resumable_training import ResumableTraining
 from qmmlmm.learning.training.training_settings import DEFAULT_TRAINING, TrainingSettings
 from qmmlmm.learning.training.uncertainty import force_uncertainty
 from qmmlmm.ml.response_network import ResponseNetwork
 from qmmlmm.ml.response_settings import ResponseSettings
-from qmmlmm.progress_display import progress_bar
-from qmmlmm.setting_checks import (
-    check_instance,
-    check_items,
-    check_seed,
-    check_whole_number,
-)
+from qmmlmm.setting_checks import check_instance, check_seed, check_whole_number
 
 LARGEST_COMMITTEE = 1000
 
@@ -147,8 +137,8 @@ def check_members(members: object) -> int:
     return check_whole_number("members", members, at_most=LARGEST_COMMITTEE)
 
 
-class Training:
-    """A training that can be continued from its checkpoint, with the same result to the last bit.
+class Training(ResumableTraining[Accuracy, TrainedModel]):
+    """A training on frames of one region, which can be continued from its checkpoint.
 
     Parameters
     ----------
@@ -183,18 +173,11 @@ class Training:
         check_molecule(model, train[0])
         check_levels(model, train[0])
         conditions = model.known_conditions()
-        self.settings = check_instance("training", settings, TrainingSettings)
-        self.device = check_device(device)
-        self.model = model.to(self.device).train()
-        self.data = frame_tensors(train, conditions).to(self.device)
-        self.validation = frame_tensors(validation, conditions).to(self.device)
-        self.optimisation = Optimisation(self.model, settings)
-        self.average = self.optimisation.average
-        self.best = copy.deepcopy(model.state_dict())
-        self.best_score = float("inf")
-        self.since_best = 0
-        self.step = 0
-        self.history: list[dict[str, float]] = []
+        check_instance("training", settings, TrainingSettings)
+        device = check_device(device)
+        super().__init__(model.to(device).train(), settings, device)
+        self.data = frame_tensors(train, conditions).to(device)
+        self.validation = frame_tensors(validation, conditions).to(device)
         self._scales = self._label_scales()
 
     def _label_scales(self) -> dict[str, float]:
@@ -223,114 +206,28 @@ class Training:
         """Return the frames of a step: a shuffled pass over all frames in every epoch, from the seed only."""
         n = len(self.data)
         per_epoch = max(1, -(-n // self.settings.batch_size))
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step // per_epoch)
-        order = torch.randperm(n, generator=generator)
+        order = torch.randperm(n, generator=self._generator(step, per_epoch))
         return order.tensor_split(per_epoch)[step % per_epoch].to(self.device)
 
-    def run(
-        self,
-        checkpoint: str | os.PathLike[str] | None = None,
-        progress: bool | None = None,
-        until: Callable[[], bool] | None = None,
-    ) -> TrainedModel:
-        """Train until all steps are complete or the validation stops improving.
+    def _losses(self, step: int) -> Tensor:
+        return self.loss(self.data.select(self._frames_of_step(step)))
 
-        Parameters
-        ----------
-        checkpoint : path, optional
-            Checkpoint file, written at each validation; an existing one is continued.
-        progress : bool, optional
-            Whether to show a progress bar with the errors; by default if standard error is a terminal.
-        until : callable, optional
-            Function that is called at each validation; the training stops there if it returns True.
+    def _validation_errors(self) -> Accuracy:
+        return accuracy(predict(self.average, self.validation), self.validation)
 
-        Raises
-        ------
-        TrainingError
-            If the loss is not a number, the checkpoint cannot be written, or is damaged or of another training.
-        SettingError
-            If there is no folder for the checkpoint.
-        """
-        settings = self.settings
-        if checkpoint is not None and check_checkpoint(checkpoint).exists():
-            self.load(checkpoint)
-        interval = max(1, settings.steps // settings.validations)
-        with progress_bar(settings.steps, "training", "step", initial=self.step, shown=progress) as bar:
-            while self.step < settings.steps and self.since_best < settings.patience:
-                mean = self._train_one_step()
-                bar.update()
-                if self.step % interval == 0 or self.step == settings.steps:
-                    result = self._validate(mean)
-                    text = f"energy {result.energy:.2f} kJ/mol, forces {result.forces:.1f} kJ/mol/nm"
-                    bar.set_postfix_str(text, refresh=False)
-                    if checkpoint is not None:
-                        self.save(checkpoint)
-                    if until is not None and until():
-                        break
+    def _score(self, errors: Accuracy) -> float:
+        return errors.forces / (self._scales["forces"] ** 0.5) + errors.energy / (self._scales["energy"] ** 0.5)
+
+    def _result(self) -> TrainedModel:
         model = copy.deepcopy(self.average)
         model.load_state_dict(self.best)
-        model.separate_parts.fill_(self.data.vacuum_forces is not None and settings.vacuum_weight > 0)
+        model.separate_parts.fill_(self.data.vacuum_forces is not None and self.settings.vacuum_weight > 0)
         predicted = predict(model.eval(), self.validation)
         if model.members > 1:
             model.uncertainty_scale.fill_(force_uncertainty(predicted, self.validation).scale())
         return TrainedModel(model.cpu(), list(self.history), accuracy(predicted, self.validation))
 
-    def _train_one_step(self) -> float:
-        loss = self.optimisation.step(self.loss(self.data.select(self._frames_of_step(self.step))), self.step)
-        self.step += 1
-        return loss
-
-    def _validate(self, loss: float) -> Accuracy:
-        result = accuracy(predict(self.average, self.validation), self.validation)
-        score = result.forces / (self._scales["forces"] ** 0.5) + result.energy / (self._scales["energy"] ** 0.5)
-        if score < self.best_score:
-            self.best_score = score
-            self.best = copy.deepcopy(self.average.state_dict())
-            self.since_best = 0
-        else:
-            self.since_best += 1
-        self.history.append({"step": self.step, "loss": loss, **asdict(result)})
-        return result
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint for `load`, as a whole or not at all.
-
-        Raises
-        ------
-        TrainingError
-            If it cannot be written.
-        """
-        content = {
-            **self._identity(),
-            **self.optimisation.state(),
-            "best": self.best,
-            "progress": (self.step, self.best_score, self.since_best),
-            "history": self.history,
-        }
-        write_checkpoint(path, content)
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Load a checkpoint.
-
-        Raises
-        ------
-        TrainingError
-            If it is damaged, of other frames or settings, or has another format.
-        """
-        state = read_checkpoint(path, self.device, self._identity())
-        try:
-            self._restore(state)
-        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise TrainingError(f"the checkpoint {str(path)!r} is damaged ({error}); {ADVICE}") from error
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.optimisation.restore(state)
-        self.best = state["best"]
-        self.step, self.best_score, self.since_best = state["progress"]
-        self.history = state["history"]
-
     def _identity(self) -> dict[str, object]:
-        """Return settings, and numbers that change with the frames and the size of the model."""
         data = self.data
         size = sum(parameter.numel() for parameter in self.model.parameters())
         numbers = [
@@ -341,11 +238,6 @@ class Training:
             float(data.positions.square().sum()),
         ]
         return {"settings": asdict(self.settings), "fingerprint": numbers}
-
-
-def check_frames(name: str, frames: object) -> list[LabelledFrame]:
-    """Return frames as a list, at least one."""
-    return list(check_items(name, frames, LabelledFrame, error=DataSetError))
 
 
 def check_molecule(model: ResponseNetwork, frame: LabelledFrame) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from qmmlmm.errors import DataSetError, SettingError, TrainingError
 from qmmlmm.learning import ResponseSettings, TrainingSettings, train_general_response
-from qmmlmm.learning.training.general_training import GeneralTraining, interaction_errors
+from qmmlmm.learning.training.general_training import GeneralTraining
+from qmmlmm.learning.training.interaction_errors import interaction_errors
 from qmmlmm.units import FORCE_AU_IN_OPENMM, HARTREE_IN_KJ_PER_MOL
 from tests.learning.teacher import Teacher
 
