@@ -3,8 +3,8 @@
     pytest -m truth --json docs/results/data/validation.json
 
 A test with the fixture `truth` states each quantity that it checks with `truth.below` or `truth.between`, which fail
-like an assertion. With --json a run writes them into a record (`tests/benchmarks/record.py`), one row for each check:
-the largest of all values that tests of this file found for it. The marker comes with the fixture.
+like an assertion. With --json a run writes them into a record (`tests/benchmarks/record.py`), a table for each file of
+tests and a row for each check: the largest of all values that the tests found for it. The marker comes with the fixture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 PROPERTY = "truth"
-COLUMNS = ("check", "must hold", "found", "test")
+COLUMNS = ("check", "must hold", "found")
 Statement = tuple[str, str, float, float, str]
 """Check, what must hold, the least and the largest value that was found, test file."""
 
@@ -109,11 +109,11 @@ class Collector:
         # Imported here: the number of threads is set before NumPy and torch are loaded.
         from tests.benchmarks.record import Table, write_record
 
-        rows = [
-            (check, must, high if must.startswith("below") or low == high else f"{low:.3g} to {high:.3g}", f"`{file}`")
-            for check, must, low, high, file in sorted(self.statements.values(), key=lambda statement: statement[4])
-        ]
-        write_record(self.path, [Table("", COLUMNS, tuple(rows))])
+        tables: dict[str, list[tuple[str, str, float | str]]] = {}
+        for check, must, low, high, file in sorted(self.statements.values(), key=lambda statement: statement[4]):
+            found = high if must.startswith("below") or low == high else f"{low:.3g} to {high:.3g}"
+            tables.setdefault(file, []).append((check, must, found))
+        write_record(self.path, [Table(f"`{file}`", COLUMNS, tuple(rows)) for file, rows in tables.items()])
 
 
 def _with_unit(value: float, unit: str) -> str:
