@@ -4,7 +4,7 @@
 
 A test with the fixture `truth` states each quantity that it checks with `truth.below` or `truth.between`, which fail
 like an assertion. With --json a run writes them into a record (`tests/benchmarks/record.py`), a table for each file of
-tests and a row for each check: the largest of all values that the tests found for it. The marker comes with the fixture.
+tests and a row for each check: the largest of all values that the tests found. The marker comes with the fixture.
 """
 
 from __future__ import annotations
