@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from qmmlmm import MLPotential, XTBPotential
+from qmmlmm.commands import entry
 from qmmlmm.commands.main import main
 from qmmlmm.coupling import Difference, LevelOfTheory, RegionSpecification
 from qmmlmm.errors import PotentialError
@@ -137,7 +138,7 @@ def test_a_base_that_is_none_is_refused(tmp_path, teacher, capsys, arguments, me
 def test_the_command_is_installed_under_its_name():
     scripts = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     module, _, function = scripts["qmmlmm"].partition(":")
-    assert getattr(importlib.import_module(module), function) is main
+    assert getattr(importlib.import_module(module), function) is entry.main
 
 
 def test_a_learning_curve_has_one_point_for_each_size(teacher):
