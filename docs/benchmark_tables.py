@@ -130,7 +130,16 @@ def _with_error(value: float, error: float) -> str:
 
 
 def _measured(record: Mapping[str, object]) -> str:
-    """Return where the numbers come from; a record of an earlier run may lack the machine or the versions."""
+    """Return where the numbers come from; a record of an earlier run may lack the machine or the versions.
+
+    A transcribed record has rounded numbers that a page had before the script wrote records; its date is that of the
+    page.
+    """
+    if record.get("transcribed"):
+        return (
+            f"Transcribed from the documentation of {record['date']}: rounded, from the printed output of earlier runs "
+            f"on a shared virtual machine. To measure again: `{record['command']}`."
+        )
     parts = [f"Measured on {record['date']} by `{record['command']}`"]
     for key in ("machine", "versions"):
         if record[key]:

@@ -11,6 +11,7 @@ import numpy as np
 from qmmlmm.coupling.potential import ExternalField, RegionSpecification
 from qmmlmm.errors import ConvergenceError, EvaluationError, RegionError, listed
 from qmmlmm.geometry import Geometry
+from qmmlmm.qm.blas_threads import with_one_blas_thread
 from qmmlmm.qm.potential import PySCFPotential
 from qmmlmm.qm.scf.convergence import ScfRecord, converge
 from qmmlmm.setting_checks import check_array, check_atoms, check_instance
@@ -59,6 +60,7 @@ class ExchangeCoupling:
         return 2.0 * self.coupling
 
 
+@with_one_blas_thread
 def exchange_coupling(
     potential: PySCFPotential,
     specification: RegionSpecification,

@@ -11,6 +11,7 @@ from pyscf import fci, mcscf
 from qmmlmm.coupling.potential import ExternalField, RegionSpecification
 from qmmlmm.errors import ConvergenceError, PotentialError, RegionError, listed
 from qmmlmm.geometry import Geometry
+from qmmlmm.qm.blas_threads import with_one_blas_thread
 from qmmlmm.qm.excited import CASSCF, spin_states
 from qmmlmm.qm.potential import PySCFPotential
 from qmmlmm.qm.scf.convergence import ScfRecord, converge
@@ -51,6 +52,7 @@ class SpinOrbitCoupling:
         return np.asarray(np.linalg.norm(self.components, axis=2))
 
 
+@with_one_blas_thread
 def spin_orbit_coupling(
     potential: PySCFPotential,
     specification: RegionSpecification,

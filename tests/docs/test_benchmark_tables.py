@@ -82,6 +82,13 @@ def test_a_record_that_lacks_machine_and_versions_says_date_and_command(record):
     assert tables_of(record).endswith(end)
 
 
+def test_a_transcribed_record_says_so_and_does_not_claim_to_be_measured(record):
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"transcribed": True, "date": "2026-11-26"}))
+    text = tables_of(record)
+    assert "Transcribed from the documentation of 2026-11-26" in text
+    assert "Measured" not in text
+
+
 def test_a_record_of_another_format_is_refused(record):
     record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 0}))
     with pytest.raises(ValueError, match="format 0, expected 1"):

@@ -193,7 +193,7 @@ class GeneralTraining(ResumableTraining[InteractionErrors, TrainedResponse]):
         super()._restore(state)
 
     def _leave_molecules(self) -> None:
-        """Bring the networks into the form in which checkpoints have them, whatever molecule was the last."""
+        """Bring the networks into the form in which checkpoints have them, for any last molecule."""
         for network in (self.model, self.average):
             network.become(network.elements[:1])
 
